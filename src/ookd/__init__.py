@@ -1,0 +1,30 @@
+"""Online video instance segmentation, taught by offline models.
+
+The public names are imported when first used, so that `import ookd` stays fast and free of torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "UserError": "ookd.errors",
+}
+
+__all__ = ["UserError", "__version__"]
+
+if TYPE_CHECKING:
+    from ookd.errors import UserError
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'ookd' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

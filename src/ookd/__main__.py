@@ -1,0 +1,3 @@
+from ookd.cli import main
+
+raise SystemExit(main())

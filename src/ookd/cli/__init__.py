@@ -1,0 +1,75 @@
+"""The command line: one module a verb, imported only when that verb is called."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Any
+
+import typer
+import typer.core
+import typer.main
+
+from ookd import __version__
+from ookd.errors import UserError
+
+# verb -> one line of help; each verb lives in the module `ookd.cli.<verb>` as a Typer application named `app`.
+VERBS = {
+    "data": "Check, describe, convert, generate and look at data.",
+}
+
+
+class LazyVerbs(typer.core.TyperGroup):
+    """Lists every verb from `VERBS`, but imports a verb's module only to run it or show its help."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in VERBS:
+            return None
+        command = typer.main.get_command(import_module(f"ookd.cli.{cmd_name}").app)
+        command.name = cmd_name
+        return command
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+app = typer.Typer(
+    cls=LazyVerbs,
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Online video instance segmentation, taught by offline models.",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version."
+    ),
+) -> None: ...
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; what a user can cause ends in one line and exit code 2."""
+    try:
+        app(args=arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except SystemExit as stop:
+        if isinstance(stop.__context__, typer.Abort):  # Ctrl-C
+            return 130
+        return stop.code if isinstance(stop.code, int) else 0
+    return 0

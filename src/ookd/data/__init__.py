@@ -1,0 +1,1 @@
+"""From videos and annotations to training clips."""

@@ -1,0 +1,1 @@
+"""How good tracks are, and why they are not better."""

@@ -1,0 +1,1 @@
+"""Online students and offline teachers."""

@@ -1,0 +1,218 @@
+"""The typed objects that travel between rooms, their shapes, and nothing else.
+
+Axes: B batch, T frames, Q queries, N instances, K classes, D channels, H W pixels (h w: mask resolution).
+Annotations are plain Python and numpy, so that reading and evaluating data needs no torch. With OOKD_DEBUG=1
+in the environment every object checks its shapes when it is made.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+DEBUG = os.environ.get("OOKD_DEBUG", "") not in ("", "0")
+
+
+# --- annotations -------------------------------------------------------------------------------------------
+
+
+class Rle(TypedDict):
+    """A mask as compressed COCO run lengths."""
+
+    size: list[int]  # [height, width]
+    counts: str
+
+
+@dataclass(frozen=True, slots=True)
+class Category:
+    """A class as the data set numbers it. A model's label is the category's place in `Dataset.categories`."""
+
+    id: int
+    name: str
+
+
+@dataclass(slots=True)
+class Track:
+    """One object over a whole video; the lists have one entry a frame, None where the object is not seen."""
+
+    id: int
+    category_id: int
+    segmentations: list[Any]  # Rle, uncompressed RLE, polygons, or None
+    boxes_xywh: list[list[float] | None]
+    areas: list[float | None]
+    iscrowd: bool = False
+    extra: dict[str, Any] = field(default_factory=dict)  # what the format knows beyond this (OVIS occlusion)
+
+
+@dataclass(slots=True)
+class Video:
+    """One recording: its frames by name, relative to `Dataset.root`, and its tracks."""
+
+    id: int
+    width: int
+    height: int
+    file_names: list[str]
+    tracks: list[Track] = field(default_factory=list)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def length(self) -> int:
+        return len(self.file_names)
+
+
+@dataclass(slots=True)
+class Dataset:
+    """Videos with annotations. Images are read from `root` only when asked for."""
+
+    categories: list[Category]
+    videos: list[Video]
+    root: Path | None = None
+    name: str = ""
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def label_of(self) -> dict[int, int]:
+        """Category id -> label, the index in `categories`."""
+        return {category.id: label for label, category in enumerate(self.categories)}
+
+
+# --- training ----------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Clip:
+    """Some frames of one video with their masks. Frames may differ in size after augmentation."""
+
+    images: list[NDArray[np.uint8]]  # T x [H, W, 3] RGB
+    masks: list[NDArray[np.bool_]]  # T x [N, H, W]; an empty mask where the instance is not seen
+    labels: NDArray[np.int64]  # [N]
+    ids: NDArray[np.int64]  # [N] the track's id in its video
+    frames: NDArray[np.int64]  # [T] frame numbers in the video
+    video: str = ""  # where it comes from, for messages
+    student: tuple[int, ...] = ()  # which of the T frames the student sees; empty: all
+
+    def __post_init__(self) -> None:
+        if DEBUG:
+            assert len(self.images) == len(self.masks) == len(self.frames) > 0
+            assert len(self.labels) == len(self.ids)
+            for image, masks in zip(self.images, self.masks, strict=True):
+                assert image.ndim == 3
+                assert image.dtype == np.uint8
+                assert masks.shape == (len(self.ids), *image.shape[:2])
+
+
+@dataclass(slots=True)
+class Tracks:
+    """Ground truth of one clip as tensors. Boxes are relative to the unpadded size of their own frame."""
+
+    labels: Tensor  # [N] int64
+    ids: Tensor  # [N] int64
+    boxes: Tensor  # [N, T, 4] cx cy w h in 0..1, zeros where not visible
+    masks: Tensor  # [N, T, H, W] bool, padded like the frames
+    visible: Tensor  # [N, T] bool
+
+    def __post_init__(self) -> None:
+        if DEBUG:
+            n, t = self.visible.shape
+            assert self.labels.shape == self.ids.shape == (n,)
+            assert self.boxes.shape == (n, t, 4)
+            assert self.masks.shape[:2] == (n, t)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: Any) -> Tracks:
+        return Tracks(
+            self.labels.to(device),
+            self.ids.to(device),
+            self.boxes.to(device),
+            self.masks.to(device),
+            self.visible.to(device),
+        )
+
+
+@dataclass(slots=True)
+class Batch:
+    """Clips padded to one size, bottom right."""
+
+    frames: Tensor  # [B, T, 3, H, W] uint8 RGB
+    pad: Tensor  # [B, T, H, W] bool, True where there is no image
+    tracks: list[Tracks]  # B
+    student: Tensor | None = None  # [B, S] which of the T frames the student sees; None: all
+
+    def to(self, device: Any) -> Batch:
+        return Batch(
+            self.frames.to(device),
+            self.pad.to(device),
+            [tracks.to(device) for tracks in self.tracks],
+            None if self.student is None else self.student.to(device),
+        )
+
+
+# --- what models answer ------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class FrameQueries:
+    """What an online model says about frames. Logits go through a sigmoid; there is no background class."""
+
+    logits: Tensor  # [B, Q, K]
+    boxes: Tensor | None  # [B, Q, 4] cx cy w h in 0..1 of the unpadded frame
+    embed: Tensor  # [B, Q, D] compared by the tracker
+    features: Tensor  # [B, Q, D'] what distillation reads
+    masks: Callable[[Tensor], Tensor]  # select [B, N] -> mask logits [B, N, h, w]
+
+
+@dataclass(slots=True)
+class ClipQueries:
+    """What an offline model says about clips: one query is one instance in all T frames."""
+
+    logits: Tensor  # [B, Q, K]
+    boxes: Tensor | None  # [B, T, Q, 4]
+    features: Tensor  # [B, Q, D']
+    frame_features: Tensor  # [B, T, Q, D']
+    masks: Callable[[Tensor], Tensor]  # select [B, N] -> mask logits [B, N, T, h, w]
+
+
+# --- what tracking answers ---------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class FrameResult:
+    """What is known at one frame: the objects in view, by identity."""
+
+    index: int  # frame number, from 0
+    ids: NDArray[np.int64]  # [N]
+    labels: NDArray[np.int64]  # [N] index into `names`
+    scores: NDArray[np.float32]  # [N]
+    boxes_xyxy: NDArray[np.float32]  # [N, 4] pixels
+    masks: NDArray[np.bool_]  # [N, H, W]
+    names: Sequence[str] = ()
+    image: NDArray[np.uint8] | None = None  # [H, W, 3] RGB
+
+    def __post_init__(self) -> None:
+        if DEBUG:
+            n = len(self.ids)
+            assert len(self.labels) == len(self.scores) == len(self.boxes_xyxy) == len(self.masks) == n
+            assert len(set(self.ids.tolist())) == n
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(slots=True)
+class TrackResult:
+    """One line of a benchmark's result list: a track, a class, a score."""
+
+    video_id: int
+    category_id: int
+    score: float
+    segmentations: list[Rle | None]  # one a frame

@@ -1,0 +1,1 @@
+"""From per-frame queries to tracked objects."""
