@@ -13,7 +13,7 @@ import typer.main
 from ookd import __version__
 from ookd.errors import UserError
 
-# verb -> one line of help; each verb lives in the module `ookd.cli.<verb>` as a Typer application named `app`.
+# verb -> one line of help; each verb is the Typer application `app` of the module `ookd.cli.<verb>`.
 VERBS = {
     "data": "Check, describe, convert, generate and look at data.",
 }
