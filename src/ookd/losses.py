@@ -1,0 +1,87 @@
+"""Loss terms as pure functions of tensors; the training modules decide what is compared with what.
+
+Everything is computed in float32, whatever the model ran in. Functions return one value an element or an
+instance and leave the sum and its normaliser to the caller, because the families differ there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Sample = Callable[[range, int], list[int]]  # draws without replacement, like `random.Random(seed).sample`
+
+
+def sigmoid_focal(logits: Tensor, targets: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
+    """Cross-entropy that fades where the answer is already right: [...] of logits and targets in 0..1."""
+    logits, targets = logits.float(), targets.float()
+    entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    p = logits.sigmoid()
+    wrong = p * (1 - targets) + (1 - p) * targets
+    return (alpha * targets + (1 - alpha) * (1 - targets)) * wrong**gamma * entropy
+
+
+def heatmap_focal(logits: Tensor, heat: Tensor, alpha: float = 2.0, beta: float = 4.0) -> Tensor:
+    """Focal loss for peaks: cells near a peak (heat close to 1) are forgiven. Positive where heat is 1.
+
+    From "Objects as Points" (CenterNet), equation 1; normalise by the number of peaks.
+    """
+    logits, heat = logits.float(), heat.float()
+    p = logits.sigmoid()
+    peak = -F.logsigmoid(logits) * (1 - p) ** alpha
+    background = -F.logsigmoid(-logits) * p**alpha * (1 - heat) ** beta
+    return torch.where(heat == 1, peak, background)
+
+
+def mask_focal(logits: Tensor, targets: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
+    """Focal loss of masks or tubes [N, ...], mean over pixels: [N]."""
+    return sigmoid_focal(logits, targets, alpha, gamma).flatten(1).mean(1)
+
+
+def mask_bce(logits: Tensor, targets: Tensor) -> Tensor:
+    """Binary cross-entropy of masks or tubes [N, ...], mean over pixels: [N]."""
+    entropy = F.binary_cross_entropy_with_logits(logits.float(), targets.float(), reduction="none")
+    return entropy.flatten(1).mean(1)
+
+
+def dice(logits: Tensor, targets: Tensor) -> Tensor:
+    """One minus the soft overlap of masks or tubes [N, ...]: [N]. The added ones keep empty masks at 0."""
+    p, t = logits.float().sigmoid().flatten(1), targets.float().flatten(1)
+    return 1 - (2 * (p * t).sum(1) + 1) / (p.sum(1) + t.sum(1) + 1)
+
+
+def pair_logsumexp(similarity: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+    """log(1 + sum over pairs exp(s_negative - s_positive)) of each row: similarity, masks [N, M] -> [N].
+
+    The double sum factors, so the pairs are never formed. A row without positives or negatives costs 0.
+    """
+    similarity = similarity.float()
+    never = torch.finfo(similarity.dtype).min / 4  # finite, so that an empty row has a zero gradient, not NaN
+    worst = similarity.masked_fill(~negative, never).logsumexp(-1)
+    best = (-similarity).masked_fill(~positive, never).logsumexp(-1)
+    return F.softplus(worst + best)
+
+
+def cosine_aux(
+    keys: Tensor, candidates: Tensor, positive: Tensor, negative: Tensor, sample: Sample, ratio: int = 10
+) -> Tensor:
+    """Squared error of cosines, towards 1 for positives and 0 for some drawn negatives: [N], mean over draws.
+
+    Keys [N, D], candidates [M, D], masks [N, M]. `ratio` negatives are drawn a positive (`ratio` if none).
+    """
+    cosine = F.normalize(keys.float(), dim=-1) @ F.normalize(candidates.float(), dim=-1).T  # [N, M]
+    drawn = positive.clone()
+    for row, positives in enumerate(positive.sum(1).tolist()):
+        places = negative[row].nonzero()[:, 0]
+        size = min(ratio * max(positives, 1), len(places))
+        drawn[row, places[sample(range(len(places)), size)]] = True
+    error = (cosine - positive.float()) ** 2 * drawn
+    return error.sum(1) / drawn.sum(1).clamp(min=1)
+
+
+def stride4(masks: Tensor) -> Tensor:
+    """Mask targets [..., H, W] at the resolution of mask logits: the pixel beside each cell's centre."""
+    return masks[..., 2::4, 2::4].float()
