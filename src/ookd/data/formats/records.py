@@ -1,0 +1,130 @@
+"""Typed access to JSON records of unknown quality: a field is right, or reported and absent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from ookd.data.formats.problems import Problem, Report
+
+MAX_PIXELS = 2**28  # a frame beyond this is a mistake, and would fill the memory when a mask is decoded
+
+
+class Record:
+    """One JSON object, where it is, and whom to tell about it."""
+
+    __slots__ = ("fields", "file", "report", "where")
+
+    def __init__(self, fields: dict[str, Any], file: Path, where: str, report: Report) -> None:
+        self.fields = fields
+        self.file = file
+        self.where = where
+        self.report = report
+
+    def complain(self, what: str, frame: int | None = None) -> None:
+        where = self.where if frame is None else f"{self.where}, frame {frame}"
+        self.report(Problem(self.file, where, what))
+
+    def integer(self, key: str, least: int | None = None) -> int | None:
+        value = self.fields.get(key)
+        if type(value) is not int:
+            self.complain(f"'{key}' must be a whole number, not {shown(value, key in self.fields)}")
+            return None
+        if least is not None and value < least:
+            self.complain(f"'{key}' is {value}; it must be at least {least}")
+            return None
+        return value
+
+    def text(self, key: str) -> str | None:
+        value = self.fields.get(key)
+        if not isinstance(value, str) or not value:
+            self.complain(f"'{key}' must be a text, not {shown(value, key in self.fields)}")
+            return None
+        return value
+
+    def array(self, key: str) -> list[Any] | None:
+        value = self.fields.get(key)
+        if not isinstance(value, list):
+            self.complain(f"'{key}' must be a list, not {shown(value, key in self.fields)}")
+            return None
+        return value
+
+    def size(self) -> tuple[int, int] | None:
+        """(width, height)"""
+        width, height = self.integer("width", 1), self.integer("height", 1)
+        if width is None or height is None:
+            return None
+        if width * height > MAX_PIXELS:
+            self.complain(f"a frame of {width} x {height} pixels is too large to be true")
+            return None
+        return width, height
+
+    def flag(self, key: str) -> bool:
+        value = self.fields.get(key, 0)
+        if value not in (0, 1):
+            self.complain(f"'{key}' must be 0 or 1, not {shown(value)}")
+            return False
+        return bool(value)
+
+    def rest(self, *known: str) -> dict[str, Any]:
+        """What the format does not define, kept so that it can be written back."""
+        return {key: value for key, value in self.fields.items() if key not in known}
+
+
+def records(document: dict[str, Any], key: str, name: str, file: Path, report: Report) -> Iterator[Record]:
+    """The objects of a list, each named by its id, or by its place where it has none."""
+    items = document.get(key)
+    if not isinstance(items, list):
+        what = f"'{key}' must be a list of objects, not {shown(items, key in document)}"
+        report(Problem(file, "", what))
+        return
+    for place, item in enumerate(items):
+        if isinstance(item, dict):
+            number = item.get("id")
+            where = f"{name} {number}" if type(number) is int else f"{key}[{place}]"
+            yield Record(item, file, where, report)
+        else:
+            report(Problem(file, f"{key}[{place}]", f"must be an object, not {shown(item)}"))
+
+
+def shown(value: Any, present: bool = True) -> str:
+    """A value in a message: short, on one line."""
+    if not present:
+        return "missing"
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def bad_box(boxes: list[Any]) -> Iterator[tuple[int, str]]:
+    """(frame, what) of each entry that is neither null nor [x, y, w, h] with finite numbers."""
+    present = [box for box in boxes if box is not None]
+    if set(map(type, present)) <= {list} and set(map(len, present)) <= {4}:  # at C speed: sets are large
+        flat = list(chain.from_iterable(present))
+        if set(map(type, flat)) <= {int, float} and all(map(isfinite, flat)):
+            return
+    for frame, box in enumerate(boxes):
+        if box is None:
+            continue
+        if not isinstance(box, list) or len(box) != 4 or not all(map(_is_finite, box)):
+            yield frame, f"box {shown(box)} must be [x, y, width, height] with finite numbers, or null"
+
+
+def bad_area(areas: list[Any]) -> Iterator[tuple[int, str]]:
+    for frame, area in enumerate(areas):
+        if area is not None and not (_is_finite(area) and area >= 0):
+            yield frame, f"area {shown(area)} must be a number of pixels, or null"
+
+
+def bad_segmentation(segmentations: list[Any]) -> Iterator[tuple[int, str]]:
+    """Only the kind of each: what is inside is read when a mask is asked for, and by `ookd data check`."""
+    for frame, segmentation in enumerate(segmentations):
+        if segmentation is not None and not isinstance(segmentation, dict | list):
+            what = f"segmentation {shown(segmentation)} must be an RLE, a list of polygons, or null"
+            yield frame, what
+
+
+def _is_finite(value: Any) -> bool:
+    return type(value) in (int, float) and isfinite(value)

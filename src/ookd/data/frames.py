@@ -1,0 +1,142 @@
+"""Pixels of a data set's frames, from where they lie: folders, archives, or video files.
+
+A frame's path may lead *through* an archive or a video as if it were a folder: `clips.zip/cat/0001.jpg` is a
+member, and in `street.mp4/12` or `street.mp4/frame_000012.png` the last number is the frame, counted from 0.
+Nothing is unpacked. Archives stay open for the life of the process, one handle a process and thread.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import tarfile
+import threading
+import zipfile
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from ookd.errors import UserError
+from ookd.structures import Dataset, Video
+
+VIDEO_SUFFIXES = {".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv"}
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
+_TAR_SUFFIXES = {".tar", ".tgz", ".gz", ".bz2", ".xz"}
+
+
+def frame_path(dataset: Dataset, video: Video, index: int) -> Path:
+    return (dataset.root or Path()) / video.file_names[index]
+
+
+def video_name(video: Video) -> str:
+    """What to call a video in file names and messages: its own name, its folder, or its only image's name."""
+    name = video.extra.get("name")
+    if isinstance(name, str) and name:
+        return name.replace("/", "_")
+    first = PurePosixPath(video.file_names[0])
+    if video.length == 1:
+        return first.stem
+    return first.parent.name or str(video.id)
+
+
+def read_frame(dataset: Dataset, video: Video, index: int) -> NDArray[np.uint8]:
+    """[H, W, 3] RGB"""
+    path = frame_path(dataset, video, index)
+    if (source := through_video(path)) is not None:
+        from ookd.data.video import read_frames
+
+        return read_frames(source[0], [source[1]])[0]
+    return decode_image(read_bytes(path), path)
+
+
+def decode_image(content: bytes, path: Path) -> NDArray[np.uint8]:
+    """[H, W, 3] RGB; the path is for the message."""
+    if not content:
+        raise UserError(f"{path}: the image file is empty")
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            return np.array(image.convert("RGB"))
+    except UnidentifiedImageError:
+        raise UserError(f"{path}: is not an image") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path}: the image is damaged or cut off ({error}); copy it again") from None
+
+
+def image_size(content: bytes, path: Path) -> tuple[int, int]:
+    """(width, height) from the header alone."""
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            return image.size
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        raise UserError(f"{path}: is not an image") from None
+
+
+def read_bytes(path: Path) -> bytes:
+    """The file's content, where need be out of an archive."""
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
+    container = _container(path)
+    if container is None:
+        raise UserError(f"{path}: no such image")
+    member = path.relative_to(container).as_posix()
+    if not is_archive(container):
+        raise UserError(f"{path}: {container.name} is neither a folder, an archive nor a video")
+    return _read_member(container, member)
+
+
+def through_video(path: Path) -> tuple[Path, int] | None:
+    """(video file, frame) where the path leads through a video, else None."""
+    video = next((parent for parent in path.parents if parent.suffix.lower() in VIDEO_SUFFIXES), None)
+    if video is None or video.is_dir():
+        return None
+    number = re.search(r"(\d+)(?!.*\d)", path.stem)
+    if number is None:
+        raise UserError(f"{path}: names no frame of {video.name}; write for example {video.name}/12")
+    return video, int(number[1])
+
+
+def is_archive(path: Path) -> bool:
+    return path.suffix.lower() == ".zip" or path.suffix.lower() in _TAR_SUFFIXES
+
+
+def _container(path: Path) -> Path | None:
+    """The nearest ancestor that is a file."""
+    return next((parent for parent in path.parents if parent.is_file()), None)
+
+
+_open_archives = threading.local()
+
+
+def _read_member(archive: Path, member: str) -> bytes:
+    cache: dict[tuple[int, Path], zipfile.ZipFile | tarfile.TarFile]
+    cache = _open_archives.__dict__.setdefault("by_path", {})
+    key = (os.getpid(), archive)  # a forked worker must not share a file position with its parent
+    try:
+        if key not in cache:
+            zipped = archive.suffix.lower() == ".zip"
+            cache[key] = zipfile.ZipFile(archive) if zipped else tarfile.open(archive)  # noqa: SIM115
+        opened = cache[key]
+        if isinstance(opened, zipfile.ZipFile):
+            return opened.read(member)
+        stream = opened.extractfile(member)
+        if stream is None:
+            raise KeyError(member)
+        return stream.read()
+    except KeyError:
+        raise UserError(f"{archive}: holds no '{member}'") from None
+    except (
+        zipfile.BadZipFile,
+        tarfile.TarError,
+        OSError,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+    ) as error:
+        raise UserError(f"{archive}: '{member}' cannot be read: {error}") from None
