@@ -1,0 +1,76 @@
+"""From a model's stride-4 mask logits to masks of the original frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from ookd.tracking.select import Bools, Floats, Ints
+
+STRIDE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """How a frame reached the model: its own size, and its size after resizing, before padding."""
+
+    height: int
+    width: int
+    resized_height: int
+    resized_width: int
+
+
+def full_size(logits: Floats, geometry: Geometry) -> tuple[Bools, Floats]:
+    """Masks [N, H, W] of the original frame and their tight boxes [N, 4] x1 y1 x2 y2 (end exclusive).
+
+    From logits [N, h, w] at stride 4 of the resized and padded frame. The published way is bilinear x4,
+    sigmoid, crop of the padding, nearest to the original size, > 0.5. Only the pixels that the nearest step
+    asks for are interpolated here, and only around each object. An empty mask has a box of zeros.
+    """
+    n, h, w = logits.shape
+    rows = _taps(h, geometry.resized_height, geometry.height)
+    columns = _taps(w, geometry.resized_width, geometry.width)
+    masks = np.zeros((n, geometry.height, geometry.width), bool)
+    boxes = np.zeros((n, 4), np.float32)
+    for index in range(n):
+        logit = logits[index]
+        y = rows.touched(np.flatnonzero(logit.max(1) > 0))
+        x = columns.touched(np.flatnonzero(logit.max(0) > 0))
+        near = logit[rows.low[y]] * rows.near[y, None] + logit[rows.high[y]] * rows.far[y, None]  # [H', w]
+        inside = near[:, columns.low[x]] * columns.near[x] + near[:, columns.high[x]] * columns.far[x] > 0
+        masks[index, y, x] = inside
+        at_y, at_x = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+        if len(at_y):
+            left, top = x.start, y.start
+            boxes[index] = left + at_x[0], top + at_y[0], left + at_x[-1] + 1, top + at_y[-1] + 1
+    return masks, boxes
+
+
+@dataclass(frozen=True, slots=True)
+class _Taps:
+    """Linear interpolation along one axis: each output takes `low` x `near` + `high` x `far`."""
+
+    low: Ints  # [out]
+    high: Ints  # [out]
+    near: Floats  # [out]
+    far: Floats  # [out]
+
+    def touched(self, inputs: Ints) -> slice:
+        """The outputs that read one of these ascending inputs, or lie between those that do."""
+        if not len(inputs):
+            return slice(0, 0)
+        start = np.searchsorted(self.high, inputs[0])
+        return slice(int(start), int(np.searchsorted(self.low, inputs[-1], side="right")))
+
+
+@lru_cache(maxsize=64)
+def _taps(cells: int, resized: int, original: int) -> _Taps:
+    """Taps for `original` outputs: nearest pixel of the `resized` ones, each bilinear between `cells`."""
+    scale = np.float32(resized) / np.float32(original)  # in single precision, as the published resize has it
+    pixel = np.minimum((np.arange(original, dtype=np.float32) * scale).astype(int), resized - 1)
+    place = np.maximum((pixel + 0.5) / STRIDE - 0.5, 0).astype(np.float32)
+    low = np.minimum(place.astype(int), cells - 1)
+    far = place - low
+    return _Taps(low, np.minimum(low + 1, cells - 1), 1 - far, far)

@@ -1,0 +1,109 @@
+"""What a tracker remembers: one row an object that may still return. All of it is plain arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ookd.tracking.config import TrackerConfig
+from ookd.tracking.select import Detections, Floats, Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """M objects by ascending id, each with its last L embeddings; never changed in place.
+
+    `frame` and `next_id` are 0-d arrays, so that the memory is nothing but named arrays.
+    """
+
+    frame: Ints  # [] number of the next frame
+    next_id: Ints  # [] ids only grow
+    ids: Ints  # [M]
+    seen: Ints  # [M] frames the object was seen in
+    last: Ints  # [M] the last of them
+    embeds: Floats  # [M, L, D] newest last; the first L - seen slots are empty
+    scores: Floats  # [M, L] of the same frames
+    probs: Floats  # [M, K] sum of class scores over its frames
+
+    @classmethod
+    def empty(cls, classes: int, channels: int, config: TrackerConfig) -> Memory:
+        zero, none = np.zeros((), np.int64), np.zeros(0, np.int64)
+        return cls(
+            frame=zero,
+            next_id=zero,
+            ids=none,
+            seen=none,
+            last=none,
+            embeds=np.zeros((0, config.slots, channels), np.float32),
+            scores=np.zeros((0, config.slots), np.float32),
+            probs=np.zeros((0, classes), np.float32),
+        )
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All there is to save; `Memory(**arrays)` is the way back."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def remembered(memory: Memory, config: TrackerConfig) -> Floats:
+    """The embedding [M, D] each object is recognised by.
+
+    A mean over its slots, weighted by the score of the frame they come from plus, to prefer the recent,
+    1/n, 2/n, .. n/n from the oldest of the n filled slots to the newest.
+    """
+    if config.memory == "momentum":
+        return memory.embeds[:, -1]
+    length = memory.scores.shape[1]
+    filled = np.minimum(memory.seen, length)[:, None]  # [M, 1]
+    age = np.arange(1, length + 1) - (length - filled)  # [M, L]: 1..n in the filled slots, <= 0 before
+    weights = memory.scores.copy()
+    if config.prefer_recent:
+        weights += age.astype(np.float32) / filled.astype(np.float32)
+    weights *= age > 0
+    weights /= np.maximum(weights.sum(1, keepdims=True), 1e-12)
+    mean: Floats = np.einsum("ml,mld->md", weights, memory.embeds)
+    return mean
+
+
+def remember(memory: Memory, ids: Ints, detections: Detections, config: TrackerConfig) -> Memory:
+    """The memory after a frame: `ids` [N] of the detections, -1 where a detection is no object."""
+    rows = np.flatnonzero(ids >= 0)
+    born = rows[ids[rows] >= memory.next_id]
+    born = born[np.argsort(ids[born])]
+    n = len(born)
+    seen, last = _grown(memory.seen, n), _grown(memory.last, n)
+    embeds, scores, probs = _grown(memory.embeds, n), _grown(memory.scores, n), _grown(memory.probs, n)
+    all_ids = np.concatenate([memory.ids, ids[born]])
+
+    at = np.searchsorted(all_ids, ids[rows])
+    fresh = detections.embeds[rows]
+    if config.memory == "momentum":
+        share = np.where(seen[at] == 0, 1, config.momentum).astype(np.float32)[:, None]
+        fresh = share * fresh + (1 - share) * embeds[at, -1]
+    embeds[at, :-1], scores[at, :-1] = embeds[at, 1:], scores[at, 1:]
+    embeds[at, -1], scores[at, -1] = fresh, detections.scores[rows]
+    probs[at] += detections.probs[rows]
+    seen[at] += 1
+    last[at] = memory.frame
+
+    keep = memory.frame - last < config.horizon
+    return Memory(
+        frame=memory.frame + np.int64(1),
+        next_id=memory.next_id + np.int64(n),
+        ids=all_ids[keep],
+        seen=seen[keep],
+        last=last[keep],
+        embeds=embeds[keep],
+        scores=scores[keep],
+        probs=probs[keep],
+    )
+
+
+def _grown(array: NDArray[Any], rows: int) -> NDArray[Any]:
+    """A copy with so many rows of zeros appended."""
+    return np.concatenate([array, np.zeros((rows, *array.shape[1:]), array.dtype)])

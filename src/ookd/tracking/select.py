@@ -1,0 +1,80 @@
+"""Which queries of a frame are looked at: a score filter, then box and mask suppression.
+
+Everything here keeps the order of descending score, which association relies on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ookd.tracking.config import TrackerConfig
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """Queries of one frame that may be objects, best first."""
+
+    query: Ints  # [N] which query
+    scores: Floats  # [N] its best class score
+    probs: Floats  # [N, K] all class scores
+    embeds: Floats  # [N, D]
+    masks: Floats  # [N, h, w] mask logits
+
+    def __len__(self) -> int:
+        return len(self.query)
+
+    def at(self, rows: Ints | Bools) -> Detections:
+        return Detections(
+            self.query[rows], self.scores[rows], self.probs[rows], self.embeds[rows], self.masks[rows]
+        )
+
+
+def select_queries(probs: Floats, boxes: Floats | None, config: TrackerConfig) -> Ints:
+    """Queries [Q, K] worth a mask, best first: above the score, without near-identical boxes of one class.
+
+    A frame without any such query gives its single best one, which is too weak to begin a track but may
+    still continue one.
+    """
+    scores = probs.max(1, initial=0)  # [Q]
+    order = np.argsort(-scores, kind="stable")
+    above = order[: max(int((scores > config.select_score).sum()), 1)]
+    if boxes is None or len(above) < 2:
+        return above
+    labels = probs[above].argmax(1)
+    same_class = labels[:, None] == labels
+    return above[suppress(box_iou(boxes[above]) * same_class, config.box_nms)]
+
+
+def suppress(iou: Floats, limit: float) -> Ints:
+    """Which of n ordered rows to keep: a kept row removes the later ones that overlap it above the limit."""
+    kept = np.ones(len(iou), bool)
+    for row in np.flatnonzero((np.triu(iou, 1) > limit).any(1)):
+        if kept[row]:
+            kept[row + 1 :] &= iou[row, row + 1 :] <= limit
+    return np.flatnonzero(kept)
+
+
+def box_iou(boxes: Floats) -> Floats:
+    """IoU [n, n] of boxes [n, 4] cx cy w h."""
+    low, high = boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2
+    sides = np.minimum(high[:, None], high) - np.maximum(low[:, None], low)  # [n, n, 2]
+    inter = sides.clip(min=0).prod(-1)
+    area = (high - low).prod(-1)
+    iou: Floats = inter / np.maximum(area[:, None] + area - inter, np.finfo(np.float32).tiny)
+    return iou
+
+
+def mask_iou(masks: Bools) -> Floats:
+    """IoU [n, n] of masks [n, h, w] as one matrix product. Two empty masks count as the same."""
+    flat = masks.reshape(len(masks), -1).astype(np.float32)
+    inter = flat @ flat.T
+    area = inter.diagonal()
+    iou: Floats = (inter + 1e-6) / (area[:, None] + area - inter + 1e-6)
+    return iou

@@ -1,0 +1,181 @@
+"""Tracking live: one image in, the known objects out; any number of streams through one model.
+
+All that a stream carries is in `state`, a dictionary of arrays: saved and put back at any frame, it goes on
+to the same results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+import torch
+from numpy.typing import NDArray
+
+from ookd.data import rle
+from ookd.errors import UserError
+from ookd.structures import FrameResult
+from ookd.tracking.config import TrackerConfig
+from ookd.tracking.masks import Geometry, full_size
+from ookd.tracking.memory import Memory
+from ookd.tracking.observe import Image, ModelState, OnlineModel, observe
+from ookd.tracking.results import VideoResults
+from ookd.tracking.select import Detections
+from ookd.tracking.tracker import advance
+
+State = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which of the tracked objects are shown; the others are tracked all the same."""
+
+    labels: Collection[int] | None = None  # None: all
+    score: float = 0.0
+
+
+class MultiSession:
+    """Streams tracked side by side, their images batched through one model."""
+
+    def __init__(
+        self,
+        model: OnlineModel,
+        config: TrackerConfig,
+        names: Sequence[str],
+        device: torch.device,
+        streams: int,
+        *,
+        wanted: Wanted | None = None,
+        final: bool = False,
+    ) -> None:
+        self.model, self.config, self.names, self.device = model, config, names, device
+        self.wanted = wanted or Wanted()
+        self.memories: list[Memory | None] = [None] * streams
+        self.model_states: list[ModelState] = [None] * streams
+        # The second answer, about each whole video, where it is asked for.
+        self.results = [VideoResults(config) for _ in range(streams)] if final else None
+
+    def step(self, images: Sequence[Image]) -> list[FrameResult]:
+        """The next image of each stream, and what is known at it."""
+        if len(images) != len(self.memories):
+            raise UserError(
+                f"{len(images)} images for {len(self.memories)} streams; each step takes one a stream"
+            )
+        detections, geometries, state = observe(
+            self.model, images, self.config, self.device, _joined(self.model_states)
+        )
+        self.model_states = _parted(state, len(images))
+        return [
+            self._advance(stream, images[stream], detections[stream], geometries[stream])
+            for stream in range(len(images))
+        ]
+
+    def _advance(self, stream: int, image: Image, seen: Detections, geometry: Geometry) -> FrameResult:
+        memory = self.memories[stream]
+        if memory is None:
+            memory = Memory.empty(seen.probs.shape[1], seen.embeds.shape[1], self.config)
+        index = int(memory.frame)
+        ids, memory = advance(memory, seen, self.config)
+        self.memories[stream] = memory
+
+        known = np.flatnonzero(ids >= 0)
+        ids = ids[known]
+        row = np.searchsorted(memory.ids, ids)
+        probs = memory.probs[row] / memory.seen[row, None]  # [N, K] mean over the frames so far
+        labels, scores = probs.argmax(1), probs.max(1, initial=0)
+        show = scores >= self.wanted.score
+        if self.wanted.labels is not None:
+            show &= np.isin(labels, list(self.wanted.labels))
+        if self.results is None:
+            masks, boxes = full_size(seen.masks[known[show]], geometry)
+        else:
+            masks, boxes = full_size(seen.masks[known], geometry)
+            self.results[stream].add(ids, seen.probs[known], rle.encode_many(masks))
+            masks, boxes = masks[show], boxes[show]
+        return FrameResult(index, ids[show], labels[show], scores[show], boxes, masks, self.names, image)
+
+
+class Session:
+    """One stream, image by image."""
+
+    def __init__(
+        self,
+        model: OnlineModel,
+        config: TrackerConfig,
+        names: Sequence[str],
+        device: torch.device,
+        *,
+        wanted: Wanted | None = None,
+        final: bool = False,
+    ) -> None:
+        self._one = MultiSession(model, config, names, device, 1, wanted=wanted, final=final)
+
+    def step(self, image: Image) -> FrameResult:
+        """What is known after this image [H, W, 3] RGB."""
+        return self._one.step([image])[0]
+
+    @property
+    def results(self) -> VideoResults:
+        """The answer about the whole video so far, if the session was made with `final=True`."""
+        if self._one.results is None:
+            raise UserError("this session keeps no video results; make it with final=True")
+        return self._one.results[0]
+
+    @property
+    def state(self) -> State:
+        """Everything the stream carries, as named arrays; empty before the first image."""
+        memory, carried = self._one.memories[0], self._one.model_states[0] or {}
+        arrays = (
+            {} if memory is None else {f"memory.{name}": value for name, value in memory.arrays().items()}
+        )
+        return arrays | {f"model.{name}": value.cpu().numpy() for name, value in carried.items()}
+
+    @state.setter
+    def state(self, arrays: State) -> None:
+        memory = _under("memory.", arrays)
+        carried = _under("model.", arrays)
+        self._one.memories[0] = Memory(**memory) if memory else None
+        self._one.model_states[0] = {
+            name: torch.from_numpy(value).to(self._one.device) for name, value in carried.items()
+        } or None
+
+    def save(self, path: str | Path) -> None:
+        """Write the state to a safetensors file that `load` reads back."""
+        safetensors.numpy.save_file(self.state, path, {"tracker": self._one.config.model_dump_json()})
+
+    def load(self, path: str | Path) -> None:
+        """Go on from a state saved with the same tracker constants."""
+        try:
+            with safetensors.safe_open(path, "numpy") as file:
+                config = (file.metadata() or {}).get("tracker")
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        except (OSError, safetensors.SafetensorError) as error:
+            raise UserError(f"{path}: not a saved session ({error})") from None
+        if config != self._one.config.model_dump_json():
+            raise UserError(f"{path}: saved with other tracker constants than this session's")
+        self.state = arrays
+
+
+def _under(prefix: str, arrays: State) -> State:
+    return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
+
+
+def _joined(states: Sequence[ModelState]) -> ModelState:
+    """The states of all streams as one batch."""
+    carried = [state for state in states if state is not None]
+    if not carried:
+        return None
+    if len(carried) < len(states):
+        raise UserError("streams of a model that carries state must start together")
+    return {name: torch.cat([state[name] for state in carried]) for name in carried[0]}
+
+
+def _parted(state: ModelState, streams: int) -> list[ModelState]:
+    if state is None:
+        return [None] * streams
+    return [{name: value[i : i + 1] for name, value in state.items()} for i in range(streams)]
