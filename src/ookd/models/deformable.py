@@ -1,0 +1,100 @@
+"""Multi-scale deformable attention in plain PyTorch: a query looks at a few points of each feature level."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(slots=True)
+class Levels:
+    """How a sequence of S tokens lies in L feature maps, finest first, row by row."""
+
+    shapes: tuple[tuple[int, int], ...]  # L x (h, w)
+    pad: Tensor  # [B, S] bool
+    valid: Tensor  # [B, L, 2] share of each map, in x and y, that is not padding
+
+    def spread(self, reference: Tensor) -> Tensor:
+        """Points [B, Q, 2] or boxes [B, Q, 4] of the frame -> of each padded map, [B, Q, L, 2 or 4]."""
+        return reference.unsqueeze(2) * self.valid.repeat(1, 1, reference.shape[-1] // 2).unsqueeze(1)
+
+
+def sample_levels(
+    value: Tensor, shapes: Sequence[tuple[int, int]], locations: Tensor, weights: Tensor
+) -> Tensor:
+    """Weighted sum of bilinear samples.
+
+    value [B, S, M, D], locations [B, Q, M, L, P, 2] (x, y in 0..1 of a map, zeros outside),
+    weights [B, Q, M, L, P] -> [B, Q, M*D].
+    """
+    maps = value.split([h * w for h, w in shapes], 1)
+    result: Tensor | None = None
+    for level, (image, (h, w)) in enumerate(zip(maps, shapes, strict=True)):
+        image = image.permute(0, 2, 3, 1).flatten(0, 1).unflatten(-1, (h, w))  # [B*M, D, h, w]
+        grid = locations[:, :, :, level].transpose(1, 2).flatten(0, 1) * 2 - 1  # [B*M, Q, P, 2]
+        weight = weights[:, :, :, level].transpose(1, 2).flatten(0, 1).unsqueeze(1)  # [B*M, 1, Q, P]
+        seen = F.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        seen = (seen * weight).sum(-1)  # [B*M, D, Q]
+        result = seen if result is None else result + seen
+    assert result is not None
+    return result.unflatten(0, value.shape[:1] + value.shape[2:3]).flatten(1, 2).transpose(1, 2)
+
+
+class DeformableAttention(nn.Module):
+    """Points are offsets from a reference point (or box), predicted from the query; so are their weights.
+
+    Locations and sampling stay in float32: half precision would move points by whole cells.
+    """
+
+    def __init__(self, dim: int, heads: int, levels: int, points: int) -> None:
+        super().__init__()
+        self.heads, self.levels, self.points = heads, levels, points
+        self.offsets = nn.Linear(dim, heads * levels * points * 2)
+        self.weights = nn.Linear(dim, heads * levels * points)
+        self.values = nn.Linear(dim, dim)
+        self.output = nn.Linear(dim, dim)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Head m starts along its own compass direction, point p at p + 1 cells; all weigh the same."""
+        angle = torch.arange(self.heads) * (2 * math.pi / self.heads)
+        direction = torch.stack([angle.cos(), angle.sin()], -1)
+        direction = direction / direction.abs().amax(-1, keepdim=True)
+        steps = torch.arange(1, self.points + 1, dtype=torch.float32)
+        offsets = direction[:, None, None] * steps[:, None]  # [M, 1, P, 2]
+        nn.init.zeros_(self.offsets.weight)
+        self.offsets.bias.data = offsets.expand(-1, self.levels, -1, -1).flatten().clone()
+        nn.init.zeros_(self.weights.weight)
+        nn.init.zeros_(self.weights.bias)
+        for linear in (self.values, self.output):
+            nn.init.xavier_uniform_(linear.weight)
+            nn.init.zeros_(linear.bias)
+
+    def forward(self, query: Tensor, reference: Tensor, tokens: Tensor, levels: Levels) -> Tensor:
+        """[B, Q, D]; see `look` for the arguments."""
+        return self.output(self.look(query, reference, tokens, levels))
+
+    def look(self, query: Tensor, reference: Tensor, tokens: Tensor, levels: Levels) -> Tensor:
+        """What the queries [B, Q, D] see in the tokens [B, S, D], before the output projection: [B, Q, D].
+
+        reference: a point or a box a query and level, [B, Q, L, 2 or 4] in 0..1 of the padded maps.
+        """
+        value = self.values(tokens).masked_fill(levels.pad.unsqueeze(-1), 0.0).unflatten(-1, (self.heads, -1))
+        weights = self.weights(query).unflatten(-1, (self.heads, -1)).softmax(-1)
+        weights = weights.unflatten(-1, (self.levels, self.points)).float()
+        locations = self.locations(query, reference, levels.shapes)
+        return sample_levels(value.float(), levels.shapes, locations, weights).to(query.dtype)
+
+    def locations(self, query: Tensor, reference: Tensor, shapes: Sequence[tuple[int, int]]) -> Tensor:
+        """Where the queries look: [B, Q, M, L, P, 2] in 0..1 of the padded maps."""
+        offsets = self.offsets(query).float().unflatten(-1, (self.heads, self.levels, self.points, 2))
+        centre = reference[:, :, None, :, None, :2]  # [B, Q, 1, L, 1, 2]
+        if reference.shape[-1] == 2:
+            cells = torch.tensor(shapes, dtype=torch.float32, device=query.device).flip(-1)
+            return centre + offsets / cells[:, None]
+        return centre + offsets / self.points * reference[:, :, None, :, None, 2:] * 0.5

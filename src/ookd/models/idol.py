@@ -1,0 +1,69 @@
+"""IDOL, the online student: one frame in; classes, boxes, masks and an embedding for the tracker out.
+
+Wu et al., "In Defense of Online Models for Video Instance Segmentation", ECCV 2022.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from ookd.models.decoder import Decoded, Decoder
+from ookd.models.heads import Mlp, class_head
+from ookd.models.mask_head import MaskHead
+from ookd.models.pixels import DeformableConfig, PixelEncoder
+from ookd.models.preprocess import unpadded_sizes
+from ookd.structures import FrameQueries
+
+
+class IdolConfig(DeformableConfig, frozen=True, extra="forbid"):
+    """The published model; see `DeformableConfig` for what may differ."""
+
+
+class Idol(nn.Module):
+    def __init__(self, config: IdolConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.pixels = PixelEncoder(config, extra_pad="stride 8")
+        self.decoder = Decoder(config)
+        self.class_heads = nn.ModuleList(
+            [class_head(config.dim, config.classes) for _ in range(config.decoder_layers)]
+        )
+        self.mask_head = MaskHead(config.dim)
+        self.embed_head = Mlp(config.dim, config.dim)
+
+    def forward(self, frames: Tensor, pad: Tensor, state: Any = None) -> tuple[FrameQueries, None]:
+        """Normalised frames [B, 3, H, W], padding [B, H, W] -> the last layer's answer, and no state."""
+        return self._answers(frames, pad, last_only=True)[-1], None
+
+    def layers(self, frames: Tensor, pad: Tensor) -> list[FrameQueries]:
+        """The answers of all decoder layers, for training; the last one is what `forward` returns."""
+        return self._answers(frames, pad, last_only=False)
+
+    def _answers(self, frames: Tensor, pad: Tensor, last_only: bool) -> list[FrameQueries]:
+        memory = self.pixels(frames, pad)
+        maps = self.mask_head.maps(memory.maps())
+        sizes = unpadded_sizes(pad)
+        decoded = list(zip(self.decoder(memory), self.class_heads, strict=True))
+        return [
+            self._answer(answer, class_head, maps, sizes)
+            for answer, class_head in (decoded[-1:] if last_only else decoded)
+        ]
+
+    def _answer(self, decoded: Decoded, class_head: nn.Module, maps: Tensor, sizes: Tensor) -> FrameQueries:
+        points = decoded.reference[..., :2] * sizes[:, None]  # [B, Q, 2] pixels
+
+        def masks(select: Tensor) -> Tensor:
+            """select [B, N] -> mask logits [B, N, H/4, W/4], padding included."""
+            rows = select.unsqueeze(-1)
+            queries = decoded.features.take_along_dim(rows, 1)
+            return self.mask_head(queries, points.take_along_dim(rows, 1), maps)
+
+        return FrameQueries(
+            logits=class_head(decoded.features).float(),
+            boxes=decoded.boxes,
+            embed=self.embed_head(decoded.features),
+            features=decoded.features,
+            masks=masks,
+        )

@@ -1,0 +1,56 @@
+"""The small reference models: their configurations, and their weights through the converter."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ookd.models.idol import Idol, IdolConfig
+from ookd.models.preprocess import normalise, pad_to_stride
+from ookd.models.resnet import ResNetConfig
+from ookd.models.seqformer import SeqFormer, SeqFormerConfig
+from ookd.models.upstream import from_upstream
+
+
+def _fields(golden: Path, family: str) -> dict[str, object]:
+    numbers = json.loads((golden / f"{family}_config.json").read_text())["cfg_overrides"]
+    return {
+        "backbone": ResNetConfig(width=numbers["WIDTH_PER_GROUP"]),
+        "classes": numbers["NUM_CLASSES"],
+        "queries": numbers["NUM_OBJECT_QUERIES"],
+        "encoder_layers": numbers["ENC_LAYERS"],
+        "decoder_layers": numbers["DEC_LAYERS"],
+        "ffn": numbers["DIM_FEEDFORWARD"],
+        "dropout": numbers["DROPOUT"],
+    }
+
+
+def idol(golden: Path) -> Idol:
+    model = Idol(IdolConfig.model_validate(_fields(golden, "idol")))
+    model.load_state_dict(from_upstream(load_file(golden / "idol_state_dict.safetensors")))
+    return model.eval()
+
+
+def seqformer(golden: Path) -> SeqFormer:
+    model = SeqFormer(SeqFormerConfig.model_validate(_fields(golden, "seqformer")))
+    model.load_state_dict(from_upstream(load_file(golden / "seqformer_state_dict.safetensors")))
+    return model.eval()
+
+
+def prepare(raw: Tensor) -> tuple[Tensor, Tensor]:
+    """Raw frames [F, 3, h, w] of 0..255 -> normalised, padded frames and their pad masks."""
+    frames, pad = pad_to_stride(raw)
+    return normalise(frames, pad), pad
+
+
+def record(module: nn.Module, outputs: list[object]) -> None:
+    """Append what the module answers to `outputs`, at every call."""
+    module.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
+
+
+def assert_close(actual: Tensor, expected: Tensor, atol: float = 2e-5) -> None:
+    torch.testing.assert_close(actual, expected, rtol=0, atol=atol)

@@ -1,0 +1,85 @@
+"""Deformable attention against the reference numbers, and against sampling by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from conftest import golden_cases
+from models.published import assert_close
+from ookd.models.deformable import DeformableAttention, Levels, sample_levels
+
+
+@pytest.mark.parametrize("case", golden_cases("msda_core_*.safetensors"), ids=lambda case: case.stem)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["fp32", "fp64"])
+def test_sampling_and_its_gradients_match_the_reference(case: Path, dtype: torch.dtype) -> None:
+    g = load_file(case)
+    bits = "fp32" if dtype == torch.float32 else "fp64"
+    names = ("value", "sampling_locations", "attention_weights")
+    value, locations, weights = inputs = [g[name].to(dtype).requires_grad_() for name in names]
+    shapes = [(int(h), int(w)) for h, w in g["spatial_shapes"]]
+    output = sample_levels(value, shapes, locations, weights)
+    output.backward(g["grad_output"].to(dtype))
+    tolerance = 2e-5 if dtype == torch.float32 else 1e-12
+    assert_close(output, g[f"output_{bits}"], tolerance)
+    for name, tensor in zip(names, inputs, strict=True):
+        expected = g[f"grad_{name}_{bits}"]
+        assert_close(tensor.grad, expected, tolerance * max(1.0, float(expected.abs().max())))
+
+
+@pytest.mark.parametrize("reference", ["ref2", "ref4"], ids=["points", "boxes"])
+def test_module_matches_the_reference(golden: Path, reference: str) -> None:
+    g = load_file(golden / "msda_module.safetensors")
+    module = DeformableAttention(dim=32, heads=4, levels=3, points=2)
+    names = {
+        "sampling_offsets": "offsets",
+        "attention_weights": "weights",
+        "value_proj": "values",
+        "output_proj": "output",
+    }
+    state = {key.split(".", 1)[1]: tensor for key, tensor in g.items() if key.startswith("param.")}
+    module.load_state_dict({f"{names[k.split('.')[0]]}.{k.split('.')[1]}": v for k, v in state.items()})
+    shapes = tuple((int(h), int(w)) for h, w in g["spatial_shapes"])
+    levels = Levels(shapes, pad=g["padding_mask"], valid=torch.ones(2, 3, 2))
+    with torch.no_grad():
+        output = module(g["query"], g[reference], g["src"], levels)
+        locations = module.locations(g["query"], g[reference], shapes)
+    assert_close(locations, g[f"{reference}_sampling_locations"])
+    assert_close(output, g[f"{reference}_output"])
+
+
+def test_a_query_at_a_cell_centre_reads_that_cell() -> None:
+    value = torch.arange(6.0).view(1, 6, 1, 1)  # one 2 x 3 map
+    centres = torch.tensor([[(j + 0.5) / 3, (i + 0.5) / 2] for i in range(2) for j in range(3)])
+    locations = centres.view(1, 6, 1, 1, 1, 2)
+    read = sample_levels(value, [(2, 3)], locations, torch.ones(1, 6, 1, 1, 1))
+    assert_close(read.flatten(), torch.arange(6.0))
+
+
+def test_outside_the_map_there_is_nothing() -> None:
+    locations = torch.tensor([[-0.5, 0.5], [0.5, 1.5]]).view(1, 2, 1, 1, 1, 2)
+    read = sample_levels(torch.ones(1, 1, 1, 4), [(1, 1)], locations, torch.ones(1, 2, 1, 1, 1))
+    assert not read.any()
+
+
+def test_padded_tokens_are_never_seen() -> None:
+    torch.manual_seed(0)
+    module = DeformableAttention(dim=32, heads=4, levels=1, points=2)
+    pad = torch.zeros(1, 4, 4, dtype=torch.bool)
+    pad[:, :, 2:] = True
+    levels = Levels(((4, 4),), pad.flatten(1), torch.tensor([[[0.5, 1.0]]]))
+    query, tokens = torch.randn(1, 5, 32), torch.randn(1, 16, 32)
+    reference = levels.spread(torch.rand(1, 5, 2))
+    changed = torch.where(levels.pad.unsqueeze(-1), torch.randn(1, 16, 32), tokens)
+    assert_close(module(query, reference, tokens, levels), module(query, reference, changed, levels), 0)
+
+
+def test_heads_start_in_compass_directions() -> None:
+    module = DeformableAttention(dim=32, heads=4, levels=1, points=2)
+    start = module.offsets.bias.view(4, 1, 2, 2)
+    east, south, west, north = ([1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0])
+    assert_close(start[:, 0, 0], torch.tensor([east, south, west, north]), 1e-6)
+    assert_close(start[:, 0, 1], 2 * start[:, 0, 0], 1e-6)
