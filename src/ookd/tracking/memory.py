@@ -14,13 +14,10 @@ from ookd.tracking.select import Detections, Floats, Ints
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """M objects by ascending id, each with its last L embeddings; never changed in place.
+    """M objects by ascending id, each with its last L embeddings; never changed in place."""
 
-    `frame` and `next_id` are 0-d arrays, so that the memory is nothing but named arrays.
-    """
-
-    frame: Ints  # [] number of the next frame
-    next_id: Ints  # [] ids only grow
+    frame: int  # number of the next frame
+    next_id: int  # ids only grow
     ids: Ints  # [M]
     seen: Ints  # [M] frames the object was seen in
     last: Ints  # [M] the last of them
@@ -30,10 +27,10 @@ class Memory:
 
     @classmethod
     def empty(cls, classes: int, channels: int, config: TrackerConfig) -> Memory:
-        zero, none = np.zeros((), np.int64), np.zeros(0, np.int64)
+        none = np.zeros(0, np.int64)
         return cls(
-            frame=zero,
-            next_id=zero,
+            frame=0,
+            next_id=0,
             ids=none,
             seen=none,
             last=none,
@@ -43,8 +40,13 @@ class Memory:
         )
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """All there is to save; `Memory(**arrays)` is the way back."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        """All there is to save."""
+        return {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
+
+    @classmethod
+    def of_arrays(cls, arrays: dict[str, Any]) -> Memory:
+        """The way back."""
+        return cls(**(arrays | {name: int(arrays[name]) for name in ("frame", "next_id")}))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -93,8 +95,8 @@ def remember(memory: Memory, ids: Ints, detections: Detections, config: TrackerC
 
     keep = memory.frame - last < config.horizon
     return Memory(
-        frame=memory.frame + np.int64(1),
-        next_id=memory.next_id + np.int64(n),
+        frame=memory.frame + 1,
+        next_id=memory.next_id + n,
         ids=all_ids[keep],
         seen=seen[keep],
         last=last[keep],

@@ -79,7 +79,7 @@ class MultiSession:
         memory = self.memories[stream]
         if memory is None:
             memory = Memory.empty(seen.probs.shape[1], seen.embeds.shape[1], self.config)
-        index = int(memory.frame)
+        index = memory.frame
         ids, memory = advance(memory, seen, self.config)
         self.memories[stream] = memory
 
@@ -139,7 +139,7 @@ class Session:
     def state(self, arrays: State) -> None:
         memory = _under("memory.", arrays)
         carried = _under("model.", arrays)
-        self._one.memories[0] = Memory(**memory) if memory else None
+        self._one.memories[0] = Memory.of_arrays(memory) if memory else None
         self._one.model_states[0] = {
             name: torch.from_numpy(value).to(self._one.device) for name, value in carried.items()
         } or None

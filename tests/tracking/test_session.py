@@ -1,0 +1,192 @@
+"""Streams: identities, state, many at once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from ookd.data.rle import decode
+from ookd.errors import UserError
+from ookd.structures import FrameResult
+from ookd.tracking.config import TrackerConfig
+from ookd.tracking.session import MultiSession, Session, Wanted
+from tracking.colour_model import LABELS, NAMES, PALETTE, ColourModel, corner, scene
+
+CONFIG = TrackerConfig()
+CPU = torch.device("cpu")
+
+
+def session(carry: bool = False, **options) -> Session:
+    return Session(ColourModel(carry), CONFIG, NAMES, CPU, **options)
+
+
+def assert_same(one: FrameResult, other: FrameResult, rounding: float = 0) -> None:
+    assert one.index == other.index
+    for name in ("ids", "labels", "boxes_xyxy", "masks"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
+    np.testing.assert_allclose(one.scores, other.scores, rtol=rounding)
+
+
+def test_objects_keep_their_identity_through_absence() -> None:
+    live = session()
+    colour_of_id = {}
+    for frame in range(30):
+        image = scene(frame)
+        result = live.step(image)
+        assert result.index == frame
+        visible = {tuple(colour) for colour in image.reshape(-1, 3)} & {tuple(c) for c in PALETTE}
+        assert len(result) == len(visible)
+        for id, label, mask in zip(result.ids.tolist(), result.labels.tolist(), result.masks, strict=True):
+            colours = np.unique(image[mask], axis=0).tolist()
+            (colour,) = [c for c, rgb in enumerate(PALETTE.tolist()) if rgb in colours]
+            assert colour_of_id.setdefault(id, colour) == colour
+            assert label == LABELS[colour]
+    assert sorted(colour_of_id.values()) == [0, 1, 2, 3]  # absent for 5 frames each, less than the horizon
+
+
+def test_masks_and_boxes_are_those_of_the_original_frame() -> None:
+    result = session().step(scene(0))
+    by_left = np.argsort(result.boxes_xyxy[:, 1])
+    for place, (box, mask) in enumerate(zip(result.boxes_xyxy[by_left], result.masks[by_left], strict=True)):
+        y, x, side = corner(0, place)
+        np.testing.assert_allclose(box, [x, y, x + side, y + side], atol=2)
+        truth = np.zeros_like(mask)
+        truth[y : y + side, x : x + side] = True
+        assert (mask & truth).sum() / (mask | truth).sum() > 0.85
+
+
+def test_a_model_may_ask_for_another_size() -> None:
+    model = ColourModel()
+    model.config.test_size = 48
+    small = Session(model, CONFIG, NAMES, CPU).step(scene(0))
+    assert small.masks.shape == (3, 96, 128)
+    np.testing.assert_allclose(small.boxes_xyxy[:, 2] - small.boxes_xyxy[:, 0], 16, atol=4)
+
+
+def test_live_class_scores_are_the_mean_over_the_frames_so_far() -> None:
+    live = session(carry=True)
+    scores = [live.step(scene(0)).scores for _ in range(3)]
+    cells = 16  # of a 16 x 16 square at stride 4
+    each = [1 / (1 + np.exp(-(1.5 + 0.01 * cells - 0.05 * step))) for step in range(3)]
+    for steps, score in enumerate(scores, 1):
+        np.testing.assert_allclose(score, np.mean(each[:steps]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("carry", [False, True])
+def test_saved_and_restored_at_every_frame(carry: bool, tmp_path) -> None:
+    straight, broken = session(carry), session(carry)
+    for frame in range(24):
+        broken.save(tmp_path / "state.safetensors")
+        broken = session(carry)
+        broken.load(tmp_path / "state.safetensors")
+        assert_same(broken.step(scene(frame)), straight.step(scene(frame)))
+
+
+def test_two_interleaved_streams_equal_two_runs() -> None:
+    model = ColourModel(carry=True)
+    first, second = (Session(model, CONFIG, NAMES, CPU) for _ in range(2))
+    one = [session(carry=True), session(carry=True)]
+    for frame in range(15):
+        assert_same(first.step(scene(frame)), one[0].step(scene(frame)))
+        assert_same(second.step(scene(frame, colours=(5, 4))), one[1].step(scene(frame, colours=(5, 4))))
+
+
+def test_a_batch_of_streams_equals_single_ones() -> None:
+    model = ColourModel(carry=True)
+    streams = MultiSession(model, CONFIG, NAMES, CPU, 3)
+    single = [session(carry=True) for _ in range(3)]
+    sizes = [(96, 128), (96, 128), (100, 90)]
+    for frame in range(15):
+        images = [scene(frame + 9 * i, size, (i, 3, 4)) for i, size in enumerate(sizes)]
+        for together, image, alone in zip(streams.step(images), images, single, strict=True):
+            assert_same(together, alone.step(image), rounding=1e-6)
+    assert model.calls == 15
+
+
+def test_the_size_of_a_stream_may_change() -> None:
+    live = session()
+    before = live.step(scene(0, (96, 128)))
+    after = live.step(scene(1, (128, 160)))
+    assert after.masks.shape[1:] == (128, 160)
+    assert set(after.ids.tolist()) == set(before.ids.tolist())
+
+
+def test_only_what_is_wanted_is_shown_but_everything_is_tracked() -> None:
+    everything, leaves = session(), session(wanted=Wanted(labels={1}))
+    none = session(wanted=Wanted(score=0.999))
+    for frame in range(10):
+        image = scene(frame)
+        all_of_it, result = everything.step(image), leaves.step(image)
+        assert result.ids.tolist() == all_of_it.ids[all_of_it.labels == 1].tolist()
+        assert len(none.step(image)) == 0
+
+
+def test_an_empty_scene_has_no_objects() -> None:
+    result = session().step(np.full((96, 128, 3), 128, np.uint8))
+    assert len(result) == 0
+    assert result.masks.shape == (0, 96, 128)
+    assert result.boxes_xyxy.shape == (0, 4)
+
+
+def test_final_results_agree_with_the_live_ones() -> None:
+    live = session(final=True)
+    masks = {}
+    for frame in range(20):
+        result = live.step(scene(frame))
+        for id, mask in zip(result.ids.tolist(), result.masks, strict=True):
+            masks[id, frame] = mask
+    tracks = list(live.results.tracks(7, [10, 20, 30]))
+    assert {track.video_id for track in tracks} == {7}
+    assert sorted(track.category_id for track in tracks) == [10, 10, 20, 30]
+    decoded = [
+        {frame: decode(rle) for frame, rle in enumerate(track.segmentations) if rle is not None}
+        for track in tracks
+    ]
+    for id in {id for id, _ in masks}:
+        own = {frame: mask for (other, frame), mask in masks.items() if other == id}
+        assert any(
+            own.keys() == track.keys() and all(np.array_equal(own[f], track[f]) for f in own)
+            for track in decoded
+        )
+
+
+@pytest.mark.parametrize(
+    ("image", "word"),
+    [
+        (np.zeros((96, 128), np.uint8), "height, width, 3"),
+        (np.zeros((96, 128, 4), np.uint8), "height, width, 3"),
+        (np.zeros((96, 128, 3), np.float32), "uint8"),
+        (np.zeros((0, 128, 3), np.uint8), "height, width, 3"),
+    ],
+)
+def test_what_is_no_image_is_refused(image: np.ndarray, word: str) -> None:
+    with pytest.raises(UserError, match=word):
+        session().step(image)
+
+
+def test_a_flipped_view_and_a_read_only_image_are_fine() -> None:
+    image = scene(3)
+    image.flags.writeable = False
+    assert_same(session().step(image), session().step(image[:, :, ::-1][:, :, ::-1]))
+
+
+def test_a_state_from_elsewhere_is_refused(tmp_path) -> None:
+    path = tmp_path / "state.safetensors"
+    path.write_bytes(b"not a state")
+    with pytest.raises(UserError, match="not a saved session"):
+        session().load(path)
+    with pytest.raises(UserError, match="not a saved session"):
+        session().load(tmp_path / "missing")
+    other = Session(ColourModel(), TrackerConfig(memory_length=5), NAMES, CPU)
+    other.step(scene(0))
+    other.save(path)
+    with pytest.raises(UserError, match="other tracker constants"):
+        session().load(path)
+
+
+def test_results_must_be_asked_for_and_a_step_needs_an_image_a_stream() -> None:
+    with pytest.raises(UserError, match="final=True"):
+        _ = session().results
+    with pytest.raises(UserError, match="1 images for 2 streams"):
+        MultiSession(ColourModel(), CONFIG, NAMES, CPU, 2).step([scene(0)])
