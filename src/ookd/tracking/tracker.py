@@ -70,6 +70,6 @@ def _unit(vectors: Floats) -> Floats:
 
 
 def _softmax(values: Floats, axis: int) -> Floats:
-    powers = np.exp(values - values.max(axis, keepdims=True))
+    powers = np.exp(values - values.max(axis, keepdims=True, initial=-np.inf))
     total: Floats = powers / powers.sum(axis, keepdims=True)
     return total
