@@ -6,8 +6,8 @@ workers, nor, for the global batch, of the number of ranks. A resumed run sees t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import partial
+import signal
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol, TypedDict
 
 import cv2
@@ -156,6 +156,20 @@ class _KeysOfBatches(Sampler[list[Any]]):
             first += self.batch_size * self.world
 
 
+class _Batches(TorchDataset[Batch | UserError]):
+    """Batch by keys. A bad file is handed over, not raised: a worker that has raised takes long to end."""
+
+    def __init__(self, stream: ClipStream, divisor: int) -> None:
+        self.stream = stream
+        self.divisor = divisor
+
+    def __getitem__(self, keys: list[Any]) -> Batch | UserError:
+        try:
+            return collate([self.stream[key] for key in keys], self.divisor)
+        except UserError as error:
+            return error
+
+
 class ClipLoader:
     """An endless iterator of batches. `state_dict()` after a batch describes the run up to that batch."""
 
@@ -163,31 +177,20 @@ class ClipLoader:
         self,
         stream: ClipStream,
         batch_size: int,
-        divisor: int,
-        workers: int,
         rank: int,
         world: int,
-        prefetch: int,
+        fetch: Callable[[Iterable[list[Any]]], Iterable[Batch | UserError]],
     ) -> None:
-        self.stream, self.batch_size, self.rank, self.world = stream, batch_size, rank, world
+        self.stream = stream
+        self.batch_size, self.rank, self.world = batch_size, rank, world
+        self._fetch = fetch
         self._clips = 0  # taken by all ranks together
-        self._options: dict[str, Any] = {
-            "num_workers": workers,
-            "collate_fn": partial(collate, divisor=divisor),
-            "worker_init_fn": _one_thread,
-            "persistent_workers": workers > 0,
-            "prefetch_factor": prefetch if workers else None,
-        }
 
     def __iter__(self) -> Iterator[Batch]:
         keys = _KeysOfBatches(self.stream, self.batch_size, self.rank, self.world, self._clips)
-        batches: Any = DataLoader(self.stream, batch_sampler=keys, **self._options)  # type: ignore[arg-type]
-        iterator = iter(batches)
-        while True:
-            try:
-                batch = next(iterator)
-            except UserError as error:
-                raise UserError(_last_words(error)) from None
+        for batch in self._fetch(keys):
+            if isinstance(batch, UserError):
+                raise batch
             self._clips += self.batch_size * self.world
             yield batch
 
@@ -221,15 +224,22 @@ def make_loader(
     prefetch: int = 2,
 ) -> ClipLoader:
     """Batches of `batch_size` clips for this rank; those of all ranks, in order, are the global batch."""
-    return ClipLoader(stream, batch_size, divisor, workers, rank, world, prefetch)
+
+    def fetch(keys: Iterable[list[Any]]) -> Iterable[Batch | UserError]:
+        return DataLoader(
+            _Batches(stream, divisor),
+            batch_size=None,
+            sampler=keys,
+            num_workers=workers,
+            worker_init_fn=_begin_worker,
+            prefetch_factor=prefetch if workers else None,
+        )
+
+    return ClipLoader(stream, batch_size, rank, world, fetch)
 
 
-def _one_thread(_: int) -> None:
-    """Workers are the parallelism; threads inside them would only contend."""
+def _begin_worker(_: int) -> None:
+    """Workers are the parallelism, threads inside only contend; Ctrl-C is for the main process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-
-
-def _last_words(error: UserError) -> str:
-    """A worker sends its error with the whole traceback in the message; the user needs the last line."""
-    return str(error).strip().rsplit("\n", 1)[-1].removeprefix("ookd.errors.UserError: ")
