@@ -130,7 +130,6 @@ def test_gradients_reach_all_but_frozen_stages_and_the_heads_of_other_layers(run
     masks = answer.masks(torch.zeros(len(run.frames), 1, dtype=torch.long))
     (answer.logits.sum() + answer.boxes.sum() + answer.embed.sum() + masks.sum()).backward()
     untouched = {name for name, p in run.model.named_parameters() if p.grad is None}
-    expected = ("pixels.backbone.stem.", "pixels.backbone.stages.res2.") + tuple(
-        f"{heads}.{layer}." for heads in ("class_heads", "decoder.box_heads") for layer in (0, 1)
-    )
+    heads = [f"{kind}.{layer}." for kind in ("class_heads", "decoder.box_heads") for layer in (0, 1)]
+    expected = ("pixels.backbone.stem.", "pixels.backbone.stages.res2.", *heads)
     assert untouched == {name for name, _ in run.model.named_parameters() if name.startswith(expected)}
