@@ -197,6 +197,7 @@ class FrameResult:
     masks: NDArray[np.bool_]  # [N, H, W]
     names: Sequence[str] = ()
     image: NDArray[np.uint8] | None = None  # [H, W, 3] RGB
+    seconds: float | None = None  # when the frame is shown, from the start of the video
 
     def __post_init__(self) -> None:
         if DEBUG:

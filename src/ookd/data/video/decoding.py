@@ -1,0 +1,102 @@
+"""From FFmpeg's containers to upright RGB images."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from ookd.data.video.source import Image
+from ookd.errors import UserError
+
+
+def open_container(address: Path | str, **how: Any) -> tuple[InputContainer, VideoStream]:
+    """Open what FFmpeg can read, or say in one line why not."""
+    if isinstance(address, Path):
+        if not address.exists():
+            raise UserError(f"{address}: no such file")
+        if address.is_file() and address.stat().st_size == 0:
+            raise UserError(f"{address}: is empty (0 bytes)")
+    try:
+        container = av.open(str(address), metadata_errors="replace", **how)
+    except av.error.InvalidDataError:
+        raise UserError(f"{address}: is no video, or its beginning is damaged") from None
+    except (av.FFmpegError, OSError) as error:
+        raise UserError(f"{address}: {error.strerror or error}") from None
+    if not container.streams.video:
+        container.close()
+        raise UserError(f"{address}: holds no video stream")
+    return container, container.streams.video[0]
+
+
+class ToRgb:
+    """Decoded frame -> upright 8-bit RGB image; alpha is dropped."""
+
+    def __init__(self) -> None:
+        self._reformatter = VideoReformatter()
+
+    def __call__(self, frame: VideoFrame) -> Image:
+        # One thread: starting FFmpeg's pool for each frame costs more than it saves.
+        rgb = self._reformatter.reformat(frame, format="rgb24", threads=1)
+        image = rgb.to_ndarray().astype(np.uint8, copy=False)
+        matrix: Any = frame.side_data.get("DISPLAYMATRIX")  # a buffer, which its type does not say
+        return image if matrix is None else turned(image, np.frombuffer(matrix, np.int32))
+
+
+def turned(image: Image, matrix: NDArray[np.int32]) -> Image:
+    """Apply a display matrix [9], x' = a x + c y, y' = b x + d y: any of the eight turns and flips."""
+    a, b, _, c, d = matrix[:5].tolist()
+    if abs(b) > abs(a):
+        image, across, down = image.swapaxes(0, 1), c, b
+    else:
+        across, down = a, d
+    return np.ascontiguousarray(image[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1])
+
+
+def intact_frames(container: InputContainer, stream: VideoStream) -> Generator[VideoFrame, None, None]:
+    """Frames in display order up to the first damage, then `av.FFmpegError`."""
+    packets_tell_damage = container.format.name != "mpegts"  # there it marks gaps, which decoders survive
+    try:
+        for packet in container.demux(stream):
+            if packet.is_corrupt and packets_tell_damage:
+                raise av.error.InvalidDataError(1, "a packet is cut off")
+            yield from packet.decode()
+    except av.FFmpegError:
+        yield from stream.codec_context.decode(None)  # what the decoder still holds lies before the damage
+        raise
+
+
+def rate_of(stream: VideoStream) -> float:
+    return float(stream.average_rate or stream.guessed_rate or 25)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A container whose first picture was seen already, and all its frames, that one included."""
+
+    container: InputContainer
+    stream: VideoStream
+    first: Image
+    frames: Iterator[VideoFrame]
+
+
+def open_decoded(address: Path | str, **how: Any) -> Opened:
+    """Open and prove that something can be decoded: files may have a fine header and nothing behind it."""
+    container, stream = open_container(address, **how)
+    frames = intact_frames(container, stream)
+    try:
+        first = next(frames)
+    except (av.FFmpegError, StopIteration):
+        container.close()
+        raise UserError(f"{address}: not one frame of it can be decoded") from None
+    return Opened(container, stream, ToRgb()(first), chain([first], frames))

@@ -1,0 +1,76 @@
+"""Folders, globs and single files of images as a video."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Generator, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image as Pillow
+from PIL import ImageOps
+
+from ookd.data.video.source import Decode, FrameSource, Image, Span
+from ookd.errors import UserError
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"))
+FPS = 10.0  # images do not tell
+
+
+def natural_order(path: Path) -> list[tuple[int, str]]:
+    """Sort key with which frame_9 comes before frame_10."""
+    return [
+        (int(part), "") if part.isdigit() else (-1, part.lower()) for part in re.split(r"(\d+)", str(path))
+    ]
+
+
+def read_image(path: Path) -> Image:
+    """An image file as 8-bit RGB, turned upright as the camera noted; alpha is dropped."""
+    with Pillow.open(path) as opened:
+        image = ImageOps.exif_transpose(opened)
+        if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip instead of scale
+            grey = (np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)
+            return np.repeat(grey[..., None], 3, axis=2)
+        return np.array(image.convert("RGB"))
+
+
+def try_read(path: Path) -> Image | None:
+    try:
+        return read_image(path)
+    except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError):  # what Pillow says of bad files
+        return None
+
+
+class ImageSource(FrameSource):
+    """Frame i is the i-th image; one that can not be read is left out with a warning."""
+
+    def __init__(self, paths: Sequence[Path], name: str, span: Span) -> None:
+        super().__init__(span)
+        self.name = name
+        self._paths = paths
+        self.fps = FPS / span.every
+        self.length = span.count(len(paths), FPS)
+        first = next((image for image in map(try_read, paths) if image is not None), None)
+        if first is None:
+            raise UserError(f"{name}: not one of the {len(paths)} images can be read")
+        self.height, self.width = first.shape[:2]
+
+    def read(self) -> Generator[tuple[int, float, Decode], None, None]:
+        unreadable: list[Path] = []
+
+        def decode(path: Path) -> Image | None:
+            image = try_read(path)
+            if image is None:
+                if not unreadable:
+                    log.warning("%s: is no readable image; left out", path)
+                unreadable.append(path)
+            return image
+
+        for index, path in enumerate(self._paths):
+            yield index, index / FPS, partial(decode, path)
+        if len(unreadable) > 1:
+            log.warning("%s: %d images were left out", self.name, len(unreadable))

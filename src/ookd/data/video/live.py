@@ -1,0 +1,97 @@
+"""Cameras and endless streams: frames come when they come, the newest counts, and connections break."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Generator
+from functools import partial
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+
+from ookd.data.video.decoding import Opened, ToRgb, open_decoded, rate_of
+from ookd.data.video.source import Decode, FrameSource, Image, Span
+from ookd.errors import UserError
+
+log = logging.getLogger(__name__)
+
+RECONNECTS = 5  # attempts in a row before a stream counts as over
+FIRST_WAIT = 0.5  # seconds before the first of them; doubles with each
+
+
+class CameraSource(FrameSource):
+    """A camera by its index."""
+
+    live = True
+
+    def __init__(self, number: int, span: Span) -> None:
+        super().__init__(span)
+        self.name = f"camera{number}"
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # our own words follow
+        self._camera = cv2.VideoCapture(number)
+        ok, image = self._camera.read()
+        if not ok:
+            self._camera.release()
+            raise UserError(f"camera {number}: can not be opened (is it plugged in, and free?)")
+        self.height, self.width = image.shape[:2]
+        self.fps = (self._camera.get(cv2.CAP_PROP_FPS) or 30.0) / span.every
+        self.length = None
+
+    def read(self) -> Generator[tuple[int, float, Decode], None, None]:
+        start = time.monotonic()
+        index = 0
+        while True:
+            ok, image = self._camera.read()
+            if not ok:
+                log.warning("%s: gave no more pictures after frame %d", self.name, index)
+                return
+            yield index, time.monotonic() - start, partial(_from_opencv, image.astype(np.uint8, copy=False))
+            index += 1
+
+    def close(self) -> None:
+        self._camera.release()
+
+
+def _from_opencv(image: Image) -> Image:
+    return np.ascontiguousarray(image[..., ::-1])
+
+
+class StreamSource(FrameSource):
+    """An endless stream behind a URL; connects again when it breaks. Times are those of arrival."""
+
+    live = True
+
+    def __init__(self, url: str, opened: Opened, name: str, span: Span, **how: Any) -> None:
+        super().__init__(span)
+        self.name = name
+        self._url = url
+        self._how = how
+        self._opened: Opened | None = opened
+        self.height, self.width = opened.first.shape[:2]
+        self.fps = rate_of(opened.stream) / span.every
+        self.length = None
+
+    def read(self) -> Generator[tuple[int, float, Decode], None, None]:
+        to_rgb = ToRgb()
+        begin = time.monotonic()
+        index = failures = 0
+        warned = False
+        while failures <= RECONNECTS:
+            try:
+                opened, self._opened = self._opened or open_decoded(self._url, **self._how), None
+                with opened.container:
+                    for frame in opened.frames:
+                        failures = 0
+                        yield index, time.monotonic() - begin, partial(to_rgb, frame)
+                        index += 1
+            except (UserError, av.FFmpegError):
+                pass
+            failures += 1
+            if not warned:
+                warned = True
+                log.warning("%s: the stream broke off after %d frames; connecting again", self.name, index)
+            time.sleep(FIRST_WAIT * 2 ** (failures - 1))
+        log.warning("%s: gone for good after %d frames", self.name, index)

@@ -1,0 +1,72 @@
+"""What a user may name as a source: a file, folder, glob, camera, URL or standard input."""
+
+from __future__ import annotations
+
+import glob
+import re
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from ookd.data.video.container import ContainerSource, PipeSource
+from ookd.data.video.decoding import open_decoded
+from ookd.data.video.images import SUFFIXES, ImageSource, natural_order
+from ookd.data.video.live import CameraSource, StreamSource
+from ookd.data.video.source import FrameSource, Span
+from ookd.errors import UserError
+
+NETWORK_SECONDS = 10.0  # how long a server may keep silent
+
+
+def open_source(
+    source: str | Path | int | FrameSource,
+    *,
+    start: int | str | None = None,
+    end: int | str | None = None,
+    every: int = 1,
+) -> FrameSource:
+    """Open any source of frames.
+
+    `source` is a video file, a folder or glob of images (in natural order), a camera's number, an RTSP or
+    HTTP URL, or "-": an encoded video or a row of JPEG or PNG images on standard input. `start` and `end` are
+    a frame number (120) or a time ("1:30", "12.5s"). An open source is returned as it is.
+    """
+    if isinstance(source, FrameSource):
+        return source
+    span = Span.parse(start, end, every)
+    text = str(source)
+    if isinstance(source, int) or re.fullmatch(r"\d+", text):
+        return CameraSource(int(text), span)
+    if text == "-":
+        return PipeSource(span)
+    if re.match(r"[a-z][a-z0-9+.-]*://", text):
+        return _open_url(text, span)
+    path = Path(source)
+    if path.is_dir():
+        paths = [file for file in path.iterdir() if _is_image(file)]
+        if not paths:
+            raise UserError(f"{path}: no images in this folder (right are {', '.join(sorted(SUFFIXES))})")
+        return ImageSource(sorted(paths, key=natural_order), path.resolve().name, span)
+    if not path.exists() and glob.has_magic(text):
+        paths = [file for file in map(Path, glob.glob(text, recursive=True)) if _is_image(file)]
+        if not paths:
+            raise UserError(f"{text}: matches no image")
+        return ImageSource(sorted(paths, key=natural_order), paths[0].resolve().parent.name, span)
+    if _is_image(path):
+        return ImageSource([path], path.name, span)
+    return ContainerSource(path, path.name, span)
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def _open_url(url: str, span: Span) -> FrameSource:
+    """A recording if the server knows how long it is, an endless stream otherwise."""
+    parts = urlsplit(url)
+    name = Path(parts.path).name or parts.hostname or parts.scheme
+    how = {"timeout": NETWORK_SECONDS, "options": {"rtsp_transport": "tcp"} if parts.scheme == "rtsp" else {}}
+    opened = open_decoded(url, **how)
+    if opened.container.duration is None:
+        return StreamSource(url, opened, name, span, **how)
+    opened.container.close()
+    return ContainerSource(url, name, span, **how)
