@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from ookd.errors import UserError
 from ookd.models.preprocess import STRIDE, normalise
@@ -30,6 +31,14 @@ class OnlineModel(Protocol):
 
     @property
     def config(self) -> Any: ...
+
+
+def device_of(model: OnlineModel | nn.Module) -> torch.device:
+    """Where a model's weights are; the CPU for one that is not made of torch."""
+    if isinstance(model, nn.Module):
+        for weights in chain(model.parameters(), model.buffers()):
+            return weights.device
+    return torch.device("cpu")
 
 
 @torch.inference_mode()

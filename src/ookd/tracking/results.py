@@ -1,4 +1,4 @@
-"""The benchmark's answer about a whole video, put together frame by frame.
+"""The answer about a whole video, put together frame by frame.
 
 What stays in memory is a few numbers a track; masks go as run lengths to a spool (in memory while small, then
 a temporary file), where each record points to the track's previous one. So a video may be hours long.
@@ -10,6 +10,7 @@ import struct
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -20,74 +21,115 @@ from ookd.tracking.select import Floats, Ints
 # A track seen in fewer than MIN_FRAMES frames ends as noise once it misses MISSING frames in a row; nothing
 # is judged in the first GRACE frames. The published numbers.
 MIN_FRAMES, MISSING, GRACE = 3, 2, 9
-_HEAD = struct.Struct(
-    "<qqIII"
-)  # where the previous record is (-1: none), frame, height, width, bytes of counts
-_IN_MEMORY = 16 << 20
+
+Mask = TypeVar("Mask")
+
+
+class Store(Protocol[Mask]):
+    """Keeps masks as chains: a track's last record leads back to all its earlier ones."""
+
+    def append(self, previous: int, frame: int, mask: Mask) -> int:
+        """Where the new record is; `previous` is -1 for a track's first."""
+
+    def chain(self, record: int) -> Iterator[tuple[int, Mask]]:
+        """(frame, mask) from this record back to the first."""
 
 
 @dataclass(slots=True)
-class _History:
+class History:
     """What is known of one track so far."""
 
-    pooled: Floats  # [K] class scores, summed or their maximum
-    frames: int  # how many frames it was seen in
+    pooled: Floats  # [K] class scores over its frames: their sum or their maximum
+    frames: int  # how many
     last: int  # the last of them
-    record: int  # where its last mask lies in the spool
+    record: int  # where its mask is stored
 
 
-class VideoResults:
-    """Collects what a tracker says about one video."""
+class Histories(Generic[Mask]):
+    """The tracks of one video. What a mask is, its store decides."""
 
-    def __init__(self, config: TrackerConfig) -> None:
-        self.config = config
+    def __init__(self, config: TrackerConfig, store: Store[Mask]) -> None:
+        self.config, self.store = config, store
         self.length = 0
-        self._tracks: dict[int, _History] = {}
-        self._spool = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - lives as long as this
+        self._of: dict[int, History] = {}
 
-    def add(self, ids: Ints, probs: Floats, masks: Sequence[Rle]) -> None:
+    def add(self, ids: Ints, probs: Floats, masks: Sequence[Mask]) -> None:
         """The next frame: ids [N], their class scores [N, K] in this frame, and their masks."""
         frame, self.length = self.length, self.length + 1
+        pool = np.add if self.config.pool == "mean" else np.maximum
         for id, prob, mask in zip(ids.tolist(), probs, masks, strict=True):
-            track = self._tracks.get(id)
-            record = self._write(-1 if track is None else track.record, frame, mask)
+            track = self._of.get(id)
             if track is None:
-                self._tracks[id] = _History(prob.astype(np.float32), 1, frame, record)
-                continue
-            track.pooled = (
-                track.pooled + prob if self.config.pool == "mean" else np.maximum(track.pooled, prob)
-            )
-            track.frames, track.last, track.record = track.frames + 1, frame, record
+                self._of[id] = History(prob.copy(), 1, frame, self.store.append(-1, frame, mask))
+            else:
+                pool(track.pooled, prob, out=track.pooled)
+                track.frames, track.last = track.frames + 1, frame
+                track.record = self.store.append(track.record, frame, mask)
         if frame >= GRACE:
             noise = [
                 id
-                for id, track in self._tracks.items()
+                for id, track in self._of.items()
                 if track.frames < MIN_FRAMES and frame - track.last >= MISSING
             ]
             for id in noise:  # should the tracker meet it again, it starts afresh
-                del self._tracks[id]
+                del self._of[id]
 
-    def tracks(self, video_id: int, category_ids: Sequence[int]) -> Iterator[TrackResult]:
-        """One result a track and class; `category_ids` are the data set's numbers of the K classes."""
-        for track in self._tracks.values():
+    def __iter__(self) -> Iterator[tuple[History, list[tuple[int, float]]]]:
+        """Each track with the (label, score) pairs it is reported under, if any."""
+        for track in self._of.values():
             scores = track.pooled / track.frames if self.config.pool == "mean" else track.pooled
-            enough = scores > self.config.final_score
-            labels = np.flatnonzero(enough).tolist() if self.config.every_class else [int(scores.argmax())]
+            if self.config.every_class:
+                labels = np.flatnonzero(scores > self.config.final_score).tolist()
+            else:
+                labels = [int(scores.argmax())]
             if labels:
-                masks = self._read(track.record)
-            for label in labels:
-                yield TrackResult(video_id, category_ids[label], float(scores[label]), masks)
+                yield track, [(label, float(scores[label])) for label in labels]
 
-    def _write(self, previous: int, frame: int, mask: Rle) -> int:
+
+class Spool:
+    """Run lengths in a temporary file that stays in memory while it is small."""
+
+    _HEAD = struct.Struct("<qqIII")  # place of the previous record, frame, height, width, length
+    _SMALL = 16 << 20
+
+    def __init__(self) -> None:
+        self._file = tempfile.SpooledTemporaryFile(max_size=self._SMALL)  # noqa: SIM115 - lives as long as this
+
+    def append(self, previous: int, frame: int, mask: Rle) -> int:
         counts = mask["counts"].encode()
-        at = self._spool.seek(0, 2)
-        self._spool.write(_HEAD.pack(previous, frame, *mask["size"], len(counts)) + counts)
+        height, width = mask["size"]
+        at = self._file.seek(0, 2)
+        self._file.write(self._HEAD.pack(previous, frame, height, width, len(counts)) + counts)
         return at
 
-    def _read(self, record: int) -> list[Rle | None]:
-        masks: list[Rle | None] = [None] * self.length
+    def chain(self, record: int) -> Iterator[tuple[int, Rle]]:
         while record >= 0:
-            self._spool.seek(record)
-            record, frame, height, width, length = _HEAD.unpack(self._spool.read(_HEAD.size))
-            masks[frame] = {"size": [height, width], "counts": self._spool.read(length).decode()}
-        return masks
+            self._file.seek(record)
+            record, frame, height, width, length = self._HEAD.unpack(self._file.read(self._HEAD.size))
+            yield frame, {"size": [height, width], "counts": self._file.read(length).decode()}
+
+
+class VideoResults:
+    """The benchmark's results of one video."""
+
+    def __init__(self, config: TrackerConfig) -> None:
+        self._spool = Spool()
+        self._histories = Histories(config, self._spool)
+
+    def add(self, ids: Ints, probs: Floats, masks: Sequence[Rle]) -> None:
+        """The next frame: ids [N], their class scores [N, K] in this frame, and their masks."""
+        self._histories.add(ids, probs, masks)
+
+    def tracks(self, video_id: int, category_ids: Sequence[int | None]) -> Iterator[TrackResult]:
+        """One result a track and class, one track in memory at a time.
+
+        `category_ids` are the data set's numbers of the K classes, None for one that it does not know.
+        """
+        for track, classes in self._histories:
+            masks: list[Rle | None] = [None] * self._histories.length
+            for frame, mask in self._spool.chain(track.record):
+                masks[frame] = mask
+            for label, score in classes:
+                category = category_ids[label]
+                if category is not None:
+                    yield TrackResult(video_id, category, score, masks)

@@ -30,11 +30,6 @@ class Detections:
     def __len__(self) -> int:
         return len(self.query)
 
-    def at(self, rows: Ints | Bools) -> Detections:
-        return Detections(
-            self.query[rows], self.scores[rows], self.probs[rows], self.embeds[rows], self.masks[rows]
-        )
-
 
 def select_queries(probs: Floats, boxes: Floats | None, config: TrackerConfig) -> Ints:
     """Queries [Q, K] worth a mask, best first: above the score, without near-identical boxes of one class.
