@@ -1,0 +1,281 @@
+"""Recipes: YAML files that fully determine a training run, checked before anything starts.
+
+A recipe may name a `base` recipe and change some of its keys; `--set a.b=c` changes more. An unknown key or a
+value out of range is one line that names the place, the nearest valid key and what is allowed.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ookd.errors import UserError
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class WorldData(Strict):
+    """A synthetic world, drawn as it is read."""
+
+    kind: Literal["world"]
+    preset: str = Field("ytvis-like", description="preset world")
+    split: Literal["train", "tune", "val", "test"] = Field("train", description="which of the disjoint parts")
+    videos: int = Field(700, ge=1, description="how many videos")
+    seed: int = Field(0, ge=0, description="seed of the world")
+    change: dict[str, Any] = Field({}, description="world settings that differ from the preset")
+    ratio: float = Field(1.0, gt=0, description="share of training clips, relative to the other sources")
+
+
+class FolderData(Strict):
+    """Annotated videos on disk, in any format that `ookd data check` knows."""
+
+    kind: Literal["folder"]
+    path: str = Field(description="folder, annotation file or dataset.yaml")
+    ratio: float = Field(1.0, gt=0, description="share of training clips, relative to the other sources")
+
+
+DataSource = Annotated[WorldData | FolderData, Field(discriminator="kind")]
+
+
+class Pairs(Strict):
+    """A key frame and a reference frame near it."""
+
+    kind: Literal["pair"]
+    span: int = Field(10, ge=1, description="largest distance of the two frames")
+
+
+class Clips(Strict):
+    """T frames around a random one."""
+
+    kind: Literal["clip"]
+    length: int = Field(5, ge=1, description="frames in a clip")
+    span: int = Field(10, ge=1, description="largest distance from the first frame drawn")
+
+
+class Data(Strict):
+    train: list[DataSource] = Field(min_length=1, description="what is learned from")
+    tune: DataSource | None = Field(None, description="where tracker constants are chosen")
+    val: DataSource | None = Field(None, description="what periodic validation measures")
+    frames: Annotated[Pairs | Clips, Field(discriminator="kind")] = Field(
+        Pairs(kind="pair"), description="frames of a training sample"
+    )
+    flip: Fraction = Field(0.5, description="probability of mirroring a clip")
+    batch: int = Field(4, ge=1, description="clips in a step, over all ranks and accumulated steps")
+    workers: int = Field(2, ge=0, description="loader processes of each rank; 0 loads in the trainer itself")
+
+
+class Model(Strict):
+    base: str = Field("nano", description="preset, model folder or hub id to start from")
+    change: dict[str, Any] = Field({}, description="model settings that differ from the base")
+    pretrained: bool = Field(True, description="start a preset from ImageNet weights of its trunk")
+
+
+class Loss(Strict):
+    weights: dict[str, float] = Field({}, description="loss weights that differ from the method's own")
+
+
+class Optim(Strict):
+    lr: float = Field(1e-3, gt=0, description="learning rate")
+    trunk: float = Field(0.2, ge=0, description="learning rate of the trunk, relative to lr")
+    weight_decay: float = Field(0.02, ge=0, description="decoupled weight decay")
+    decay_all: bool = Field(
+        False, description="decay biases, norms and codes too, as the published recipes do"
+    )
+    clip: float = Field(20.0, gt=0, description="largest norm of the gradient")
+    schedule: Literal["linear", "cosine", "step"] = Field("linear", description="how the rate falls")
+    warmup: int = Field(100, ge=0, description="steps of linear warm-up")
+    hold: Fraction = Field(0.6, description="share of the run before linear or cosine decay begins")
+    milestones: list[int] = Field([], description="steps after which the step schedule multiplies by gamma")
+    gamma: float = Field(0.1, gt=0, le=1, description="factor of the step schedule")
+
+
+class Run(Strict):
+    steps: int = Field(2400, ge=1, description="optimiser steps")
+    seed: int = Field(0, ge=0, description="seed of weights, data order and augmentation")
+    precision: Literal["fp32", "bf16", "fp16"] = Field("bf16", description="precision of matrix products")
+    channels_last: bool = Field(True, description="memory layout that convolutions like")
+    accumulate: int = Field(1, ge=1, description="micro-batches of a step")
+    ema: float = Field(0.0, ge=0, lt=1, description="decay of averaged weights; 0 keeps none")
+    compile: bool = Field(False, description="torch.compile the training step")
+    threads: int | None = Field(None, ge=1, description="CPU threads of the trainer; all if not given")
+    log_every: int = Field(20, ge=1, description="steps between lines of metrics")
+    save_every: int = Field(500, ge=1, description="steps between checkpoints")
+    keep: int = Field(2, ge=1, description="checkpoints that are kept")
+    validate_every: int = Field(0, ge=0, description="steps between validations; 0: only at the end")
+    patience: int = Field(10, ge=1, description="steps in a row that may be skipped for a loss not finite")
+
+
+class Recipe(Strict):
+    name: str = Field(description="what the run is called")
+    about: str = Field("", description="what it is for")
+    data: Data
+    model: Model = Model()
+    loss: Loss = Loss()
+    optim: Optim = Optim()
+    run: Run = Run()
+
+
+def bundled() -> dict[str, str]:
+    """Names of the recipes that come with the package, and what they are for."""
+    folder = resources.files("ookd") / "recipes"
+    recipes = {}
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        if entry.name.endswith(".yaml"):
+            recipes[entry.name.removesuffix(".yaml")] = str(
+                yaml.safe_load(entry.read_text()).get("about", "")
+            )
+    return recipes
+
+
+def load(name: str, changes: Sequence[str] = ()) -> Recipe:
+    """A bundled recipe by name, or a YAML file by path, with `a.b=c` changes applied."""
+    tree = _read(name, ())
+    for change in changes:
+        _apply(tree, change)
+    return parse(tree, name)
+
+
+def parse(tree: dict[str, Any], where: str) -> Recipe:
+    """A recipe from plain data; every problem in one error."""
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        lines = [_explain(problem) for problem in error.errors()]
+        raise UserError(f"{where}: " + "; ".join(lines)) from None
+
+
+def describe(recipe: Recipe) -> str:
+    """The whole recipe as YAML, every field with a line of explanation."""
+    lines: list[str] = []
+    _describe(recipe, "", lines)
+    return "\n".join(lines) + "\n"
+
+
+def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
+    if name in seen:
+        raise UserError(f"recipe {name} is its own base: {' -> '.join((*seen, name))}")
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        try:
+            text = path.read_text()
+        except OSError as error:
+            raise UserError(f"cannot read recipe {name}: {error.strerror}") from None
+    elif name in bundled():
+        text = (resources.files("ookd") / "recipes" / f"{name}.yaml").read_text()
+    else:
+        near = difflib.get_close_matches(name, bundled(), 1, 0.3)
+        hint = f"; did you mean {near[0]}?" if near else f"; bundled are {', '.join(bundled())}"
+        raise UserError(f"no recipe {name}{hint} (a file must end in .yaml)")
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"recipe {name} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise UserError(f"recipe {name} must be a mapping of keys to values")
+    base = tree.pop("base", None)
+    if base is None:
+        return tree
+    if not isinstance(base, str):
+        raise UserError(f"recipe {name}: base must be the name of a recipe, not {base!r}")
+    if base.endswith((".yaml", ".yml")):
+        base = str(path.parent / base)
+    return _merged(_read(base, (*seen, name)), tree)
+
+
+def _merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """Mappings are merged, except where the kind of a thing changes; everything else is replaced."""
+    out = dict(base)
+    for key, value in change.items():
+        old = out.get(key)
+        same_kind = (
+            isinstance(old, dict)
+            and isinstance(value, dict)
+            and old.get("kind") == value.get("kind", old.get("kind"))
+        )
+        out[key] = _merged(old, value) if same_kind and isinstance(old, dict) else value
+    return out
+
+
+def _apply(tree: dict[str, Any], change: str) -> None:
+    key, found, value = change.partition("=")
+    if not found or not key:
+        raise UserError(f"--set {change}: write it as key=value, such as optim.lr=5e-4")
+    *parents, last = key.split(".")
+    place: Any = tree
+    for step, parent in enumerate(parents):
+        place = (
+            place[int(parent)]
+            if isinstance(place, list) and parent.isdigit() and int(parent) < len(place)
+            else (place.setdefault(parent, {}) if isinstance(place, dict) else None)
+        )
+        if not isinstance(place, dict | list):
+            raise UserError(f"--set {change}: {'.'.join(parents[: step + 1])} has no keys below it")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UserError(f"--set {change}: {value} is not a YAML value") from None
+    if isinstance(place, list):
+        if not last.isdigit() or int(last) >= len(place):
+            raise UserError(f"--set {change}: the list has entries 0 to {len(place) - 1}")
+        place[int(last)] = parsed
+    else:
+        place[last] = parsed
+
+
+def _explain(problem: Any) -> str:
+    place = ".".join(str(part) for part in problem["loc"] if part not in ("world", "folder", "pair", "clip"))
+    if problem["type"] == "extra_forbidden":
+        known = _keys_at(problem["loc"][:-1])
+        near = difflib.get_close_matches(str(problem["loc"][-1]), known, 1, 0.3)
+        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+        return f"unknown key {place}; {hint}"
+    if problem["type"] == "missing":
+        return f"{place} is missing"
+    given = problem["input"]
+    return (
+        f"{place}: {problem['msg']}, not {given!r}"
+        if not isinstance(given, dict)
+        else f"{place}: {problem['msg']}"
+    )
+
+
+def _keys_at(place: Sequence[Any]) -> list[str]:
+    """Valid keys at a place of the recipe."""
+    kinds = {"world": WorldData, "folder": FolderData, "pair": Pairs, "clip": Clips}
+    model: Any = Recipe
+    for part in place:
+        if part in kinds:
+            model = kinds[part]
+        elif isinstance(model, type) and issubclass(model, BaseModel) and part in model.model_fields:
+            model = model.model_fields[part].annotation
+    if isinstance(model, type) and issubclass(model, BaseModel):
+        return list(model.model_fields)
+    return []
+
+
+def _describe(node: BaseModel, indent: str, lines: list[str]) -> None:
+    for name, field in type(node).model_fields.items():
+        value = getattr(node, name)
+        note = f"  # {field.description}" if field.description else ""
+        if isinstance(value, BaseModel):
+            lines.append(f"{indent}{name}:{note}")
+            _describe(value, indent + "  ", lines)
+        elif isinstance(value, list) and value and isinstance(value[0], BaseModel):
+            lines.append(f"{indent}{name}:{note}")
+            for entry in value:
+                start = len(lines)
+                _describe(entry, indent + "    ", lines)
+                lines[start] = f"{indent}  - {lines[start].lstrip()}"
+        else:
+            text = yaml.safe_dump(value, default_flow_style=True, width=10_000).removesuffix("...\n").strip()
+            lines.append(f"{indent}{name}: {text}{note}")

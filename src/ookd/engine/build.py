@@ -1,0 +1,113 @@
+"""From a recipe to the objects it names: data, model, training task, optimiser, schedule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import nn
+
+from ookd.config import DataSource, FolderData, Optim, Pairs, Recipe
+from ookd.data.clips import ClipDataset, ClipSource, DatasetClips
+from ookd.data.loader import ClipLoader, Mixture, make_loader
+from ookd.data.sampling import ClipSampler, FrameSampler, PairSampler
+from ookd.data.transforms import Flip
+from ookd.errors import UserError
+
+# family -> the module that trains it, `forward(batch) -> named terms` and `.weights`
+TASKS = {
+    "compact": "ookd.models.compact_training:CompactTraining",
+    "idol": "ookd.models.idol_training:IdolTraining",
+    "seqformer": "ookd.models.seqformer_training:SeqFormerTraining",
+}
+
+
+def open_source(data: DataSource) -> ClipSource:
+    """The videos a recipe names."""
+    if isinstance(data, FolderData):
+        from pathlib import Path
+
+        from ookd.data.formats import load
+
+        return DatasetClips(load(Path(data.path)))
+    from ookd.data.synthetic import World
+
+    return World(data.preset, split=data.split, seed=data.seed, videos=data.videos, **data.change)
+
+
+def open_loader(recipe: Recipe, rank: int, world: int) -> tuple[ClipLoader, list[str]]:
+    """Training batches for this rank, and the names of the classes."""
+    sources = [open_source(data) for data in recipe.data.train]
+    names = list(sources[0].names)
+    for data, source in zip(recipe.data.train, sources, strict=True):
+        if list(source.names) != names:
+            raise UserError(f"the classes of {data} differ from those of the first training source")
+    frames = recipe.data.frames
+    sampler: FrameSampler
+    if isinstance(frames, Pairs):
+        sampler = PairSampler(frames.span)
+    else:
+        sampler = ClipSampler(frames.length, frames.span)
+    stages = (Flip(recipe.data.flip),)
+    seed = recipe.run.seed
+    parts = [ClipDataset(source, sampler, stages, seed) for source in sources]
+    ratios = [data.ratio for data in recipe.data.train]
+    stream = parts[0] if len(parts) == 1 else Mixture(parts, ratios, seed)
+    share, rest = divmod(recipe.data.batch, world * recipe.run.accumulate)
+    if rest or not share:
+        raise UserError(
+            f"data.batch = {recipe.data.batch} must be a multiple of {world} processes x "
+            f"{recipe.run.accumulate} accumulated micro-batches"
+        )
+    return make_loader(stream, share, workers=recipe.data.workers, rank=rank, world=world), names
+
+
+def make_task(model: nn.Module, recipe: Recipe) -> nn.Module:
+    """The training module of the model's family, with the recipe's loss weights."""
+    config: Any = model.config
+    module, _, name = TASKS[config.family].partition(":")
+    task: Any = getattr(import_module(module), name)(model)
+    unknown = set(recipe.loss.weights) - set(task.weights)
+    if unknown:
+        raise UserError(
+            f"loss.weights: no term {', '.join(sorted(unknown))}; there are {', '.join(task.weights)}"
+        )
+    task.weights |= recipe.loss.weights
+    module_: nn.Module = task
+    return module_
+
+
+def make_optimizer(task: nn.Module, optim: Optim) -> torch.optim.AdamW:
+    """AdamW in up to four groups: trunk or not, decayed or not."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in task.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        pretrained = ".trunk." in name or ".backbone." in name
+        decayed = optim.decay_all or parameter.dim() > 1
+        key = (optim.lr * optim.trunk if pretrained else optim.lr, optim.weight_decay if decayed else 0.0)
+        groups.setdefault(key, []).append(parameter)
+    return torch.optim.AdamW(
+        [{"params": p, "lr": lr, "weight_decay": decay} for (lr, decay), p in groups.items()],
+        lr=optim.lr,
+        foreach=True,
+    )
+
+
+def rate(optim: Optim, steps: int) -> Callable[[int], float]:
+    """The learning rate's factor at each step, counted from 0."""
+
+    def factor(step: int) -> float:
+        warm = min(1.0, (step + 1) / max(1, optim.warmup))
+        if optim.schedule == "step":
+            return warm * float(optim.gamma ** sum(step >= milestone for milestone in optim.milestones))
+        begin = optim.hold * steps
+        passed = max(0.0, step - begin) / max(1.0, steps - begin)
+        if optim.schedule == "cosine":
+            return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, passed)))
+        return warm * max(0.0, 1 - passed)
+
+    return factor

@@ -1,0 +1,127 @@
+"""Checkpoints that survive a kill at any moment.
+
+A checkpoint is a folder: tensors as safetensors, everything else as JSON, and a manifest of checksums. It
+is written beside its final name and renamed, so a name that exists is whole; the manifest notices later
+damage, and the newest undamaged checkpoint is used. Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ookd.errors import UserError
+
+_MANIFEST = "manifest.json"
+
+
+@dataclass(slots=True)
+class Checkpoint:
+    step: int
+    tensors: dict[str, dict[str, Tensor]]  # one file each: model, optimizer, ...
+    facts: dict[str, Any]  # JSON
+
+
+def save(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
+    """Write `folder/step-N` and delete all but the `keep` newest."""
+    folder.mkdir(parents=True, exist_ok=True)
+    final = folder / f"step-{checkpoint.step:08d}"
+    beside = folder / f".{final.name}.{os.getpid()}"
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        beside.mkdir()
+        for name, tensors in checkpoint.tensors.items():
+            save_file(
+                {k: v.detach().cpu().contiguous() for k, v in tensors.items()}, beside / f"{name}.safetensors"
+            )
+        facts = {"step": checkpoint.step, **checkpoint.facts}
+        (beside / "facts.json").write_text(json.dumps(facts))
+        sums = {path.name: _checksum(path) for path in sorted(beside.iterdir())}
+        (beside / _MANIFEST).write_text(json.dumps(sums, indent=1))
+        for path in beside.iterdir():
+            _flush(path)
+        if final.exists():
+            shutil.rmtree(final)
+        beside.rename(final)
+        _flush(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise UserError(
+            f"cannot write checkpoint {final}: {error}; earlier checkpoints are untouched"
+        ) from None
+    for old in _finished(folder)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
+    """The newest whole checkpoint, and a warning for every damaged one that was passed over."""
+    warnings: list[str] = []
+    for path in reversed(_finished(folder)):
+        try:
+            return read(path), warnings
+        except UserError as error:
+            warnings.append(f"{error}; using the one before")
+    return None, warnings
+
+
+def read(path: Path) -> Checkpoint:
+    """A checkpoint, after its checksums are verified."""
+    try:
+        sums = json.loads((path / _MANIFEST).read_text())
+        for name, expected in sums.items():
+            if _checksum(path / name) != expected:
+                raise UserError(f"checkpoint {path} is damaged: {name} does not match its checksum")
+        facts = json.loads((path / "facts.json").read_text())
+        tensors = {Path(name).stem: load_file(path / name) for name in sums if name.endswith(".safetensors")}
+    except (OSError, ValueError, SafetensorError) as error:
+        raise UserError(f"checkpoint {path} is damaged: {error}") from None
+    return Checkpoint(facts.pop("step"), tensors, facts)
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, names: dict[int, str]) -> dict[str, Tensor]:
+    """The optimiser's state by parameter name; `names` maps id(parameter) to it."""
+    return {
+        f"{names[id(parameter)]}|{key}": value
+        for parameter, state in optimizer.state.items()
+        for key, value in state.items()
+    }
+
+
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, names: dict[int, str], tensors: dict[str, Tensor]
+) -> None:
+    parameters = {names[id(p)]: p for group in optimizer.param_groups for p in group["params"]}
+    optimizer.state.clear()
+    for key, value in tensors.items():
+        name, _, kind = key.rpartition("|")
+        parameter = parameters[name]
+        # a scalar (the step count) stays on the CPU, where the optimiser keeps it
+        optimizer.state[parameter][kind] = value.to(parameter.device) if value.dim() else value
+
+
+def _finished(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step-*"))
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,232 @@
+"""The training loop: loader -> task -> named losses -> optimiser, stopped at any step and continued exactly.
+
+It runs on Accelerate, so the same code serves a laptop and many GPUs. It knows no model family: a task turns a
+batch into named terms and says how much each weighs.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from ookd.config import Recipe
+from ookd.engine import checkpoint
+from ookd.engine.build import make_optimizer, make_task, open_loader, rate
+from ookd.engine.record import Record
+from ookd.errors import UserError
+from ookd.structures import Batch
+
+
+@dataclass(slots=True)
+class Interruption:
+    """Remembers the first SIGINT or SIGTERM, so that the loop stops between two steps."""
+
+    signal: int | None = None
+    _before: dict[int, Any] = field(default_factory=dict)
+
+    def __enter__(self) -> Interruption:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+            self._before[number] = signal.signal(number, self._remember)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _remember(self, number: int, _: object) -> None:
+        if self.signal is not None:
+            raise KeyboardInterrupt  # asked twice: at once
+        self.signal = number
+
+
+class Trainer:
+    """One training run. `fit` returns how many steps are done."""
+
+    def __init__(
+        self, recipe: Recipe, model: nn.Module, out: Path, record: Record, cpu: bool = False
+    ) -> None:
+        run = recipe.run
+        if run.threads:
+            torch.set_num_threads(run.threads)
+        self.recipe, self.out, self.record = recipe, out, record
+        precision = "no" if run.precision == "fp32" else run.precision
+        self.accelerator = Accelerator(
+            mixed_precision=precision, gradient_accumulation_steps=run.accumulate, cpu=cpu
+        )
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        _seed_everything(run.seed, rank)
+        self.loader, self.names = open_loader(recipe, rank, world)
+        self.model = model
+        task: Any = make_task(model, recipe)
+        self.weights: dict[str, float] = dict(task.weights)
+        if run.channels_last:
+            task.to(memory_format=torch.channels_last)
+        self.optimizer = make_optimizer(task, recipe.optim)
+        self._names = {id(p): name for name, p in task.named_parameters()}
+        self.task, self._prepared = self.accelerator.prepare(task, self.optimizer)
+        if run.compile:
+            self.task = torch.compile(self.task)
+        self._rates = [group["lr"] for group in self.optimizer.param_groups]
+        self._factor = rate(recipe.optim, run.steps)
+        self.average = {k: v.detach().clone() for k, v in model.state_dict().items()} if run.ema else {}
+        self.step = 0
+        self._skipped = 0
+
+    def fit(self) -> int:
+        """Run until the recipe's last step or an interruption; a checkpoint is written in both cases."""
+        run = self.recipe.run
+        self.task.train()
+        with Interruption() as stop:
+            batches = iter(self.loader)
+            while self.step < run.steps and stop.signal is None:
+                began = time.perf_counter()
+                terms, norm, frames, waited = self._advance(batches)
+                self.step += 1
+                if self.accelerator.is_main_process:
+                    self.record.step(
+                        self.step, terms, self._factor(self.step - 1), norm, frames, began, waited
+                    )
+                if self.step % run.save_every == 0 and self.step < run.steps:
+                    self.save()
+            self.save()
+        if stop.signal is not None and self.step < run.steps:
+            raise Interrupted(stop.signal, self.step)
+        return self.step
+
+    def _advance(self, batches: Any) -> tuple[dict[str, float], float, int, float]:
+        """One optimiser step: named losses, gradient norm, frames seen, seconds spent waiting for data."""
+        factor = self._factor(self.step)
+        for group, lr in zip(self.optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = lr * factor
+        sums: dict[str, float] = {}
+        norm, frames, waited = 0.0, 0, 0.0
+        for _ in range(self.recipe.run.accumulate):
+            asked = time.perf_counter()
+            batch: Batch = next(batches).to(self.accelerator.device)
+            waited += time.perf_counter() - asked
+            frames += batch.frames.shape[0] * batch.frames.shape[1] * self.accelerator.num_processes
+            with self.accelerator.accumulate(self.task):
+                terms = self.task(batch)
+                total = torch.stack(
+                    [self.weights[k] * v for k, v in terms.items() if k in self.weights]
+                ).sum()
+                if not self._finite(total):
+                    self._skip(batch, terms)
+                    break
+                self.accelerator.backward(total)
+                if self.accelerator.sync_gradients:
+                    norm = float(
+                        self.accelerator.clip_grad_norm_(self.task.parameters(), self.recipe.optim.clip)
+                    )
+                self._prepared.step()
+                self._prepared.zero_grad()
+            for name, value in {**terms, "total": total}.items():
+                mean = self.accelerator.reduce(value.detach().float(), "mean").item()
+                sums[name] = sums.get(name, 0.0) + mean / self.recipe.run.accumulate
+        else:
+            self._skipped = 0
+            self._follow()
+        return sums, norm, frames, waited
+
+    def _finite(self, total: Tensor) -> bool:
+        """Whether the loss is finite on every rank."""
+        bad = (~torch.isfinite(total.detach())).float()
+        return float(self.accelerator.reduce(bad, "sum")) == 0
+
+    def _skip(self, batch: Batch, terms: dict[str, Tensor]) -> None:
+        """Leave the batch out, keep it for inspection, and give up when it goes on."""
+        self._prepared.zero_grad()
+        self._skipped += 1
+        named = {k: float(v) for k, v in terms.items()}
+        path = self.record.keep_batch(self.step, batch, named)
+        if self._skipped >= self.recipe.run.patience:
+            raise UserError(
+                f"the loss was not finite {self._skipped} steps in a row, the last at step {self.step}: "
+                f"{named}; look at {path}, lower optim.lr or optim.clip, or use run.precision=fp32"
+            )
+
+    def _follow(self) -> None:
+        """Move the averaged weights towards the trained ones."""
+        if not self.average:
+            return
+        decay = min(self.recipe.run.ema, (self.step + 1) / (self.step + 10))
+        for name, value in self.model.state_dict().items():
+            if value.is_floating_point():
+                self.average[name].lerp_(value.detach(), 1 - decay)
+            else:
+                self.average[name].copy_(value)
+
+    def save(self) -> None:
+        """Write a checkpoint; every rank waits until it is there."""
+        if self.accelerator.is_main_process:
+            scaler = self.accelerator.scaler
+            tensors = {
+                "model": self.model.state_dict(),
+                "optimizer": checkpoint.optimizer_tensors(self.optimizer, self._names),
+                "random": {"torch": torch.get_rng_state()},
+            }
+            if self.average:
+                tensors["average"] = self.average
+            facts = {
+                "python": random.getstate(),
+                "loader": self.loader.state_dict(),
+                "scaler": scaler.state_dict() if scaler is not None else None,
+                "skipped": self._skipped,
+            }
+            checkpoint.save(
+                self.out / "checkpoints",
+                checkpoint.Checkpoint(self.step, tensors, facts),
+                self.recipe.run.keep,
+            )
+        self.accelerator.wait_for_everyone()
+
+    def resume(self) -> bool:
+        """Continue from the newest whole checkpoint, if there is one."""
+        found, warnings = checkpoint.newest(self.out / "checkpoints")
+        for warning in warnings:
+            self.record.warn(warning)
+        if found is None:
+            return False
+        self.step = found.step
+        self.model.load_state_dict(found.tensors["model"])
+        checkpoint.restore_optimizer(self.optimizer, self._names, found.tensors["optimizer"])
+        self.average = {k: v.to(self.accelerator.device) for k, v in found.tensors.get("average", {}).items()}
+        torch.set_rng_state(found.tensors["random"]["torch"])
+        version, numbers, rest = found.facts["python"]
+        random.setstate((version, tuple(numbers), rest))
+        self.loader.load_state_dict(found.facts["loader"])
+        if found.facts["scaler"] is not None and self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(found.facts["scaler"])
+        self._skipped = found.facts["skipped"]
+        self.record.rewind(self.step)
+        return True
+
+    def trained(self) -> nn.Module:
+        """The model with its final weights: the averaged ones where the recipe keeps them."""
+        if self.average:
+            self.model.load_state_dict(self.average)
+        return self.model.eval()
+
+
+class Interrupted(KeyboardInterrupt):
+    """The run was asked to stop; it can be resumed."""
+
+    def __init__(self, number: int, step: int) -> None:
+        super().__init__(
+            f"stopped by {signal.Signals(number).name} after step {step}; continue with --resume"
+        )
+
+
+def _seed_everything(seed: int, rank: int) -> None:
+    random.seed(seed + rank)
+    np.random.seed(seed + rank)  # noqa: NPY002 - third-party code draws from it
+    torch.manual_seed(seed + rank)
