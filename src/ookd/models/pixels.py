@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from pydantic import BaseModel, Field
 from torch import Tensor, nn
 
+from ookd.models.backbone import BackboneConfig, build
 from ookd.models.deformable import DeformableAttention, Levels
 from ookd.models.position import sine_code
-from ookd.models.resnet import ResNet, ResNetConfig
+from ookd.models.resnet import ResNetConfig
 
 EXTRA_LEVELS = 1  # levels beyond the backbone's: stride 64
 LEVELS = 3 + EXTRA_LEVELS
@@ -21,7 +22,7 @@ LEVELS = 3 + EXTRA_LEVELS
 class DeformableConfig(BaseModel, frozen=True, extra="forbid"):
     """What IDOL and SeqFormer have in common."""
 
-    backbone: Annotated[ResNetConfig, Field(discriminator="kind")] = ResNetConfig()
+    backbone: BackboneConfig = ResNetConfig()
     classes: int = Field(default=40, ge=1)
     queries: int = Field(default=300, ge=1)
     dim: int = Field(default=256, ge=32, multiple_of=32)
@@ -84,7 +85,7 @@ class PixelEncoder(nn.Module):
     def __init__(self, config: DeformableConfig, extra_pad: Literal["image", "stride 8"]) -> None:
         super().__init__()
         self.extra_pad = extra_pad
-        self.backbone = ResNet(config.backbone)
+        self.backbone = build(config.backbone)
         channels = self.backbone.channels
         convs = [nn.Conv2d(inputs, config.dim, 1) for inputs in channels]
         convs.append(nn.Conv2d(channels[-1], config.dim, 3, stride=2, padding=1))  # from the coarsest map

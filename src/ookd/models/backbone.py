@@ -1,0 +1,102 @@
+"""Backbones: anything that turns frames into maps of strides 8, 16 and 32."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import torch.nn.functional as F
+from pydantic import BaseModel, Field
+from torch import Tensor, nn
+
+from ookd.errors import UserError
+from ookd.models.resnet import ResNet, ResNetConfig
+from ookd.models.swin import Swin, SwinConfig
+
+VIT_STRIDE = 16  # stride at which a plain vision transformer is used, whatever its patch size
+
+
+class TransformersConfig(BaseModel, frozen=True, extra="forbid"):
+    """Any backbone of `transformers`: hierarchical ones (ConvNeXt, Swin) and plain ones (DINO)."""
+
+    kind: Literal["transformers"] = "transformers"
+    config: dict[str, Any]  # its own configuration, with "model_type"
+
+
+BackboneConfig = Annotated[ResNetConfig | SwinConfig | TransformersConfig, Field(discriminator="kind")]
+
+
+def build(
+    config: ResNetConfig | SwinConfig | TransformersConfig,
+) -> ResNet | Swin | TransformersBackbone:
+    """With random weights. Frames [B, 3, H, W] -> maps [B, C, ceil(H/s), ceil(W/s)], s = 8, 16, 32."""
+    match config:
+        case ResNetConfig():
+            return ResNet(config)
+        case SwinConfig():
+            return Swin(config)
+        case TransformersConfig():
+            return TransformersBackbone(config)
+
+
+class TransformersBackbone(nn.Module):
+    """A hierarchical backbone gives its last three stages. A plain one gives its last map, of stride 16, from
+    which the finer and the coarser map are made; frames are resized so that its patches fit that stride."""
+
+    def __init__(self, config: TransformersConfig) -> None:
+        super().__init__()
+        from transformers import AutoBackbone, AutoConfig
+
+        self.config = config
+        fields = dict(config.config)
+        try:
+            own = AutoConfig.for_model(fields.pop("model_type"), **fields)
+            self.plain = not hasattr(own, "depths")
+            own.out_indices = [-1] if self.plain else [-3, -2, -1]
+            self.body = AutoBackbone.from_config(own)
+        except (KeyError, ValueError) as error:
+            raise UserError(f"backbone: transformers cannot build it: {error}") from error
+        if self.plain:
+            width = self.body.channels[-1]
+            self.patch = int(own.patch_size)
+            self.finer = nn.ConvTranspose2d(width, width, 2, 2)
+            self.channels = [width] * 3
+        else:
+            self.channels = list(self.body.channels)
+
+    def forward(self, frames: Tensor) -> list[Tensor]:
+        if not self.plain:
+            return list(self.body(frames).feature_maps)
+        cells = [-(-size // VIT_STRIDE) for size in frames.shape[-2:]]
+        size = [count * self.patch for count in cells]
+        if size != list(frames.shape[-2:]):
+            frames = F.interpolate(frames, size, mode="bilinear")
+        x = self.body(frames).feature_maps[-1]
+        return [self.finer(x), x, F.max_pool2d(x, 2, ceil_mode=True)]
+
+    def load_pretrained(self, source: str) -> None:
+        """Take the weights of a backbone on the hub or in a folder."""
+        from transformers import AutoBackbone
+
+        try:
+            trained = AutoBackbone.from_pretrained(source, config=self.body.config)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise UserError(f"backbone {source}: cannot load its weights: {_first_line(error)}") from error
+        self.body.load_state_dict(trained.state_dict())
+
+
+def from_hub(source: str) -> TransformersConfig:
+    """The configuration of a backbone on the hub or in a folder, for `build`."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"backbone {source}: neither a folder with a transformers model nor a hub id that can be "
+            f"reached: {_first_line(error)}"
+        ) from error
+    return TransformersConfig(config=config.to_dict())
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]
