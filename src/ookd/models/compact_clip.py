@@ -1,0 +1,239 @@
+"""The compact offline teacher: it sees all frames of a clip and says once what is in it.
+
+The online student runs on every frame. Its frame queries are seeds: the surest become clip queries, each
+pushing down those that look like it. From then on a clip query has a part in every frame and one for the
+whole clip. The part in a frame looks at the frame queries there (which of them am I?) and at the pixels of
+its own mask; then all parts of a clip query exchange what they saw over time, and the clip queries of a frame
+compare themselves. What an occluded frame hides, the other frames tell.
+
+Shapes: B clips, T frames, N clip queries, Q frame queries, D width.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from ookd.models.compact import (
+    Attention,
+    Compact,
+    CompactConfig,
+    FeedForward,
+    Heads,
+    Pixels,
+    mask_focus,
+    peaks,
+    sine_rows,
+)
+from ookd.structures import ClipQueries, FrameQueries
+
+SHARPNESS = 20.0  # of the association between embeddings: cosines times this, as the tracker has it
+ABSENT = 20.0  # what mask logits lose in a frame where the instance is not in view
+
+
+class CompactClipConfig(CompactConfig, frozen=True, extra="forbid"):
+    family: Literal["compact-clip"] = "compact-clip"  # type: ignore[assignment]
+    clip_queries: int = Field(24, ge=1, description="clip queries")
+    clip_layers: int = Field(3, ge=1, description="layers of the clip decoder")
+    freeze_frame: bool = Field(True, description="train the clip decoder only, on a finished frame network")
+
+
+@dataclass(slots=True)
+class Frames:
+    """What the frame network saw in B clips of T frames, for the clip decoder to work with."""
+
+    pixels: Pixels  # of B * T frames
+    places: Tensor  # [B, T, Q, 2]
+    answer: FrameQueries  # of B * T frames
+    unit: Tensor  # [B, T, Q, E] embeddings of length one
+    score: Tensor  # [B, T, Q] best class probability
+
+
+@dataclass(slots=True)
+class ClipAnswer:
+    """What one decoder layer says."""
+
+    logits: Tensor  # [B, N, K]
+    presence: Tensor  # [B, T, N] logits of "in view in this frame"
+    association: Tensor  # [B, T, N, Q] logits of "this frame query is me"
+    clip: Tensor  # [B, N, D]
+    parts: Tensor  # [B, T, N, D]
+    frame: FrameQueries  # of B * T frames: masks of the N parts
+
+
+class ClipLayer(nn.Module):
+    """Parts look at their frame's queries and pixels, then along time, then at one another, then think."""
+
+    def __init__(self, config: CompactClipConfig) -> None:
+        super().__init__()
+        d, heads = config.width, config.heads
+        self.find = Attention(d, heads)
+        self.look = Attention(d, heads)
+        self.recall = Attention(d, heads)
+        self.compare = Attention(d, heads)
+        self.feed_forward = FeedForward(d, config.hidden)
+        self.norms = nn.ModuleList(nn.LayerNorm(d) for _ in range(5))
+
+    def forward(
+        self,
+        x: Tensor,
+        place: Tensor,
+        time: Tensor,
+        known: Tensor,
+        frames: Frames,
+        focus: Tensor,
+        between: Tensor | None,
+    ) -> Tensor:
+        """x [B, T + 1, N, D], the parts and last the whole; place [B, T, N, D] code of where the parts
+        are.
+        """
+        b, t, n = place.shape[:3]
+        parts = x[:, :t].flatten(0, 1)  # [BT, N, D]
+        where = place.flatten(0, 1)
+        pixels, tokens = frames.pixels, frames.pixels.tokens
+        parts = self.norms[0](parts + self.find(parts + where, known, frames.answer.features, None))
+        parts = self.norms[1](parts + self.look(parts + where, tokens + pixels.position, tokens, focus))
+        x = torch.cat([parts.unflatten(0, (b, t)), x[:, t:]], 1)
+        along = x.transpose(1, 2).flatten(0, 1)  # [BN, T + 1, D]
+        along = self.norms[2](along + self.recall(along + time, along + time, along, None))
+        x = along.unflatten(0, (b, n)).transpose(1, 2)
+        within = x.flatten(0, 1)  # [B(T + 1), N, D]
+        code = torch.cat([place, torch.zeros_like(place[:, :1])], 1).flatten(0, 1)
+        within = self.norms[3](within + self.compare(within + code, within + code, within, between))
+        within = self.norms[4](within + self.feed_forward(within))
+        return within.unflatten(0, (b, t + 1))
+
+
+class CompactClip(nn.Module):
+    """Offline teacher: a clip in, clip queries out."""
+
+    def __init__(self, config: CompactClipConfig) -> None:
+        super().__init__()
+        self.config = config
+        d = config.width
+        self.frame = Compact(config)
+        self.start = nn.Linear(d, d)
+        self.know = nn.Linear(d, d)
+        self.whole = nn.Parameter(torch.zeros(d))
+        self.layers = nn.ModuleList(ClipLayer(config) for _ in range(config.clip_layers))
+        self.heads = Heads(config)
+        self.norm = nn.LayerNorm(d)
+        self.classify = nn.Linear(d, config.classes)
+        nn.init.constant_(self.classify.bias, -math.log(50 - 1))
+        self.presence = nn.Linear(d, 1)
+        self.me = nn.Linear(d, config.embed)
+        self.other = nn.Linear(d, config.embed)
+
+    def forward(self, clip: Tensor, pad: Tensor) -> ClipQueries:
+        """clip [B, T, 3, H, W] normalised, pad [B, T, H, W]."""
+        frames = self.look(clip, pad)
+        return as_clip_queries(self.decode(frames, self.seeds(frames))[-1])
+
+    def look(self, clip: Tensor, pad: Tensor) -> Frames:
+        """The frame network on every frame."""
+        b, t = clip.shape[:2]
+        pixels = self.frame.encoder(clip.flatten(0, 1), pad.flatten(0, 1))
+        places = peaks(pixels, self.config.queries)
+        answer = self.frame.decode(pixels, places)[-1]
+        unit = F.normalize(answer.embed.float(), dim=-1)
+        score = answer.logits.float().sigmoid().amax(-1)
+        return Frames(
+            pixels,
+            places.unflatten(0, (b, t)),
+            answer,
+            unit.unflatten(0, (b, t)),
+            score.unflatten(0, (b, t)),
+        )
+
+    def seeds(self, frames: Frames) -> Tensor:
+        """Which of the clip's T * Q frame queries [B, N] become clip queries."""
+        return choose_seeds(frames, self.config.clip_queries)
+
+    def decode(self, frames: Frames, seeds: Tensor, between: Tensor | None = None) -> list[ClipAnswer]:
+        """Clip queries from seeds [B, N]; `between` [1, N, N] is added to the attention among them."""
+        b, t = frames.score.shape[:2]
+        features = frames.answer.features.unflatten(0, (b, t))  # [B, T, Q, D]
+        seed_unit = _rows(frames.unit.flatten(1, 2), seeds)  # [B, N, E]
+        association = SHARPNESS * torch.einsum("bne,btqe->btnq", seed_unit, frames.unit)
+        parts = self.start(association.softmax(-1).to(features.dtype) @ features)  # [B, T, N, D]
+        whole = self.start(_rows(features.flatten(1, 2), seeds)) + self.whole
+        x = torch.cat([parts, whole.unsqueeze(1)], 1)
+        time = sine_rows(t, x.shape[-1], x.device)
+        time = torch.cat([time, torch.zeros_like(time[:1])])  # the whole has no time
+        known = self.know(features.flatten(0, 1)) + _code(frames.places.flatten(0, 1), frames.pixels)
+        answers = [self._answer(x, association, frames)]
+        for layer in self.layers:
+            places = _expected(answers[-1].association, frames.places)
+            place = _code(places.flatten(0, 1), frames.pixels).unflatten(0, (b, t))
+            focus = mask_focus(answers[-1].frame, frames.pixels)
+            x = layer(x, place, time, known, frames, focus, between)
+            answers.append(self._answer(x, None, frames))
+        return answers
+
+    def _answer(self, x: Tensor, association: Tensor | None, frames: Frames) -> ClipAnswer:
+        b, t = frames.score.shape[:2]
+        parts, whole = x[:, :t], self.norm(x[:, t])
+        normed = self.norm(parts)
+        if association is None:
+            others = self.other(frames.answer.features).unflatten(0, (b, t))
+            association = torch.einsum("btne,btqe->btnq", self.me(normed), others).float()
+            association = association * others.shape[-1] ** -0.5
+        places = _expected(association, frames.places).flatten(0, 1)
+        frame = self.heads(parts.flatten(0, 1), places, frames.pixels)
+        return ClipAnswer(
+            self.classify(whole), self.presence(normed).squeeze(-1).float(), association, whole, normed, frame
+        )
+
+
+@torch.no_grad()
+def choose_seeds(frames: Frames, count: int) -> Tensor:
+    """The surest frame queries [B, count], each one taken pushing down those of all frames that look like
+    it.
+    """
+    score = frames.score.flatten(1).clone()  # [B, TQ]
+    unit = frames.unit.flatten(1, 2)
+    chosen = []
+    for _ in range(count):
+        best = score.argmax(1)
+        chosen.append(best)
+        alike = torch.einsum("be,bse->bs", _rows(unit, best.unsqueeze(1)).squeeze(1), unit).clamp(0, 1)
+        score = score * (1 - alike**4)
+        score.scatter_(1, best.unsqueeze(1), -1.0)
+    return torch.stack(chosen, 1)
+
+
+def as_clip_queries(answer: ClipAnswer) -> ClipQueries:
+    b, t = answer.presence.shape[:2]
+
+    def masks(select: Tensor) -> Tensor:
+        every = select.unsqueeze(1).expand(-1, t, -1)
+        logits = answer.frame.masks(every.flatten(0, 1)).unflatten(0, (b, t)).transpose(1, 2)
+        absent = answer.presence.gather(2, every).transpose(1, 2) < 0  # [B, N, T]
+        return logits - ABSENT * absent[..., None, None]
+
+    return ClipQueries(answer.logits, None, answer.clip, answer.parts, masks)
+
+
+def _expected(association: Tensor, places: Tensor) -> Tensor:
+    """Where a part most likely is [B, T, N, 2]; association [B, T, N, Q], places [B, T, Q, 2]."""
+    best = association.argmax(-1, keepdim=True)
+    return places.gather(2, best.expand(-1, -1, -1, 2))
+
+
+def _code(places: Tensor, pixels: Pixels) -> Tensor:
+    """Position code of places [F, N, 2], that of the stride-8 cell they lie in."""
+    height, width = pixels.sizes[0]
+    x = (places[..., 0] * width).long().clamp(0, width - 1)
+    y = (places[..., 1] * height).long().clamp(0, height - 1)
+    return pixels.position[y * width + x]
+
+
+def _rows(x: Tensor, index: Tensor) -> Tensor:
+    """x [B, S, D], index [B, N] -> [B, N, D]."""
+    return x.gather(1, index.unsqueeze(-1).expand(-1, -1, x.shape[-1]))

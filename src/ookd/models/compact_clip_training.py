@@ -1,0 +1,140 @@
+"""How the compact clip teacher learns: tubes are matched once for a whole clip.
+
+As in the student, auxiliary queries help: every instance is also handed a seed of its own, the frame query
+that was matched to it in some frame, and must be recognised from there in all other frames. Nothing is
+matched for those, and the other clip queries do not see them.
+
+Shapes: B clips, T frames, F = B * T, N instances (padded), C clip queries, Q frame queries, h w at stride 4.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ookd.losses import dice, mask_bce, sigmoid_focal
+from ookd.matching import hungarian
+from ookd.models.compact_clip import ClipAnswer, CompactClip
+from ookd.models.compact_training import CompactTraining, Targets, frame_targets, match
+from ookd.models.preprocess import normalise
+from ookd.structures import Batch
+
+WEIGHTS = {"class": 3.0, "mask": 5.0, "dice": 5.0, "presence": 2.0, "association": 1.0}
+
+
+class CompactClipTraining(nn.Module):
+    """Batch of clips -> named loss terms, unweighted, of the compact teacher.
+
+    With `freeze_frame` in the model's configuration the frame network is left as it is; otherwise it goes on
+    learning as the student does, its terms named frame_*.
+    """
+
+    def __init__(self, model: CompactClip) -> None:
+        super().__init__()
+        self.model = model
+        self.weights = dict(WEIGHTS) | {f"aux_{name}": weight for name, weight in WEIGHTS.items()}
+        if model.config.freeze_frame:
+            model.frame.requires_grad_(False)
+            self.learn_frame = None
+        else:
+            self.learn_frame = CompactTraining(model.frame)
+            self.weights |= {f"frame_{name}": weight for name, weight in self.learn_frame.weights.items()}
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        clips, frames_each = batch.frames.shape[:2]
+        losses: dict[str, Tensor] = {}
+        if self.learn_frame is not None:
+            losses = {f"frame_{name}": value for name, value in self.learn_frame(batch).items()}
+        with torch.set_grad_enabled(self.learn_frame is not None):
+            frames = self.model.look(normalise(batch.frames, batch.pad), batch.pad)
+        targets = frame_targets(batch.tracks)
+        tubes = Tubes(targets, clips, frames_each)
+        matched = match(frames.answer, frames.score.shape[2], targets).unflatten(0, (clips, -1))  # [B, T, N]
+        seeds = self.model.seeds(frames)
+        own = tubes.seeds_of_their_own(matched, frames.score.shape[2])
+        main, extra = seeds.shape[1], own.shape[1]
+        between = torch.zeros(1, main + extra, main + extra, device=seeds.device)
+        between[:, :main, main:] = -math.inf
+        answers = self.model.decode(frames, torch.cat([seeds, own], 1), between)
+        query = assign(answers[-1], main, tubes)  # [B, N]
+        terms: dict[str, list[Tensor]] = {}
+        given = torch.arange(main, main + extra, device=seeds.device).expand(clips, -1)
+        for answer in answers:
+            found = tube_terms(answer, query, tubes, matched)
+            found["class"] = class_term(answer.logits[:, :main], query, tubes)
+            found |= {f"aux_{k}": v for k, v in tube_terms(answer, given, tubes, matched).items()}
+            found["aux_class"] = class_term(answer.logits[:, main:], given - main, tubes)
+            for name, value in found.items():
+                terms.setdefault(name, []).append(value)
+        return losses | {name: torch.stack(values).mean() for name, values in terms.items()}
+
+
+class Tubes:
+    """Ground truth of B clips, padded to N instances."""
+
+    def __init__(self, targets: Targets, clips: int, frames: int) -> None:
+        self.visible = targets.valid.unflatten(0, (clips, frames))  # [B, T, N]
+        self.masks = targets.masks.unflatten(0, (clips, frames))  # [B, T, N, h, w]
+        self.labels = targets.labels.unflatten(0, (clips, frames))[:, 0]  # [B, N]
+        self.there = self.visible.any(1)  # [B, N]
+
+    def seeds_of_their_own(self, matched: Tensor, frame_queries: int) -> Tensor:
+        """For every instance [B, N] the frame query that was matched to it in a random frame that shows
+        it.
+        """
+        odds = (self.visible.float() + 1e-6).transpose(1, 2)  # [B, N, T]
+        frame = torch.multinomial(odds.flatten(0, 1), 1).view(odds.shape[:2])
+        query = matched.gather(1, frame.unsqueeze(1)).squeeze(1)
+        return frame * frame_queries + query
+
+
+@torch.no_grad()
+def assign(answer: ClipAnswer, main: int, tubes: Tubes) -> Tensor:
+    """The clip query [B, N] of each instance, by class and by its tube's overlap; 0 where there is none."""
+    b, t, n = tubes.visible.shape
+    everyone = torch.arange(main, device=answer.logits.device).expand(b * t, -1)
+    p = answer.frame.masks(everyone).sigmoid().flatten(2).unflatten(0, (b, t))  # [B, T, C, hw]
+    p = p * answer.presence[:, :, :main].sigmoid().unsqueeze(-1)
+    truth = tubes.masks.flatten(3) * tubes.visible.unsqueeze(-1)  # [B, T, N, hw]
+    shared = torch.einsum("btcx,btnx->bcn", p, truth)
+    overlap = (2 * shared + 1) / (p.sum((1, 3)).unsqueeze(2) + truth.sum((1, 3)).unsqueeze(1) + 1)
+    score = answer.logits[:, :main].float().sigmoid()
+    named = score.gather(2, tubes.labels.unsqueeze(1).expand(-1, main, -1))
+    cost = 5 * (1 - overlap) - 3 * named  # [B, C, N]
+    query = torch.zeros(b, n, dtype=torch.long)
+    for clip, there in enumerate(tubes.there.cpu()):
+        instances = there.nonzero()[:, 0]
+        found = hungarian(cost[clip][:, instances])
+        query[clip, instances[found.instance.cpu()]] = found.query.cpu()
+    return query.to(cost.device)
+
+
+def class_term(logits: Tensor, query: Tensor, tubes: Tubes) -> Tensor:
+    """Focal loss of the clip queries' classes; logits [B, C, K], query [B, N]."""
+    wanted = torch.zeros_like(logits, dtype=torch.float32)
+    clip, instance = tubes.there.nonzero(as_tuple=True)
+    wanted[clip, query[clip, instance], tubes.labels[clip, instance]] = 1.0
+    return sigmoid_focal(logits, wanted, alpha=0.5).sum() / tubes.there.sum().clamp(min=1)
+
+
+def tube_terms(answer: ClipAnswer, query: Tensor, tubes: Tubes, matched: Tensor) -> dict[str, Tensor]:
+    """Where an instance is in view, which frame query it is there, and its mask; query [B, N]."""
+    b, t = tubes.visible.shape[:2]
+    every = query.unsqueeze(1).expand(-1, t, -1)  # [B, T, N]
+    there = tubes.there.unsqueeze(1).expand(-1, t, -1)
+    presence = answer.presence.gather(2, every)[there]
+    in_view = F.binary_cross_entropy_with_logits(presence, tubes.visible[there].float())
+    clip, frame, instance = tubes.visible.nonzero(as_tuple=True)
+    count = tubes.visible.sum().clamp(min=1)
+    logits = answer.frame.masks(every.flatten(0, 1)).unflatten(0, (b, t))[clip, frame, instance]
+    truth = tubes.masks[clip, frame, instance]
+    which = answer.association[clip, frame, every[clip, frame, instance]]
+    return {
+        "presence": in_view,
+        "mask": mask_bce(logits, truth).sum() / count,
+        "dice": dice(logits, truth).sum() / count,
+        "association": F.cross_entropy(which, matched[clip, frame, instance], reduction="sum") / count,
+    }
