@@ -1,0 +1,144 @@
+"""How IDOL learns to detect in a key frame, and to recognise what it detected in another frame.
+
+Every decoder layer's answer for the key frame is matched to the instances on its own, several queries to
+each. The best query of an instance must then find, by its embedding, the queries that show the instance in
+the reference frame, which is supervised by nothing else.
+
+Wu et al., "In Defense of Online Models for Video Instance Segmentation", ECCV 2022, with the normalisers of
+the released program.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ookd.errors import UserError
+from ookd.losses import Sample, cosine_aux, pair_logsumexp, stride4
+from ookd.matching import contrast_sets, match_frame
+from ookd.models import supervision
+from ookd.models.idol import Idol
+from ookd.models.preprocess import normalise
+from ookd.models.supervision import Targets, detection_terms, layer_weights, name_layers
+from ookd.structures import Batch, FrameQueries
+
+WEIGHTS: Mapping[str, float] = {**supervision.WEIGHTS, "embed": 2.0, "embed_aux": 3.0}
+
+
+@dataclass(slots=True)
+class Seen:
+    """Instances of one clip that the key frame shows, and where they are in the reference frame."""
+
+    targets: Targets  # N, T = 1
+    again: Tensor  # [N] bool: the reference frame shows the instance too
+    boxes_again: Tensor  # [N, 4]
+
+
+class IdolTraining(nn.Module):
+    """Frame pairs, key first -> named loss terms, unweighted. Single frames teach detection alone."""
+
+    def __init__(
+        self, model: Idol, weights: Mapping[str, float] = WEIGHTS, rng: random.Random | None = None
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.weights = layer_weights(weights, model.config.decoder_layers, last_only=("embed", "embed_aux"))
+        self.sample: Sample = (rng or random).sample  # draws the negatives of `embed_aux`
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        places = frame_places(batch)
+        key = self._look(batch, places[:, 0])
+        seen = [seen_instances(batch, clip, place) for clip, place in enumerate(places.tolist())]
+        layers, best = zip(*(frame_terms(answer, seen) for answer in key), strict=True)
+        terms = name_layers(layers)
+        if places.shape[1] == 2:
+            reference = self._look(batch, places[:, 1])[-1]
+            terms |= contrast_terms(key[-1], reference, seen, best[-1], self.sample)
+        return terms
+
+    def _look(self, batch: Batch, place: Tensor) -> list[FrameQueries]:
+        """The model's answers for one frame [B] of every clip."""
+        clip = torch.arange(len(place), device=place.device)
+        frames, pad = batch.frames[clip, place], batch.pad[clip, place]
+        return self.model.layers(normalise(frames, pad), pad)
+
+
+def frame_places(batch: Batch) -> Tensor:
+    """Which frames of its clip the student sees [B, 1 or 2], the key frame first."""
+    clips, frames = batch.frames.shape[:2]
+    places = batch.student
+    if places is None:
+        places = torch.arange(frames, device=batch.frames.device).expand(clips, -1)
+    if not 1 <= places.shape[1] <= 2:
+        raise UserError(f"IDOL learns from pairs of frames, but is given clips of {places.shape[1]} frames")
+    return places
+
+
+def seen_instances(batch: Batch, clip: int, places: list[int]) -> Seen:
+    """What the key frame of a clip shows; instances that only the reference frame shows are left out."""
+    tracks, key, reference = batch.tracks[clip], places[0], places[-1]
+    shown = tracks.visible[:, key]
+    return Seen(
+        Targets(
+            tracks.labels[shown],
+            tracks.boxes[shown, key : key + 1],
+            stride4(tracks.masks[shown, key : key + 1]),
+        ),
+        tracks.visible[shown, reference],
+        tracks.boxes[shown, reference],
+    )
+
+
+def frame_terms(answer: FrameQueries, seen: list[Seen]) -> tuple[dict[str, Tensor], list[Tensor]]:
+    """Detection terms of one decoder layer, and each instance's best query [N] in every frame.
+
+    Terms are divided by the number of matched queries in this process's frames, not by that of instances.
+    """
+    assert answer.boxes is not None
+    targets = [x.targets for x in seen]
+    matches, best = zip(
+        *(
+            match_frame(logits, boxes, target.labels, target.boxes[:, 0])
+            for logits, boxes, target in zip(answer.logits, answer.boxes, targets, strict=True)
+        ),
+        strict=True,
+    )
+    terms = detection_terms(
+        answer.logits,
+        answer.boxes.unsqueeze(1),
+        lambda select: answer.masks(select).unsqueeze(2),
+        targets,
+        matches,
+        count=max(sum(len(match.query) for match in matches), 1),
+    )
+    return terms, list(best)
+
+
+def contrast_terms(
+    key: FrameQueries, reference: FrameQueries, seen: list[Seen], best: list[Tensor], sample: Sample
+) -> dict[str, Tensor]:
+    """Each instance's embedding in the key frame against all queries of the reference frame.
+
+    Raw dot products and cosines, in float32 whatever the model runs in; means over the instances that are in
+    both frames, 0 if there is none.
+    """
+    assert reference.boxes is not None
+    embed, aux = [], []
+    with torch.autocast(key.logits.device.type, enabled=False):
+        for clip, x in enumerate(seen):
+            positive, negative = contrast_sets(
+                reference.logits[clip],
+                reference.boxes[clip],
+                x.targets.labels[x.again],
+                x.boxes_again[x.again],
+            )
+            keys = key.embed[clip, best[clip][x.again]].float()  # [N, D]
+            others = reference.embed[clip].float()  # [Q, D]
+            embed.append(pair_logsumexp(keys @ others.T, positive, negative))
+            aux.append(cosine_aux(keys, others, positive, negative, sample))
+    terms = {"embed": torch.cat(embed), "embed_aux": torch.cat(aux)}  # [N] over all clips
+    return {name: term.sum() / max(len(term), 1) for name, term in terms.items()}

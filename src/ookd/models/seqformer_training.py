@@ -1,0 +1,70 @@
+"""How SeqFormer learns: one query answers for one instance in all frames of a clip.
+
+Wu et al., "SeqFormer: Sequential Transformer for Video Instance Segmentation", ECCV 2022, as released. In
+frames that do not show an instance its box is trained towards zeros and its mask towards empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from ookd.losses import stride4
+from ookd.matching import Match, match_tubes
+from ookd.models.preprocess import normalise
+from ookd.models.seqformer import SeqFormer
+from ookd.models.supervision import WEIGHTS, Targets, detection_terms, layer_weights, name_layers
+from ookd.structures import Batch, ClipQueries
+
+
+class SeqFormerTraining(nn.Module):
+    """Clips -> named loss terms, unweighted, and `class_error`, which has no weight and is only watched."""
+
+    def __init__(self, model: SeqFormer, weights: Mapping[str, float] = WEIGHTS) -> None:
+        super().__init__()
+        self.model = model
+        self.weights = layer_weights(weights, model.config.decoder_layers)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        targets = [Targets(x.labels, x.boxes, stride4(x.masks)) for x in batch.tracks]
+        count = mean_over_ranks(sum(len(x) for x in batch.tracks), batch.frames.device).clamp(min=1)
+        answers = self.model.layers(normalise(batch.frames, batch.pad), batch.pad)
+        layers = []
+        for answer in answers:
+            matches = clip_matches(answer, targets)
+            assert answer.boxes is not None
+            layers.append(detection_terms(answer.logits, answer.boxes, answer.masks, targets, matches, count))
+        return name_layers(layers) | {"class_error": class_error(answers[-1], targets, matches)}
+
+
+def clip_matches(answer: ClipQueries, targets: Sequence[Targets]) -> list[Match]:
+    """One query for each instance, clip by clip."""
+    assert answer.boxes is not None
+    return [
+        match_tubes(logits, boxes, target.labels, target.boxes)
+        for logits, boxes, target in zip(answer.logits, answer.boxes, targets, strict=True)
+    ]
+
+
+@torch.no_grad()
+def class_error(answer: ClipQueries, targets: Sequence[Targets], matches: Sequence[Match]) -> Tensor:
+    """Per cent of the matched queries whose highest class is wrong; 100 if there are none."""
+    right = torch.cat(
+        [
+            logits[match.query].argmax(-1) == target.labels[match.instance]
+            for logits, target, match in zip(answer.logits, targets, matches, strict=True)
+        ]
+    )
+    return 100 - 100 * right.float().sum() / max(len(right), 1)
+
+
+def mean_over_ranks(count: float, device: torch.device) -> Tensor:
+    """The mean of a number over the run's processes: dividing by it, each instance weighs the same in all."""
+    total = torch.tensor(float(count), device=device)
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(total)
+        total /= dist.get_world_size()
+    return total
