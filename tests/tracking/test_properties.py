@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ookd.tracking.config import PRESETS, TrackerConfig
 from ookd.tracking.memory import Memory
-from ookd.tracking.select import Detections, mask_iou, select_queries, suppress
+from ookd.tracking.select import Seen, mask_iou, select_queries, suppress
 from ookd.tracking.tracker import advance
 
 CLASSES, CHANNELS = 3, 4
@@ -23,7 +21,7 @@ configs = st.sampled_from(CONFIGS)
 
 
 @st.composite
-def videos(draw) -> list[Detections]:
+def videos(draw) -> list[Seen]:
     """Objects that look like a few prototypes, come, go and double; scores from hopeless to sure."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     kinds = rng.normal(0, 2, (draw(st.integers(1, 4)), CHANNELS))
@@ -33,14 +31,11 @@ def videos(draw) -> list[Detections]:
         probs = rng.random((count, CLASSES)).astype(np.float32)
         probs = probs[np.argsort(-probs.max(1, initial=0), kind="stable")]
         embeds = kinds[rng.integers(0, len(kinds), count)] + noise * rng.normal(0, 1, (count, CHANNELS))
-        masks = rng.normal(0, 1, (count, 4, 5)).astype(np.float32)
-        frames.append(
-            Detections(np.arange(count), probs.max(1, initial=0), probs, embeds.astype(np.float32), masks)
-        )
+        frames.append(Seen(probs, embeds.astype(np.float32)))
     return frames
 
 
-def run(frames: list[Detections], config: TrackerConfig) -> list[tuple[list[int], Memory]]:
+def run(frames: list[Seen], config: TrackerConfig) -> list[tuple[list[int], Memory]]:
     memory = Memory.empty(CLASSES, CHANNELS, config)
     history = []
     for frame in frames:
@@ -50,7 +45,7 @@ def run(frames: list[Detections], config: TrackerConfig) -> list[tuple[list[int]
 
 
 @given(videos(), configs)
-def test_identity(frames: list[Detections], config: TrackerConfig) -> None:
+def test_identity(frames: list[Seen], config: TrackerConfig) -> None:
     """An id never stands twice in a frame, new ids only grow by one, a forgotten id never returns."""
     seen_at: dict[int, int] = {}
     for frame, (ids, memory) in enumerate(run(frames, config)):
@@ -68,7 +63,7 @@ def test_identity(frames: list[Detections], config: TrackerConfig) -> None:
 
 
 @given(videos(), configs, st.data())
-def test_the_cut_into_calls_does_not_matter(frames: list[Detections], config: TrackerConfig, data) -> None:
+def test_the_cut_into_calls_does_not_matter(frames: list[Seen], config: TrackerConfig, data) -> None:
     """Stopping anywhere, writing the memory out as arrays and going on from them changes nothing."""
     cut = data.draw(st.integers(0, len(frames)))
     straight = run(frames, config)
@@ -84,7 +79,7 @@ def test_the_cut_into_calls_does_not_matter(frames: list[Detections], config: Tr
 
 
 @given(videos(), configs)
-def test_the_past_is_never_changed(frames: list[Detections], config: TrackerConfig) -> None:
+def test_the_past_is_never_changed(frames: list[Seen], config: TrackerConfig) -> None:
     memory = Memory.empty(CLASSES, CHANNELS, config)
     for frame in frames:
         copies = {name: array.copy() for name, array in memory.arrays().items()}
@@ -117,7 +112,7 @@ def test_names_of_query_slots_do_not_matter(seed: int, with_boxes: bool, config:
             chosen = select_queries(probs[order], boxes[order] if with_boxes else None, config)
             chosen = order[chosen]
             chosen = chosen[suppress(mask_iou(masks[chosen] > 0), config.mask_nms)]
-            seen = Detections(chosen, probs[chosen].max(1), probs[chosen], embeds[chosen], masks[chosen])
+            seen = Seen(probs[chosen], embeds[chosen])
             ids, memories[which] = advance(memories[which], seen, config)
             answers.append(dict(zip(chosen.tolist(), ids.tolist(), strict=True)))
         assert answers[0] == answers[1]
@@ -155,14 +150,9 @@ def test_boxes_of_another_class_do_not_suppress() -> None:
 
 def test_an_unsure_detection_continues_a_track_but_begins_none() -> None:
     config = TrackerConfig()
-    sure = Detections(
-        np.zeros(1, np.int64),
-        np.array([0.9], np.float32),
-        np.array([[0.9, 0, 0]], np.float32),
-        np.full((1, CHANNELS), 2, np.float32),
-        np.zeros((1, 2, 2), np.float32),
-    )
-    unsure = replace(sure, scores=np.array([0.15], np.float32))
+    embeds = np.full((1, CHANNELS), 2, np.float32)
+    sure = Seen(np.array([[0.9, 0, 0]], np.float32), embeds)
+    unsure = Seen(np.array([[0.15, 0, 0]], np.float32), embeds)
     memory = Memory.empty(CLASSES, CHANNELS, config)
     ids, memory = advance(memory, unsure, config)
     assert ids.tolist() == [-1]

@@ -14,7 +14,7 @@ from ookd.tracking.config import TrackerConfig
 from ookd.tracking.masks import Geometry, full_size
 from ookd.tracking.memory import Memory
 from ookd.tracking.results import VideoResults
-from ookd.tracking.select import Detections, mask_iou, select_queries, suppress
+from ookd.tracking.select import Seen, mask_iou, select_queries, suppress
 from ookd.tracking.tracker import advance
 
 CASES = golden_cases("idol_tracker_t*.npz")
@@ -64,22 +64,16 @@ def test_sequence(case: Path) -> None:
         masks = data["pred_masks"][frame, query, 0]
         query = query[kept := suppress(mask_iou(masks > 0), config.mask_nms)]
         assert query.tolist() == want["kept_queries"]
-        detections = Detections(
-            query,
-            probs[frame, query].max(1),
-            probs[frame, query],
-            data["pred_inst_embed"][frame, query],
-            masks[kept],
-        )
-        ids, memory = advance(memory, detections, config)
+        seen = Seen(probs[frame, query], data["pred_inst_embed"][frame, query])
+        ids, memory = advance(memory, seen, config)
         # The published tracker tells two kinds of non-objects apart (-1, -2) and then drops both.
         assert ids.tolist() == [max(id, -1) for id in want["ids"]]
         assert memory.ids.tolist() == want["memory_ids"]
         assert memory.seen.tolist() == want["exist_frame"]
         assert memory.last.tolist() == want["last_frame"]
         known = ids >= 0
-        rles = encode_many(full_size(detections.masks[known], Geometry(height, width, *image))[0])
-        results.add(ids[known], detections.probs[known], rles)
+        rles = encode_many(full_size(masks[kept][known], Geometry(height, width, *image))[0])
+        results.add(ids[known], seen.probs[known], rles)
 
     tracks = list(results.tracks(1, range(classes)))
     np.testing.assert_allclose([track.score for track in tracks], data["out_scores"], rtol=1e-5)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ookd.tracking.config import TrackerConfig
-from ookd.tracking.select import Detections, Floats, Ints
+from ookd.tracking.select import Floats, Ints, Seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,24 +72,23 @@ def remembered(memory: Memory, config: TrackerConfig) -> Floats:
     return mean
 
 
-def remember(memory: Memory, ids: Ints, detections: Detections, config: TrackerConfig) -> Memory:
-    """The memory after a frame: `ids` [N] of the detections, -1 where a detection is no object."""
+def remember(memory: Memory, ids: Ints, found: Seen, config: TrackerConfig) -> Memory:
+    """The memory after a frame: `ids` [N] of what was found, -1 for no object."""
     rows = np.flatnonzero(ids >= 0)
-    born = rows[ids[rows] >= memory.next_id]
-    born = born[np.argsort(ids[born])]
+    born = rows[ids[rows] >= memory.next_id]  # new ids are given in ascending order
     n = len(born)
     seen, last = _grown(memory.seen, n), _grown(memory.last, n)
     embeds, scores, probs = _grown(memory.embeds, n), _grown(memory.scores, n), _grown(memory.probs, n)
     all_ids = np.concatenate([memory.ids, ids[born]])
 
     at = np.searchsorted(all_ids, ids[rows])
-    fresh = detections.embeds[rows]
+    fresh = found.embeds[rows]
     if config.memory == "momentum":
         share = np.where(seen[at] == 0, 1, config.momentum).astype(np.float32)[:, None]
         fresh = share * fresh + (1 - share) * embeds[at, -1]
     embeds[at, :-1], scores[at, :-1] = embeds[at, 1:], scores[at, 1:]
-    embeds[at, -1], scores[at, -1] = fresh, detections.scores[rows]
-    probs[at] += detections.probs[rows]
+    embeds[at, -1], scores[at, -1] = fresh, found.scores[rows]
+    probs[at] += found.probs[rows]
     seen[at] += 1
     last[at] = memory.frame
 

@@ -65,8 +65,8 @@ def observe(
     for b, query in enumerate(chosen):
         kept = suppress(mask_iou(masks[b, : len(query)] > 0), config.mask_nms)
         query = query[kept]
-        prob = probs[b, query]
-        detections.append(Detections(query, prob.max(1), prob, embeds[b, query], masks[b, kept]))
+        box = None if boxes is None else boxes[b, query]
+        detections.append(Detections(probs[b, query], embeds[b, query], query, box, masks[b, kept]))
     return detections, geometries, state
 
 

@@ -23,16 +23,14 @@ from ookd.tracking.select import Floats, Ints
 MIN_FRAMES, MISSING, GRACE = 3, 2, 9
 
 Mask = TypeVar("Mask")
+Stored = TypeVar("Stored", contravariant=True)
 
 
-class Store(Protocol[Mask]):
-    """Keeps masks as chains: a track's last record leads back to all its earlier ones."""
+class Store(Protocol[Stored]):
+    """Keeps the masks of tracks; a track knows only where its last one is."""
 
-    def append(self, previous: int, frame: int, mask: Mask) -> int:
-        """Where the new record is; `previous` is -1 for a track's first."""
-
-    def chain(self, record: int) -> Iterator[tuple[int, Mask]]:
-        """(frame, mask) from this record back to the first."""
+    def append(self, previous: int, frame: int, mask: Stored) -> int:
+        """Where the new record is. `previous` is the track's last one, -1 for its first."""
 
 
 @dataclass(slots=True)
@@ -42,7 +40,7 @@ class History:
     pooled: Floats  # [K] class scores over its frames: their sum or their maximum
     frames: int  # how many
     last: int  # the last of them
-    record: int  # where its mask is stored
+    record: int  # where the store has its mask
 
 
 class Histories(Generic[Mask]):
@@ -87,7 +85,7 @@ class Histories(Generic[Mask]):
 
 
 class Spool:
-    """Run lengths in a temporary file that stays in memory while it is small."""
+    """Run lengths in a temporary file, in memory while it is small. Each knows where the one before it is."""
 
     _HEAD = struct.Struct("<qqIII")  # place of the previous record, frame, height, width, length
     _SMALL = 16 << 20
@@ -103,6 +101,7 @@ class Spool:
         return at
 
     def chain(self, record: int) -> Iterator[tuple[int, Rle]]:
+        """(frame, mask) from this record back to the track's first."""
         while record >= 0:
             self._file.seek(record)
             record, frame, height, width, length = self._HEAD.unpack(self._file.read(self._HEAD.size))

@@ -18,17 +18,29 @@ Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
-class Detections:
-    """Queries of one frame that may be objects, best first."""
+class Seen:
+    """What association reads of the N queries of a frame that may be objects, best first."""
 
-    query: Ints  # [N] which query
-    scores: Floats  # [N] its best class score
-    probs: Floats  # [N, K] all class scores
+    probs: Floats  # [N, K] class scores
     embeds: Floats  # [N, D]
-    masks: Floats  # [N, h, w] mask logits
+
+    @property
+    def scores(self) -> Floats:
+        """[N] best class score."""
+        best: Floats = self.probs.max(1, initial=0)
+        return best
 
     def __len__(self) -> int:
-        return len(self.query)
+        return len(self.probs)
+
+
+@dataclass(frozen=True, slots=True)
+class Detections(Seen):
+    """And what else is known of them."""
+
+    query: Ints  # [N] which query of the model
+    boxes: Floats | None  # [N, 4] cx cy w h in 0..1, if the model has boxes
+    masks: Floats  # [N, h, w] mask logits
 
 
 def select_queries(probs: Floats, boxes: Floats | None, config: TrackerConfig) -> Ints:

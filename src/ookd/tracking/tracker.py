@@ -9,25 +9,25 @@ import numpy as np
 
 from ookd.tracking.config import TrackerConfig
 from ookd.tracking.memory import Memory, remember, remembered
-from ookd.tracking.select import Detections, Floats, Ints
+from ookd.tracking.select import Floats, Ints, Seen
 
 
-def advance(memory: Memory, detections: Detections, config: TrackerConfig) -> tuple[Ints, Memory]:
+def advance(memory: Memory, seen: Seen, config: TrackerConfig) -> tuple[Ints, Memory]:
     """The ids [N] of a frame's detections (after mask suppression, best first) and the memory after it.
 
     An id of -1 says that the detection is no object: neither known nor sure enough to be a new one.
     """
     if len(memory):
-        similar = similarity(detections.embeds, remembered(memory, config), config)
+        similar = similarity(seen.embeds, remembered(memory, config), config)
         column = associate(similar, memory.seen, config)
         ids = np.where(column >= 0, memory.ids[column], -1)
         needed = config.new_score
     else:
-        ids = np.full(len(detections), -1, np.int64)
+        ids = np.full(len(seen), -1, np.int64)
         needed = config.first_score
-    born = np.flatnonzero((ids < 0) & (detections.scores > needed))
+    born = np.flatnonzero((ids < 0) & (seen.scores > needed))
     ids[born] = memory.next_id + np.arange(len(born))
-    return ids, remember(memory, ids, detections, config)
+    return ids, remember(memory, ids, seen, config)
 
 
 def similarity(embeds: Floats, known: Floats, config: TrackerConfig) -> Floats:

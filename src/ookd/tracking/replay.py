@@ -1,0 +1,117 @@
+"""Tracking again and again over the same frames, without a model and without pixels.
+
+To choose tracker constants, hundreds of them are tried on one set of videos. What does not depend on them is
+computed once: the queries of every frame, how their masks overlap each other, and how they overlap the truth.
+A trial is then arithmetic on small arrays, and its AP is exactly the one that evaluation gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ookd.evaluation.ap import Outcomes, accumulate, match, mean_valid
+from ookd.tracking.config import TrackerConfig
+from ookd.tracking.memory import Memory
+from ookd.tracking.results import Histories
+from ookd.tracking.select import Bools, Floats, Ints, Seen, select_queries, suppress
+from ookd.tracking.tracker import advance
+
+
+@dataclass(frozen=True, slots=True)
+class CachedFrame:
+    """The n queries of a frame that a trial may look at, best first, and G true tracks."""
+
+    probs: Floats  # [n, K]
+    boxes: Floats | None  # [n, 4]
+    embeds: Floats  # [n, D]
+    mask_iou: Floats  # [n, n]
+    overlap: Ints  # [n, 1 + G] pixels of the mask, and those it shares with each true track
+
+
+@dataclass(frozen=True, slots=True)
+class CachedVideo:
+    frames: list[CachedFrame]
+    truth_area: Ints  # [G] pixels over all frames
+    truth_label: Ints  # [G] class, in the data's order
+    crowd: Bools  # [G]
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    videos: list[CachedVideo]
+    label_of: Ints  # [K] the data's label of each of the model's classes, -1 if it has none
+    classes: int  # of the data
+
+    def __getitem__(self, videos: slice | Sequence[int]) -> Cache:
+        chosen = self.videos[videos] if isinstance(videos, slice) else [self.videos[i] for i in videos]
+        return Cache(chosen, self.label_of, self.classes)
+
+
+class _Sums:
+    """The store of a replay: of a track's masks only their summed overlap is kept."""
+
+    def __init__(self) -> None:
+        self.totals: list[Ints] = []
+
+    def append(self, previous: int, frame: int, mask: Ints) -> int:
+        self.totals.append(mask if previous < 0 else self.totals[previous] + mask)
+        return len(self.totals) - 1
+
+
+def average_precision(cache: Cache, config: TrackerConfig) -> float:
+    """Track AP of these constants, in 0..1."""
+    counted = np.zeros((1, cache.classes), np.int64)
+    labels, scores, ranks, outcomes = [], [], [], []
+    for video in cache.videos:
+        label, score, iou = track(video, config)
+        label = cache.label_of[label]
+        label, score, iou = label[label >= 0], score[label >= 0], iou[label >= 0]
+        matched = match(
+            score,
+            label,
+            video.truth_label,
+            iou,
+            video.crowd,
+            np.zeros((1, len(video.crowd)), bool),
+            np.zeros((1, len(label)), bool),
+        )
+        labels.append(label)
+        scores.append(score)
+        ranks.append(matched.rank)
+        outcomes.append(matched.outcome)
+        np.add.at(counted[0], video.truth_label[~video.crowd], 1)
+    found = Outcomes(
+        np.concatenate(labels),
+        np.concatenate(scores),
+        np.concatenate(ranks),
+        np.concatenate(outcomes, 2),
+        counted,
+    )
+    return mean_valid(accumulate(found, (100,)).precision)
+
+
+def track(video: CachedVideo, config: TrackerConfig) -> tuple[Ints, np.ndarray, np.ndarray]:
+    """Labels [R], scores [R] and overlap with the true tracks [R, G] of the R results of a video."""
+    first = video.frames[0]
+    memory = Memory.empty(first.probs.shape[1], first.embeds.shape[1], config)
+    sums = _Sums()
+    histories = Histories(config, sums)
+    for frame in video.frames:
+        query = select_queries(frame.probs, frame.boxes, config)
+        query = query[suppress(frame.mask_iou[np.ix_(query, query)], config.mask_nms)]
+        seen = Seen(frame.probs[query], frame.embeds[query])
+        ids, memory = advance(memory, seen, config)
+        known = ids >= 0
+        histories.add(ids[known], seen.probs[known], list(frame.overlap[query[known]]))
+    results = [
+        (label, score, sums.totals[track.record]) for track, found in histories for label, score in found
+    ]
+    if not results:
+        return np.zeros(0, np.int64), np.zeros(0), np.zeros((0, len(video.truth_area)))
+    labels, scores, overlap = (np.array(column) for column in zip(*results, strict=True))
+    shared = overlap[:, 1:]
+    union = overlap[:, :1] + video.truth_area - shared
+    return labels, scores, shared / np.maximum(union, 1)
