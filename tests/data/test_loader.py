@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -52,9 +53,8 @@ class Counting:
 
 def noise(clip: Clip, rng: np.random.Generator) -> Clip:
     """A stage that uses the generator: blue becomes random."""
-    for image in clip.images:
-        image[..., 2] = rng.integers(256)
-    return clip
+    blue = np.array([0, 0, rng.integers(256)], np.uint8)
+    return replace(clip, images=[image + blue for image in clip.images])
 
 
 def stream(seed: int = 0, **source: int) -> ClipDataset:

@@ -17,8 +17,10 @@ from torch.utils.data import Dataset as TorchDataset
 from ookd.data import rle
 from ookd.data.frames import read_frame
 from ookd.data.sampling import FrameSampler
+from ookd.data.transforms import Augment
+from ookd.data.warps import Size, Warp, warp_clip, warp_polygon
 from ookd.errors import UserError
-from ookd.structures import Clip, Dataset, Rle, Track, Video
+from ookd.structures import Clip, Dataset, Track, Video
 
 
 @runtime_checkable
@@ -45,7 +47,10 @@ class ClipSource(Protocol):
 
 
 class Stage(Protocol):
-    """Something done to a clip on its way to training; all chance comes from `rng`."""
+    """Something done to a clip on its way to training.
+
+    All chance comes from `rng`. Arrays are replaced, never changed: frames of a clip may share them.
+    """
 
     def __call__(self, clip: Clip, rng: np.random.Generator) -> Clip: ...
 
@@ -86,17 +91,33 @@ class DatasetClips:
             np.add.at(counts, self.labels(i), 1)
         return [int(count) for count in counts]
 
-    def clip(self, i: int, frames: Sequence[int]) -> Clip:
+    def size(self, i: int) -> Size:
+        return self._videos[i][0].height, self._videos[i][0].width
+
+    def clip(self, i: int, frames: Sequence[int], warps: Sequence[Sequence[Warp]] = ()) -> Clip:
+        """The frames of video `i`, each after its warps if there are any.
+
+        Warps given here act on the annotation itself: polygons are drawn once, at their final size.
+        """
         video, tracks = self._videos[i]
-        seen = [track for track in tracks if any(_is_seen(track, frame) for frame in frames)]
-        return Clip(
-            images=[self._image(video, frame) for frame in frames],
-            masks=[_masks(video, seen, frame) for frame in frames],
-            labels=np.array([self._label_of[track.category_id] for track in seen], np.int64),
-            ids=np.array([track.id for track in seen], np.int64),
+        tracks = [track for track in tracks if any(_is_seen(track, frame) for frame in frames)]
+        images = {frame: self._image(video, frame) for frame in set(frames)}
+        masks = {frame: _masks(video, tracks, frame) for frame in set(frames)}
+        clip = Clip(
+            images=[images[frame] for frame in frames],
+            masks=[masks[frame] for frame in frames],
+            labels=np.array([self._label_of[track.category_id] for track in tracks], np.int64),
+            ids=np.array([track.id for track in tracks], np.int64),
             frames=np.array(frames, np.int64),
             video=f"{self.dataset.name}:{video.id}",
         )
+        if warps:
+            clip = warp_clip(clip, warps)
+            clip.masks = [
+                _redraw_polygons(masks, video, tracks, frame, steps)
+                for masks, frame, steps in zip(clip.masks, frames, warps, strict=True)
+            ]
+        return clip
 
     def _image(self, video: Video, frame: int) -> NDArray[np.uint8]:
         image = read_frame(self.dataset, video, frame)
@@ -118,15 +139,34 @@ def _masks(video: Video, tracks: list[Track], frame: int) -> NDArray[np.bool_]:
     masks = np.zeros((len(tracks), video.height, video.width), np.bool_)
     for n, track in enumerate(tracks):
         if _is_seen(track, frame):
-            masks[n] = rle.decode(_rle(video, track, frame))
+            try:
+                masks[n] = rle.decode(rle.from_any(track.segmentations[frame], video.height, video.width))
+            except rle.RleError as error:
+                raise UserError(f"video {video.id}, frame {frame}, track {track.id}: {error}") from error
     return masks
 
 
-def _rle(video: Video, track: Track, frame: int) -> Rle:
-    try:
-        return rle.from_any(track.segmentations[frame], video.height, video.width)
-    except rle.RleError as error:
-        raise UserError(f"video {video.id}, frame {frame}, track {track.id}: {error}") from error
+def _redraw_polygons(
+    masks: NDArray[np.bool_], video: Video, tracks: list[Track], frame: int, steps: Sequence[Warp]
+) -> NDArray[np.bool_]:
+    """[N, h, w] warped masks, those that are polygons warped as polygons."""
+    polygons = {n: track.segmentations[frame] for n, track in enumerate(tracks) if _is_seen(track, frame)}
+    polygons = {n: segmentation for n, segmentation in polygons.items() if isinstance(segmentation, list)}
+    if not polygons:
+        return masks
+    masks = masks.copy()
+    for n, segmentation in polygons.items():
+        masks[n] = _draw(segmentation, steps, (video.height, video.width))
+    return masks
+
+
+def _draw(polygons: list[list[float]], steps: Sequence[Warp], size: Size) -> NDArray[np.bool_]:
+    """[h, w] the polygons after the warps."""
+    outlines = [warp_polygon(np.array(xy, np.float64).reshape(-1, 2), steps, size) for xy in polygons]
+    for step in steps:
+        size = step.size(size)
+    left = [outline.ravel().tolist() for outline in outlines if len(outline) >= 3]
+    return rle.decode(rle.from_any(left, *size)) if left else np.zeros(size, np.bool_)
 
 
 class ClipDataset(TorchDataset[Clip]):
@@ -147,9 +187,14 @@ class ClipDataset(TorchDataset[Clip]):
         epoch, video = key
         rng = np.random.default_rng(np.random.SeedSequence([self.seed, epoch, video]))
         drawn = self.sampler.draw(self.source.video_length(video), rng)
-        clip = self.source.clip(video, drawn.frames)
+        stages = self.stages
+        if stages and isinstance(stages[0], Augment) and isinstance(self.source, DatasetClips):
+            warps = stages[0].draw([self.source.size(video)] * len(drawn.frames), rng)
+            clip, stages = self.source.clip(video, drawn.frames, warps), stages[1:]
+        else:
+            clip = self.source.clip(video, drawn.frames)
         clip.student = drawn.student
-        for stage in self.stages:
+        for stage in stages:
             clip = stage(clip, rng)
         return clip
 
