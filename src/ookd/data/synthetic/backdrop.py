@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from ookd.data.synthetic.shapes import K, ellipse
+from ookd.data.synthetic.shapes import Colour, K, ellipse
 from ookd.data.synthetic.texture import Field, Image, fractal
 
 MARGIN = 0.16  # of the frame height, on every side, for the camera to drift over
@@ -17,9 +17,9 @@ MARGIN = 0.16  # of the frame height, on every side, for the camera to drift ove
 class Place:
     """Colours of a kind of place: sky above the horizon, far and near ground, relief of the ground."""
 
-    sky: tuple[tuple[int, int, int], tuple[int, int, int]] | None
-    far: tuple[int, int, int]
-    near: tuple[int, int, int]
+    sky: tuple[Colour, Colour] | None
+    far: Colour
+    near: Colour
     relief: float
     tiles: bool = False
 
@@ -52,7 +52,7 @@ def _clutter(canvas: Image, rng: np.random.Generator, count: int, horizon: float
         size = height * float(rng.uniform(0.02, 0.09)) * (0.4 + y / tall)
         x = float(rng.uniform(0, wide))
         tint = canvas[min(int(y), tall - 1), min(int(x), wide - 1)] * rng.uniform(0.5, 1.4)
-        tint = np.clip(tint + rng.uniform(-40, 40, 3), 0, 255)
+        tint = np.clip(tint + rng.uniform(-25, 25) + rng.uniform(-22, 22, 3), 0, 255)
         blob = ellipse(0, 0, size, size * float(rng.uniform(0.4, 1)), float(rng.uniform(0, 3)))
         blob *= 1 + 0.3 * np.sin(np.arange(K) * 2 * np.pi / K * rng.integers(2, 6) + y)[:, None].astype(
             np.float32
@@ -68,40 +68,51 @@ def backdrop(
     """Paint one place; `horizon` in frame heights, 0 or less where the ground fills the view."""
     edge = round(MARGIN * height)
     tall, wide = height + 2 * edge, width + 2 * edge
-    outdoors = [place for place in PLACES.values() if (place.sky is not None) == (horizon > 0)]
-    place = outdoors[rng.integers(len(outdoors))]
+    fitting = [place for place in PLACES.values() if (place.sky is not None) == (horizon > 0)]
+    place = fitting[int(rng.integers(len(fitting)))]
     line = round(horizon * height) + edge if place.sky else 0
-    tint = rng.uniform(-18, 18, 3)
-    down = np.linspace(0, 1, tall - line, dtype=np.float32)[:, None, None]
-    ground = np.array(place.far) + (np.array(place.near, np.float32) - place.far) * down + tint
-    texture = _perspective(fractal(rng, 128, 256, 26, 4), tall - line, wide, place.sky is not None)
-    if place.tiles:
-        v, u = np.mgrid[:128, :256].astype(np.float32)
-        joints = ((u % 32 < 2) | (v % 32 < 2)).astype(np.float32)
-        texture = texture - 3 * _perspective(joints, tall - line, wide, place.sky is not None)
-    ground = ground + texture[..., None] * place.relief * (0.7 + 0.6 * appearance)
+    rows = _fade(place.far, place.near, tall - line)  # [tall, 3]
+    relief = _ground_relief(rng, place, tall - line, wide) * (0.7 + 0.6 * appearance)
     if place.sky:
-        top, low = (np.array(colour, np.float32) for colour in place.sky)
-        sky = top + (low - top) * np.linspace(0, 1, line, dtype=np.float32)[:, None, None] + tint
-        sky = sky + np.clip(fractal(rng, line, wide, 60, 3), 0, 2)[..., None] * 13
-        ridge = fractal(rng, 8, wide, wide / 3, 3)[0]
-        hills = (line - (0.07 + 0.04 * ridge) * height)[None] < np.arange(line)[:, None]
-        sky[hills] = sky[hills] * 0.35 + np.array(place.far) * 0.45
-        ground = np.concatenate([sky, ground])
-    canvas = np.clip(ground, 0, 255).astype(np.uint8)
+        rows = np.concatenate([_fade(*place.sky, line), rows])
+        clouds = np.clip(fractal(rng, line, wide, 60, 3), 0, 2) * 13
+        relief = np.concatenate([clouds, relief])
+    tinted = np.clip(rows + rng.uniform(-18, 18, 3), 0, 255).astype(np.uint8)
+    canvas: Image = np.repeat(tinted[:, None], wide, 1)
+    if place.sky:
+        _hills(canvas, rng, line, height)
+    canvas = np.asarray(cv2.add(canvas, cv2.merge([relief] * 3), dtype=cv2.CV_8U), np.uint8)
     _clutter(canvas, rng, int(rng.poisson(3 + 22 * appearance)), line / tall, height)
-    return Backdrop(canvas, canvas.reshape(-1, 3).mean(0, dtype=np.float32))
+    return Backdrop(canvas, np.array(cv2.mean(canvas)[:3], np.float32))
 
 
-def _perspective(flat: Field, height: int, width: int, steep: bool) -> Field:
-    """Lay a flat texture on the ground: fine far away, coarse near by."""
-    h, w = flat.shape
-    squeeze = 0.0 if steep else 0.32
-    src = np.array(
-        [[w * squeeze * 0.5, 0], [w * (1 - squeeze * 0.5), 0], [w * 0.8, h], [w * 0.2, h]], np.float32
-    )
-    dst = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
-    laid = cv2.getPerspectiveTransform(src, dst)
+def _fade(top: Colour, bottom: Colour, height: int) -> Field:
+    return np.linspace(top, bottom, height, dtype=np.float32)
+
+
+def _hills(canvas: Image, rng: np.random.Generator, line: int, height: int) -> None:
+    """A far ridge on the horizon, in the haze of sky and ground."""
+    wide = canvas.shape[1]
+    x = np.linspace(0, wide, 40)
+    ridge = fractal(rng, 4, 40, 14, 3)[0]
+    y = np.minimum(line - (0.07 + 0.04 * ridge) * height, line)
+    outline = np.concatenate([np.stack([x, y], -1), [[wide, line], [0, line]]])
+    haze = 0.45 * canvas[line - 1, 0].astype(float) + 0.45 * canvas[line, 0]
+    cv2.fillPoly(canvas, [np.rint(outline * 16).astype(np.int32)], haze.tolist(), cv2.LINE_AA, 4)
+
+
+def _ground_relief(rng: np.random.Generator, place: Place, height: int, width: int) -> Field:
+    """Grain, and joints between tiles, laid on the ground: fine far away, coarse near by."""
+    flat = fractal(rng, 128, 256, 26, 4) * place.relief
+    if place.tiles:
+        flat[::32] -= 3 * place.relief
+        flat[1::32] -= 3 * place.relief
+        flat[:, ::32] -= 3 * place.relief
+        flat[:, 1::32] -= 3 * place.relief
+    far = 0.0 if place.sky else 41.0  # without a horizon the view is steeper
+    corners = np.array([[far, 0], [256 - far, 0], [205, 128], [51, 128]], np.float32)
+    frame = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
+    laid = cv2.getPerspectiveTransform(corners, frame)
     return np.asarray(
         cv2.warpPerspective(flat, laid, (width, height), borderMode=cv2.BORDER_REFLECT), np.float32
     )
@@ -117,9 +128,8 @@ def occluder_outline(kind: str, rng: np.random.Generator, height: int, width: in
     else:
         turn = np.linspace(0, 2 * np.pi, 72, endpoint=False)
         lobes = 0.07 if kind == "bush" else 0.03
-        radius = (
-            0.88 + lobes * np.sin(turn * rng.integers(7, 12) + rng.uniform(0, 6)) + 0.05 * np.sin(turn * 3)
-        )
+        wave, start = rng.uniform(0.7, 1.3, 3) * (3, 8, 15), rng.uniform(0, 6, 3)
+        radius = 0.86 + lobes * (np.sin(np.outer(turn, np.rint(wave)) + start) @ (0.5, 0.8, 0.5))
         middle = np.array([width / 2, height / 2])
         outline = np.stack([np.cos(turn), np.sin(turn)], -1) * radius[:, None] * middle + middle
     alpha = np.zeros((height, width), np.uint8)

@@ -33,7 +33,7 @@ GAITS: dict[str, tuple[float, float, float, float, float, bool]] = {
 }
 GROUND = frozenset({"walk", "drive"})
 _PACE = 6  # frames between waypoints
-_FASTEST = 0.07  # heights a frame that an event may ask for
+_FASTEST = 0.05  # heights a frame that an event may ask for
 
 
 @dataclass(frozen=True)
@@ -89,11 +89,11 @@ def occluders(rng: np.random.Generator, association: float, aspect: float) -> li
                 things.append(Occluder("trunk", x, 0.4, 0.2 * breadth, 1.5))
             case 1:
                 things.append(
-                    Occluder("bush", x, float(rng.uniform(0.45, 0.85)), 0.6 * breadth, 0.45 * breadth)
+                    Occluder("bush", x, float(rng.uniform(0.45, 0.85)), 0.5 * breadth, 0.4 * breadth)
                 )
             case _:
                 things.append(
-                    Occluder("rock", x, float(rng.uniform(0.5, 0.9)), 0.5 * breadth, 0.36 * breadth)
+                    Occluder("rock", x, float(rng.uniform(0.5, 0.9)), 0.42 * breadth, 0.3 * breadth)
                 )
     return things
 
@@ -228,7 +228,7 @@ def _pulls(
         far = np.clip((np.abs(time - centre) - half) / ramp, 0, 1)
         moved[i] += (gap - moved[i]) * (0.5 + 0.5 * np.cos(np.pi * far))[:, None]
 
-    for _ in range(rng.poisson(n * rounds * (0.05 + 0.7 * association))):
+    for _ in range(rng.poisson(n * rounds * (0.05 + 0.5 * association))):
         i, centre = int(rng.integers(n)), float(rng.uniform(0.1, 0.9) * frames)
         alike = [k for k in range(n) if k != i and twins[k] == twins[i]]
         others = alike if alike and rng.random() < 0.8 else [k for k in range(n) if k != i]
@@ -238,7 +238,7 @@ def _pulls(
             for k in (i, j):
                 own = path[k] + moved[k]
                 pull(k, own + (meet - own[now]), centre, 1.0)
-    for _ in range(rng.poisson(n * rounds * 0.45 * association) if things else 0):
+    for _ in range(rng.poisson(n * rounds * 0.35 * association) if things else 0):
         i, thing = int(rng.integers(n)), things[int(rng.integers(len(things)))]
         half = float(rng.uniform(0.5, 1 + 4 * association))
         place = np.array([thing.x, thing.y]) - view.pan[np.clip(time, 0, frames - 1)]

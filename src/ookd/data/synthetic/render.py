@@ -49,7 +49,9 @@ class Silhouette:
 
 def compose(after: Affine, before: Affine) -> Affine:
     """The affine that applies `before`, then `after`."""
-    return np.hstack([after[:, :2] @ before[:, :2], after[:, :2] @ before[:, 2:] + after[:, 2:]])
+    both = after[:, :2] @ before
+    both[:, 2] += after[:, 2]
+    return np.asarray(both)
 
 
 def silhouette(

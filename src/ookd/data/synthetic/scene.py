@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ookd.data.synthetic.backdrop import MARGIN, Backdrop, backdrop, occluder_outline, occluder_paint
 from ookd.data.synthetic.config import WorldConfig
+from ookd.data.synthetic.drawn import FrameTruth
 from ookd.data.synthetic.motion import GROUND, Camera, Occluder, Poses, camera, occluders, plan
 from ookd.data.synthetic.render import (
     Affine,
@@ -33,6 +34,7 @@ from ookd.data.synthetic.species import SPECIES, Species
 from ookd.data.synthetic.texture import Image, coat
 
 _CAST, _MOTION, _BODY, _LOOK, _PLACE, _FRAME = range(6)
+Cover = tuple[int, Window, Image]  # an occluder's number, where it is, what it covers there 0..255
 UNSEEN = 16  # visible pixels below which an object counts as not seen
 
 
@@ -49,14 +51,6 @@ class Cast:
     labels: NDArray[np.int64]
     sizes: NDArray[np.float64]
     twins: list[int]
-
-
-@dataclass(frozen=True)
-class FrameTruth:
-    """Exact masks of one frame. `full`: what each object would cover if nothing hid it."""
-
-    visible: Mask  # [N, H, W]
-    full: Mask  # [N, H, W]
 
 
 class Scene:
@@ -86,6 +80,10 @@ class Scene:
                 sizes[i] = sizes[j] * (sizes[i] / sizes[j]) ** (0.6 * (1 - config.association))
         sizes *= [SPECIES[label].size for label in labels]
         return Cast(labels, sizes, twins)
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        return self.cast.labels
 
     @cached_property
     def _stage(self) -> tuple[float, Camera, list[Occluder], Poses]:
@@ -131,12 +129,11 @@ class Scene:
 
     @cached_property
     def coats(self) -> list[Image]:
-        looks = []
+        config, looks = self.config, []
         for i, (species, twin) in enumerate(zip(self.species, self.cast.twins, strict=True)):
-            shift = 0.0 if i == twin else 24 * (1 - self.config.association) * (-1) ** i
-            looks.append(
-                coat(species, self._rng(_LOOK, twin), self.config.appearance, self.place.colour, shift)
-            )
+            shift = 0.0 if i == twin else (6 + 18 * (1 - config.association)) * (-1) ** i
+            palette, markings = self._rng(_LOOK, twin), self._rng(_LOOK, twin, i)
+            looks.append(coat(species, palette, markings, config.appearance, self.place.colour, shift))
         return looks
 
     @cached_property
@@ -197,12 +194,13 @@ class Scene:
             if shape is not None:
                 smear = streak(*(self.poses.velocity[i, t] * shutter))
                 paint_body(canvas, self.bodies[i], self.coats[i], shape, smear)
-        for k, (window, cover) in enumerate(self._covers_at(t)):
+        covers = self._covers_at(t)
+        for k, window, cover in covers:
             paint = self._warp(self._cover_paints[k], self._cover_affine(k, t), window)
             blend(canvas[window.slices], paint, cover)
         rng = self._rng(_FRAME, t)
         noise, blur = 1.5 + 11 * config.appearance, 1.1 * config.appearance
-        return expose(canvas, rng, self._light(t), blur, noise), self._visible(t, shapes)
+        return expose(canvas, rng, self._light(t), blur, noise), self._visible(t, shapes, covers)
 
     def truth(self, t: int) -> FrameTruth:
         """The masks of frame t; nothing is painted."""
@@ -211,19 +209,20 @@ class Scene:
         for mask, shape in zip(full, shapes, strict=True):
             if shape is not None:
                 mask[shape.window.slices] = shape.mask
-        return FrameTruth(self._visible(t, shapes), full)
+        return FrameTruth(self._visible(t, shapes, self._covers_at(t)), full)
 
     def _far_to_near(self, t: int) -> list[int]:
         return [int(i) for i in np.argsort(self.poses.depth[:, t], kind="stable")]
 
-    def _visible(self, t: int, shapes: list[Silhouette | None]) -> Mask:
+    def _visible(self, t: int, shapes: list[Silhouette | None], covers: list[Cover]) -> Mask:
+        """Who owns each pixel: the nearest, unless an occluder does."""
         height, width = self.config.height, self.config.width
         owner = np.zeros((height, width), np.uint8)
         for i in self._far_to_near(t):
             shape = shapes[i]
             if shape is not None:
                 owner[shape.window.slices][shape.mask] = i + 1
-        for window, cover in self._covers_at(t):
+        for _, window, cover in covers:
             owner[window.slices][cover >= 128] = 0
         visible = np.zeros((len(shapes), height, width), np.bool_)
         for i, shape in enumerate(shapes):
@@ -243,8 +242,8 @@ class Scene:
     def _cover_affine(self, k: int, t: int) -> Affine:
         return compose(self._view(t), compose(self._drift(t), self._covers[k][1]))
 
-    def _covers_at(self, t: int) -> list[tuple[Window, Image]]:
-        """What each occluder covers of frame t."""
+    def _covers_at(self, t: int) -> list[Cover]:
+        """What each occluder in view covers of frame t."""
         config, found = self.config, []
         for k, (cover, _) in enumerate(self._covers):
             h, w = cover.shape
@@ -253,7 +252,7 @@ class Scene:
             right, bottom = np.minimum(np.ceil(corners.max(1)), (config.width, config.height)).astype(int)
             window = Window(top, left, max(bottom, top), max(right, left))
             if min(window.shape) > 0:
-                found.append((window, self._warp(cover, self._cover_affine(k, t), window)))
+                found.append((k, window, self._warp(cover, self._cover_affine(k, t), window)))
         return found
 
     @staticmethod

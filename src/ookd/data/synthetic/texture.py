@@ -63,22 +63,30 @@ def _rgb(hue: float, vivid: float, value: float) -> Field:
     return np.asarray(colorsys.hsv_to_rgb(hue / 360 % 1, min(max(vivid, 0), 1), value), np.float32) * 255
 
 
-def coat(species: Species, rng: np.random.Generator, appearance: float, ground: Field, shift: float) -> Image:
+def coat(
+    species: Species,
+    palette: np.random.Generator,
+    markings: np.random.Generator,
+    appearance: float,
+    ground: Field,
+    shift: float,
+) -> Image:
     """An individual's texture [COAT, COAT, 3].
 
     The harder the appearance, the more hues stray, patterns borrow from other classes, contrast fades and
-    the whole takes on the colour of the `ground`. `shift` in degrees sets a look-alike apart from its twin.
+    the whole takes on the colour of the `ground`. Look-alikes share the `palette`, up to a `shift` of hue in
+    degrees, but like zebras each has its own `markings`.
     """
-    stray = float(rng.standard_normal()) * (6 + 50 * appearance) + shift
-    vivid = species.vivid * (1 - 0.6 * appearance) * float(rng.uniform(0.8, 1.15))
-    bright = float(rng.uniform(0.72, 1.0))
+    stray = float(palette.standard_normal()) * (6 + 50 * appearance) + shift
+    vivid = species.vivid * (1 - 0.6 * appearance) * float(palette.uniform(0.8, 1.15))
+    bright = float(palette.uniform(0.72, 1.0))
     base = _rgb(species.hue + stray, vivid, bright)
     second = _rgb(species.second + stray, vivid * 0.9, 0.3 if bright > 0.84 else 0.45)
-    other = SPECIES[rng.integers(len(SPECIES))].pattern
-    blend = _pattern(species.pattern, rng)
-    blend = blend + (_pattern(other, rng) - blend) * (0.5 * appearance)
+    foreign = SPECIES[int(palette.integers(len(SPECIES)))].pattern
+    own, other = _pattern(species.pattern, markings), _pattern(foreign, markings)
+    blend = own + (other - own) * np.float32(0.5 * appearance)
     blend *= (1 - 0.5 * appearance) * (0.35 if species.pattern == "plain" else 1)
-    grain = fractal(rng, COAT, COAT, 6, 2) * 7
+    grain = fractal(markings, COAT, COAT, 6, 2) * 7
     colour = base + (second - base) * blend[..., None] + grain[..., None]
-    colour += (ground - colour) * (0.55 * appearance)
+    colour += (ground - colour) * np.float32(0.55 * appearance)
     return np.clip(colour, 0, 255).astype(np.uint8)

@@ -1,18 +1,19 @@
-"""A world as files: a YTVIS folder that any program can read."""
+"""Drawn video as files: a YTVIS folder that any program can read."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import cv2
 
 from ookd.data.formats import save_ytvis
-from ookd.data.synthetic.world import World
+from ookd.data.synthetic.drawn import DrawnVideos
 from ookd.errors import UserError
 
 
-def write(world: World, folder: str | Path, quality: int = 95) -> Path:
+def write(world: DrawnVideos[Any], folder: str | Path, quality: int = 95) -> Path:
     """Write JPEGImages/VIDEO/00000.jpg and instances.json; the folder must not exist or be empty.
 
     Everything is made beside it and renamed, so that a folder is whole or not there. Masks are exact for the
