@@ -115,3 +115,14 @@ def track(video: CachedVideo, config: TrackerConfig) -> tuple[Ints, np.ndarray, 
     shared = overlap[:, 1:]
     union = overlap[:, :1] + video.truth_area - shared
     return labels, scores, shared / np.maximum(union, 1)
+
+
+_held: list[Cache] = []  # what a worker process scores, handed over once
+
+
+def hold(cache: Cache) -> None:
+    _held[:] = [cache]
+
+
+def score_held(config: TrackerConfig) -> float:
+    return average_precision(_held[0], config)

@@ -23,7 +23,7 @@ from ookd.structures import Dataset, Video
 from ookd.tracking.config import TrackerConfig
 from ookd.tracking.masks import Geometry, full_size
 from ookd.tracking.predict import category_ids, observe_video, recordings
-from ookd.tracking.replay import Cache, CachedFrame, CachedVideo, average_precision
+from ookd.tracking.replay import Cache, CachedFrame, CachedVideo, average_precision, hold, score_held
 from ookd.tracking.select import Detections, mask_iou
 
 LOOSEST = 0.05  # no trial looks at queries below this score
@@ -120,19 +120,8 @@ def _parallel(cache: Cache, jobs: int) -> Iterator[Callable[[list[TrackerConfig]
     if jobs == 1:
         yield lambda configs: (average_precision(cache, config) for config in configs)
         return
-    with ProcessPoolExecutor(jobs, get_context("spawn"), _hold, (cache,)) as pool:
-        yield lambda configs: pool.map(_try, configs)
-
-
-_held: list[Cache] = []  # in a worker process: what it evaluates
-
-
-def _hold(cache: Cache) -> None:
-    _held.append(cache)
-
-
-def _try(config: TrackerConfig) -> float:
-    return average_precision(_held[0], config)
+    with ProcessPoolExecutor(jobs, get_context("spawn"), hold, (cache,)) as pool:
+        yield lambda configs: pool.map(score_held, configs)
 
 
 def _cached_video(
