@@ -5,7 +5,7 @@ Wu et al., "In Defense of Online Models for Video Instance Segmentation", ECCV 2
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -19,6 +19,8 @@ from ookd.structures import FrameQueries
 
 class IdolConfig(DeformableConfig, frozen=True, extra="forbid"):
     """The published model; see `DeformableConfig` for what may differ."""
+
+    family: Literal["idol"] = "idol"
 
 
 class Idol(nn.Module):

@@ -6,6 +6,7 @@ Wu et al., "SeqFormer: Sequential Transformer for Video Instance Segmentation", 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -19,6 +20,8 @@ from ookd.structures import ClipQueries
 
 class SeqFormerConfig(DeformableConfig, frozen=True, extra="forbid"):
     """The published model; see `DeformableConfig` for what may differ."""
+
+    family: Literal["seqformer"] = "seqformer"
 
 
 @dataclass(slots=True)

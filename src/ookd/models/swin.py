@@ -176,8 +176,11 @@ class Swin(nn.Module):
         super().__init__()
         self.config = config
         self.patch_embed = PatchEmbed(config.width)
-        rates = torch.linspace(0, config.drop_path, sum(config.blocks)).split(list(config.blocks))
-        self.layers = nn.ModuleList([Stage(config, i, rate.tolist()) for i, rate in enumerate(rates)])
+        total = sum(config.blocks)
+        rates = iter([config.drop_path * i / max(total - 1, 1) for i in range(total)])  # the deeper, the more
+        self.layers = nn.ModuleList(
+            [Stage(config, i, [next(rates) for _ in range(blocks)]) for i, blocks in enumerate(config.blocks)]
+        )
         self.channels = [config.width * factor for factor in (2, 4, 8)]
         self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(channels) for channels in self.channels)
         for module in self.modules():

@@ -1,22 +1,25 @@
 """Names of weights in the published files and in ours, translated in both directions.
 
-Three layouts are read: that of VNext (the official IDOL and SeqFormer files), that of the original SeqFormer
-repository, and ResNet files of detectron2 and torchvision. Ours can be written back in VNext's layout.
+VNext, where the official IDOL and SeqFormer files come from, is the layout that is written back. The original
+SeqFormer's, and ResNet files of detectron2 and torchvision, are first renamed to it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 
+import torch
 from torch import Tensor
 
 from ookd.errors import UserError
+from ookd.models.swin import relative_position_index
 
 _DETR = "detr.detr."
 _TRANSFORMER = _DETR + "transformer."
 _BACKBONE = _DETR + "backbone.0.backbone."
+BACKBONE = "pixels.backbone."  # ours
 
 _ATTENTION = {
     "offsets": "sampling_offsets",
@@ -26,8 +29,15 @@ _ATTENTION = {
 }
 
 
-def _rules() -> Iterable[tuple[str, str]]:
-    """Pairs (ours, VNext's). {name} stands for one step of the dotted path, {name*} for one or more."""
+Pair = tuple[
+    str, str
+]  # templates of two names of one weight: {x} is one step of the dotted path, {x*} several
+
+
+def _vnext() -> Iterable[Pair]:
+    """Ours, theirs."""
+    for part in ("patch_embed.{rest*}", "layers.{rest*}", "norm{i}.{leaf}"):  # Swin
+        yield BACKBONE + part, _BACKBONE + part
     yield "pixels.backbone.stem.0.weight", _BACKBONE + "stem.conv1.weight"
     yield "pixels.backbone.stem.1.{leaf}", _BACKBONE + "stem.conv1.norm.{leaf}"
     yield (
@@ -78,54 +88,55 @@ def _rules() -> Iterable[tuple[str, str]]:
     yield "embed_head.{rest*}", "detr.reid_embed_head.{rest*}"
 
 
-class _Renaming:
-    """A table of templates that rewrites whole names; a name that fits no template has no translation."""
-
-    def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
-        self.rules = [(re.compile(self._pattern(source)), self._result(target)) for source, target in pairs]
-
-    def __call__(self, name: str) -> str | None:
-        for pattern, result in self.rules:
-            if match := pattern.fullmatch(name):
-                return result.format(**match.groupdict())
-        return None
-
-    @staticmethod
-    def _pattern(template: str) -> str:
-        pattern = re.escape(template)
-        pattern = re.sub(r"\\{(\w+)\\\*\\}", r"(?P<\1>.+)", pattern)
-        return re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^.]+)", pattern)
-
-    @staticmethod
-    def _result(template: str) -> str:
-        return template.replace("*}", "}")
-
-
-@cache
-def _to_ours() -> _Renaming:
-    return _Renaming((theirs, ours) for ours, theirs in _rules())
-
-
-@cache
-def _to_theirs() -> _Renaming:
-    return _Renaming(_rules())
-
-
-# The decoder lists the box heads a second time; SeqFormer's encoder owns projections that nothing reads.
+# Weights that are in the files but not in our models, because nothing reads them or they say nothing new: the
+# decoder lists the box heads again; SeqFormer's encoder owns projections, and Swin an output norm, that lead
+# nowhere; an index follows from the window's size; a classifier belongs to ImageNet.
 _ALIAS = re.compile(re.escape(_TRANSFORMER) + r"decoder\.(bbox_embed\..+)")
-_DEAD = re.compile(
+_UNUSED = re.compile(
     re.escape(_TRANSFORMER) + r"encoder\.layers\.\d+\.self_attn\.output_proj_box\.(weight|bias)"
+    r"|" + re.escape(_BACKBONE) + r"(norm0\.(weight|bias)|.+\.relative_position_index|.*num_batches_tracked"
+    r"|fc\.(weight|bias)|stem\.fc\.(weight|bias))"
 )
 
 
+def _renaming(pairs: Iterable[Pair]) -> Callable[[str], str | None]:
+    """Rewrites a name by the first pair whose left side it fits; None where none does."""
+
+    def pattern(template: str) -> re.Pattern[str]:
+        escaped = re.sub(r"\\{(\w+)\\\*\\}", r"(?P<\1>.+)", re.escape(template))
+        return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^.]+)", escaped))
+
+    rules = [(pattern(source), target.replace("*}", "}")) for source, target in pairs]
+
+    def rename(name: str) -> str | None:
+        for source, target in rules:
+            if match := source.fullmatch(name):
+                return target.format(**match.groupdict())
+        return None
+
+    return rename
+
+
+@cache
+def _to_ours() -> Callable[[str], str | None]:
+    return _renaming((theirs, ours) for ours, theirs in _vnext())
+
+
+@cache
+def _to_vnext() -> Callable[[str], str | None]:
+    return _renaming(_vnext())
+
+
 def from_upstream(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """VNext's weights under our names. Names that mean nothing to us are an error that lists them all."""
+    """Weights of any known layout under our names; names that mean nothing are an error listing them all."""
     ours: dict[str, Tensor] = {}
     odd = []
+    layout = _layout(state)
     for name, tensor in state.items():
-        if _ALIAS.fullmatch(name) or _DEAD.fullmatch(name):
+        vnext = layout(name)
+        if vnext is not None and (_ALIAS.fullmatch(vnext) or _UNUSED.fullmatch(vnext)):
             continue
-        translated = _to_ours()(name)
+        translated = _to_ours()(vnext) if vnext is not None else None
         if translated is None:
             odd.append(name)
         else:
@@ -133,3 +144,72 @@ def from_upstream(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if odd:
         raise UserError(f"{len(odd)} of {len(state)} weights have unknown names: {', '.join(sorted(odd))}")
     return ours
+
+
+def to_upstream(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Our weights in VNext's layout, complete: what its models own but do not use is there, and zero."""
+    theirs: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        vnext = _to_vnext()(name)
+        if vnext is None:
+            raise UserError(f"{name}: the published models have no such weight")
+        theirs[vnext] = tensor
+        if name.startswith("decoder.box_heads."):
+            theirs[vnext.replace(_DETR, _TRANSFORMER + "decoder.", 1)] = tensor
+        if vnext.endswith("relative_position_bias_table"):
+            window = (round(len(tensor) ** 0.5) + 1) // 2
+            index = vnext.replace("relative_position_bias_table", "relative_position_index")
+            theirs[index] = relative_position_index(window)
+        if vnext == _BACKBONE + "patch_embed.norm.weight":
+            theirs |= {f"{_BACKBONE}norm0.{leaf}": torch.zeros_like(tensor) for leaf in ("weight", "bias")}
+    if any(".time." in name for name in state):  # SeqFormer
+        projection = re.compile(re.escape(_TRANSFORMER) + r"encoder\..+\.output_proj\.(weight|bias)")
+        for name in [name for name in theirs if projection.fullmatch(name)]:
+            theirs[name.replace("output_proj", "output_proj_box")] = torch.zeros_like(theirs[name])
+    return theirs
+
+
+def _layout(state: Mapping[str, Tensor]) -> Callable[[str], str | None]:
+    """What turns the file's names into VNext's; known by one name that each layout has."""
+    if any(name.startswith(_DETR) for name in state):
+        return lambda name: name
+    if any(name.startswith("detr.transformer.") for name in state):
+        return _from_original
+    if "conv1.weight" in state:
+        return _from_torchvision
+    if "stem.conv1.weight" in state:
+        return lambda name: _BACKBONE + name
+    prefix = "backbone.bottom_up."
+    if prefix + "stem.conv1.weight" in state:
+        return lambda name: _BACKBONE + name.removeprefix(prefix) if name.startswith(prefix) else None
+    raise UserError(
+        "neither an IDOL nor a SeqFormer nor a ResNet file: its names begin with "
+        + ", ".join(sorted({name.split(".")[0] for name in state})[:5])
+    )
+
+
+def _from_original(name: str) -> str | None:
+    """SeqFormer's own repository: one prefix less, and torchvision's names in the backbone."""
+    body = "detr.backbone.0.body."
+    return _from_torchvision(name.removeprefix(body)) if name.startswith(body) else "detr." + name
+
+
+@cache
+def _torchvision() -> Callable[[str], str | None]:
+    def pairs() -> Iterable[Pair]:
+        yield "conv1.weight", "stem.conv1.weight"
+        yield "bn1.{leaf}", "stem.conv1.norm.{leaf}"
+        yield "fc.{leaf}", "fc.{leaf}"
+        for layer in (1, 2, 3, 4):
+            ours, theirs = f"res{layer + 1}.{{block}}.", f"layer{layer}.{{block}}."
+            yield theirs + "conv{i}.weight", ours + "conv{i}.weight"
+            yield theirs + "bn{i}.{leaf}", ours + "conv{i}.norm.{leaf}"
+            yield theirs + "downsample.0.weight", ours + "shortcut.weight"
+            yield theirs + "downsample.1.{leaf}", ours + "shortcut.norm.{leaf}"
+
+    return _renaming(pairs())
+
+
+def _from_torchvision(name: str) -> str | None:
+    renamed = _torchvision()(name)
+    return None if renamed is None else _BACKBONE + renamed

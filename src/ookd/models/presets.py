@@ -1,0 +1,27 @@
+"""The published configurations by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ookd.errors import UserError
+from ookd.models.idol import IdolConfig
+from ookd.models.resnet import ResNetConfig
+from ookd.models.seqformer import SeqFormerConfig
+from ookd.models.swin import SwinConfig
+
+PRESETS: dict[str, IdolConfig | SeqFormerConfig] = {
+    "idol-r50": IdolConfig(),
+    "idol-r101": IdolConfig(backbone=ResNetConfig(depth=101)),
+    "idol-swin-l": IdolConfig(backbone=SwinConfig()),
+    "seqformer-r50": SeqFormerConfig(),
+    "seqformer-swin-l": SeqFormerConfig(backbone=SwinConfig()),
+}
+
+
+def preset(name: str, **changes: Any) -> IdolConfig | SeqFormerConfig:
+    """A published configuration with some values changed: preset("idol-r50", classes=3)."""
+    if name not in PRESETS:
+        raise UserError(f"no model configuration {name!r}; there are {', '.join(PRESETS)}")
+    config = PRESETS[name]
+    return type(config).model_validate({**dict(config), **changes})

@@ -1,0 +1,231 @@
+"""Models as folders: config.json and model.safetensors, the layout of the Hugging Face hub.
+
+config.json holds {"model": the configuration with its "family", "names": the classes, "tracker": constants
+that differ from the tracker's defaults}. Nothing in a folder is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pydantic
+import safetensors
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ookd.errors import UserError
+
+# family -> its configuration and its model; imported when first used
+FAMILIES = {
+    "idol": ("ookd.models.idol:IdolConfig", "ookd.models.idol:Idol"),
+    "seqformer": ("ookd.models.seqformer:SeqFormerConfig", "ookd.models.seqformer:SeqFormer"),
+}
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+BUNDLED = Path(__file__).parents[1] / "bundled"  # a folder a model that comes with the package
+
+
+@dataclass(slots=True)
+class Saved:
+    """What a model folder holds."""
+
+    model: nn.Module
+    names: list[str]  # of the classes, by label
+    tracker: dict[str, Any] = field(default_factory=dict)
+
+
+def parse_config(fields: Mapping[str, Any]) -> pydantic.BaseModel:
+    """The typed configuration from plain fields, of which "family" says the type."""
+    family = fields.get("family")
+    if family not in FAMILIES:
+        raise UserError(f"family: {family!r} is none of {', '.join(FAMILIES)}")
+    try:
+        config: pydantic.BaseModel = _named(FAMILIES[family][0]).model_validate(fields)
+    except pydantic.ValidationError as error:
+        raise UserError("; ".join(_complaint(one) for one in error.errors())) from error
+    return config
+
+
+def build(config: Any) -> nn.Module:
+    """The model of a configuration, with random weights."""
+    model: nn.Module = _named(FAMILIES[config.family][1])(config)
+    return model
+
+
+def bundled() -> list[str]:
+    """Names of the models that come with the package."""
+    return sorted(folder.name for folder in BUNDLED.glob("*") if (folder / CONFIG).is_file())
+
+
+def load(source: str | Path, device: torch.device | str = "cpu") -> Saved:
+    """The model of a folder, of a bundled name or of a hub id, ready for inference."""
+    folder = _folder(source)
+    saved = _read(folder)
+    state = _read_weights(folder)
+    expected = saved.model.state_dict()
+    wrong = [
+        _names("lacks", expected.keys() - state.keys()),
+        _names("has unknown", state.keys() - expected.keys()),
+    ]
+    wrong += [
+        f"{name} is {list(state[name].shape)}, should be {list(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in state and state[name].shape != tensor.shape
+    ]
+    if complaints := [complaint for complaint in wrong if complaint]:
+        raise UserError(f"{folder / WEIGHTS} does not fit {CONFIG}: {'; '.join(complaints[:3])}")
+    saved.model.load_state_dict(state)
+    saved.model.to(device).eval()
+    return saved
+
+
+def save_pretrained(
+    model: nn.Module,
+    folder: str | Path,
+    names: Sequence[str],
+    tracker: Mapping[str, Any] | None = None,
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Write a model folder that `load` reads. Every file is written beside its place and then renamed."""
+    config: Any = model.config
+    if len(names) != config.classes:
+        raise UserError(f"{folder}: {len(names)} class names for a model of {config.classes} classes")
+    fields = {"model": config.model_dump(mode="json"), "names": list(names), "tracker": dict(tracker or {})}
+    write_folder(folder, model.state_dict(), fields, overwrite=overwrite)
+
+
+def write_folder(
+    folder: str | Path, state: Mapping[str, Tensor], fields: Mapping[str, Any], *, overwrite: bool
+) -> None:
+    """Weights first: without config.json the folder is not yet a model."""
+    folder = Path(folder)
+    if not overwrite and any((folder / name).exists() for name in (CONFIG, WEIGHTS)):
+        raise UserError(f"{folder} already holds a model; choose another folder, or say overwrite")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        part = folder / (WEIGHTS + ".part")
+        save_file({name: tensor.contiguous() for name, tensor in state.items()}, part, {"format": "pt"})
+        part.replace(folder / WEIGHTS)
+        _write_config(folder, fields)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot write the model: {error.strerror or error}") from error
+
+
+def save_tracker(folder: str | Path, tracker: Mapping[str, Any]) -> None:
+    """Change only the tracker's constants of a model folder."""
+    folder = Path(folder)
+    _write_config(folder, {**_read_config(folder), "tracker": dict(tracker)})
+
+
+def start_from(model: nn.Module, source: str | Path) -> list[str]:
+    """Take over all weights of a saved model that fit by name and shape; return the names of the others.
+
+    So a student starts from a model with other classes, from a teacher with the same backbone, or from a
+    backbone alone.
+    """
+    folder = _folder(source)
+    state, own = _read_weights(folder), model.state_dict()
+    fitting = {
+        name: state[name]
+        for name, tensor in own.items()
+        if name in state and state[name].shape == tensor.shape
+    }
+    if not fitting:
+        raise UserError(f"{folder / WEIGHTS}: no weight fits this model by name and shape")
+    model.load_state_dict(fitting, strict=False)
+    return [name for name in own if name not in fitting]
+
+
+def _named(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
+
+
+def _folder(source: str | Path) -> Path:
+    if Path(source).is_dir():
+        return Path(source)
+    if isinstance(source, str) and source in bundled():
+        return BUNDLED / source
+    if isinstance(source, str) and source.count("/") == 1 and not source.startswith((".", "~", "/")):
+        return _download(source)
+    names = ", ".join(bundled()) or "none"
+    raise UserError(f"model {source}: neither a folder, a bundled name ({names}) nor a hub id (owner/name)")
+
+
+def _download(hub_id: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=[CONFIG, WEIGHTS]))
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(f"model {hub_id}: no such folder, and the hub does not give it: {reason}") from error
+
+
+def _read(folder: Path) -> Saved:
+    """The folder's model, its weights still random."""
+    path, fields = folder / CONFIG, _read_config(folder)
+    if "backbone" in fields:
+        raise UserError(f"{folder} holds a backbone to start training from, not a model")
+    try:
+        config: Any = parse_config(fields.get("model", {}))
+    except UserError as error:
+        raise UserError(f"{path}: model: {error}") from error
+    names, tracker = fields.get("names"), fields.get("tracker", {})
+    if not isinstance(names, list) or len(names) != config.classes:
+        raise UserError(f"{path}: names must be a list of {config.classes} class names")
+    if not isinstance(tracker, dict):
+        raise UserError(f"{path}: tracker must be an object")
+    return Saved(build(config), [str(name) for name in names], tracker)
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(
+            f"{path}: {error.strerror or error}; a model folder holds {CONFIG} and {WEIGHTS}"
+        ) from error
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON: {error}") from error
+    if not isinstance(fields, dict):
+        raise UserError(f"{path}: must be a JSON object")
+    return fields
+
+
+def _write_config(folder: Path, fields: Mapping[str, Any]) -> None:
+    part = folder / (CONFIG + ".part")
+    with part.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(fields, indent=2) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(folder / CONFIG)
+
+
+def _read_weights(folder: Path) -> dict[str, Tensor]:
+    path = folder / WEIGHTS
+    try:
+        return load_file(path)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or 'cannot be read'}") from error
+    except safetensors.SafetensorError as error:
+        raise UserError(f"{path}: truncated or not a safetensors file: {error}") from error
+
+
+def _names(verb: str, names: set[str]) -> str:
+    listed = sorted(names)
+    more = f" and {len(listed) - 3} more" if len(listed) > 3 else ""
+    return f"{verb} {', '.join(listed[:3])}{more}" if listed else ""
+
+
+def _complaint(error: Any) -> str:
+    return f"{'.'.join(str(step) for step in error['loc'])}: {error['msg']}"
