@@ -119,6 +119,15 @@ def test_half_precision_matches_like_the_same_numbers_in_full() -> None:
     assert torch.equal(half[1], full[1])
 
 
+def test_a_diverged_model_is_matched_somehow_and_reported_by_its_loss() -> None:
+    nothing, boxes = torch.full((20, 3), torch.nan), torch.full((20, 4), torch.nan)
+    targets = scene([(0.2, 0.2), (0.6, 0.6), (0.7, 0.3)])
+    match, best = match_frame(nothing, boxes, torch.tensor([0, 1, 2]), targets)
+    assert len(match.query) > 0
+    assert len(best) == 3
+    assert len(match_tubes(nothing, boxes[None], torch.tensor([0, 1, 2]), targets[:, None]).query) == 3
+
+
 GOLDEN = [
     pytest.param(path, case, id=f"{path.stem}-{case}")
     for path in golden_cases("idol_matcher_cases*.npz")
