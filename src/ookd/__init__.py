@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
+    "load": "ookd.tracking.api",
+    "track": "ookd.tracking.api",
     "UserError": "ookd.errors",
 }
 
-__all__ = ["UserError", "__version__"]
+__all__ = ["UserError", "__version__", "load", "track"]
 
 if TYPE_CHECKING:
     from ookd.errors import UserError
+    from ookd.tracking.api import load, track
 
 
 def __getattr__(name: str) -> Any:

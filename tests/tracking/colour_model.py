@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -26,7 +25,6 @@ class ColourModel(nn.Module):
 
     def __init__(self, carry: bool = False) -> None:
         super().__init__()
-        self.config = SimpleNamespace(test_size=None)
         self.carry = carry
         self.register_buffer("palette", (torch.tensor(PALETTE) - torch.tensor(MEAN)) / torch.tensor(STD))
         self.calls = 0

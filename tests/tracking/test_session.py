@@ -56,10 +56,8 @@ def test_masks_and_boxes_are_those_of_the_original_frame() -> None:
         assert (mask & truth).sum() / (mask | truth).sum() > 0.85
 
 
-def test_a_model_may_ask_for_another_size() -> None:
-    model = ColourModel()
-    model.config.test_size = 48
-    small = Session(model, CONFIG, NAMES, CPU).step(scene(0))
+def test_a_model_may_be_shown_another_size() -> None:
+    small = Session(ColourModel(), TrackerConfig(short_side=48), NAMES, CPU).step(scene(0))
     assert small.masks.shape == (3, 96, 128)
     np.testing.assert_allclose(small.boxes_xyxy[:, 2] - small.boxes_xyxy[:, 0], 16, atol=4)
 

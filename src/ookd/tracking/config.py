@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
+
+from ookd.errors import UserError
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -12,6 +15,9 @@ Count = Annotated[int, Field(ge=1)]
 
 class TrackerConfig(BaseModel, frozen=True, extra="forbid"):
     """What turns frame queries into tracks. The defaults are IDOL's; `ookd tune` finds a model's own."""
+
+    # The size at which frames are shown to the model; None: as they are.
+    short_side: Annotated[int, Field(ge=32)] | None = None
 
     # Which queries of a frame are looked at: the best class score a query needs, and the IoU above which the
     # weaker of two goes (by box: of one class only; by mask: of any class).
@@ -52,9 +58,22 @@ class TrackerConfig(BaseModel, frozen=True, extra="forbid"):
         return self.memory_length if self.memory == "recent" else 1
 
 
-# "idol" and "idol_ovis" are published; "compact" was measured best for this package's own small models.
+# "idol" (YouTube-VIS) and "idol-ovis" are published; "compact" was measured best for this package's own small
+# models, at the size they are trained at.
 PRESETS = {
-    "idol": TrackerConfig(),
-    "idol_ovis": TrackerConfig(mask_nms=0.3, new_score=0.3),
-    "compact": TrackerConfig(similarity="cosine", scale=20.0, match=0.3, new_score=0.4),
+    "idol": TrackerConfig(short_side=480),
+    "idol-ovis": TrackerConfig(short_side=720, mask_nms=0.3, new_score=0.3),
+    "compact": TrackerConfig(short_side=160, similarity="cosine", scale=20.0, match=0.3, new_score=0.4),
 }
+
+
+def tracker_config(family: str, changes: Mapping[str, Any] | None = None) -> TrackerConfig:
+    """The constants for a model of this family, with those changed that its folder names."""
+    preset = PRESETS.get(family, PRESETS["idol"])
+    try:
+        return TrackerConfig.model_validate(preset.model_dump() | dict(changes or {}))
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        raise UserError(
+            f"tracker constants: {'.'.join(map(str, wrong['loc']))} = {wrong['input']!r}: {wrong['msg']}"
+        ) from None

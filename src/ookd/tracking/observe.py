@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -25,12 +25,9 @@ LONGEST = 1333  # no resized side is longer, as in the published evaluations
 
 
 class OnlineModel(Protocol):
-    """What tracking asks of a model. `config.test_size`, where there is one, is the short side it expects."""
+    """What tracking asks of a model: from normalised frames [B, 3, H, W] and padding [B, H, W] to queries."""
 
     def __call__(self, frames: Tensor, pad: Tensor, state: ModelState) -> tuple[FrameQueries, ModelState]: ...
-
-    @property
-    def config(self) -> Any: ...
 
 
 def device_of(model: OnlineModel | nn.Module) -> torch.device:
@@ -50,7 +47,7 @@ def observe(
     state: ModelState = None,
 ) -> tuple[list[Detections], list[Geometry], ModelState]:
     """The detections of each image, after score filter, box and mask suppression, from one forward pass."""
-    frames, pad, geometries = prepare(images, getattr(model.config, "test_size", None), device)
+    frames, pad, geometries = prepare(images, config.short_side, device)
     queries, state = model(normalise(frames, pad), pad, state)
     probs, embeds = _numpy(queries.logits.sigmoid()), _numpy(queries.embed)
     boxes = None if queries.boxes is None else _numpy(queries.boxes)

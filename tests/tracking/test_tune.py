@@ -1,0 +1,111 @@
+"""Constants are tried on cached queries; what they score there is what they score in truth."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from ookd.data import rle
+from ookd.errors import UserError
+from ookd.evaluation.run import evaluate
+from ookd.structures import Category, Clip, Dataset, Track, Video
+from ookd.tracking.config import TrackerConfig
+from ookd.tracking.predict import predict
+from ookd.tracking.replay import Cache, average_precision
+from ookd.tracking.tune import cache_queries, tune
+from tracking.colour_model import LABELS, NAMES, ColourModel, corner, scene
+
+FRAMES = 24
+SIZE = (96, 128)
+
+
+class Scenes:
+    """Six videos of three or four squares; in the last ones two squares look alike."""
+
+    names = NAMES
+    colours = ((0, 1, 2, 3), (3, 4, 5), (5, 0, 1, 2), (2, 3, 4), (1, 1, 0), (2, 5, 2, 5))
+
+    def __len__(self) -> int:
+        return len(self.colours)
+
+    def video_length(self, i: int) -> int:
+        return FRAMES
+
+    def clip(self, i: int, frames: list[int]) -> Clip:
+        none = np.zeros(0, np.int64)
+        images = [scene(frame, SIZE, self.colours[i]) for frame in frames]
+        return Clip(images, [np.zeros((0, *SIZE), bool)] * len(frames), none, none, np.array(frames))
+
+    def truth(self) -> Dataset:
+        """Each square a little off, so that tracks are right at some IoU thresholds only; one is a crowd."""
+        videos = []
+        for i, colours in enumerate(self.colours):
+            tracks = []
+            for place, colour in enumerate(colours):
+                masks = [self.square(frame, place, colour) for frame in range(FRAMES)]
+                encoded = [rle.encode(mask) if mask.any() else None for mask in masks]
+                boxes = [None if one is None else rle.box_xywh(one) for one in encoded]
+                areas = [float(mask.sum()) or None for mask in masks]
+                crowd = (i, place) == (0, 1)
+                tracks.append(Track(place + 1, LABELS[colour] + 1, encoded, boxes, areas, crowd))
+            files = [f"{i}/{frame}.png" for frame in range(FRAMES)]
+            videos.append(Video(i + 1, SIZE[1], SIZE[0], files, tracks))
+        return Dataset([Category(label + 1, name) for label, name in enumerate(NAMES)], videos)
+
+    def square(self, frame: int, place: int, colour: int) -> np.ndarray:
+        mask = np.zeros(SIZE, bool)
+        y, x, side = corner(frame, place)
+        if (frame + 5 * colour) % 20 < 15:
+            mask[y : y + side, x + place : x + side + place] = True
+        return mask
+
+
+@pytest.fixture(scope="module")
+def cache() -> Cache:
+    source = Scenes()
+    return cache_queries(ColourModel(), source, source.truth(), NAMES)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        TrackerConfig(),
+        TrackerConfig(horizon=3, new_score=0.5),
+        TrackerConfig(mask_nms=0.2, match=0.8, every_class=False, pool="max"),
+    ],
+)
+def test_a_replay_scores_what_evaluation_scores(cache: Cache, config: TrackerConfig) -> None:
+    source = Scenes()
+    report = evaluate(source.truth(), predict(ColourModel(), source, config))
+    assert 0.05 < report.ap < 0.95
+    assert average_precision(cache, config) == pytest.approx(report.ap, abs=1e-9)
+
+
+def test_the_search_finds_better_constants_and_says_the_same_twice(cache: Cache) -> None:
+    blind = TrackerConfig(horizon=3, match=0.9, first_score=0.7)  # forgets what is away for five frames
+    told: list[tuple[int, float]] = []
+    tuned = tune(cache, blind, trials=24, seed=1, told=lambda *news: told.append(news))
+    assert tuned.start_ap == average_precision(cache, blind)
+    assert tuned.ap == average_precision(cache, tuned.config) > tuned.start_ap + 0.05
+    assert [trials for trials, _ in told] == [8, 16, 24]
+    assert all(later >= earlier for (_, earlier), (_, later) in pairwise(told))
+    assert tune(cache, blind, trials=24, seed=1) == tuned
+
+
+def test_processes_do_not_change_the_outcome(cache: Cache) -> None:
+    assert tune(cache, TrackerConfig(), trials=8, jobs=2) == tune(cache, TrackerConfig(), trials=8)
+
+
+def test_what_is_not_searched_stays(cache: Cache) -> None:
+    start = TrackerConfig(similarity="cosine", scale=20, horizon=3, every_class=False, box_nms=0.7)
+    found = tune(cache, start, trials=8).config
+    assert (found.similarity, found.every_class, found.box_nms) == ("cosine", False, 0.7)
+
+
+def test_a_video_without_annotations_is_named() -> None:
+    truth = Scenes().truth()
+    del truth.videos[3]
+    with pytest.raises(UserError, match="video 4 has no annotations"):
+        cache_queries(ColourModel(), Scenes(), truth, NAMES)
