@@ -6,7 +6,6 @@ Worlds and composites differ only in what a scene is; what a scene must offer is
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
@@ -15,11 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ookd.data import rle
+from ookd.data.synthetic.recent import Recent
 from ookd.structures import Category, Clip, Dataset, Track, Video
 
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
+UNSEEN = 16  # visible pixels below which an object counts as not seen
 TRACKS = 1000  # object n of video i is track i * TRACKS + n + 1
 _KEPT = 8  # scenes whose looks stay in memory, for readers that go through a video in order
 
@@ -59,7 +60,7 @@ class DrawnVideos(ABC, Generic[S]):
         self.names: tuple[str, ...] = tuple(names)
         self.videos, self.frames = videos, frames
         self.height, self.width = size
-        self._scenes: OrderedDict[int, S] = OrderedDict()
+        self._scenes: Recent[int, S] = Recent(_KEPT)
 
     @abstractmethod
     def make_scene(self, index: int) -> S:
@@ -73,19 +74,11 @@ class DrawnVideos(ABC, Generic[S]):
     def __len__(self) -> int:
         return self.videos
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_scenes": OrderedDict()}
-
     def scene(self, index: int) -> S:
         """The video as a function of time, with full masks for statistics."""
         if not 0 <= index < len(self):
             raise IndexError(f"video {index} of {self.name}, which has {len(self)}")
-        if index not in self._scenes:
-            self._scenes[index] = self.make_scene(index)
-            if len(self._scenes) > _KEPT:
-                self._scenes.popitem(last=False)
-        self._scenes.move_to_end(index)
-        return self._scenes[index]
+        return self._scenes.get(index, lambda: self.make_scene(index))
 
     def video_name(self, index: int) -> str:
         return f"{self.name}-{index:05d}"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ookd.data.synthetic.backdrop import MARGIN, Backdrop, backdrop, occluder_outline, occluder_paint
 from ookd.data.synthetic.config import WorldConfig
-from ookd.data.synthetic.drawn import FrameTruth
+from ookd.data.synthetic.drawn import UNSEEN, FrameTruth
 from ookd.data.synthetic.motion import GROUND, Camera, Occluder, Poses, camera, occluders, plan
 from ookd.data.synthetic.render import (
     Affine,
@@ -35,7 +35,6 @@ from ookd.data.synthetic.texture import Image, coat
 
 _CAST, _MOTION, _BODY, _LOOK, _PLACE, _FRAME = range(6)
 Cover = tuple[int, Window, Image]  # an occluder's number, where it is, what it covers there 0..255
-UNSEEN = 16  # visible pixels below which an object counts as not seen
 
 
 def class_law(imbalance: float) -> NDArray[np.float64]:

@@ -93,7 +93,7 @@ FISH = Species(
     second=205,
     vivid=0.75,
     gait="swim",
-    deform=Deform(bend=0.16, waves=0.7, stiff=1.0),
+    deform=Deform(bend=0.12, waves=0.7, stiff=1.0),
 )
 
 DOG = Species(

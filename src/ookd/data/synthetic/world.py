@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ookd.data.synthetic.config import SPLITS, WorldConfig, resolve
+from ookd.data.synthetic.config import SPLITS, WorldConfig, preset
 from ookd.data.synthetic.drawn import DrawnVideos
 from ookd.data.synthetic.scene import Scene
 from ookd.data.synthetic.species import NAMES
@@ -31,7 +31,7 @@ class World(DrawnVideos[Scene]):
         if seed < 0 or videos < 1:
             raise UserError(f"a world needs seed >= 0 and videos >= 1, not seed {seed} and {videos} videos")
         kind = config if isinstance(config, str) else "world"
-        self.config = resolve(config, changes)
+        self.config = (preset(config) if isinstance(config, str) else config).changed(changes)
         self.split, self.seed = split, seed
         size = (self.config.height, self.config.width)
         super().__init__(f"{kind}-{split}-{seed}", NAMES, videos, self.config.frames, size)
