@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
+    "evaluate": "ookd.evaluation.run",
     "load": "ookd.tracking.api",
     "track": "ookd.tracking.api",
     "UserError": "ookd.errors",
 }
 
-__all__ = ["UserError", "__version__", "load", "track"]
+__all__ = ["UserError", "__version__", "evaluate", "load", "track"]
 
 if TYPE_CHECKING:
     from ookd.errors import UserError
+    from ookd.evaluation.run import evaluate
     from ookd.tracking.api import load, track
 
 

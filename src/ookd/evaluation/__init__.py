@@ -1,1 +1,1 @@
-"""How good tracks are, and why they are not better."""
+"""Scoring predicted tracks against ground truth, and telling why points are lost."""

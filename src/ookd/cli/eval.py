@@ -1,0 +1,101 @@
+"""`ookd eval`: score predicted tracks and tell why points are lost."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import typer
+
+from ookd.errors import UserError
+
+if TYPE_CHECKING:
+    from ookd.evaluation.report import Report
+
+app = typer.Typer(rich_markup_mode=None)
+
+GT = typer.Option(..., "--gt", help="Annotation file; several splits: --gt A --gt B.")
+PRED = typer.Option([], "--pred", help="Result list (results.json); several are joined.")
+COMPARE = typer.Option(None, metavar="A B", help="Two result lists to compare instead of --pred.")
+JSON = typer.Option(False, "--json", help="The answer as JSON on standard output.")
+REPORT = typer.Option(None, metavar="FILE.html", help="Write a self-contained HTML report.")
+FRAMES = typer.Option(None, help="Where the frames are, for pictures in the report.")
+OVERWRITE = typer.Option(False, "--overwrite", help="Replace the report.")
+LENIENT = typer.Option(False, "--lenient", help="Drop entries that do not fit the truth, and count them.")
+QUIRKS = typer.Option(False, "--official-quirks", help="Repeat the official program's defects, to the bit.")
+AGNOSTIC = typer.Option(False, "--class-agnostic", help="Score all classes as one.")
+MIN_SCORE = typer.Option(0.3, help="HOTA, IDF1 and MOTA look at predictions with this score or more.")
+
+
+@app.command()
+def evaluate(
+    gt: list[Path] = GT,
+    pred: list[Path] = PRED,
+    compare: tuple[Path, Path] | None = COMPARE,
+    as_json: bool = JSON,
+    report: Path | None = REPORT,
+    frames: Path | None = FRAMES,
+    overwrite: bool = OVERWRITE,
+    lenient: bool = LENIENT,
+    official_quirks: bool = QUIRKS,
+    class_agnostic: bool = AGNOSTIC,
+    min_score: float = MIN_SCORE,
+) -> None:
+    """AP exactly as the official program counts it, HOTA, and what each kind of error costs."""
+    if bool(pred) == (compare is not None):
+        raise UserError("give either --pred RESULTS or --compare A B")
+    if compare is not None and report is not None:
+        raise UserError("--report describes one result; it does not go with --compare")
+    if report is not None and report.exists() and not overwrite:
+        raise UserError(f"{report} exists; choose another name or add --overwrite")
+
+    def score(results: list[Path]) -> Report:
+        from ookd.evaluation.run import evaluate, spare_processes
+
+        found = evaluate(
+            gt,
+            results,
+            lenient=lenient,
+            official_quirks=official_quirks,
+            class_agnostic=class_agnostic,
+            min_score=min_score,
+            processes=spare_processes(),
+        )
+        for line in found.dropped:
+            print(f"dropped: {line}", file=sys.stderr)
+        return found
+
+    if compare is not None:
+        _compare(score([compare[0]]), score([compare[1]]), (str(compare[0]), str(compare[1])), as_json)
+        return
+    found = score(pred)
+    if report is not None:
+        found.save_html(report, frames)
+    if as_json:
+        _answer(found.as_dict())
+    else:
+        from rich.console import Console
+
+        from ookd.evaluation.table import print_report
+
+        print_report(found, Console())
+
+
+def _compare(a: Report, b: Report, names: tuple[str, str], as_json: bool) -> None:
+    from ookd.evaluation.compare import compare
+
+    comparison = compare(a, b)
+    if as_json:
+        _answer(comparison.as_dict())
+    else:
+        from rich.console import Console
+
+        from ookd.evaluation.table import print_comparison
+
+        print_comparison(comparison, names, Console())
+
+
+def _answer(document: Any) -> None:
+    sys.stdout.buffer.write(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))

@@ -1,0 +1,176 @@
+"""Average precision of tracks, to the last bit as the official YouTube-VIS program counts it.
+
+Per video, predictions in order of score each take the best true track still free at every IoU threshold; per
+class, the outcomes of all videos in order of score make the precision-recall curve. Whatever restricts AP to
+some tracks (object size, track length, occlusion) is a `Stratum`: true tracks outside it are ignored, so are
+predictions that match them, and so are unmatched predictions that themselves lie outside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
+RECALL_THRESHOLDS = np.linspace(0.0, 1.0, 101)
+MAX_DETECTIONS = (1, 10, 100)
+AREA_RANGES = {
+    "all": (0.0, 1e10),
+    "small": (0.0, 128.0**2),
+    "medium": (128.0**2, 256.0**2),
+    "large": (256.0**2, 1e10),
+}
+WRONG, RIGHT, IGNORED = 0, 1, 2  # outcomes of a prediction
+
+
+@dataclass(slots=True)
+class Matched:
+    """What became of a video's D predictions, in S strata at T thresholds."""
+
+    rank: NDArray[np.int64]  # [D] place among the video's predictions of its class, by score
+    outcome: NDArray[np.uint8]  # [S, T, D]
+    taken: NDArray[np.int16]  # [S, T, D] the true track it matched, -1: none
+
+
+def match(
+    scores: NDArray[np.float64],  # [D]
+    result_class: NDArray[np.int64],  # [D]
+    truth_class: NDArray[np.int64],  # [G]
+    iou: NDArray[np.float64],  # [D, G]
+    crowd: NDArray[np.bool_],  # [G] may be matched again and again, and is ignored
+    truth_outside: NDArray[np.bool_],  # [S, G]
+    result_outside: NDArray[np.bool_],  # [S, D]
+    forgotten: NDArray[np.bool_] | None = None,  # [G] whose matches are not seen (the official id 0 defect)
+) -> Matched:
+    """Greedy matching within each class. Of equally good true tracks the last in order is taken."""
+    strata, thresholds = len(truth_outside), len(IOU_THRESHOLDS)
+    n, g = iou.shape
+    order = np.argsort(-scores, kind="mergesort")
+    rank = _rank(result_class[order])[np.argsort(order)]
+    ignored = truth_outside | crowd  # [S, G]
+    taken = np.full((strata, thresholds, n), -1, np.int16)
+    if n and g:
+        enough = np.minimum(IOU_THRESHOLDS, 1 - 1e-10)[None, :, None]  # [1, T, 1]
+        same = np.where(result_class[:, None] == truth_class, iou, -1.0)
+        used = np.zeros((strata, thresholds, g), np.bool_)
+        counted = np.broadcast_to(~ignored[:, None], used.shape)  # [S, T, G]
+        promising = (same.max(1) >= enough.min()) & (rank < MAX_DETECTIONS[-1])
+        for d in order[promising[order]]:
+            free = (same[d] >= enough) & (~used | crowd)
+            wanted = free & counted
+            wanted = np.where(wanted.any(2, keepdims=True), wanted, free)
+            best = g - 1 - np.where(wanted, same[d], -1.0)[..., ::-1].argmax(2)  # [S, T]
+            hit = wanted.any(2)
+            taken[..., d] = np.where(hit, best, -1)
+            s, t = np.nonzero(hit)
+            used[s, t, best[s, t]] = True
+    seen = taken >= 0
+    onto_ignored = seen & ignored[np.arange(strata)[:, None, None], taken] if g else seen
+    if forgotten is not None and g:
+        seen &= ~forgotten[taken]
+    outcome = np.where(seen, RIGHT, WRONG).astype(np.uint8)
+    outcome[onto_ignored | (~seen & result_outside[:, None])] = IGNORED
+    return Matched(rank, outcome, taken)
+
+
+def _rank(classes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """[D] how many earlier entries have the same class."""
+    rank = np.zeros(len(classes), np.int64)
+    for label in np.unique(classes):
+        here = classes == label
+        rank[here] = np.arange(here.sum())
+    return rank
+
+
+@dataclass(slots=True)
+class Curves:
+    """Precision over recall for K classes, A strata, M detection limits; -1 where there is no truth."""
+
+    precision: NDArray[np.float64]  # [T, R, K, A, M]
+    recall: NDArray[np.float64]  # [T, K, A, M]
+    scores: NDArray[np.float64]  # [T, R, K, A, M] score at which each recall is reached
+
+
+@dataclass(slots=True)
+class Outcomes:
+    """The predictions of all videos end to end, and how many true tracks count."""
+
+    label: NDArray[np.int64]  # [D] class
+    score: NDArray[np.float64]  # [D]
+    rank: NDArray[np.int64]  # [D]
+    outcome: NDArray[np.uint8]  # [S, T, D]
+    truths: NDArray[np.int64]  # [S, K] true tracks that count
+
+
+def accumulate(found: Outcomes, max_detections: Sequence[int] = MAX_DETECTIONS) -> Curves:
+    """Precision and recall of each class in each stratum."""
+    strata, classes = found.truths.shape
+    shape = (len(IOU_THRESHOLDS), len(RECALL_THRESHOLDS), classes, strata, len(max_detections))
+    precision, scores = np.full(shape, -1.0), np.full(shape, -1.0)
+    recall = np.full((shape[0], *shape[2:]), -1.0)
+    for k in range(classes):
+        mine = np.flatnonzero(found.label == k)
+        mine = mine[np.argsort(-found.score[mine], kind="mergesort")]
+        for m, limit in enumerate(max_detections):
+            first = mine[found.rank[mine] < limit]
+            for s in np.flatnonzero(found.truths[:, k]):
+                curve = _curve(found.outcome[s][:, first], found.score[first], int(found.truths[s, k]))
+                precision[:, :, k, s, m], recall[:, k, s, m], scores[:, :, k, s, m] = curve
+    return Curves(precision, recall, scores)
+
+
+def _curve(
+    outcome: NDArray[np.uint8], score: NDArray[np.float64], truths: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Precision [T, R], final recall [T] and scores [T, R] from outcomes [T, n] in order of score."""
+    right = (outcome == RIGHT).cumsum(1).astype(float)
+    wrong = (outcome == WRONG).cumsum(1).astype(float)
+    recall = right / truths
+    precision = right / (wrong + right + np.spacing(1))
+    envelope = np.maximum.accumulate(precision[:, ::-1], 1)[:, ::-1]
+    n = outcome.shape[1]
+    reached = np.stack([np.searchsorted(row, RECALL_THRESHOLDS, side="left") for row in recall])  # [T, R]
+    padded = np.concatenate([envelope, np.zeros((len(envelope), 1))], 1)
+    score_padded = np.append(score, 0.0)
+    final = recall[:, -1] if n else np.zeros(len(recall))
+    return np.take_along_axis(padded, reached, 1), final, score_padded[reached]
+
+
+def mean_valid(values: NDArray[np.float64]) -> float:
+    """Mean over entries that have truth; -1 if none has."""
+    valid = values[values > -1]
+    return float(valid.mean()) if len(valid) else -1.0
+
+
+SUMMARY = (
+    "AP",
+    "AP50",
+    "AP75",
+    "AP_small",
+    "AP_medium",
+    "AP_large",
+    "AR1",
+    "AR10",
+    "AR100",
+    "AR_small",
+    "AR_medium",
+    "AR_large",
+)
+
+
+def summarise(curves: Curves) -> dict[str, float]:
+    """The twelve official numbers; the first four strata are the official area ranges."""
+    precision, recall = curves.precision, curves.recall
+    half, three_quarters = (int(np.isclose(IOU_THRESHOLDS, at).argmax()) for at in (0.5, 0.75))
+    values = [
+        precision[:, :, :, 0, -1],
+        precision[half, :, :, 0, -1],
+        precision[three_quarters, :, :, 0, -1],
+        *(precision[:, :, :, area, -1] for area in (1, 2, 3)),
+        *(recall[:, :, 0, m] for m in range(3)),
+        *(recall[:, :, area, -1] for area in (1, 2, 3)),
+    ]
+    return dict(zip(SUMMARY, map(mean_valid, values), strict=True))

@@ -1,0 +1,115 @@
+"""Is one result better than another? A paired bootstrap over videos.
+
+Videos are drawn with replacement, the same for both results, and both are scored anew; the spread of the
+difference over the drawings says whether it could be luck.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ookd.errors import UserError
+from ookd.evaluation.errors import CAUSES, Ledger, class_ap, ledgers, truths_by_video
+from ookd.evaluation.report import Report
+
+RESAMPLINGS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One number of both results and the 95 % interval of how much A is above B."""
+
+    a: float
+    b: float
+    difference: float
+    low: float
+    high: float
+
+    @property
+    def certain(self) -> bool:
+        """Whether the interval leaves out 0."""
+        return self.low > 0 or self.high < 0
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A against B: AP, AP of each class, and the AP that each cause of error costs."""
+
+    ap: Difference
+    ap50: Difference
+    per_class: dict[str, Difference]
+    errors: dict[str, Difference]
+    videos: int
+    resamplings: int
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def compare(
+    a: Report,
+    b: Report,
+    resamplings: int = RESAMPLINGS,
+    seed: int = 0,
+    watch: Callable[[float], None] = lambda share: None,
+) -> Comparison:
+    """Compare two reports on the same ground truth. `watch` is told the share done."""
+    if [v.video for v in a.measured] != [v.video for v in b.measured] or list(a.per_class) != list(
+        b.per_class
+    ):
+        raise UserError("the two results are not scored on the same videos and classes")
+    if not a.measured:
+        raise UserError("the ground truth has no videos to compare on")
+    videos = len(a.measured)
+    drawn = np.random.default_rng(seed).multinomial(videos, np.full(videos, 1 / videos), resamplings)
+    weights = np.concatenate([np.ones((1, videos), np.int64), drawn])  # the first row is the set itself
+    truths = truths_by_video(a.measured, len(a.per_class))
+    books_a, books_b = ledgers(a.measured), ledgers(b.measured)
+
+    variants: tuple[int | None, ...] = (None, *range(len(CAUSES)))
+    scores: list[list[NDArray[np.float64]]] = []  # per variant, of A and of B: [T, R + 1, K]
+    for done, cause in enumerate(variants):
+        scores.append([_scores(books, cause, truths, weights) for books in (books_a, books_b)])
+        watch((done + 1) / len(variants))
+    (plain_a, plain_b), *mended = scores
+    return Comparison(
+        ap=_difference(_mean(plain_a), _mean(plain_b)),
+        ap50=_difference(_mean(plain_a[:1]), _mean(plain_b[:1])),
+        per_class={
+            name: _difference(plain_a[:, :, k].mean(0), plain_b[:, :, k].mean(0))
+            for k, name in enumerate(a.per_class)
+            if truths[:, k].any()
+        },
+        errors={
+            name: _difference(_mean(of_a) - _mean(plain_a), _mean(of_b) - _mean(plain_b))
+            for name, (of_a, of_b) in zip(CAUSES, mended, strict=True)
+        },
+        videos=videos,
+        resamplings=resamplings,
+    )
+
+
+def _scores(
+    books: list[Ledger], cause: int | None, truths: NDArray[np.int64], weights: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """[T, R, K] AP of every resampling with one cause mended."""
+    return np.stack([class_ap(book.mend(cause), truths, weights) for book in books])
+
+
+def _mean(ap: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[R] over thresholds and the classes that have truth in the drawing."""
+    known = ~np.isnan(ap)
+    total = np.where(known, ap, 0).sum((0, 2))
+    return np.asarray(total / np.maximum(known.sum((0, 2)), 1))
+
+
+def _difference(a: NDArray[np.float64], b: NDArray[np.float64]) -> Difference:
+    """From [R + 1] values, the first of the set itself."""
+    difference = a - b
+    low, high = np.nanpercentile(difference[1:], [2.5, 97.5])
+    return Difference(float(a[0]), float(b[0]), float(difference[0]), float(low), float(high))

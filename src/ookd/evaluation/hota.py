@@ -1,0 +1,198 @@
+"""HOTA, IDF1, MOTA and identity switches of masks, by their published formulas.
+
+These measure one assignment of predictions to truth, so they look only at predictions with a score of at
+least `MIN_SCORE`. Each (video, class) gives `Counts`; counts add up over videos, and the measures are made of
+the sums. A track is in a frame if its mask has an area there. Crowd tracks take no part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+MIN_SCORE = 0.3
+ALPHAS = np.arange(0.05, 0.99, 0.05)
+_EPS = np.finfo(float).eps
+_CLEAR_IOU = 0.5
+
+
+def _per_alpha() -> NDArray[np.float64]:
+    return np.zeros(len(ALPHAS))
+
+
+@dataclass(slots=True)
+class Counts:
+    """What adds up over videos. Arrays have one entry an alpha."""
+
+    right: NDArray[np.float64] = field(default_factory=_per_alpha)  # matched detections
+    located: NDArray[np.float64] = field(default_factory=_per_alpha)  # their IoU, summed
+    associated: NDArray[np.float64] = field(default_factory=_per_alpha)  # their association scores, summed
+    truths: int = 0  # masks, all frames together
+    results: int = 0
+    id_right: int = 0  # masks right under the best one-to-one assignment of whole tracks
+    clear_right: int = 0  # masks right under the frame-to-frame assignment
+    switches: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            self.right + other.right,
+            self.located + other.located,
+            self.associated + other.associated,
+            self.truths + other.truths,
+            self.results + other.results,
+            self.id_right + other.id_right,
+            self.clear_right + other.clear_right,
+            self.switches + other.switches,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Tracking:
+    """The measures; HOTA and its parts are means over the localisation thresholds alpha."""
+
+    hota: float
+    deta: float
+    assa: float
+    loca: float
+    idf1: float
+    mota: float
+    switches: int
+
+
+def measures(counts: Counts) -> Tracking:
+    """From summed counts to measures."""
+    missed, surplus = counts.truths - counts.right, counts.results - counts.right
+    deta = counts.right / np.maximum(1, counts.right + missed + surplus)
+    assa = counts.associated / np.maximum(1, counts.right)
+    loca = np.maximum(1e-10, counts.located) / np.maximum(1e-10, counts.right)
+    clear_surplus = counts.results - counts.clear_right
+    return Tracking(
+        hota=float(np.sqrt(deta * assa).mean()),
+        deta=float(deta.mean()),
+        assa=float(assa.mean()),
+        loca=float(loca.mean()),
+        idf1=counts.id_right / max(1.0, 0.5 * (counts.truths + counts.results)),
+        mota=(counts.clear_right - clear_surplus - counts.switches) / max(1.0, counts.truths),
+        switches=counts.switches,
+    )
+
+
+def count(
+    iou: NDArray[np.float64],  # [D, G, T]
+    result_there: NDArray[np.bool_],  # [D, T]
+    truth_there: NDArray[np.bool_],  # [G, T]
+) -> Counts:
+    """Compare the predictions and the true tracks of one class in one video."""
+    result_there, truth_there = (
+        result_there[(d := result_there.any(1))],
+        truth_there[(g := truth_there.any(1))],
+    )
+    counts = Counts(truths=int(truth_there.sum()), results=int(result_there.sum()))
+    if not counts.truths or not counts.results:
+        return counts
+    similarity = np.ascontiguousarray(iou[d][:, g].transpose(2, 1, 0))  # [T, G, D]
+    pair = truth_there.sum(1)[:, None] + result_there.sum(1)  # [G, D] masks of both tracks
+    _count_hota(counts, similarity, truth_there.T, result_there.T, pair)
+    _count_identity(counts, similarity, truth_there.sum(1), result_there.sum(1))
+    _count_clear(counts, similarity, truth_there.T, result_there.T)
+    return counts
+
+
+def _count_hota(
+    counts: Counts,
+    similarity: NDArray[np.float64],
+    truth_there: NDArray[np.bool_],  # [T, G]
+    result_there: NDArray[np.bool_],  # [T, D]
+    pair: NDArray[np.int64],
+) -> None:
+    rivals = similarity.sum(1, keepdims=True) + similarity.sum(2, keepdims=True) - similarity
+    possible = np.where(rivals > _EPS, similarity / np.where(rivals > _EPS, rivals, 1), 0).sum(0)  # [G, D]
+    alignment = possible / (pair - possible)
+    match = _assign(alignment * similarity, truth_there, result_there)  # [T, G]
+    t, g = np.nonzero(match >= 0)
+    d = match[t, g]
+    iou = similarity[t, g, d]
+    good = iou >= ALPHAS[:, None] - _EPS  # [A, M]
+    counts.right = good.sum(1).astype(float)
+    counts.located = (good * iou).sum(1)
+    together = np.zeros((len(ALPHAS), *pair.shape))
+    a, m = np.nonzero(good)
+    np.add.at(together, (a, g[m], d[m]), 1)
+    counts.associated = (together * together / np.maximum(1, pair - together)).sum((1, 2))
+
+
+def _assign(
+    gain: NDArray[np.float64], truth_there: NDArray[np.bool_], result_there: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """[T, G] the prediction matched to each true track in each frame so that the gain is greatest, -1: none.
+
+    Where no two pairs compete all pairs with gain are matched; only other frames need the Hungarian method.
+    """
+    positive = gain > 0
+    match = np.where(positive.any(2), gain.argmax(2), -1)
+    for t in np.flatnonzero(_contested(positive)):
+        match[t] = _best(gain[t], truth_there[t], result_there[t])
+    return match
+
+
+def _contested(positive: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """[T] whether some track has two partners to choose from."""
+    return np.asarray((positive.sum(1) > 1).any(1) | (positive.sum(2) > 1).any(1))
+
+
+def _best(
+    gain: NDArray[np.float64], truth_there: NDArray[np.bool_], result_there: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """[G] the best assignment among the tracks in this frame."""
+    from scipy.optimize import linear_sum_assignment
+
+    truths, results = np.flatnonzero(truth_there), np.flatnonzero(result_there)
+    rows, columns = linear_sum_assignment(-gain[np.ix_(truths, results)])
+    match = np.full(len(truth_there), -1)
+    match[truths[rows]] = results[columns]
+    match[gain[np.arange(len(match)), match] <= 0] = -1
+    return match
+
+
+def _count_identity(
+    counts: Counts,
+    similarity: NDArray[np.float64],
+    truth_length: NDArray[np.int64],
+    result_length: NDArray[np.int64],
+) -> None:
+    """Matching whole tracks to lose the fewest masks is matching them to share the most."""
+    shared = (similarity >= _CLEAR_IOU).sum(0)  # [G, D]
+    if not _contested(shared[None] > 0)[0]:
+        counts.id_right = int(shared.sum())
+        return
+    from scipy.optimize import linear_sum_assignment
+
+    rows, columns = linear_sum_assignment(shared, maximize=True)
+    counts.id_right = int(shared[rows, columns].sum())
+
+
+def _count_clear(
+    counts: Counts,
+    similarity: NDArray[np.float64],
+    truth_there: NDArray[np.bool_],
+    result_there: NDArray[np.bool_],
+) -> None:
+    """Frame by frame, keeping the last frame's partners first and then the best overlap."""
+    gain = np.where(similarity >= _CLEAR_IOU - _EPS, similarity, 0)
+    usable = truth_there.any(1) & result_there.any(1)
+    contested = _contested(gain > 0)
+    before = np.full(truth_there.shape[1], -1)  # partner in the last usable frame
+    latest = before.copy()  # partner whenever there was one last
+    for t in np.flatnonzero(usable):
+        if contested[t]:
+            kept = before[:, None] == np.arange(gain.shape[2])
+            match = _best(np.where(gain[t] > 0, gain[t] + 1000 * kept, 0), truth_there[t], result_there[t])
+        else:
+            match = np.where(gain[t].any(1), gain[t].argmax(1), -1)
+        hit = match >= 0
+        counts.clear_right += int(hit.sum())
+        counts.switches += int((hit & (latest >= 0) & (match != latest)).sum())
+        latest = np.where(hit, match, latest)
+        before = match

@@ -1,0 +1,145 @@
+"""Predictions for evaluation: result lists in files or in memory, each entry checked against the truth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ookd.errors import UserError
+from ookd.evaluation.records import Records, scan
+from ookd.structures import TrackResult, Video
+
+MOST_LINES = 100  # of complaints in one message
+
+
+@dataclass(slots=True)
+class Predictions:
+    """Where each video's entries are: in files, read when the video comes up, or in memory."""
+
+    sources: list[Records] = field(default_factory=list)
+    of_video: list[dict[int | None, list[int]]] = field(default_factory=list)  # one a source
+    in_memory: dict[int, list[tuple[int, TrackResult]]] = field(default_factory=dict)
+    count: int = 0
+
+    def read(self, video: Video, known: set[int] | None) -> tuple[list[int], list[TrackResult], list[str]]:
+        """A video's entries: their places in the whole list, the entries, and complaints.
+
+        `known` are the category ids of the truth; without it any is taken.
+        """
+        places: list[int] = []
+        entries: list[TrackResult] = []
+        faults: list[str] = []
+        for i, result in self.in_memory.get(video.id, []):
+            if (fault := _fault(vars_of(result), known)) is None:
+                places.append(i)
+                entries.append(result)
+            else:
+                faults.append(f"result {i} ({video_label(video)}): {fault}")
+        offset = 0
+        for records, of_video in zip(self.sources, self.of_video, strict=True):
+            indices = of_video.get(video.id, [])
+            for i, record in zip(indices, records.read("", indices), strict=True):
+                fault = _fault(record, known)
+                if fault is None:
+                    places.append(offset + i)
+                    entries.append(_entry(record))
+                else:
+                    faults.append(f"{records.path}: entry {i} ({video_label(video)}): {fault}")
+            offset += records.length("")
+        return places, entries, faults
+
+    def name(self, place: int) -> str:
+        """What to call the entry at a place of the whole list."""
+        for records in self.sources:
+            if place < records.length(""):
+                return f"{records.path}: entry {place}"
+            place -= records.length("")
+        return f"result {place}"
+
+    def strays(self, videos: dict[int, Video]) -> list[str]:
+        """Complaints about entries that belong to no video of the truth."""
+        lines = [
+            f"result {i}: video {video} is not in the ground truth"
+            for video, items in self.in_memory.items()
+            if video not in videos
+            for i, _ in items
+        ]
+        for records, of_video in zip(self.sources, self.of_video, strict=True):
+            for video, indices in of_video.items():
+                if video is None:
+                    lines += [f"{records.path}: entry {i}: {_no_video(records, i)}" for i in indices]
+                elif video not in videos:
+                    lines += [
+                        f"{records.path}: entry {i}: video {video} is not in the ground truth"
+                        for i in indices
+                    ]
+        return lines
+
+
+def load_predictions(
+    given: str | Path | Sequence[TrackResult] | Sequence[str | Path], whole: bool = False
+) -> Predictions:
+    """Find the entries of one or several result files, or take results in memory."""
+    if isinstance(given, str | Path):
+        given = [given]
+    predictions = Predictions(count=0)
+    for i, part in enumerate(given):
+        if isinstance(part, TrackResult):
+            predictions.in_memory.setdefault(part.video_id, []).append((i, part))
+            predictions.count += 1
+            continue
+        records = scan(Path(part), whole)
+        if list(records.parsed if records.parsed is not None else records.lists) != [""]:
+            raise UserError(f"{part}: a result file is a list of entries, this is an object")
+        predictions.sources.append(records)
+        predictions.of_video.append(records.by_video(""))
+        predictions.count += records.length("")
+    return predictions
+
+
+def complain(what: str, lines: list[str]) -> UserError:
+    """One error of many complaints, one line each."""
+    shown = lines[:MOST_LINES]
+    more = [f"... and {len(lines) - MOST_LINES} more"] if len(lines) > MOST_LINES else []
+    return UserError("\n".join([f"{what}:", *shown, *more]))
+
+
+def video_label(video: Video) -> str:
+    return f"video {video.id}"
+
+
+def vars_of(result: TrackResult) -> dict[str, Any]:
+    return {name: getattr(result, name) for name in ("category_id", "score", "segmentations")}
+
+
+def _no_video(records: Records, i: int) -> str:
+    (record,) = records.read("", [i])
+    if not isinstance(record, dict):
+        return "is not an object"
+    if "video_id" not in record:
+        return "has no video_id"
+    return f"video_id {record['video_id']!r:.40} is not a whole number"
+
+
+def _fault(record: dict[str, Any], known: set[int] | None) -> str | None:
+    """What is wrong with an entry apart from its masks."""
+    for key in ("category_id", "score", "segmentations"):
+        if key not in record:
+            return f"has no {key}"
+    category, score = record["category_id"], record["score"]
+    if type(category) is not int or (known is not None and category not in known):
+        return f"category {category!r:.40} is not in the ground truth"
+    if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
+        return f"score {score!r:.40} is not a finite number"
+    if not isinstance(record["segmentations"], list):
+        return "segmentations is not a list"
+    return None
+
+
+def _entry(record: dict[str, Any]) -> TrackResult:
+    return TrackResult(
+        record["video_id"], record["category_id"], float(record["score"]), record["segmentations"]
+    )

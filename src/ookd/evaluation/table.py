@@ -1,0 +1,116 @@
+"""The report on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+
+from ookd.evaluation.compare import Comparison, Difference
+from ookd.evaluation.report import Report
+
+CAUSE_NAMES = {
+    "class": "wrong class",
+    "duplicate": "duplicate",
+    "identity": "identity switch, fragment",
+    "mask": "poor mask",
+    "class_and_mask": "wrong class and poor mask",
+    "background": "background",
+    "missed": "missed",
+}
+
+
+def points(value: float) -> str:
+    """AP in points; a dash where nothing counts."""
+    return "-" if value < 0 else f"{100 * value:.1f}"
+
+
+def print_report(report: Report, console: Console) -> None:
+    """Summary, tracking, strata, errors and classes."""
+    console.print(
+        f"{report.videos} videos, {report.tracks} tracks, {report.predictions} predictions"
+        + (f", [bold]{len(report.dropped)} dropped[/bold]" if report.dropped else "")
+    )
+    console.print(_summary(report))
+    console.print(_tracking(report))
+    console.print(_strata(report))
+    console.print(_errors(report))
+    console.print(_classes(report))
+
+
+def _summary(report: Report) -> RenderableType:
+    table = Table("", *report.summary, title="AP", title_justify="left")
+    table.add_row("all", *map(points, report.summary.values()))
+    for name, split in report.splits.items():
+        table.add_row(name, *map(points, split.values()))
+    return table
+
+
+def _tracking(report: Report) -> RenderableType:
+    table = Table("HOTA", "DetA", "AssA", "LocA", "IDF1", "MOTA", "switches", title_justify="left")
+    table.title = f"Tracking, predictions scored {report.min_score:g} or more"
+    t = report.tracking
+    shares = (t.hota, t.deta, t.assa, t.loca, t.idf1, t.mota)
+    table.add_row(*(f"{100 * share:.1f}" for share in shares), str(t.switches))
+    return table
+
+
+def _strata(report: Report) -> RenderableType:
+    table = Table("kind", "", "AP", title="AP by kind of track", title_justify="left")
+    for kind, rows in report.strata.items():
+        for name, value in rows.items():
+            if name != "all" and value >= 0:
+                table.add_row(kind, name, points(value))
+    return table
+
+
+def _errors(report: Report) -> RenderableType:
+    table = Table("cause", "AP", "AP50", "number", title_justify="left")
+    table.title = "What mending one kind of error would add"
+    for name, cause in report.errors.items():
+        table.add_row(
+            CAUSE_NAMES[name], f"+{100 * cause.ap:.1f}", f"+{100 * cause.ap50:.1f}", str(cause.count)
+        )
+    return table
+
+
+def _classes(report: Report) -> RenderableType:
+    headers = ("class", "frequency", "tracks", "predictions", "AP", "AP50", "AP75", "AR10", "HOTA", "IDF1")
+    table = Table(*headers, title="Classes", title_justify="left")
+    for row in report.per_class.values():
+        if row.tracks or row.predictions:
+            shares = map(points, (row.ap, row.ap50, row.ap75, row.ar10, row.tracking.hota, row.tracking.idf1))
+            table.add_row(row.name, row.frequency, str(row.tracks), str(row.predictions), *shares)
+    return table
+
+
+def print_comparison(comparison: Comparison, names: tuple[str, str], console: Console) -> None:
+    """Both results side by side with the interval of their difference."""
+    console.print(
+        f"A: {names[0]}\nB: {names[1]}\n"
+        f"{comparison.videos} videos, {comparison.resamplings} resamplings; * the interval leaves out 0"
+    )
+    overall = [("AP", comparison.ap), ("AP50", comparison.ap50)]
+    causes = [(CAUSE_NAMES[name], difference) for name, difference in comparison.errors.items()]
+    console.print(
+        Group(
+            _differences("Score", overall),
+            _differences("AP lost to", causes),
+            _differences("AP of class", comparison.per_class.items()),
+        )
+    )
+
+
+def _differences(title: str, rows: Iterable[tuple[str, Difference]]) -> RenderableType:
+    table = Table(title, "A", "B", "A - B", "95 % interval", "")
+    for name, d in rows:
+        table.add_row(
+            name,
+            f"{100 * d.a:.1f}",
+            f"{100 * d.b:.1f}",
+            f"{100 * d.difference:+.1f}",
+            f"{100 * d.low:+.1f} .. {100 * d.high:+.1f}",
+            "*" if d.certain else "",
+        )
+    return table

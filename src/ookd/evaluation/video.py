@@ -1,0 +1,185 @@
+"""One video measured: all that the scores need to know of it, and no masks any more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ookd.evaluation import hota, strata
+from ookd.evaluation.ap import Matched, match
+from ookd.evaluation.predictions import Predictions, video_label
+from ookd.evaluation.truth import Truth
+from ookd.evaluation.tubes import Overlap, Tubes, overlap, prove, ratio
+from ookd.structures import Track, TrackResult, Video
+
+FRAME_IOU = 0.5  # from here on a mask is on the object
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How to read and score."""
+
+    official_quirks: bool = False  # repeat the official program's defects
+    class_agnostic: bool = False  # all classes as one
+    min_score: float = hota.MIN_SCORE  # for HOTA, IDF1 and MOTA
+
+
+@dataclass(slots=True)
+class Measured:
+    """A video's D predictions and G true tracks, compared."""
+
+    video: int
+    place: NDArray[np.int64]  # [D] in the whole result list
+    score: NDArray[np.float64]  # [D]
+    label: NDArray[np.int64]  # [D] index into the classes sorted by id
+    truth_id: NDArray[np.int64]  # [G]
+    truth_label: NDArray[np.int64]  # [G]
+    truth_frames: NDArray[np.int64]  # [G] in which it is seen
+    crowd: NDArray[np.bool_]  # [G]
+    truth_outside: NDArray[np.bool_]  # [S, G]
+    iou: NDArray[np.float64]  # [D, G] of whole tracks
+    iou_when_on: NDArray[np.float64]  # [D, G] over the frames where the prediction is on the object
+    matched: Matched
+    counts: dict[int, hota.Counts]  # class -> tracking counts
+    faults: list[str] = field(default_factory=list)  # entries left out and why
+    truth_faults: list[str] = field(default_factory=list)
+
+
+def measure(video: Video, truth: Truth, predictions: Predictions, rules: Rules) -> Measured:
+    """Read, check and compare one video."""
+    classes = {category: k for k, category in enumerate(sorted(c.id for c in truth.categories))}
+    tracks, truth_faults = truth.tracks(video)
+    places, results, faults = predictions.read(video, None if rules.official_quirks else set(classes))
+
+    true_tubes, wrong = prove(
+        [track.segmentations for track in tracks],
+        video.length,
+        video.height,
+        video.width,
+        rules.official_quirks,
+    )
+    truth_faults += [
+        f"{truth.split[video.id].name}: track {tracks[g].id} of {video_label(video)}: {what}"
+        for g, what in wrong.items()
+    ]
+    tubes, wrong = prove(
+        [result.segmentations for result in results],
+        video.length,
+        video.height,
+        video.width,
+        rules.official_quirks,
+    )
+    faults += [f"{predictions.name(places[d])} ({video_label(video)}): {what}" for d, what in wrong.items()]
+    keep = [d for d, result in enumerate(results) if d not in wrong and result.category_id in classes]
+    if rules.class_agnostic:  # the official program then lists class by class
+        keep.sort(key=lambda d: results[d].category_id)
+        order = sorted(range(len(tracks)), key=lambda g: tracks[g].category_id)
+        tracks, true_tubes = [tracks[g] for g in order], _some(true_tubes, order)
+    results, tubes = [results[d] for d in keep], _some(tubes, keep)
+    compared = overlap(tubes, true_tubes)
+    measured = _scored(
+        video, classes, tracks, true_tubes, [places[d] for d in keep], results, tubes, compared, rules
+    )
+    measured.faults, measured.truth_faults = faults, truth_faults
+    return measured
+
+
+def _scored(
+    video: Video,
+    classes: dict[int, int],
+    tracks: list[Track],
+    true_tubes: Tubes,
+    places: list[int],
+    results: list[TrackResult],
+    tubes: Tubes,
+    compared: Overlap,
+    rules: Rules,
+) -> Measured:
+    score = np.array([result.score for result in results], np.float64)
+    label = np.array([classes[result.category_id] for result in results], np.int64)
+    truth_label = np.array([classes[track.category_id] for track in tracks], np.int64)
+    if rules.class_agnostic:
+        label[:], truth_label[:] = 0, 0
+    truth_id = np.array([track.id for track in tracks], np.int64)
+    crowd = np.array([track.iscrowd for track in tracks], np.bool_)
+    truth_traits, result_traits = _truth_traits(tracks, true_tubes), _result_traits(tubes)
+    truth_outside = strata.outside(truth_traits, truth=True)
+    frame_iou = compared.frame_iou()
+    matched = match(
+        score,
+        label,
+        truth_label,
+        compared.track_iou,
+        crowd,
+        truth_outside,
+        strata.outside(result_traits, truth=False),
+        truth_id == 0 if rules.official_quirks else None,
+    )
+    return Measured(
+        video.id,
+        np.array(places, np.int64),
+        score,
+        label,
+        truth_id,
+        truth_label,
+        truth_traits.frames,
+        crowd,
+        truth_outside,
+        compared.track_iou,
+        _iou_when_on(compared, frame_iou),
+        matched,
+        _tracking(compared, frame_iou, label, truth_label, score >= rules.min_score, ~crowd),
+    )
+
+
+def _truth_traits(tracks: list[Track], tubes: Tubes) -> strata.Traits:
+    """Areas are the annotation's own, as the official program takes them."""
+    measured = _mean_area(tubes)
+    area = [
+        _mean_listed(track.areas) if track.areas else own for track, own in zip(tracks, measured, strict=True)
+    ]
+    occlusion = [strata.occlusion_of(track.extra) for track in tracks]
+    return strata.Traits(np.array(area, float), (tubes.area > 0).sum(1), np.array(occlusion, float))
+
+
+def _result_traits(tubes: Tubes) -> strata.Traits:
+    return strata.Traits(_mean_area(tubes), (tubes.area > 0).sum(1), np.full(len(tubes), np.nan))
+
+
+def _mean_area(tubes: Tubes) -> NDArray[np.float64]:
+    return ratio(tubes.area.sum(1), (tubes.area > 0).sum(1))
+
+
+def _mean_listed(areas: list[float | None]) -> float:
+    listed = [area for area in areas if area]
+    return float(np.mean(listed)) if listed else 0.0
+
+
+def _iou_when_on(compared: Overlap, frame_iou: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[D, G] IoU over the frames in which the prediction is on the object: what the masks alone are worth."""
+    on = frame_iou >= FRAME_IOU
+    inside = (compared.shared * on).sum(2)
+    both = ((compared.result_area[:, None] + compared.truth_area[None]) * on).sum(2)
+    return ratio(inside, both - inside)
+
+
+def _tracking(
+    compared: Overlap,
+    frame_iou: NDArray[np.float64],
+    label: NDArray[np.int64],
+    truth_label: NDArray[np.int64],
+    confident: NDArray[np.bool_],  # [D]
+    single: NDArray[np.bool_],  # [G] not crowd
+) -> dict[int, hota.Counts]:
+    result_there, truth_there = compared.result_area > 0, compared.truth_area > 0
+    counts = {}
+    for k in np.union1d(label[confident], truth_label[single]).tolist():
+        d, g = np.flatnonzero(confident & (label == k)), np.flatnonzero(single & (truth_label == k))
+        counts[k] = hota.count(frame_iou[np.ix_(d, g)], result_there[d], truth_there[g])
+    return counts
+
+
+def _some(tubes: Tubes, keep: list[int]) -> Tubes:
+    return Tubes([tubes.masks[n] for n in keep], tubes.area[keep], tubes.listed[keep])
