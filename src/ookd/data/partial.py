@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from ookd.errors import UserError
@@ -15,21 +16,75 @@ from ookd.errors import UserError
 log = logging.getLogger(__name__)
 
 
-def begin_partial(path: Path) -> Path:
+def part_of(path: Path) -> Path:
     """Where to write what will become `path`; says so if a killed run left something there."""
     part = path.with_name(path.name + ".part")
     if part.exists():
-        log.warning("%s: left by a run that was killed; replaced", part)
+        log.warning("%s: left by a killed run; replaced", part)
     return part
 
 
-def finish_partial(part: Path, path: Path) -> None:
+def finish(part: Path, path: Path) -> None:
     """Give a complete file its name, once its content is on the disk."""
-    with part.open("rb") as file:
+    with part.open("rb+") as file:
         os.fsync(file.fileno())
     part.replace(path)
 
 
-def write_trouble(error: Exception, path: Path) -> UserError:
+def write_error(error: Exception, path: Path) -> UserError:
     """One line for a disk that is full, gone or forbidden."""
-    return UserError(f"{path}: {getattr(error, 'strerror', None) or error}")
+    part = path.with_name(path.name + ".part")
+    rest = f"; what was written until then is in {part.name}" if part.exists() else ""
+    return UserError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}{rest}")
+
+
+class PartialText:
+    """A text file under construction. Every `write` goes to the disk at once, so that whole lines survive."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._part = part_of(path)
+        try:
+            self._file = self._part.open("w", encoding="utf-8", newline="")
+        except OSError as error:
+            raise write_error(error, path) from None
+        self._broken = False
+
+    def write(self, text: str) -> None:
+        try:
+            self._file.write(text)
+            self._file.flush()
+        except OSError as error:
+            self._give_up(error)
+
+    def close(self) -> None:
+        """Give the file its name, unless writing failed."""
+        if self._broken or self._file.closed:
+            return
+        try:
+            self._file.close()
+            finish(self._part, self.path)
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        self._broken = True
+        with suppress(OSError):  # the same trouble again
+            self._file.close()
+        raise write_error(error, self.path) from None
+
+
+def claim_folder(folder: Path, overwrite: bool) -> None:
+    """Make an output folder. One that holds something is used only if that may be overwritten."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        content = sorted(folder.iterdir())
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be the output folder: {error.strerror or error}") from None
+    parts = [path for path in content if path.suffix == ".part"]
+    if content and not overwrite:
+        what = f"holds what a killed run left ({parts[0].name})" if parts else "is not empty"
+        raise UserError(f"{folder}: {what}; name another folder or add --overwrite")
+    for part in parts:
+        log.warning("%s: left by a killed run; removed", part)
+        part.unlink()

@@ -85,11 +85,11 @@ def timed_frames(
     `start` is the time stamp of frame 0 in seconds, if that is not the next one.
     """
     to_rgb = ToRgb()
-    rate = rate_of(stream)
+    rate, tick = rate_of(stream), float(stream.time_base or 0)
     seconds = 0.0
     try:
         for frame in frames:
-            stamp = index / rate if frame.time is None else frame.time
+            stamp = index / rate if frame.pts is None else frame.pts * tick
             start = stamp if start is None else start
             seconds = stamp - start
             yield index, seconds, partial(to_rgb, frame)

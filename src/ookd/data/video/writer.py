@@ -12,7 +12,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 
-from ookd.data.partial import begin_partial, finish_partial, write_trouble
+from ookd.data.partial import finish, part_of, write_error
 from ookd.data.video.source import Image
 
 TICKS = Fraction(1, 90_000)  # seconds; exact for all usual frame rates, and for variable ones fine enough
@@ -68,12 +68,12 @@ class VideoWriter:
             self._encode(None)
             container, self._container = self._container, None
             container.close()
-            finish_partial(self._part, self.path)
+            finish(self._part, self.path)
         except (av.FFmpegError, OSError) as error:
             self._give_up(error)
 
     def _open(self, height: int, width: int) -> None:
-        self._part = begin_partial(self.path)
+        self._part = part_of(self.path)
         options = {"movflags": "hybrid_fragmented"}
         self._container = av.open(str(self._part), "w", format="mp4", options=options)
         self._stream = self._container.add_stream(
@@ -115,4 +115,4 @@ class VideoWriter:
                 container.close()
         except (av.FFmpegError, OSError):
             pass
-        raise write_trouble(error, self.path) from None
+        raise write_error(error, self.path) from None
