@@ -13,6 +13,7 @@ import re
 import tarfile
 import threading
 import zipfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -34,12 +35,10 @@ def frame_path(dataset: Dataset, video: Video, index: int) -> Path:
 def video_name(video: Video) -> str:
     """What to call a video in file names and messages: its own name, its folder, or its only image's name."""
     name = video.extra.get("name")
-    if isinstance(name, str) and name:
-        return name.replace("/", "_")
-    first = PurePosixPath(video.file_names[0])
-    if video.length == 1:
-        return first.stem
-    return first.parent.name or str(video.id)
+    if not isinstance(name, str) or not name:
+        first = PurePosixPath(video.file_names[0])
+        name = first.stem if video.length == 1 else first.parent.name
+    return re.sub(r"[^\w.\- ]", "_", name).strip(". ") or str(video.id)
 
 
 def read_frame(dataset: Dataset, video: Video, index: int) -> NDArray[np.uint8]:
@@ -50,6 +49,40 @@ def read_frame(dataset: Dataset, video: Video, index: int) -> NDArray[np.uint8]:
 
         return read_frames(source[0], [source[1]])[0]
     return decode_image(read_bytes(path), path)
+
+
+def frame_stems(video: Video) -> list[str]:
+    """File names without suffix for a video's frames: its own where they differ and are plain, or counted."""
+    stems = [PurePosixPath(name).stem for name in video.file_names]
+    if len(set(stems)) == len(stems) and all(re.fullmatch(r"[\w\-][\w.\- ]*", stem) for stem in stems):
+        return stems
+    return [f"{index:05d}" for index in range(video.length)]
+
+
+def named_videos(dataset: Dataset) -> Iterator[tuple[str, Video]]:
+    """Videos with a name for their folder; where two would share one, the id is added."""
+    taken: set[str] = set()
+    for video in dataset.videos:
+        name = video_name(video)
+        while name in taken:
+            name = f"{name}_{video.id}"
+        taken.add(name)
+        yield name, video
+
+
+def copy_frames(dataset: Dataset, video: Video, folder: Path, stems: Sequence[str]) -> list[str]:
+    """A video's frames as image files, whose names it returns: copied unchanged, or PNG out of a video."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names: list[str] = []
+    for index, stem in enumerate(stems):
+        path = frame_path(dataset, video, index)
+        if through_video(path) is None:
+            names.append(f"{stem}{path.suffix}")
+            (folder / names[-1]).write_bytes(read_bytes(path))
+        else:
+            names.append(f"{stem}.png")
+            Image.fromarray(read_frame(dataset, video, index)).save(folder / names[-1])
+    return names
 
 
 def decode_image(content: bytes, path: Path) -> NDArray[np.uint8]:
@@ -65,13 +98,14 @@ def decode_image(content: bytes, path: Path) -> NDArray[np.uint8]:
         raise UserError(f"{path}: the image is damaged or cut off ({error}); copy it again") from None
 
 
-def image_size(content: bytes, path: Path) -> tuple[int, int]:
-    """(width, height) from the header alone."""
+def image_size(path: Path) -> tuple[int, int]:
+    """(width, height) of an image file from its header alone."""
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with Image.open(path if path.is_file() else io.BytesIO(read_bytes(path))) as image:
             return image.size
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        raise UserError(f"{path}: is not an image") from None
+        empty = path.is_file() and path.stat().st_size == 0
+        raise UserError(f"{path}: " + ("the image file is empty" if empty else "is not an image")) from None
 
 
 def read_bytes(path: Path) -> bytes:
@@ -80,6 +114,8 @@ def read_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         pass
+    except ValueError:  # a NUL or a broken character in the name
+        raise UserError(f"{str(path)!r}: is not a file name") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
     container = _container(path)
@@ -139,4 +175,5 @@ def _read_member(archive: Path, member: str) -> bytes:
         NotImplementedError,
         RuntimeError,
     ) as error:
-        raise UserError(f"{archive}: '{member}' cannot be read: {error}") from None
+        reason = str(error).partition("\n")[0]  # tarfile lists all it has tried
+        raise UserError(f"{archive}: '{member}' cannot be read: {reason}") from None

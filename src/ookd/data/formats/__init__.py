@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from ookd.data.formats.detect import Source, choose, find, find_frames, with_frames
+from ookd.data.formats.coco import read_coco
+from ookd.data.formats.dataset_yaml import with_names
+from ookd.data.formats.davis import read_davis
+from ookd.data.formats.detect import find, find_frames
 from ookd.data.formats.json_file import read_json
+from ookd.data.formats.mots import read_mots
 from ookd.data.formats.problems import Problem, Report, refuse
 from ookd.data.formats.records import shown
+from ookd.data.formats.source import Source, choose
+from ookd.data.formats.yolo import read_yolo
 from ookd.data.formats.ytvis import read_ytvis, save_ytvis
 from ookd.structures import Dataset
 
@@ -21,15 +28,30 @@ def load(path: str | Path, split: str | None = None, frames: str | Path | None =
     that file names are relative to, needed only where it is not found. The first problem raises `UserError`.
     """
     path = Path(path)
-    source = with_frames(choose(find(path), path, split), None if frames is None else Path(frames))
+    source = choose(find(path), path, split)
+    if frames is not None:
+        source = replace(source, frames=Path(frames))
     dataset = read(source, refuse)
     assert dataset is not None, "a reader that gives up has reported why"
     return dataset
 
 
 def read(source: Source, report: Report) -> Dataset | None:
-    """What is right of a source; every problem goes to `report`."""
-    return _read_json(source, report)
+    """What is right of a source; every problem goes to `report`. None where nothing is."""
+    match source.kind:
+        case "json":
+            dataset = _read_json(source, report)
+        case "davis":
+            dataset = read_davis(source.path, source.subset, report)
+        case "mots":
+            dataset = read_mots(source.path, report)
+        case "yolo":
+            return read_yolo(source.path, source.names, report)
+    if dataset is not None and source.frames is not None:
+        dataset.root = source.frames
+    if dataset is not None and source.names:
+        dataset = with_names(dataset, source.names, source.path, report)
+    return dataset
 
 
 def _read_json(source: Source, report: Report) -> Dataset | None:
@@ -39,11 +61,11 @@ def _read_json(source: Source, report: Report) -> Dataset | None:
     if not isinstance(document, dict):
         report(Problem(source.path, "", f"must be a JSON object, not {shown(document)}"))
         return None
-    if "videos" not in document:
+    if not {"videos", "images"} & document.keys():
         report(Problem(source.path, "", "has neither 'videos' (YTVIS, OVIS) nor 'images' (COCO)"))
         return None
-    dataset = read_ytvis(document, source.path, report)
-    dataset.root = source.frames
-    if source.frames is None and dataset.videos:
+    read_document = read_coco if "images" in document else read_ytvis
+    dataset = read_document(document, source.path, report)
+    if dataset.videos:
         dataset.root = find_frames(source.path, dataset.videos[0].file_names[0])
     return dataset

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from ookd.data.formats.problems import Problem, Report
+from ookd.data.partial import finish, part_of, write_error
 
 
 def read_json(path: Path, report: Report) -> Any | None:
@@ -60,9 +60,9 @@ def _reason(error: OSError) -> str:
 def write_json(path: Path, document: Any) -> None:
     """Written beside and renamed, so that a kill at any moment leaves the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    part = part_of(path)
     try:
-        beside.write_bytes(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY))
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+        part.write_bytes(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY))
+        finish(part, path)
+    except OSError as error:
+        raise write_error(error, path) from None

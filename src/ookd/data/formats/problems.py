@@ -23,7 +23,7 @@ class Problem:
 
     def __str__(self) -> str:
         line = f"{self.file}: {self.where}: {self.what}" if self.where else f"{self.file}: {self.what}"
-        return " ".join(line.split())
+        return " ".join(line.split()).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 Report = Callable[[Problem], None]

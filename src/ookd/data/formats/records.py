@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import reprlib
+from collections.abc import Container, Iterator
 from itertools import chain
 from math import isfinite
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from ookd.data.formats.problems import Problem, Report
 
+_shorten = reprlib.Repr()  # stops early on what is huge or nested without end
 MAX_PIXELS = 2**28  # a frame beyond this is a mistake, and would fill the memory when a mask is decoded
 
 
@@ -69,6 +71,11 @@ class Record:
             return False
         return bool(value)
 
+    def repeats(self, number: int, known: Container[int]) -> bool:
+        if number in known:
+            self.complain(f"the id {number} is used before; ids must differ")
+        return number in known
+
     def rest(self, *known: str) -> dict[str, Any]:
         """What the format does not define, kept so that it can be written back."""
         return {key: value for key, value in self.fields.items() if key not in known}
@@ -94,7 +101,7 @@ def shown(value: Any, present: bool = True) -> str:
     """A value in a message: short, on one line."""
     if not present:
         return "missing"
-    text = repr(value)
+    text = _shorten.repr(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 

@@ -38,7 +38,7 @@ def read_categories(
     names: Counter[str] = Counter()
     for record in records(document, "categories", "category", file, report):
         number, name = record.integer("id"), record.text("name")
-        if number is None or name is None or _repeats(record, number, categories):
+        if number is None or name is None or record.repeats(number, categories):
             continue
         names[name] += 1
         if names[name] == 2:
@@ -55,7 +55,7 @@ def _read_videos(document: dict[str, Any], file: Path, report: Report) -> dict[i
     videos: dict[int, Video] = {}
     for record in records(document, "videos", "video", file, report):
         number, size, names = record.integer("id"), record.size(), record.array("file_names")
-        if number is None or size is None or names is None or _repeats(record, number, videos):
+        if number is None or size is None or names is None or record.repeats(number, videos):
             continue
         if not _are_names(record, names):
             continue
@@ -91,7 +91,7 @@ def _read_tracks(
     seen: set[int] = set()
     for record in records(document, "annotations", "annotation", file, report):
         number, video_id, category_id = (record.integer(key) for key in ("id", "video_id", "category_id"))
-        if number is None or video_id is None or category_id is None or _repeats(record, number, seen):
+        if number is None or video_id is None or category_id is None or record.repeats(number, seen):
             continue
         seen.add(number)
         video = videos.get(video_id)
@@ -154,22 +154,22 @@ def _from_masks(segmentations: list[Any], video: Video, measure: Any, record: Re
     return values
 
 
-def _repeats(record: Record, number: int, known: Any) -> bool:
-    if number in known:
-        record.complain(f"the id {number} is used before; ids must differ")
-    return number in known
+def with_category_extra(dataset: Dataset) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What the file says beside its lists, and the category records: the reverse of `read_categories`."""
+    extra = dict(dataset.extra)
+    of_category = extra.pop("categories", {})
+    return extra, [
+        {"id": category.id, "name": category.name, **of_category.get(category.id, {})}
+        for category in dataset.categories
+    ]
 
 
 def to_document(dataset: Dataset) -> dict[str, Any]:
     """The JSON document; reading it again gives an equal data set."""
-    extra = dict(dataset.extra)
-    of_category = extra.pop("categories", {})
+    extra, categories = with_category_extra(dataset)
     return {
         **extra,
-        "categories": [
-            {"id": category.id, "name": category.name, **of_category.get(category.id, {})}
-            for category in dataset.categories
-        ],
+        "categories": categories,
         "videos": [
             {
                 **video.extra,

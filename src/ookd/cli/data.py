@@ -1,0 +1,218 @@
+"""`ookd data`: check, describe, convert, generate and look at data."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import orjson
+import typer
+
+from ookd.errors import UserError
+
+if TYPE_CHECKING:
+    from ookd.data.check import Checked
+    from ookd.data.formats import Source
+    from ookd.data.stats import Stats
+
+T = TypeVar("T")
+
+app = typer.Typer(
+    rich_markup_mode=None, no_args_is_help=True, help="Check, describe, convert, generate and look at data."
+)
+
+DATA = typer.Argument(help="A folder, an annotation file or a dataset.yaml.")
+SPLIT = typer.Option(None, help="Only this split, as in train or val.")
+ROOT = typer.Option(None, "--frames", help="Where file names start: a folder, an archive or a video.")
+JSON = typer.Option(False, "--json", help="The answer as JSON on standard output.")
+OUT = typer.Option(..., help="Folder for the results.")
+OVERWRITE = typer.Option(False, "--overwrite", help="Replace the folder if it is such a result.")
+
+
+@app.command()
+def check(
+    data: Path = DATA,
+    split: str | None = SPLIT,
+    frames: Path | None = ROOT,
+    quick: bool = typer.Option(False, "--quick", help="Read only the headers of images."),
+    as_json: bool = JSON,
+) -> None:
+    """Find every problem in one pass, one line each; exit code 2 if there is any."""
+    from ookd.data.check import check as run
+
+    checked = run(_sources(data, split, frames), pixels=not quick, watch=_watch)
+    if as_json:
+        _answer(_as_dict(checked))
+    else:
+        for problem in checked.problems:
+            print(problem)
+        counts = f"{checked.videos} videos, {checked.frames} frames, {checked.masks} masks"
+        print(f"{data}: {counts}, {len(checked.problems) or 'no'} problems")
+    if checked.problems:
+        raise typer.Exit(2)
+
+
+def _as_dict(checked: Checked) -> dict[str, Any]:
+    document = asdict(replace(checked, problems=[]))
+    document["problems"] = [
+        {"file": str(problem.file), "where": problem.where, "what": problem.what}
+        for problem in checked.problems
+    ]
+    return document
+
+
+@app.command()
+def stats(
+    data: Path = DATA,
+    split: str | None = SPLIT,
+    plot: Path | None = typer.Option(None, help="Draw diagrams into this PNG; one split only."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace the PNG."),
+    as_json: bool = JSON,
+) -> None:
+    """Classes, tracks, lengths, sizes, occlusion, imbalance."""
+    from ookd.data import stats as room
+
+    sources = _sources(data, split, None)
+    if plot is not None and len(sources) > 1:
+        raise UserError(f"{data}: holds several sets; name one with --split to plot it")
+    if plot is not None and plot.exists() and not overwrite:
+        raise UserError(f"{plot}: exists; give another name or --overwrite")
+    described = []
+    for source in sources:
+        dataset = _load(source)
+        described.append(room.describe(dataset, source.split or dataset.name))
+        if plot is not None:
+            room.plot(dataset, described[-1], plot)
+    if as_json:
+        _answer([item.as_dict() for item in described])
+    else:
+        for item in described:
+            _print_stats(item)
+
+
+def _print_stats(stats: Stats) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    rows = {
+        "videos": f"{stats.videos}, {stats.frames} frames, {_spread(stats.video_length)} a video",
+        "tracks": f"{stats.tracks}, {_spread(stats.tracks_per_video)} a video",
+        "returning": f"{stats.returning} tracks vanish and come back",
+        "masks": f"{stats.masks}, {_spread(stats.track_length)} a track",
+        "crowds": str(stats.crowds),
+        "size": f"{_spread(stats.side)} pixels (root of mean area); "
+        + ", ".join(f"{count} {size}" for size, count in stats.sizes.items()),
+        "overlap": f"{stats.overlap:.3f} of the area under boxes is under several",
+        "occlusion": ", ".join(f"{count} {level}" for level, count in stats.occlusion.items()),
+        "imbalance": f"1 : {stats.imbalance:.1f} from the rarest to the most frequent class; "
+        f"as diverse as {stats.effective_classes:.1f} equal classes",
+    }
+    table = Table(title=stats.name, title_justify="left", show_header=False, box=None)
+    for name, value in rows.items():
+        if value not in ("", "0"):
+            table.add_row(name, value)
+    console.print(table)
+    classes = Table("class", "tracks", "masks", box=None)
+    for item in sorted(stats.classes, key=lambda item: -item.tracks):
+        classes.add_row(item.name, str(item.tracks), str(item.masks))
+    console.print(classes)
+
+
+def _spread(spread: Any) -> str:
+    return f"{spread.least:.0f} to {spread.most:.0f} (mean {spread.mean:.1f})"
+
+
+@app.command()
+def convert(
+    data: Path = DATA,
+    to: str = typer.Option(..., help="ytvis, coco, davis, mots or yolo."),
+    out: Path = OUT,
+    split: str | None = SPLIT,
+    frames: Path | None = ROOT,
+    annotations_only: bool = typer.Option(False, "--annotations-only", help="Do not copy the frames."),
+    overwrite: bool = OVERWRITE,
+    as_json: bool = JSON,
+) -> None:
+    """Write one set in another format, and say what that format cannot hold."""
+    from ookd.data.convert import convert as run
+    from ookd.data.formats.source import choose
+
+    source = choose(_sources(data, split, frames), data, split)
+    dataset = _load(source)
+    lost = run(dataset, out, to, source.split, frames=not annotations_only, overwrite=overwrite)
+    for line in lost:
+        print(f"warning: not held by {to}: {line}", file=sys.stderr)
+    if as_json:
+        _answer({"out": str(out), "format": to, "videos": len(dataset.videos), "lost": lost})
+    else:
+        print(f"{out}: {len(dataset.videos)} videos as {to}")
+
+
+@app.command()
+def synth(
+    out: Path = OUT,
+    preset: str = typer.Option("ytvis-like", help="ytvis-like, ovis-like or identity."),
+    split: str = typer.Option("train", help="train, tune, val or test; they share no video."),
+    videos: int = typer.Option(100, min=1),
+    seed: int = typer.Option(0, min=0),
+    appearance: float | None = typer.Option(None, help="How hard to detect, segment and classify, 0 to 1."),
+    association: float | None = typer.Option(None, help="How hard to keep identities, 0 to 1."),
+    length: int | None = typer.Option(None, help="Frames a video."),
+    height: int | None = typer.Option(None, help="Pixels."),
+    width: int | None = typer.Option(None, help="Pixels."),
+    overwrite: bool = OVERWRITE,
+    as_json: bool = JSON,
+) -> None:
+    """Generate labelled videos whose difficulty is set by two knobs."""
+    from ookd.data.new_folder import new_folder
+    from ookd.data.synthetic import World, write
+
+    asked = {
+        "appearance": appearance,
+        "association": association,
+        "frames": length,
+        "height": height,
+        "width": width,
+    }
+    changes = {key: value for key, value in asked.items() if value is not None}
+    world = World(preset, split, seed, videos, **changes)
+    with new_folder(out, overwrite, ("instances.json",)) as folder:
+        write(world, folder)
+    if as_json:
+        _answer({"out": str(out), "videos": videos, "config": world.config.model_dump()})
+    else:
+        print(f"{out}: {videos} videos of {world.config.frames} frames")
+
+
+def _sources(data: Path, split: str | None, frames: Path | None) -> list[Source]:
+    from ookd.data.formats import find
+    from ookd.data.formats.source import choose
+
+    sources = find(data)
+    if split is not None:
+        sources = [choose(sources, data, split)]
+    return sources if frames is None else [replace(source, frames=frames) for source in sources]
+
+
+def _load(source: Source) -> Any:
+    from ookd.data.formats import read
+    from ookd.data.formats.problems import refuse
+
+    return read(source, refuse)
+
+
+def _watch(items: Iterable[T], total: int) -> Iterable[T]:
+    from ookd.cli.progress import FrameProgress
+
+    with FrameProgress(total) as progress:
+        for item in items:
+            yield item
+            progress.step()
+
+
+def _answer(document: Any) -> None:
+    sys.stdout.write(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode() + "\n")

@@ -1,0 +1,130 @@
+"""`dataset.yaml`: a few lines that say where the splits of a data set lie and what its classes are called.
+
+    path: /data/forklifts         # where the paths below start; left out: this file's folder
+    names: [person, forklift]     # label order, the same in every split; left out: as the annotations have it
+    train: train.json             # any data that can be read: a .json, a folder
+    val:                          # the long form, for frames that are not found by themselves
+      annotations: val.json
+      frames: videos/street.mp4   # folder, archive or video that file names start from
+
+A YOLO `data.yaml` is such a file too; its splits name folders of images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ookd.data.formats.problems import Problem, Report
+from ookd.data.formats.records import shown
+from ookd.data.formats.source import Source, choose
+from ookd.data.formats.yolo import labels_of
+from ookd.errors import UserError
+from ookd.structures import Category, Dataset
+
+_SPLITS = ("train", "val", "test", "tune")
+_KEYS = ("path", "names", *_SPLITS)
+_YOLO_KEYS = ("nc", "download", "roboflow", "minival", "channels")  # of no meaning here
+
+
+Find = Callable[[Path], list[Source]]
+
+
+def sources_of(file: Path, find: Find) -> list[Source]:
+    document = _read(file)
+    for key in document:
+        if key not in _KEYS + _YOLO_KEYS:
+            near = get_close_matches(str(key), _KEYS, 1)
+            hint = f"; did you mean '{near[0]}'?" if near else f"; it can have {', '.join(_KEYS)}"
+            raise UserError(f"{file}: unknown key '{key}'{hint}")
+    base = file.parent / Path(_text(document.get("path", "."), "path", file))
+    names = _names(document.get("names"), file)
+    sources = [
+        _source(document[split], split, base, names, file, find) for split in _SPLITS if document.get(split)
+    ]
+    if not sources:
+        raise UserError(f"{file}: names no split; add for example 'train: train.json'")
+    return sources
+
+
+def _read(file: Path) -> dict[Any, Any]:
+    try:
+        document = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read: {error.strerror or error}") from None
+    except (UnicodeDecodeError, RecursionError, ValueError):
+        raise UserError(f"{file}: is not a YAML text in UTF-8") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" line {mark.line + 1}:" if mark else ""
+        raise UserError(f"{file}:{place} is not valid YAML: {getattr(error, 'problem', error)}") from None
+    if not isinstance(document, dict):
+        raise UserError(f"{file}: must hold 'key: value' lines, not {shown(document)}")
+    return document
+
+
+def _text(value: Any, key: str, file: Path) -> str:
+    if not isinstance(value, str) or not value:
+        raise UserError(f"{file}: '{key}' must be a path, not {shown(value)}")
+    return value
+
+
+def _names(value: Any, file: Path) -> tuple[str, ...]:
+    """A list, or YOLO's mapping from 0, 1, 2, ..."""
+    if isinstance(value, dict) and sorted(value, key=str) == sorted(range(len(value)), key=str):
+        value = [value[label] for label in range(len(value))]
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not value or not all(isinstance(name, str) and name for name in value):
+        raise UserError(f"{file}: 'names' must be a list of class names, not {shown(value)}")
+    if len(set(value)) < len(value):
+        raise UserError(f"{file}: 'names' holds '{max(value, key=value.count)}' more than once")
+    return tuple(value)
+
+
+def _source(value: Any, split: str, base: Path, names: tuple[str, ...], file: Path, find: Find) -> Source:
+    frames = None
+    if isinstance(value, dict):
+        unknown = sorted(map(str, value.keys() - {"annotations", "frames"}))
+        if unknown or "annotations" not in value:
+            raise UserError(f"{file}: '{split}' has the keys 'annotations' and 'frames', nothing else")
+        if value.get("frames") is not None:
+            frames = base / _text(value["frames"], f"{split}.frames", file)
+        value = value["annotations"]
+    path = base / _text(value, split, file)
+    if path.is_dir() and labels_of(path) is not None:
+        if not names:
+            raise UserError(f"{file}: YOLO labels are numbers; 'names' must say what the classes are called")
+        return Source("yolo", path, split, names=names)
+    found = find(path)
+    return replace(
+        choose(found, path, split if len(found) > 1 else None), split=split, frames=frames, names=names
+    )
+
+
+def with_names(dataset: Dataset, names: tuple[str, ...], file: Path, report: Report) -> Dataset:
+    """The same data with the classes in the order of `names`; a class that has objects must be among them."""
+    number_of = {name: number for number, name in enumerate(names, 1)}
+    renumber: dict[int, int] = {}
+    used = {track.category_id for video in dataset.videos for track in video.tracks}
+    for category in dataset.categories:
+        if category.name in number_of:
+            renumber[category.id] = number_of[category.name]
+        elif category.id in used:
+            what = (
+                f"has objects of the class '{category.name}', which 'names' of the dataset.yaml does not list"
+            )
+            report(Problem(file, "", what))
+    for video in dataset.videos:
+        video.tracks = [track for track in video.tracks if track.category_id in renumber]
+        for track in video.tracks:
+            track.category_id = renumber[track.category_id]
+    extra = {key: value for key, value in dataset.extra.items() if key != "categories"}
+    return replace(
+        dataset, categories=[Category(number, name) for name, number in number_of.items()], extra=extra
+    )

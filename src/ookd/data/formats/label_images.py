@@ -1,0 +1,150 @@
+"""Masks as pictures of labels: one picture a frame, one value an object. What DAVIS and MOTS share.
+
+Such a picture gives each pixel to one object at most, so overlaps cannot be written; the smaller object wins.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ookd.data import rle
+from ookd.data.formats.problems import Problem, Report
+from ookd.data.frames import IMAGE_SUFFIXES, frame_stems
+from ookd.structures import Rle, Track, Video
+
+Labels = NDArray[np.uint16]  # [H, W], 0 is background
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """One object in one picture."""
+
+    mask: Rle
+    box: list[float]
+    area: int
+
+
+def read_label_image(path: Path, report: Report) -> Labels | None:
+    try:
+        content = path.read_bytes()
+        with Image.open(io.BytesIO(content)) as image:
+            if image.mode not in ("P", "L", "1", "I", "I;16"):
+                report(
+                    Problem(path, "", f"is a {image.mode} picture; labels need a palette or one grey channel")
+                )
+                return None
+            return np.array(image).astype(np.uint16)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        what = (
+            "is empty"
+            if path.exists() and path.stat().st_size == 0
+            else f"is not a readable picture ({error})"
+        )
+        report(Problem(path, "", what))
+        return None
+
+
+def shapes_of(labels: Labels) -> dict[int, Shape]:
+    """The objects of a picture by value."""
+    values = np.unique(labels)
+    values = values[values > 0]
+    masks = rle.encode_many(labels == values[:, None, None])
+    return {
+        int(value): Shape(mask, rle.box_xywh(mask), rle.area(mask))
+        for value, mask in zip(values, masks, strict=True)
+    }
+
+
+def read_sequence(folder: Path, report: Report) -> tuple[tuple[int, int], list[dict[int, Shape]], list[Path]]:
+    """((width, height), the objects of each picture, the pictures); (0, 0) where none can be read."""
+    pictures = sorted(folder.glob("*.png"))
+    if not pictures:
+        report(Problem(folder, "", "holds no annotation pictures (.png)"))
+    found: list[Problem] = []
+    frames: list[dict[int, Shape]] = []
+    size = (0, 0)
+    with ThreadPoolExecutor() as pool:  # decoding is most of the work, and needs no lock
+        for picture, labels in zip(
+            pictures, pool.map(lambda file: read_label_image(file, found.append), pictures), strict=True
+        ):
+            if labels is not None:
+                height, width = labels.shape
+                size = (width, height) if size == (0, 0) else size
+                if (width, height) != size:
+                    what = f"is {width} x {height}, but its video starts with {size[0]} x {size[1]}"
+                    found.append(Problem(picture, "", what))
+                    labels = None
+            frames.append({} if labels is None else shapes_of(labels))
+    for problem in found:
+        report(problem)
+    return size, frames, pictures
+
+
+def tracks_of(frames: Sequence[dict[int, Shape]], category_of: dict[int, int], first_id: int) -> list[Track]:
+    """One track for each value that has a category; the value is kept, to write the same pictures again."""
+    values = sorted({value for frame in frames for value in frame} & category_of.keys())
+    return [
+        Track(
+            first_id + place,
+            category_of[value],
+            [frame[value].mask if value in frame else None for frame in frames],
+            [frame[value].box if value in frame else None for frame in frames],
+            [frame[value].area if value in frame else None for frame in frames],
+            extra={"label_value": value},
+        )
+        for place, value in enumerate(values)
+    ]
+
+
+def frame_files(folder: Path, pictures: Sequence[Path], images: Path | None) -> list[str]:
+    """The image of each label picture, by its stem, relative to `images`; where it is missing, as .jpg."""
+    if images is None:
+        return [f"{folder.name}/{picture.stem}.jpg" for picture in pictures]
+    there = {
+        image.stem: image.name
+        for image in _listed(images / folder.name)
+        if image.suffix.lower() in IMAGE_SUFFIXES
+    }
+    return [f"{folder.name}/{there.get(picture.stem, picture.stem + '.jpg')}" for picture in pictures]
+
+
+def _listed(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def painted(video: Video, name: str, values: dict[int, int], lost: list[str]) -> Iterator[tuple[str, Labels]]:
+    """Each frame's file stem and picture. `values`: track id -> value; what cannot be held goes to `lost`."""
+    claimed = 0
+    for frame, stem in enumerate(frame_stems(video)):
+        labels = np.zeros((video.height, video.width), np.uint16)
+        masks = [
+            (track.id, rle.from_any(track.segmentations[frame], video.height, video.width))
+            for track in video.tracks
+            if track.segmentations[frame] is not None
+        ]
+        for number, mask in sorted(masks, key=lambda item: -rle.area(item[1])):
+            pixels = rle.decode(mask)
+            claimed += int(np.count_nonzero(labels[pixels]))
+            labels[pixels] = values[number]
+        yield stem, labels
+    if claimed:
+        lost.append(f"video {name}: {claimed} pixels belong to two objects; the smaller one keeps them")
+    if any(track.iscrowd for track in video.tracks):
+        lost.append(f"video {name}: crowd regions are written as plain objects")
+
+
+def values_for(tracks: Sequence[Track], allowed: range) -> dict[int, int]:
+    """Track id -> value: those they were read with where all have one of their own, else counted."""
+    kept = {track.id: track.extra.get("label_value") for track in tracks}
+    values = [value for value in kept.values() if type(value) is int and value in allowed]
+    if len(set(values)) == len(tracks):
+        return dict(zip(kept, values, strict=True))
+    return dict(zip(kept, allowed, strict=False))

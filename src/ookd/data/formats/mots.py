@@ -1,0 +1,111 @@
+"""MOTS folders as KITTI has them: `instances/<video>/<frame>.png`, 16 bits, class * 1000 + object.
+
+Images are looked for in `images/`, `image_02/` or `training/image_02/`. Class 1 is car and 2 pedestrian,
+unless a `classes.txt` (`<number> <name>` a line) says otherwise. The value 10000 marks regions to ignore;
+they are kept with the video and written back, but are no tracks.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image
+
+from ookd.data import rle
+from ookd.data.formats.label_images import frame_files, painted, read_sequence, tracks_of, values_for
+from ookd.data.formats.problems import Problem, Report
+from ookd.data.frames import copy_frames, frame_stems, named_videos
+from ookd.errors import UserError
+from ookd.structures import Category, Dataset, Track, Video
+
+_IMAGES = ("images", "image_02", "training/image_02")
+_CLASSES = {1: "car", 2: "pedestrian"}
+_OBJECTS = 1000  # a class has so many values
+_IGNORE = 10_000
+_MOST_CLASSES = 64  # 65 * 1000 and more do not fit 16 bits
+
+
+def is_mots(folder: Path) -> bool:
+    return (folder / "instances").is_dir() and any((folder / "instances").glob("*/*.png"))
+
+
+def read_mots(folder: Path, report: Report) -> Dataset:
+    names = _read_classes(folder / "classes.txt", report)
+    root = next((folder / images for images in _IMAGES if (folder / images).is_dir()), folder / _IMAGES[0])
+    videos: list[Video] = []
+    sequences = sorted(item for item in (folder / "instances").iterdir() if item.is_dir())
+    for number, sequence in enumerate(sequences, 1):
+        (width, height), frames, pictures = read_sequence(sequence, report)
+        if not width:
+            continue
+        files = frame_files(sequence, pictures, root)
+        video = Video(number, width, height, files, extra={"name": sequence.name})
+        ignored = [frame.pop(_IGNORE, None) for frame in frames]
+        if any(ignored):
+            video.extra["ignore"] = [None if shape is None else shape.mask for shape in ignored]
+        class_of = {value: value // _OBJECTS for frame in frames for value in frame}
+        for unnamed in set(class_of.values()) - names.keys():
+            names[unnamed] = f"class_{unnamed}"
+        video.tracks = tracks_of(frames, class_of, 1 + sum(len(video.tracks) for video in videos))
+        videos.append(video)
+    if not videos:
+        report(Problem(folder, "", "holds no video"))
+    return Dataset([Category(*item) for item in sorted(names.items())], videos, root, folder.name)
+
+
+def _read_classes(file: Path, report: Report) -> dict[int, str]:
+    if not file.exists():
+        return dict(_CLASSES)
+    names: dict[int, str] = {}
+    for line, text in enumerate(file.read_text(encoding="utf-8", errors="replace").split("\n"), 1):
+        number, _, name = text.strip().partition(" ")
+        if number.isdecimal() and name:
+            names[int(number)] = name.strip()
+        elif text.strip():
+            report(Problem(file, f"line {line}", "must be a number and a name, as in '1 car'"))
+    return names
+
+
+def write_mots(dataset: Dataset, folder: Path, frames: bool) -> list[str]:
+    """Writes the folder and says what it could not hold."""
+    class_of = _classes_for(dataset)
+    lost: list[str] = []
+    for name, video in named_videos(dataset):
+        ignored = video.extra.get("ignore") or [None] * video.length
+        pictures = painted(video, name, _values(video, name, class_of), lost)
+        for (stem, labels), region in zip(pictures, ignored, strict=True):
+            if region is not None:
+                region = rle.decode(rle.from_any(region, video.height, video.width))
+                labels[region & (labels == 0)] = _IGNORE
+            path = folder / "instances" / name / f"{stem}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(labels).save(path)
+        if frames:
+            copy_frames(dataset, video, folder / "images" / name, frame_stems(video))
+    lines = [f"{class_of[category.id]} {category.name}\n" for category in dataset.categories]
+    (folder / "classes.txt").write_text("".join(lines), encoding="utf-8")
+    return lost
+
+
+def _classes_for(dataset: Dataset) -> dict[int, int]:
+    """Category id -> class number: its own where all fit, else counted, leaving out the ignored class."""
+    ids = [category.id for category in dataset.categories]
+    free = [number for number in range(1, _MOST_CLASSES + 1) if number * _OBJECTS != _IGNORE]
+    if set(ids) <= set(free):
+        return {number: number for number in ids}
+    if len(ids) > len(free):
+        raise UserError(f"{len(ids)} classes; a MOTS folder holds {len(free)}")
+    return dict(zip(ids, free, strict=False))
+
+
+def _values(video: Video, name: str, class_of: dict[int, int]) -> dict[int, int]:
+    by_class: dict[int, list[Track]] = {}
+    for track in video.tracks:
+        by_class.setdefault(class_of[track.category_id], []).append(track)
+    values: dict[int, int] = {}
+    for number, tracks in by_class.items():
+        if len(tracks) > _OBJECTS:
+            raise UserError(f"video {name}: {len(tracks)} objects of one class; MOTS holds {_OBJECTS}")
+        first = number * _OBJECTS
+        values.update(values_for(tracks, range(first, first + _OBJECTS)))
+    return values

@@ -1,0 +1,31 @@
+"""The class lists of the benchmarks, in their order: their servers know classes by number only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+
+from ookd.structures import Category
+
+
+@cache
+def official_categories() -> dict[str, list[Category]]:
+    """By data set: ytvis-2019, ytvis-2021, ytvis-2022, ovis, coco."""
+    text = files("ookd.data.formats").joinpath("official_categories.json").read_text(encoding="utf-8")
+    return {
+        name: [Category(int(number), title) for number, title in numbers.items()]
+        for name, numbers in json.loads(text).items()
+    }
+
+
+def renumbered(categories: Sequence[Category]) -> str | None:
+    """The benchmark whose classes these are under other numbers, if any."""
+    names = {category.name for category in categories}
+    of_same_names = [
+        name for name, official in official_categories().items() if {item.name for item in official} == names
+    ]
+    if any(set(categories) == set(official_categories()[name]) for name in of_same_names):
+        return None
+    return of_same_names[0] if of_same_names else None

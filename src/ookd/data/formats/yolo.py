@@ -1,0 +1,151 @@
+"""YOLO segmentation: `labels/**/<image>.txt` beside `images/**`, one object a line: class x1 y1 x2 y2 ...
+
+Coordinates are shares of the image's width and height. One line holds one ring of points, so a mask of
+several parts, or with holes, is written as rings joined by a bridge walked there and back, which encloses
+nothing. Every image is a video of one frame: the format has no identities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from ookd.data import rle
+from ookd.data.formats.problems import Problem, Report
+from ookd.data.frames import IMAGE_SUFFIXES, copy_frames, frame_stems, image_size, named_videos
+from ookd.errors import UserError
+from ookd.structures import Category, Dataset, Track, Video
+
+_FINE = 2  # masks are outlined at twice their size, so that outlines pass between pixel centres
+
+
+def labels_of(images: Path) -> Path | None:
+    """The labels that belong to a folder of images: the same path with its last `images` made `labels`."""
+    parts = list(images.parts)
+    if "images" not in parts:
+        return None
+    parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
+    return folder if (folder := Path(*parts)).is_dir() else None
+
+
+def read_yolo(images: Path, names: Sequence[str], report: Report) -> Dataset:
+    labels = labels_of(images) or images
+    videos: list[Video] = []
+    total = 0
+    for file in sorted(path for path in images.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES):
+        try:
+            width, height = image_size(file)
+        except UserError as error:
+            report(Problem(file, "", str(error).removeprefix(f"{file}: ")))
+            continue
+        inside = file.relative_to(images)
+        video = Video(len(videos) + 1, width, height, [inside.as_posix()])
+        for label, polygon in _read_labels((labels / inside).with_suffix(".txt"), len(names), report):
+            points = np.array(polygon).reshape(-1, 2) * (width, height)
+            mask = rle.from_any([points.ravel().tolist()], height, width)
+            total += 1
+            track = Track(
+                total, label + 1, [[points.ravel().tolist()]], [rle.box_xywh(mask)], [rle.area(mask)]
+            )
+            video.tracks.append(track)
+        videos.append(video)
+    if not videos:
+        report(Problem(images, "", "holds no images"))
+    return Dataset([Category(*item) for item in enumerate(names, 1)], videos, images, images.name)
+
+
+def _read_labels(file: Path, classes: int, report: Report) -> list[tuple[int, list[float]]]:
+    """(class, polygon) of each line; a missing file means that nothing is in the image."""
+    if not file.exists():
+        return []
+    found: list[tuple[int, list[float]]] = []
+    for line, text in enumerate(file.read_text(encoding="utf-8", errors="replace").split("\n"), 1):
+        words = text.split()
+        if not words:
+            continue
+        try:
+            label, polygon = int(words[0]), [float(word) for word in words[1:]]
+        except ValueError:
+            report(Problem(file, f"line {line}", "must be a class number followed by numbers"))
+            continue
+        if not 0 <= label < classes:
+            report(Problem(file, f"line {line}", f"class {label} is not one of the {classes} in 'names'"))
+        elif len(polygon) == 4:
+            report(
+                Problem(file, f"line {line}", "is a box; segmentation needs a polygon x1 y1 x2 y2 x3 y3 ...")
+            )
+        elif len(polygon) < 6 or len(polygon) % 2:
+            report(
+                Problem(
+                    file, f"line {line}", f"has {len(polygon)} coordinates; a polygon has pairs, 3 or more"
+                )
+            )
+        elif not all(isfinite(value) and 0 <= value <= 1 for value in polygon):
+            report(Problem(file, f"line {line}", "coordinates are shares of the image size, from 0 to 1"))
+        else:
+            found.append((label, polygon))
+    return found
+
+
+def write_yolo(dataset: Dataset, folder: Path, frames: bool) -> list[str]:
+    """Writes the folder and says what it could not hold."""
+    label_of = dataset.label_of()
+    lost: list[str] = []
+    if any(video.length > 1 for video in dataset.videos):
+        lost.append("which masks are the same object: YOLO labels are single images")
+    if any(track.iscrowd for video in dataset.videos for track in video.tracks):
+        lost.append("crowd regions: left out")
+    for name, video in named_videos(dataset):
+        inside = "" if video.length == 1 else name
+        stems = [name] if video.length == 1 else frame_stems(video)
+        (folder / "labels" / inside).mkdir(parents=True, exist_ok=True)
+        for frame, stem in enumerate(stems):
+            lines = [
+                " ".join([str(label_of[track.category_id]), *(f"{value:.6f}" for value in ring)])
+                for track in video.tracks
+                if track.segmentations[frame] is not None and not track.iscrowd
+                for ring in _rings(track.segmentations[frame], video)
+            ]
+            (folder / "labels" / inside / f"{stem}.txt").write_text("".join(f"{line}\n" for line in lines))
+        if frames:
+            copy_frames(dataset, video, folder / "images" / inside, stems)
+    names: dict[str, Any] = {"names": {label: item.name for label, item in enumerate(dataset.categories)}}
+    text = yaml.safe_dump({"path": ".", "train": "images", "val": "images", **names}, sort_keys=False)
+    (folder / "data.yaml").write_text(text, encoding="utf-8")
+    return lost
+
+
+def _rings(segmentation: Any, video: Video) -> list[list[float]]:
+    """At most one ring of relative coordinates; a single polygon is kept as it is."""
+    size = np.array([video.width, video.height])
+    if isinstance(segmentation, list) and len(segmentation) == 1:
+        points = np.array(segmentation[0], float).reshape(-1, 2)
+    else:
+        mask = rle.decode(rle.from_any(segmentation, video.height, video.width))
+        points = joined(outlines(mask))
+    return [(points / size).clip(0, 1).ravel().tolist()] if len(points) else []
+
+
+def outlines(mask: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
+    """Closed rings [P, 2] around a mask's parts and holes that rasterise to exactly the mask."""
+    fine = mask.astype(np.uint8).repeat(_FINE, 0).repeat(_FINE, 1)
+    rings, _ = cv2.findContours(fine, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    return [(ring[:, 0].astype(float) + 0.5) / _FINE for ring in rings]
+
+
+def joined(rings: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """One ring [P, 2] out of many: from the first one's start to each other, around it, and back."""
+    if not rings:
+        return np.zeros((0, 2))
+    start = rings[0][:1]
+    walk = [rings[0]]
+    for ring in rings[1:]:
+        walk += [start, ring, ring[:1]]
+    return np.concatenate(walk)
