@@ -29,25 +29,21 @@ _ATTENTION = {
 }
 
 
-Pair = tuple[
-    str, str
-]  # templates of two names of one weight: {x} is one step of the dotted path, {x*} several
+# Templates of two names for one weight: {x} is one step of the dotted path, {x*} one or more.
+Pair = tuple[str, str]
 
 
 def _vnext() -> Iterable[Pair]:
     """Ours, theirs."""
+    ours, theirs = BACKBONE, _BACKBONE
     for part in ("patch_embed.{rest*}", "layers.{rest*}", "norm{i}.{leaf}"):  # Swin
-        yield BACKBONE + part, _BACKBONE + part
-    yield "pixels.backbone.stem.0.weight", _BACKBONE + "stem.conv1.weight"
-    yield "pixels.backbone.stem.1.{leaf}", _BACKBONE + "stem.conv1.norm.{leaf}"
-    yield (
-        "pixels.backbone.stages.{stage}.{block}.{conv}.0.weight",
-        _BACKBONE + "{stage}.{block}.{conv}.weight",
-    )
-    yield (
-        "pixels.backbone.stages.{stage}.{block}.{conv}.1.{leaf}",
-        _BACKBONE + "{stage}.{block}.{conv}.norm.{leaf}",
-    )
+        yield ours + part, theirs + part
+    yield ours + "stem.0.weight", theirs + "stem.conv1.weight"
+    yield ours + "stem.1.{leaf}", theirs + "stem.conv1.norm.{leaf}"
+    conv = "{stage}.{block}.{conv}"
+    yield f"{ours}stages.{conv}.0.weight", f"{theirs}{conv}.weight"
+    yield f"{ours}stages.{conv}.1.{{leaf}}", f"{theirs}{conv}.norm.{{leaf}}"
+
     yield "pixels.projections.{level}.{part}.{leaf}", _DETR + "input_proj.{level}.{part}.{leaf}"
     yield "pixels.level_code", _TRANSFORMER + "level_embed"
 

@@ -24,6 +24,8 @@ from ookd.errors import UserError
 
 # family -> its configuration and its model; imported when first used
 FAMILIES = {
+    "compact": ("ookd.models.compact:CompactConfig", "ookd.models.compact:Compact"),
+    "compact-clip": ("ookd.models.compact_clip:CompactClipConfig", "ookd.models.compact_clip:CompactClip"),
     "idol": ("ookd.models.idol:IdolConfig", "ookd.models.idol:Idol"),
     "seqformer": ("ookd.models.seqformer:SeqFormerConfig", "ookd.models.seqformer:SeqFormer"),
 }
@@ -68,18 +70,9 @@ def load(source: str | Path, device: torch.device | str = "cpu") -> Saved:
     folder = _folder(source)
     saved = _read(folder)
     state = _read_weights(folder)
-    expected = saved.model.state_dict()
-    wrong = [
-        _names("lacks", expected.keys() - state.keys()),
-        _names("has unknown", state.keys() - expected.keys()),
-    ]
-    wrong += [
-        f"{name} is {list(state[name].shape)}, should be {list(tensor.shape)}"
-        for name, tensor in expected.items()
-        if name in state and state[name].shape != tensor.shape
-    ]
-    if complaints := [complaint for complaint in wrong if complaint]:
-        raise UserError(f"{folder / WEIGHTS} does not fit {CONFIG}: {'; '.join(complaints[:3])}")
+    if odd := misfits(saved.model.state_dict(), state):
+        more = f" and {len(odd) - 3} more" if len(odd) > 3 else ""
+        raise UserError(f"{folder / WEIGHTS} does not fit {CONFIG}: {'; '.join(odd[:3])}{more}")
     saved.model.load_state_dict(state)
     saved.model.to(device).eval()
     return saved
@@ -128,19 +121,31 @@ def start_from(model: nn.Module, source: str | Path) -> list[str]:
     """Take over all weights of a saved model that fit by name and shape; return the names of the others.
 
     So a student starts from a model with other classes, from a teacher with the same backbone, or from a
-    backbone alone.
+    backbone alone; and a teacher that wraps a frame network starts from a student.
     """
     folder = _folder(source)
     state, own = _read_weights(folder), model.state_dict()
-    fitting = {
-        name: state[name]
-        for name, tensor in own.items()
-        if name in state and state[name].shape == tensor.shape
-    }
+    fitting = {}
+    for name, tensor in own.items():
+        for known in (name, name.partition(".")[2]):
+            if known in state and state[known].shape == tensor.shape:
+                fitting[name] = state[known]
+                break
     if not fitting:
         raise UserError(f"{folder / WEIGHTS}: no weight fits this model by name and shape")
     model.load_state_dict(fitting, strict=False)
     return [name for name in own if name not in fitting]
+
+
+def misfits(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
+    """What keeps `state` from being the weights of a model that has the `expected` ones."""
+    odd = [f"{name} is missing" for name in sorted(expected.keys() - state.keys())]
+    odd += [f"{name} is not part of the model" for name in sorted(state.keys() - expected.keys())]
+    return odd + [
+        f"{name} is {list(state[name].shape)}, should be {list(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in state and state[name].shape != tensor.shape
+    ]
 
 
 def _named(place: str) -> Any:
@@ -219,12 +224,6 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
         raise UserError(f"{path}: {error.strerror or 'cannot be read'}") from error
     except safetensors.SafetensorError as error:
         raise UserError(f"{path}: truncated or not a safetensors file: {error}") from error
-
-
-def _names(verb: str, names: set[str]) -> str:
-    listed = sorted(names)
-    more = f" and {len(listed) - 3} more" if len(listed) > 3 else ""
-    return f"{verb} {', '.join(listed[:3])}{more}" if listed else ""
 
 
 def _complaint(error: Any) -> str:

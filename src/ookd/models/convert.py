@@ -1,0 +1,105 @@
+"""Published weight files to our model folders."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ookd.errors import UserError
+from ookd.models import zoo
+from ookd.models.idol import Idol, IdolConfig
+from ookd.models.pixels import LEVELS
+from ookd.models.resnet import BLOCKS, ResNetConfig
+from ookd.models.seqformer import SeqFormer, SeqFormerConfig
+from ookd.models.swin import SwinConfig
+from ookd.models.upstream import BACKBONE
+
+HEADS = 8  # of every published model; the weights do not show it
+
+
+def read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """The weights of a PyTorch file, and nothing but weights: no code in it is ever run."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}") from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise UserError(
+            f"{path}: not a PyTorch file that holds only weights (a .pkl of detectron2 is not one): "
+            + str(error).strip().split("\n")[0]
+        ) from error
+    for wrapper in ("model", "state_dict"):
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if not isinstance(content, Mapping) or not any(isinstance(value, Tensor) for value in content.values()):
+        raise UserError(f"{path}: holds no weights by name")
+    strangers = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
+    if strangers:
+        raise UserError(f"{path}: not weights: {', '.join(sorted(strangers))}")
+    return {str(name).removeprefix("module."): value for name, value in content.items()}
+
+
+def is_backbone(ours: Mapping[str, Tensor]) -> bool:
+    return all(name.startswith(BACKBONE) for name in ours)
+
+
+def to_model(ours: Mapping[str, Tensor]) -> Idol | SeqFormer:
+    """The whole published model; its configuration is read off the shapes."""
+    config = infer_config(ours)
+    model = Idol(config) if isinstance(config, IdolConfig) else SeqFormer(config)
+    odd = zoo.misfits(model.state_dict(), ours)
+    if odd:
+        raise UserError(f"{len(odd)} weights do not fit {config.family}: {'; '.join(odd)}")
+    model.load_state_dict(ours)
+    return model
+
+
+def infer_config(ours: Mapping[str, Tensor]) -> IdolConfig | SeqFormerConfig:
+    """What model weights under our names belong to."""
+    family = SeqFormerConfig if any(".time." in name for name in ours) else IdolConfig
+    try:
+        queries, twice = ours["decoder.start.codes.weight"].shape
+        return family(
+            backbone=infer_backbone(ours),
+            classes=len(ours["class_heads.0.weight"]),
+            queries=queries,
+            dim=twice // 2,
+            heads=HEADS,
+            points=len(ours["decoder.layers.0.attention.weights.weight"]) // (HEADS * LEVELS),
+            encoder_layers=_count(ours, r"pixels\.layers\.(\d+)\..+"),
+            decoder_layers=_count(ours, r"decoder\.layers\.(\d+)\..+"),
+            ffn=len(ours["decoder.layers.0.feed_forward.inner.weight"]),
+        )
+    except KeyError as error:
+        raise UserError(f"not a whole IDOL or SeqFormer: {error.args[0]} is missing") from error
+
+
+def infer_backbone(ours: Mapping[str, Tensor]) -> ResNetConfig | SwinConfig:
+    """What weights named `pixels.backbone.*` belong to."""
+    stages = range(4)
+    if f"{BACKBONE}stem.0.weight" in ours:
+        blocks = tuple(_count(ours, rf"{BACKBONE}stages\.res{stage + 2}\.(\d+)\..+") for stage in stages)
+        for depth, known in BLOCKS.items():
+            if blocks == known:
+                width = len(ours[f"{BACKBONE}stem.0.weight"])
+                return ResNetConfig.model_validate({"depth": depth, "width": width})
+        raise UserError(f"a ResNet with {blocks} blocks in its stages; known are {list(BLOCKS.values())}")
+    bias = f"{BACKBONE}layers.{{}}.blocks.0.attn.relative_position_bias_table"
+    tables = [ours[bias.format(stage)] for stage in stages]
+    fields = {
+        "width": len(ours[f"{BACKBONE}patch_embed.proj.weight"]),
+        "blocks": [_count(ours, rf"{BACKBONE}layers\.{stage}\.blocks\.(\d+)\..+") for stage in stages],
+        "heads": [table.shape[1] for table in tables],
+        "window": (round(len(tables[0]) ** 0.5) + 1) // 2,
+    }
+    return SwinConfig.model_validate(fields)
+
+
+def _count(ours: Mapping[str, Tensor], pattern: str) -> int:
+    """How many different numbers the names have where `pattern` has its group."""
+    return len({match[1] for name in ours if (match := re.fullmatch(pattern, name))})
