@@ -221,7 +221,7 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror or 'cannot be read'}") from error
+        raise UserError(f"{path}: {error.strerror or 'missing or cannot be read'}") from error
     except safetensors.SafetensorError as error:
         raise UserError(f"{path}: truncated or not a safetensors file: {error}") from error
 
