@@ -62,6 +62,17 @@ class Clips(Strict):
     span: int = Field(10, ge=1, description="largest distance from the first frame drawn")
 
 
+class Augment(Strict):
+    """Drawn once for a clip and applied to all its frames, except for the published crops."""
+
+    flip: Fraction = Field(0.5, description="probability of mirroring")
+    sides: list[int] = Field([], description="short sides to draw from; none: frames keep their size")
+    longest: int = Field(1333, ge=32, description="largest long side")
+    crop: bool = Field(False, description="published random crops, each frame its own window (needs sides)")
+    colour: bool = Field(False, description="brightness, contrast, saturation and hue")
+    degrees: float = Field(0.0, ge=0, le=45, description="largest rotation")
+
+
 class Data(Strict):
     train: list[DataSource] = Field(min_length=1, description="what is learned from")
     tune: DataSource | None = Field(None, description="where tracker constants are chosen")
@@ -69,7 +80,7 @@ class Data(Strict):
     frames: Annotated[Pairs | Clips, Field(discriminator="kind")] = Field(
         Pairs(kind="pair"), description="frames of a training sample"
     )
-    flip: Fraction = Field(0.5, description="probability of mirroring a clip")
+    augment: Augment = Field(Augment(), description="changes drawn by chance")
     batch: int = Field(4, ge=1, description="clips in a step, over all ranks and accumulated steps")
     workers: int = Field(2, ge=0, description="loader processes of each rank; 0 loads in the trainer itself")
 
@@ -77,6 +88,7 @@ class Data(Strict):
 class Model(Strict):
     base: str = Field("nano", description="preset, model folder or hub id to start from")
     change: dict[str, Any] = Field({}, description="model settings that differ from the base")
+    start: str | None = Field(None, description="model folder whose weights are taken where they fit")
     pretrained: bool = Field(True, description="start a preset from ImageNet weights of its trunk")
 
 

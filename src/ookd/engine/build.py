@@ -5,21 +5,36 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from ookd.config import DataSource, FolderData, Optim, Pairs, Recipe
+from ookd.config import Augment as AugmentSpec
+from ookd.config import DataSource, FolderData, Model, Optim, Pairs, Recipe
 from ookd.data.clips import ClipDataset, ClipSource, DatasetClips
+from ookd.data.formats import load
 from ookd.data.loader import ClipLoader, Mixture, make_loader
 from ookd.data.sampling import ClipSampler, FrameSampler, PairSampler
-from ookd.data.transforms import Flip
+from ookd.data.synthetic import World
+from ookd.data.transforms import (
+    Augment,
+    Part,
+    RandomColour,
+    RandomFlip,
+    RandomRotation,
+    RandomShortSide,
+    published_video,
+)
 from ookd.errors import UserError
+from ookd.models import zoo
+from ookd.models.presets import PRESETS, preset
 
 # family -> the module that trains it, `forward(batch) -> named terms` and `.weights`
 TASKS = {
     "compact": "ookd.models.compact_training:CompactTraining",
+    "compact-clip": "ookd.models.compact_clip_training:CompactClipTraining",
     "idol": "ookd.models.idol_training:IdolTraining",
     "seqformer": "ookd.models.seqformer_training:SeqFormerTraining",
 }
@@ -28,13 +43,7 @@ TASKS = {
 def open_source(data: DataSource) -> ClipSource:
     """The videos a recipe names."""
     if isinstance(data, FolderData):
-        from pathlib import Path
-
-        from ookd.data.formats import load
-
         return DatasetClips(load(Path(data.path)))
-    from ookd.data.synthetic import World
-
     return World(data.preset, split=data.split, seed=data.seed, videos=data.videos, **data.change)
 
 
@@ -51,7 +60,7 @@ def open_loader(recipe: Recipe, rank: int, world: int) -> tuple[ClipLoader, list
         sampler = PairSampler(frames.span)
     else:
         sampler = ClipSampler(frames.length, frames.span)
-    stages = (Flip(recipe.data.flip),)
+    stages = (augmentation(recipe.data.augment),)
     seed = recipe.run.seed
     parts = [ClipDataset(source, sampler, stages, seed) for source in sources]
     ratios = [data.ratio for data in recipe.data.train]
@@ -63,6 +72,40 @@ def open_loader(recipe: Recipe, rank: int, world: int) -> tuple[ClipLoader, list
             f"{recipe.run.accumulate} accumulated micro-batches"
         )
     return make_loader(stream, share, workers=recipe.data.workers, rank=rank, world=world), names
+
+
+def augmentation(spec: AugmentSpec) -> Augment:
+    """The changes a recipe draws for each clip."""
+    parts: list[Part] = []
+    sides = tuple(spec.sides)
+    if spec.crop:
+        parts.append(published_video(sides, spec.longest))
+    elif sides:
+        parts += [RandomShortSide(sides, spec.longest), RandomFlip(spec.flip)]
+    else:
+        parts.append(RandomFlip(spec.flip))
+    if spec.degrees:
+        parts.append(RandomRotation(spec.degrees))
+    if spec.colour:
+        parts.append(RandomColour())
+    return Augment(*parts)
+
+
+def make_model(spec: Model, classes: int) -> nn.Module:
+    """A preset with random weights or those of its pretrained trunk, or a saved model; then `start`."""
+    if spec.base in PRESETS:
+        model = zoo.build(preset(spec.base, classes=classes, **spec.change))
+        load_pretrained: Any = getattr(model, "load_pretrained", None)
+        if spec.pretrained and load_pretrained is not None:
+            load_pretrained()
+    else:
+        saved: Any = zoo.load(spec.base).model
+        fields = {**saved.config.model_dump(), "classes": classes, **spec.change}
+        model = zoo.build(zoo.parse_config(fields))
+        zoo.start_from(model, spec.base)
+    if spec.start is not None:
+        zoo.start_from(model, spec.start)
+    return model
 
 
 def make_task(model: nn.Module, recipe: Recipe) -> nn.Module:

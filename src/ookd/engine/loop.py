@@ -1,7 +1,7 @@
 """The training loop: loader -> task -> named losses -> optimiser, stopped at any step and continued exactly.
 
-It runs on Accelerate, so the same code serves a laptop and many GPUs. It knows no model family: a task turns a
-batch into named terms and says how much each weighs.
+It runs on Accelerate, so the same code serves a laptop and many GPUs. It knows no model family: a task turns
+a batch into named terms and says how much each weighs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ookd.config import Recipe
 from ookd.engine import checkpoint
-from ookd.engine.build import make_optimizer, make_task, open_loader, rate
+from ookd.engine.build import make_model, make_optimizer, make_task, open_loader, rate
 from ookd.engine.record import Record
 from ookd.errors import UserError
 from ookd.structures import Batch
@@ -51,9 +51,7 @@ class Interruption:
 class Trainer:
     """One training run. `fit` returns how many steps are done."""
 
-    def __init__(
-        self, recipe: Recipe, model: nn.Module, out: Path, record: Record, cpu: bool = False
-    ) -> None:
+    def __init__(self, recipe: Recipe, out: Path, record: Record, cpu: bool = False) -> None:
         run = recipe.run
         if run.threads:
             torch.set_num_threads(run.threads)
@@ -65,8 +63,8 @@ class Trainer:
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         _seed_everything(run.seed, rank)
         self.loader, self.names = open_loader(recipe, rank, world)
-        self.model = model
-        task: Any = make_task(model, recipe)
+        self.model = make_model(recipe.model, len(self.names))
+        task: Any = make_task(self.model, recipe)
         self.weights: dict[str, float] = dict(task.weights)
         if run.channels_last:
             task.to(memory_format=torch.channels_last)
@@ -77,7 +75,7 @@ class Trainer:
             self.task = torch.compile(self.task)
         self._rates = [group["lr"] for group in self.optimizer.param_groups]
         self._factor = rate(recipe.optim, run.steps)
-        self.average = {k: v.detach().clone() for k, v in model.state_dict().items()} if run.ema else {}
+        self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()} if run.ema else {}
         self.step = 0
         self._skipped = 0
 

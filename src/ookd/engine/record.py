@@ -77,6 +77,9 @@ class Record:
         with self._metrics.open("a") as file:
             file.write(json.dumps(line) + "\n")
 
+    def note(self, text: str) -> None:
+        self.console.print(text, highlight=False, soft_wrap=True)
+
     def warn(self, text: str) -> None:
         self.console.print(f"warning: {text}", highlight=False, soft_wrap=True)
 

@@ -31,7 +31,7 @@ UNIT = 0.25  # unit of the quadratic's coordinates, in square roots of the frame
 
 class CompactConfig(BaseModel, frozen=True, extra="forbid"):
     family: Literal["compact"] = "compact"
-    classes: int = Field(ge=1, description="number of classes")
+    classes: int = Field(40, ge=1, description="number of classes")
     trunk: Variant = Field("lite0", description="EfficientNet-Lite variant")
     frozen: int = Field(2, ge=0, le=7, description="trunk stages, stem included, that are not trained")
     width: int = Field(128, ge=16, description="channels of queries and of strides 8 to 32")
@@ -41,6 +41,9 @@ class CompactConfig(BaseModel, frozen=True, extra="forbid"):
     hidden: int = Field(512, ge=16, description="hidden channels of feed-forward blocks")
     layers: int = Field(3, ge=1, description="decoder layers")
     queries: int = Field(40, ge=1, description="places taken from the heat-map in each frame")
+    test_size: int | None = Field(
+        None, ge=32, description="short side that frames are resized to; none: as is"
+    )
 
 
 @dataclass(slots=True)
@@ -229,6 +232,10 @@ class Compact(nn.Module):
         self.start = nn.Linear(config.width, config.width)
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.layers))
         self.heads = Heads(config)
+
+    def load_pretrained(self) -> None:
+        """Start the trunk from its ImageNet weights."""
+        self.encoder.trunk.load_imagenet()
 
     def forward(self, frames: Tensor, pad: Tensor, state: None = None) -> tuple[FrameQueries, None]:
         pixels = self.encoder(frames, pad)

@@ -113,6 +113,8 @@ class ClipLayer(nn.Module):
 class CompactClip(nn.Module):
     """Offline teacher: a clip in, clip queries out."""
 
+    offline = True
+
     def __init__(self, config: CompactClipConfig) -> None:
         super().__init__()
         self.config = config
@@ -129,6 +131,10 @@ class CompactClip(nn.Module):
         self.presence = nn.Linear(d, 1)
         self.me = nn.Linear(d, config.embed)
         self.other = nn.Linear(d, config.embed)
+
+    def load_pretrained(self) -> None:
+        """Start the trunk from its ImageNet weights."""
+        self.frame.load_pretrained()
 
     def forward(self, clip: Tensor, pad: Tensor) -> ClipQueries:
         """clip [B, T, 3, H, W] normalised, pad [B, T, H, W]."""

@@ -1,26 +1,32 @@
-"""The published configurations by name."""
+"""The published configurations by name, and our own compact ones."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from ookd.errors import UserError
+from ookd.models.compact import CompactConfig
+from ookd.models.compact_clip import CompactClipConfig
 from ookd.models.idol import IdolConfig
 from ookd.models.resnet import ResNetConfig
 from ookd.models.seqformer import SeqFormerConfig
 from ookd.models.swin import SwinConfig
 
-PRESETS: dict[str, IdolConfig | SeqFormerConfig] = {
+ModelConfig = IdolConfig | SeqFormerConfig | CompactConfig
+
+PRESETS: dict[str, ModelConfig] = {
     "idol-r50": IdolConfig(),
     "idol-r101": IdolConfig(backbone=ResNetConfig(depth=101)),
     "idol-swin-l": IdolConfig(backbone=SwinConfig()),
     "seqformer-r50": SeqFormerConfig(),
     "seqformer-swin-l": SeqFormerConfig(backbone=SwinConfig()),
+    "nano": CompactConfig(),
+    "nano-clip": CompactClipConfig(),
 }
 
 
-def preset(name: str, **changes: Any) -> IdolConfig | SeqFormerConfig:
-    """A published configuration with some values changed: preset("idol-r50", classes=3)."""
+def preset(name: str, **changes: Any) -> ModelConfig:
+    """A configuration with some values changed: preset("idol-r50", classes=3)."""
     if name not in PRESETS:
         raise UserError(f"no model configuration {name!r}; there are {', '.join(PRESETS)}")
     config = PRESETS[name]

@@ -1,0 +1,65 @@
+"""`ookd train`: supervised training of a student or a teacher."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ookd import config
+from ookd.errors import UserError
+
+app = typer.Typer(help="Train a teacher or a student.", rich_markup_mode=None)
+
+
+@app.command()
+def train(
+    recipe: Annotated[str | None, typer.Argument(help="Bundled recipe, or a .yaml file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; default runs/<name of the recipe>.")] = None,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete the run in --out first.")] = False,
+    device: Annotated[str, typer.Option(help="auto or cpu.")] = "auto",
+    list_: Annotated[bool, typer.Option("--list", help="List the bundled recipes.")] = False,
+    show: Annotated[bool, typer.Option("--show", help="Print the whole recipe, explained.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+) -> None:
+    """Train a teacher or a student as RECIPE says.
+
+    Ctrl-C, SIGTERM and SIGUSR1 save and stop; --resume continues to the same numbers.
+    """
+    if list_:
+        _print_recipes()
+        return
+    if recipe is None:
+        raise UserError("name a recipe; `ookd train --list` lists the bundled ones")
+    parsed = config.load(recipe, change or ())
+    if show:
+        sys.stdout.write(config.describe(parsed))
+        return
+    folder = out or Path("runs") / parsed.name
+    begun = (folder / "recipe.yaml").exists()
+    if begun and overwrite:
+        shutil.rmtree(folder)
+    elif begun and not resume:
+        raise UserError(f"{folder} holds a run; continue it with --resume, or replace it with --overwrite")
+    from ookd.engine.run import Outcome, run
+
+    outcome: Outcome = run(parsed, folder, cpu=device == "cpu")
+    if as_json:
+        sys.stdout.write(json.dumps(outcome.as_dict()) + "\n")
+
+
+def _print_recipes() -> None:
+    table = Table("recipe", "what it is for", box=None)
+    for name, about in config.bundled().items():
+        table.add_row(name, about)
+    Console().print(table)
