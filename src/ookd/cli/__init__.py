@@ -19,6 +19,8 @@ VERBS = {
     "data": "Check, describe, convert, generate and look at data.",
     "weights": "Convert published weights into model folders.",
     "eval": "Score predicted tracks and tell why points are lost.",
+    "predict": "Run a model over a data set; write benchmark results.",
+    "tune": "Find a model's tracker constants on a tuning set.",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,14 @@ class Tracker:
         """Several streams, each step one batch through the model."""
         wanted = self._wanted(classes, score)
         return MultiSession(self.model, self.config, self.names, self.device, streams, wanted=wanted)
+
+    def fingerprint(self) -> str:
+        """The same for the same weights, wherever they lie."""
+        digest = hashlib.blake2b(digest_size=8)
+        for name, tensor in self.model.state_dict().items():
+            digest.update(name.encode())
+            digest.update(tensor.cpu().reshape(-1).contiguous().view(torch.uint8).numpy())
+        return digest.hexdigest()
 
     def _wanted(self, classes: Collection[str] | None, score: float | None) -> Wanted:
         if classes is None:

@@ -31,6 +31,7 @@ class Recording:
     """A video to be predicted: its number in the results, and its images in order."""
 
     id: int
+    length: int
     images: Callable[[], Iterator[Image]]
 
 
@@ -39,8 +40,8 @@ def recordings(source: Dataset | ClipSource) -> list[Recording]:
     if isinstance(source, DatasetClips):
         source = source.dataset
     if isinstance(source, Dataset):
-        return [Recording(video.id, partial(_read, source, video)) for video in source.videos]
-    return [Recording(i + 1, partial(_draw, source, i)) for i in range(len(source))]
+        return [Recording(video.id, video.length, partial(_read, source, video)) for video in source.videos]
+    return [Recording(i + 1, source.video_length(i), partial(_draw, source, i)) for i in range(len(source))]
 
 
 def category_ids(source: Dataset | ClipSource, names: Sequence[str]) -> list[int | None]:
@@ -73,8 +74,13 @@ def predict(
     ]
 
 
-def predict_video(model: nn.Module, recording: Recording, config: TrackerConfig) -> VideoResults:
-    """Track one video from its first image to its last."""
+def predict_video(
+    model: nn.Module,
+    recording: Recording,
+    config: TrackerConfig,
+    told: Callable[[], None] = lambda: None,
+) -> VideoResults:
+    """Track one video from its first image to its last; `told` hears of each frame."""
     results = VideoResults(config)
     memory: Memory | None = None
     for seen, geometry in observe_video(model, recording.images(), config):
@@ -84,6 +90,7 @@ def predict_video(model: nn.Module, recording: Recording, config: TrackerConfig)
         known = np.flatnonzero(ids >= 0)
         masks, _ = full_size(seen.masks[known], geometry)
         results.add(ids[known], seen.probs[known], rle.encode_many(masks))
+        told()
     return results
 
 

@@ -40,9 +40,16 @@ class Tuned:
 
 
 def cache_queries(
-    model: nn.Module, source: Dataset | ClipSource, truth: Dataset, names: Sequence[str]
+    model: nn.Module,
+    source: Dataset | ClipSource,
+    truth: Dataset,
+    names: Sequence[str],
+    told: Callable[[], None] = lambda: None,
 ) -> Cache:
-    """One pass of the model over all videos; `truth` holds their annotations under the same video ids."""
+    """One pass of the model over all videos; `truth` holds their annotations under the same video ids.
+
+    `told` hears of each frame.
+    """
     loose = TrackerConfig(select_score=LOOSEST, box_nms=1.0, mask_nms=1.0)
     label_of = truth.label_of()
     categories = category_ids(truth, names)
@@ -53,7 +60,7 @@ def cache_queries(
         if video is None:
             raise UserError(f"video {recording.id} has no annotations to tune against")
         frames = observe_video(model, recording.images(), loose)
-        cached.append(_cached_video(video, frames, label_of))
+        cached.append(_cached_video(video, frames, label_of, told))
     return Cache(
         cached,
         np.array([-1 if number is None else label_of[number] for number in categories], np.int64),
@@ -125,7 +132,10 @@ def _parallel(cache: Cache, jobs: int) -> Iterator[Callable[[list[TrackerConfig]
 
 
 def _cached_video(
-    video: Video, frames: Iterator[tuple[Detections, Geometry]], label_of: dict[int, int]
+    video: Video,
+    frames: Iterator[tuple[Detections, Geometry]],
+    label_of: dict[int, int],
+    told: Callable[[], None],
 ) -> CachedVideo:
     cached = []
     truth_area = np.zeros(len(video.tracks), np.int64)
@@ -140,6 +150,7 @@ def _cached_video(
         masks = full_size(seen.masks, geometry)[0].reshape(-1, pixels).astype(np.float32)
         overlap = np.concatenate([masks.sum(1, keepdims=True), masks @ truth.T], 1).astype(np.int64)
         cached.append(CachedFrame(seen.probs, seen.boxes, seen.embeds, mask_iou(seen.masks > 0), overlap))
+        told()
     return CachedVideo(
         cached,
         truth_area,

@@ -1,0 +1,62 @@
+"""`ookd predict`: a model's benchmark results for a whole data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import orjson
+import typer
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.command()
+def predict(
+    data: Path = typer.Argument(help="A folder, an annotation file or a dataset.yaml."),
+    model: str = typer.Option("nano", help="A model's name or folder."),
+    out: Path = typer.Option(..., help="Folder for the results."),
+    split: str | None = typer.Option(None, help="Which split, as in train or val."),
+    frames: Path | None = typer.Option(None, help="Where file names start: a folder, an archive or a video."),
+    device: str = typer.Option("auto", help="Where the model runs: auto, cpu, cuda, cuda:1, mps."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace results that lie in the folder."),
+    as_json: bool = typer.Option(False, "--json", help="The summary as JSON on standard output."),
+) -> None:
+    """Track every video of a data set and write results.json, ready for `ookd eval` or a benchmark's server.
+
+    Stopped at any moment and called again, it goes on with the first video that is not done.
+    """
+    from ookd.cli.progress import FrameProgress
+    from ookd.data.formats import load as load_data
+    from ookd.tracking.api import load as load_model
+    from ookd.tracking.predict import category_ids, predict_video, recordings
+    from ookd.tracking.result_folder import ResultFolder
+
+    tracker = load_model(model, device)
+    dataset = load_data(data, split, frames)
+    categories = category_ids(dataset, tracker.names)
+    run = {
+        "model": tracker.fingerprint(),
+        "tracker": tracker.config.model_dump(),
+        "data": [[video.id, video.length] for video in dataset.videos],
+    }
+    results = ResultFolder(out, run, overwrite)
+    videos = recordings(dataset)
+    left = [video for video in videos if not results.done(video.id)]
+    with FrameProgress(sum(video.length for video in left)) as progress:
+        for video in left:
+            found = predict_video(tracker.model, video, tracker.config, progress.step)
+            results.add(video.id, found.tracks(video.id, categories))
+    path = results.finish(video.id for video in videos)
+    if as_json:
+        summary = {
+            "results": str(path),
+            "videos": len(videos),
+            "predicted": len(left),
+            "frames": progress.done,
+            "seconds": round(progress.seconds, 3),
+        }
+        print(orjson.dumps(summary, option=orjson.OPT_INDENT_2).decode())
+    else:
+        before = f", {len(videos) - len(left)} of them done before" if len(left) < len(videos) else ""
+        speed = progress.done / progress.seconds
+        print(f"{path}: {len(videos)} videos{before} ({speed:.1f} frames/s)")

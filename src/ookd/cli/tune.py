@@ -1,0 +1,97 @@
+"""`ookd tune`: find a model's tracker constants and write them into its config."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import orjson
+import typer
+
+from ookd.errors import UserError
+
+app = typer.Typer(rich_markup_mode=None)
+
+HELD_OUT = 3  # every third video is kept from the search
+LINE_SECONDS = 5.0
+
+
+@app.command()
+def tune(
+    model: Path = typer.Argument(help="A model's folder; its config.json gets the constants."),
+    data: Path = typer.Argument(help="Annotated videos: a folder, an annotation file or a dataset.yaml."),
+    split: str | None = typer.Option(None, help="Which split, as in train or val."),
+    frames: Path | None = typer.Option(None, help="Where file names start: a folder, an archive or a video."),
+    trials: int = typer.Option(200, min=1, help="How many sets of constants are tried."),
+    seed: int = typer.Option(0, help="The same seed finds the same constants."),
+    jobs: int = typer.Option(0, min=0, help="Processes that try constants; 0: one a core."),
+    device: str = typer.Option("auto", help="Where the model runs: auto, cpu, cuda, cuda:1, mps."),
+    as_json: bool = typer.Option(False, "--json", help="The summary as JSON on standard output."),
+) -> None:
+    """Try tracker constants on two thirds of the videos and check the best on the others.
+
+    They are written only if they do not lose AP on the videos that the search did not see.
+    """
+    from ookd.cli.progress import FrameProgress
+    from ookd.data.formats import load as load_data
+    from ookd.evaluation.run import spare_processes
+    from ookd.models.zoo import save_tracker
+    from ookd.tracking.api import load as load_model
+    from ookd.tracking.replay import average_precision
+    from ookd.tracking.tune import cache_queries
+    from ookd.tracking.tune import tune as search
+
+    if not model.is_dir():
+        raise UserError(f"{model}: not a model folder, so there is no config.json to write to")
+    tracker = load_model(model, device)
+    dataset = load_data(data, split, frames)
+    dataset.videos = [video for video in dataset.videos if video.tracks]
+    if len(dataset.videos) < HELD_OUT:
+        raise UserError(f"{data}: tuning needs at least {HELD_OUT} annotated videos")
+    with FrameProgress(sum(video.length for video in dataset.videos)) as progress:
+        cache = cache_queries(tracker.model, dataset, dataset, tracker.names, progress.step)
+    searched, unseen = cache[[i for i in range(len(cache.videos)) if i % HELD_OUT]], cache[::HELD_OUT]
+    tuned = search(searched, tracker.config, trials, seed, jobs or spare_processes(), _tell(trials))
+    before, after = (average_precision(unseen, config) for config in (tracker.config, tuned.config))
+    better = after >= before
+    if better:
+        save_tracker(model, tuned.config.model_dump())
+    old, new = tracker.config.model_dump(), tuned.config.model_dump()
+    changed = {name: [old[name], new[name]] for name in new if new[name] != old[name]}
+    if as_json:
+        summary = {
+            "model": str(model),
+            "searched": {"videos": len(searched.videos), "before": tuned.start_ap, "after": tuned.ap},
+            "unseen": {"videos": len(unseen.videos), "before": before, "after": after},
+            "changed": changed,
+            "written": better,
+        }
+        print(orjson.dumps(summary, option=orjson.OPT_INDENT_2).decode())
+        return
+    for name, (was, now) in changed.items():
+        print(f"{name:>16}  {_short(was)} -> {_short(now)}")
+    for what, videos, was, now in (
+        ("searched", searched.videos, tuned.start_ap, tuned.ap),
+        ("unseen", unseen.videos, before, after),
+    ):
+        print(f"AP on {len(videos)} {what} videos: {100 * was:.1f} -> {100 * now:.1f}")
+    print(f"{model}: {'written' if better else 'left as it is: no gain on unseen videos'}")
+
+
+def _tell(trials: int) -> Callable[[int, float], None]:
+    """A line now and then: how far the search is, and how good."""
+    last = time.monotonic()
+
+    def told(done: int, best: float) -> None:
+        nonlocal last
+        if time.monotonic() - last > LINE_SECONDS or done == trials:
+            last = time.monotonic()
+            print(f"trial {done} of {trials}, best AP {100 * best:.1f}", file=sys.stderr, flush=True)
+
+    return told
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

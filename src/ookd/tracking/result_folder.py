@@ -1,0 +1,106 @@
+"""Results of many videos in a folder, one file a video until all are there: a run that is killed goes on.
+
+`run.json` says what the results are of; `videos/ID.jsonl` holds one result a line; `results.json`, the
+benchmark's list, appears at the end in their place.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from ookd.data.partial import PartialText, write_error
+from ookd.errors import UserError
+from ookd.structures import TrackResult
+
+RUN, RESULTS, VIDEOS = "run.json", "results.json", "videos"
+
+
+class ResultFolder:
+    """Begun or gone on with; `run` names everything that the results depend on."""
+
+    def __init__(self, folder: Path, run: Mapping[str, Any], overwrite: bool) -> None:
+        self.folder, self.videos = folder, folder / VIDEOS
+        if overwrite and (folder / RUN).is_file():
+            self._clear()
+        if (folder / RESULTS).exists():
+            raise UserError(f"{folder / RESULTS}: exists; name another folder or add --overwrite")
+        if (folder / RUN).is_file():
+            self._go_on(run)
+            return
+        if folder.is_dir() and any(folder.iterdir()):
+            raise UserError(f"{folder}: holds something that is no result; name another folder")
+        try:
+            self.videos.mkdir(parents=True)
+        except OSError as error:
+            raise write_error(error, folder) from None
+        _write(folder / RUN, [json.dumps(run, indent=2)])
+
+    def done(self, video: int) -> bool:
+        return self._file(video).is_file()
+
+    def add(self, video: int, results: Iterable[TrackResult]) -> None:
+        """All results of one video, kept from now on."""
+        _write(self._file(video), map(_line, results))
+
+    def finish(self, videos: Iterable[int]) -> Path:
+        """Join the results of these videos, all of them done, to the benchmark's list."""
+        path = self.folder / RESULTS
+        files = [self._file(video) for video in videos]
+        _write(path, _listed(line for file in files for line in _lines(file)))
+        for file in files:
+            file.unlink()
+        self.videos.rmdir()
+        return path
+
+    def _file(self, video: int) -> Path:
+        return self.videos / f"{video}.jsonl"
+
+    def _go_on(self, run: Mapping[str, Any]) -> None:
+        try:
+            begun = json.loads((self.folder / RUN).read_text())
+        except ValueError:
+            begun = {}
+        other = [key for key in run if begun.get(key) != run[key]]
+        if other:
+            what = " and ".join(other)
+            raise UserError(f"{self.folder}: begun with another {what}; name another or add --overwrite")
+        self.videos.mkdir(exist_ok=True)
+
+    def _clear(self) -> None:
+        """Remove what an earlier run wrote, and nothing else."""
+        for file in [*self.videos.glob("*.jsonl*"), self.folder / RESULTS, self.folder / RUN]:
+            file.unlink(missing_ok=True)
+        if self.videos.is_dir():
+            self.videos.rmdir()
+
+
+def _line(result: TrackResult) -> str:
+    fields = {name: getattr(result, name) for name in ("video_id", "category_id", "score", "segmentations")}
+    return orjson.dumps(fields).decode() + "\n"
+
+
+def _lines(file: Path) -> Iterator[str]:
+    with file.open(encoding="utf-8") as text:
+        for line in text:
+            yield line.rstrip("\n")
+
+
+def _listed(lines: Iterable[str]) -> Iterator[str]:
+    """A JSON list, one entry a line."""
+    before = "["
+    for line in lines:
+        yield before + line
+        before = ",\n"
+    yield "]\n" if before != "[" else "[]\n"
+
+
+def _write(path: Path, texts: Iterable[str]) -> None:
+    file = PartialText(path)
+    for text in texts:
+        file.write(text)
+    file.close()

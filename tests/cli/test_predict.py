@@ -1,0 +1,105 @@
+"""`ookd predict`: whole runs, runs that are stopped, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cli.data_and_model import FRAMES, VIDEOS, write_data, write_model
+from ookd import evaluate
+from ookd.cli import main
+from ookd.tracking import predict as room
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory) -> tuple[str, str]:
+    folder = tmp_path_factory.mktemp("given")
+    return str(write_data(folder)), str(write_model(folder / "model"))
+
+
+def run(given: tuple[str, str], out: Path, *more: str) -> int:
+    data, model = given
+    options = ["--frames", str(Path(data).parent / "frames"), "--device", "cpu", *more]
+    return main(["predict", data, "--model", model, "--out", str(out), *options])
+
+
+@pytest.fixture(scope="module")
+def whole(given, tmp_path_factory) -> Path:
+    """The results of a run that nothing stopped."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    assert run(given, out) == 0
+    return out
+
+
+def test_results_fit_the_data(given, whole: Path) -> None:
+    entries = json.loads((whole / "results.json").read_text())
+    assert {entry["video_id"] for entry in entries} == set(range(1, VIDEOS + 1))
+    assert all(len(entry["segmentations"]) == FRAMES for entry in entries)
+    assert evaluate(given[0], whole / "results.json").predictions == len(entries)
+    assert sorted(path.name for path in whole.iterdir()) == ["results.json", "run.json"]
+
+
+@pytest.mark.parametrize("stop", [0, 1, FRAMES, 2 * FRAMES + 3, VIDEOS * FRAMES - 1])
+def test_a_stopped_run_goes_on_to_the_same_results(given, whole, tmp_path, monkeypatch, capsys, stop) -> None:
+    out = tmp_path / "out"
+    seen = iter(range(stop))
+
+    def reader(*arguments):
+        if next(seen, None) is None:
+            raise KeyboardInterrupt
+        return read(*arguments)
+
+    read = room.read_frame
+    with monkeypatch.context() as patch:
+        patch.setattr(room, "read_frame", reader)
+        assert run(given, out) == 130
+    assert not (out / "results.json").exists()
+    capsys.readouterr()
+    assert run(given, out, "--json") == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["videos"] == VIDEOS
+    assert summary["predicted"] == VIDEOS - stop // FRAMES
+    assert (out / "results.json").read_bytes() == (whole / "results.json").read_bytes()
+
+
+def test_finished_results_are_not_replaced_unless_asked(given, tmp_path, capsys) -> None:
+    out = tmp_path / "out"
+    assert run(given, out) == 0
+    before = (out / "results.json").read_bytes()
+    assert run(given, out) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert run(given, out, "--overwrite") == 0
+    assert (out / "results.json").read_bytes() == before
+
+
+def test_another_model_does_not_go_on_with_the_results_of_the_first(given, tmp_path, capsys) -> None:
+    out = tmp_path / "out"
+    assert run(given, out) == 0
+    (out / "results.json").unlink()
+    folder = write_model(tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "tracker": {"mask_nms": 0.3}}))
+    assert run((given[0], str(folder)), out) == 2
+    assert "begun with another tracker" in capsys.readouterr().err
+
+
+def test_a_folder_of_something_else_is_left_alone(given, tmp_path, capsys) -> None:
+    (tmp_path / "thesis.tex").write_text("chapter 1")
+    for more in ((), ("--overwrite",)):
+        assert run(given, tmp_path, *more) == 2
+        assert "holds something that is no result" in capsys.readouterr().err
+    assert (tmp_path / "thesis.tex").read_text() == "chapter 1"
+
+
+@pytest.mark.parametrize("missing", ["data", "model"])
+def test_what_is_missing_is_named(given, tmp_path, capsys, missing: str) -> None:
+    data, model = given
+    where = str(tmp_path / "nowhere")
+    given = (where, model) if missing == "data" else (data, where)
+    assert run(given, tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert "nowhere" in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
