@@ -54,10 +54,7 @@ class PipeSource(FrameSource):
     def __init__(self, span: Span) -> None:
         super().__init__(span)
         self.name = "stdin"
-        try:
-            self._opened = open_decoded("pipe:0")
-        except UserError as error:
-            raise UserError(str(error).replace("pipe:0", "standard input", 1)) from None
+        self._opened = open_decoded("pipe:0", called="standard input")
         self.height, self.width = self._opened.first.shape[:2]
         self.fps = rate_of(self._opened.stream) / span.every
         self.length = None

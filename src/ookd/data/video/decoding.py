@@ -20,22 +20,23 @@ from ookd.data.video.source import Image
 from ookd.errors import UserError
 
 
-def open_container(address: Path | str, **how: Any) -> tuple[InputContainer, VideoStream]:
-    """Open what FFmpeg can read, or say in one line why not."""
+def open_container(address: Path | str, called: str = "", **how: Any) -> tuple[InputContainer, VideoStream]:
+    """Open what FFmpeg can read, or say in one line why not; `called` is what messages call it."""
+    called = called or str(address)
     if isinstance(address, Path):
         if not address.exists():
-            raise UserError(f"{address}: no such file")
+            raise UserError(f"{called}: no such file")
         if address.is_file() and address.stat().st_size == 0:
-            raise UserError(f"{address}: is empty (0 bytes)")
+            raise UserError(f"{called}: is empty (0 bytes)")
     try:
         container = av.open(str(address), metadata_errors="replace", **how)
     except av.error.InvalidDataError:
-        raise UserError(f"{address}: is no video, or its beginning is damaged") from None
+        raise UserError(f"{called}: is no video, or its beginning is damaged") from None
     except (av.FFmpegError, OSError) as error:
-        raise UserError(f"{address}: {error.strerror or error}") from None
+        raise UserError(f"{called}: {error.strerror or error}") from None
     if not container.streams.video:
         container.close()
-        raise UserError(f"{address}: holds no video stream")
+        raise UserError(f"{called}: holds no video stream")
     return container, container.streams.video[0]
 
 
@@ -90,13 +91,13 @@ class Opened:
     frames: Iterator[VideoFrame]
 
 
-def open_decoded(address: Path | str, **how: Any) -> Opened:
+def open_decoded(address: Path | str, called: str = "", **how: Any) -> Opened:
     """Open and prove that something can be decoded: files may have a fine header and nothing behind it."""
-    container, stream = open_container(address, **how)
+    container, stream = open_container(address, called, **how)
     frames = intact_frames(container, stream)
     try:
         first = next(frames)
     except (av.FFmpegError, StopIteration):
         container.close()
-        raise UserError(f"{address}: not one frame of it can be decoded") from None
+        raise UserError(f"{called or address}: not one frame of it can be decoded") from None
     return Opened(container, stream, ToRgb()(first), chain([first], frames))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import re
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from ookd.data.video.container import ContainerSource, PipeSource
@@ -64,7 +65,11 @@ def _open_url(url: str, span: Span) -> FrameSource:
     """A recording if the server knows how long it is, an endless stream otherwise."""
     parts = urlsplit(url)
     name = Path(parts.path).name or parts.hostname or parts.scheme
-    how = {"timeout": NETWORK_SECONDS, "options": {"rtsp_transport": "tcp"} if parts.scheme == "rtsp" else {}}
+    how: dict[str, Any] = {
+        "called": url.replace(f"{parts.username}:{parts.password}@", ""),  # no password in messages
+        "timeout": NETWORK_SECONDS,
+        "options": {"rtsp_transport": "tcp"} if parts.scheme == "rtsp" else {},
+    }
     opened = open_decoded(url, **how)
     if opened.container.duration is None:
         return StreamSource(url, opened, name, span, **how)

@@ -1,0 +1,130 @@
+"""Streams that do not end, break and come back."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from data.video_files import number_in, write_video
+from ookd.data.video import live, open_source
+from ookd.errors import UserError
+
+Answer = Callable[[BaseHTTPRequestHandler, int], None]
+
+
+@contextmanager
+def server(answer: Answer) -> Iterator[str]:
+    """Calls `answer(request, which)` for the first, second ... request."""
+    asked = iter(range(1_000_000))
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            answer(self, next(asked))
+
+        def log_message(self, *_: object) -> None: ...
+
+    running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=running.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{running.server_port}/street.ts"
+    finally:
+        running.shutdown()
+        running.server_close()
+
+
+def stream(request: BaseHTTPRequestHandler, content: bytes, seconds: float = 0.0) -> None:
+    """Send without saying how long it is, spread over a time."""
+    request.send_response(200)
+    request.end_headers()
+    pieces = 20
+    for i in range(pieces):
+        request.wfile.write(content[i * len(content) // pieces : (i + 1) * len(content) // pieces])
+        request.wfile.flush()
+        time.sleep(seconds / pieces)
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(live, "RECONNECTS", 2)
+
+
+def test_a_recording_behind_a_url(tmp_path: Path) -> None:
+    content = write_video(tmp_path / "a.mp4", 40, container={"movflags": "faststart"}).read_bytes()
+
+    def answer(request: BaseHTTPRequestHandler, _: int) -> None:
+        request.send_response(200)
+        request.send_header("Content-Length", str(len(content)))
+        request.end_headers()
+        request.wfile.write(content)
+
+    with server(answer) as url, open_source(url, end=30) as source:
+        assert (source.live, source.length, source.name) == (False, 30, "street.ts")
+        assert [number_in(image) for image in source] == list(range(30))
+
+
+def test_a_stream_that_breaks_and_comes_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    first = write_video(tmp_path / "1.ts", 40).read_bytes()
+    second = write_video(tmp_path / "2.ts", 40, first=100).read_bytes()
+
+    def answer(request: BaseHTTPRequestHandler, which: int) -> None:
+        if which == 0:
+            stream(request, first, seconds=0.5)
+        elif which == 2:
+            stream(request, second, seconds=0.5)
+        else:
+            request.send_error(503)
+
+    with server(answer) as url, open_source(url) as source:
+        assert (source.live, source.length) == (True, None)
+        frames = list(source.frames())
+    seen = [number_in(frame.image) for frame in frames]
+    before, after = [n for n in seen if n < 100], [n for n in seen if n >= 100]
+    assert seen == before + after  # one part after the other
+    assert before == sorted(before)
+    assert after == sorted(after)
+    assert len(before) > 3
+    assert len(after) > 3
+    indices = [frame.index for frame in frames]
+    assert indices == sorted(set(indices))
+    assert indices[-1] == 79  # frames that came too fast to be taken are counted
+    assert all(a.seconds <= b.seconds for a, b in itertools.pairwise(frames))
+    assert ["broke off after 40 frames" in m for m in caplog.messages] == [True, False]
+    assert "gone for good after 80 frames" in caplog.messages[1]
+
+
+def test_slow_work_gets_the_newest_frame(tmp_path: Path) -> None:
+    content = write_video(tmp_path / "1.ts", 100).read_bytes()
+    with server(lambda request, _: stream(request, content, seconds=1.0)) as url, open_source(url) as source:
+        taken = []
+        with closing(source.frames()) as frames:
+            for frame in frames:
+                taken.append(frame.index)
+                time.sleep(0.2)
+                if len(taken) == 4:
+                    break
+    gaps = [b - a for a, b in itertools.pairwise(taken)]
+    assert max(gaps) > 3  # frames that came in meanwhile were skipped, not queued
+
+
+def test_a_server_that_gives_no_video() -> None:
+    with server(lambda request, _: request.send_error(404)) as url, pytest.raises(UserError, match="404"):
+        open_source(url)
+    with (
+        server(lambda request, _: stream(request, b"no video" * 100)) as url,
+        pytest.raises(UserError, match=r"street\.ts: "),
+    ):
+        open_source(url)
+
+
+def test_messages_keep_passwords_to_themselves() -> None:
+    with pytest.raises(UserError, match=r"^http://127\.0\.0\.1:9/street\.ts: ") as caught:
+        open_source("http://me:secret@127.0.0.1:9/street.ts")
+    assert "secret" not in str(caught.value)
