@@ -141,6 +141,18 @@ def test_cosine_aux_without_positives_still_pushes_ten_negatives_away() -> None:
     assert cosine_aux(keys, candidates, ~everywhere, ~everywhere, random.Random(0).sample).item() == 0
 
 
+def test_cosine_aux_counts_a_candidate_that_is_both_twice() -> None:
+    everywhere = torch.ones(1, 1, dtype=torch.bool)
+    loss = cosine_aux(
+        torch.tensor([[1.0, 0.0]]),
+        torch.tensor([[0.6, 0.8]]),
+        everywhere,
+        everywhere,
+        random.Random(0).sample,
+    )
+    assert loss.item() == pytest.approx((0.4**2 + 0.6**2) / 2)
+
+
 def test_stride4_picks_the_third_pixel_of_each_cell() -> None:
     masks = torch.arange(64).reshape(1, 8, 8)
     assert stride4(masks).tolist() == [[[18, 22], [50, 54]]]

@@ -70,16 +70,17 @@ def cosine_aux(
 ) -> Tensor:
     """Squared error of cosines, towards 1 for positives and 0 for some drawn negatives: [N], mean over draws.
 
-    Keys [N, D], candidates [M, D], masks [N, M]. `ratio` negatives are drawn a positive (`ratio` if none).
+    Keys [N, D], candidates [M, D], masks [N, M]. `ratio` negatives are drawn a positive (`ratio` if none). A
+    candidate may be both, and then counts twice.
     """
     cosine = F.normalize(keys.float(), dim=-1) @ F.normalize(candidates.float(), dim=-1).T  # [N, M]
-    drawn = positive.clone()
+    drawn = torch.zeros_like(negative)
     for row, positives in enumerate(positive.sum(1).tolist()):
         places = negative[row].nonzero()[:, 0]
         size = min(ratio * max(positives, 1), len(places))
         drawn[row, places[sample(range(len(places)), size)]] = True
-    error = (cosine - positive.float()) ** 2 * drawn
-    return error.sum(1) / drawn.sum(1).clamp(min=1)
+    error = (cosine - 1) ** 2 * positive + cosine**2 * drawn
+    return error.sum(1) / (positive.sum(1) + drawn.sum(1)).clamp(min=1)
 
 
 def stride4(masks: Tensor) -> Tensor:

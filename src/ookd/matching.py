@@ -114,10 +114,8 @@ def _dynamic_k(cost: Tensor, overlap: Tensor, top: int) -> tuple[Tensor, Tensor]
     contested = matched.sum(1, keepdim=True) > 1
     matched = torch.where(contested, _one_hot(cost.argmin(1, keepdim=True), 1, cost), matched)
 
-    left = instances
-    while (
-        0 < (orphans := int((~matched.any(0)).sum())) < left
-    ):  # more instances than queries: stop at no gain
+    left = instances  # without a query; when queries run out a round may gain nothing, and then none will
+    while 0 < (orphans := int((~matched.any(0)).sum())) < left:
         left = orphans
         cost = cost + 100000 * matched.any(1, keepdim=True)
         matched = matched | (_one_hot(cost.argmin(0, keepdim=True), 0, cost) & ~matched.any(0))

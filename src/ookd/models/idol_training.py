@@ -20,13 +20,13 @@ from torch import Tensor, nn
 from ookd.errors import UserError
 from ookd.losses import Sample, cosine_aux, pair_logsumexp, stride4
 from ookd.matching import contrast_sets, match_frame
-from ookd.models import supervision
 from ookd.models.idol import Idol
 from ookd.models.preprocess import normalise
+from ookd.models.supervision import WEIGHTS as DETECTION_WEIGHTS
 from ookd.models.supervision import Targets, detection_terms, layer_weights, name_layers
 from ookd.structures import Batch, FrameQueries
 
-WEIGHTS: Mapping[str, float] = {**supervision.WEIGHTS, "embed": 2.0, "embed_aux": 3.0}
+WEIGHTS: Mapping[str, float] = {**DETECTION_WEIGHTS, "embed": 2.0, "embed_aux": 3.0}
 
 
 @dataclass(slots=True)
@@ -74,7 +74,9 @@ def frame_places(batch: Batch) -> Tensor:
     if places is None:
         places = torch.arange(frames, device=batch.frames.device).expand(clips, -1)
     if not 1 <= places.shape[1] <= 2:
-        raise UserError(f"IDOL learns from pairs of frames, but is given clips of {places.shape[1]} frames")
+        raise UserError(
+            f"IDOL learns from pairs of frames, but is given {places.shape[1]} frames: set data.frames.kind: pair"
+        )
     return places
 
 
