@@ -1,8 +1,8 @@
 """Real objects in scenes of many: tracks of a data set pasted, moving and hiding each other, over its videos.
 
 Silhouettes, articulation and texture are real; place, occlusion and identity are drawn and therefore exact.
-The result is semi-synthetic and should be called so. A composite uses one part of one data set, so nothing of a
-validation set can reach training.
+The result is semi-synthetic and should be called so. A composite uses one part of one data set: nothing of a
+validation set reaches training.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from ookd.data import rle
 from ookd.data.frames import read_frame
 from ookd.data.synthetic.config import Staging
 from ookd.data.synthetic.drawn import UNSEEN, DrawnVideos, FrameTruth, Image, Mask
-from ookd.data.synthetic.motion import Poses, camera, plan
+from ookd.data.synthetic.motion import Poses, plan
 from ookd.data.synthetic.recent import Recent
 from ookd.data.synthetic.render import Affine, Window, blend, compose
+from ookd.data.synthetic.stage import Stage, drift
 from ookd.errors import UserError
 from ookd.structures import Dataset, Track, Video
 
@@ -161,19 +162,11 @@ class CompositeScene:
         self._start = int(rng.integers(self.background.length))
         self.below = [track for track in self.background.tracks if not track.iscrowd]
         self.actors, twins = self._cast(rng)
-        aspect = config.width / config.height
-        self.poses: Poses = plan(
-            rng,
-            ["swim"] * len(self.actors),
-            np.array([actor.size for actor in self.actors]),
-            twins,
-            config.frames,
-            aspect,
-            0.0,
-            config.association,
-            (),
-            camera(rng, config.frames),
+        stage = Stage(
+            config.frames, config.width / config.height, 0.0, config.association, drift(rng, config.frames)
         )
+        sizes = np.array([actor.size for actor in self.actors])
+        self.poses: Poses = plan(rng, ["swim"] * len(sizes), sizes, twins, stage)
 
     def _cast(self, rng: np.random.Generator) -> tuple[list[Actor], list[int]]:
         """Who is pasted. A look-alike is the same track at another time, mirrored or not."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ookd.data.synthetic.backdrop import MARGIN, Backdrop, backdrop, occluder_outline, occluder_paint
 from ookd.data.synthetic.config import WorldConfig
 from ookd.data.synthetic.drawn import UNSEEN, FrameTruth
-from ookd.data.synthetic.motion import GROUND, Camera, Occluder, Poses, camera, occluders, plan
+from ookd.data.synthetic.motion import WAYS, Poses, plan
 from ookd.data.synthetic.render import (
     Affine,
     Mask,
@@ -31,6 +31,7 @@ from ookd.data.synthetic.render import (
 )
 from ookd.data.synthetic.shapes import Body
 from ookd.data.synthetic.species import SPECIES, Species
+from ookd.data.synthetic.stage import Stage, drift, obstacles
 from ookd.data.synthetic.texture import Image, coat
 
 _CAST, _MOTION, _BODY, _LOOK, _PLACE, _FRAME = range(6)
@@ -85,30 +86,22 @@ class Scene:
         return self.cast.labels
 
     @cached_property
-    def _stage(self) -> tuple[float, Camera, list[Occluder], Poses]:
+    def _set(self) -> tuple[Stage, Poses]:
         config, cast, rng = self.config, self.cast, self._rng(_MOTION)
         aspect = config.width / config.height
         horizon = float(rng.uniform(0.2, 0.5)) if rng.random() < 0.65 else 0.0
-        view = camera(rng, config.frames)
-        things = occluders(rng, config.association, aspect)
-        gaits = [SPECIES[label].gait for label in cast.labels]
-        poses = plan(
-            rng,
-            gaits,
-            cast.sizes,
-            cast.twins,
-            config.frames,
-            aspect,
-            horizon,
-            config.association,
-            things,
-            view,
-        )
-        return horizon, view, things, poses
+        camera = drift(rng, config.frames)
+        things = obstacles(rng, config.association, aspect)
+        stage = Stage(config.frames, aspect, horizon, config.association, camera, things)
+        return stage, plan(rng, [species.gait for species in self.species], cast.sizes, cast.twins, stage)
+
+    @property
+    def stage(self) -> Stage:
+        return self._set[0]
 
     @property
     def poses(self) -> Poses:
-        return self._stage[3]
+        return self._set[1]
 
     @property
     def species(self) -> list[Species]:
@@ -124,7 +117,7 @@ class Scene:
     @cached_property
     def place(self) -> Backdrop:
         config = self.config
-        return backdrop(self._rng(_PLACE), config.height, config.width, self._stage[0], config.appearance)
+        return backdrop(self._rng(_PLACE), config.height, config.width, self.stage.horizon, config.appearance)
 
     @cached_property
     def coats(self) -> list[Image]:
@@ -139,7 +132,7 @@ class Scene:
     def _covers(self) -> list[tuple[Image, Affine]]:
         """Each occluder's cover and where its pixels lie on the screen when the camera does not pan."""
         height, made = self.config.height, []
-        for k, thing in enumerate(self._stage[2]):
+        for k, thing in enumerate(self.stage.occluders):
             h, w = max(4, round(thing.height * height)), max(4, round(thing.width * height))
             corner = np.array([[1, 0, thing.x * height - w / 2], [0, 1, thing.y * height - h / 2]])
             made.append((occluder_outline(thing.kind, self._rng(_BODY, 1000 + k), h, w), corner))
@@ -150,18 +143,18 @@ class Scene:
         rng = self._rng(_PLACE, 1)
         return [
             occluder_paint(thing.kind, rng, cover, self.place.colour)
-            for thing, (cover, _) in zip(self._stage[2], self._covers, strict=True)
+            for thing, (cover, _) in zip(self.stage.occluders, self._covers, strict=True)
         ]
 
     def _view(self, t: int) -> Affine:
         """Screen pixels -> frame pixels: the camera's zoom and roll about the middle of the frame."""
-        config, view = self.config, self._stage[1]
+        config, view = self.config, self.stage.camera
         centre = (config.width / 2, config.height / 2)
         turn = cv2.getRotationMatrix2D(centre, float(np.degrees(view.roll[t])), float(view.zoom[t]))
         return np.asarray(turn, np.float64)
 
     def _drift(self, t: int) -> Affine:
-        dx, dy = self._stage[1].pan[t] * self.config.height
+        dx, dy = self.stage.camera.pan[t] * self.config.height
         return np.array([[1, 0, -dx], [0, 1, -dy]])
 
     def silhouettes(self, t: int) -> list[Silhouette | None]:
@@ -265,7 +258,7 @@ class Scene:
         height, width = canvas.shape[:2]
         pool = np.full((height // 2, width // 2), 255, np.uint8)
         for i, shape in enumerate(shapes):
-            if shape is not None and self.species[i].gait in GROUND:
+            if shape is not None and WAYS[self.species[i].gait].ground:
                 low, high = shape.outlines.min((0, 1)), shape.outlines.max((0, 1))
                 centre = (int(low[0] + high[0]) // 4, int(high[1]) // 2)
                 reach = max(1, int(high[0] - low[0]) // 5)

@@ -9,22 +9,9 @@ from dataclasses import dataclass
 from math import cos, pi, sin
 from typing import Literal
 
+from ookd.data.synthetic.motion import Gait
 from ookd.data.synthetic.shapes import RIGID, Colour, Deform, Part, corners, ellipse, limb, smooth
 
-Gait = Literal[
-    "swim",
-    "walk",
-    "fly",
-    "crawl",
-    "drive",
-    "pulse",
-    "paddle",
-    "slither",
-    "flutter",
-    "float",
-    "scuttle",
-    "spin",
-]
 Pattern = Literal["stripes", "bands", "spots", "patches", "scales", "rings", "rows", "plain", "cells"]
 
 BLACK: Colour = (18, 16, 16)
