@@ -43,7 +43,7 @@ def text_colour(background: tuple[int, int, int]) -> tuple[int, int, int]:
     return (0, 0, 0) if luminance > 0.3 else (255, 255, 255)
 
 
-def to_detections(result: FrameResult) -> sv.Detections:
+def as_supervision(result: FrameResult) -> sv.Detections:
     """The same objects as `supervision` knows them, for its annotators, zones and counters."""
     import supervision as sv
 
@@ -78,7 +78,7 @@ class Overlay:
         scene: Image = np.asarray(
             cv2.cvtColor(result.image, cv2.COLOR_RGB2BGR), np.uint8
         )  # supervision's order
-        detections = to_detections(result)
+        detections = as_supervision(result)
         scene = self._brushes.fill.annotate(scene, detections)
         scene = self._brushes.outline.annotate(scene, detections)
         if self._trails:

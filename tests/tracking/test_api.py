@@ -13,8 +13,9 @@ import ookd
 from ookd.models import zoo
 from ookd.models.idol import Idol, IdolConfig
 from ookd.models.resnet import ResNetConfig
-from ookd.tracking.api import Tracker, as_supervision
+from ookd.tracking.api import Tracker
 from ookd.tracking.config import PRESETS, TrackerConfig
+from ookd.viz import as_supervision
 from tracking.colour_model import NAMES, ColourModel, scene
 
 TINY = IdolConfig(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,9 +18,6 @@ from ookd.models import zoo
 from ookd.structures import FrameResult
 from ookd.tracking.config import TrackerConfig, tracker_config
 from ookd.tracking.session import MultiSession, Session, Wanted
-
-if TYPE_CHECKING:
-    import supervision
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +91,7 @@ def track(
     start: int | str | None = None,
     end: int | str | None = None,
     device: str = "auto",
-) -> Iterator[FrameResult]:
+) -> Generator[FrameResult, None, None]:
     """Follow objects through a video file, folder, glob, camera or stream, one result a frame.
 
     `start` and `end` are a frame number (120) or a time ("1:30"); `every` takes each so-many-th frame; with
@@ -110,21 +107,6 @@ def track(
             result = session.step(frame.image)
             result.index, result.seconds = frame.index, frame.seconds
             yield result
-
-
-def as_supervision(result: FrameResult) -> supervision.Detections:
-    """The same as `supervision.Detections`, with identities as `tracker_id` and names in `data`."""
-    import numpy as np
-    import supervision
-
-    return supervision.Detections(
-        xyxy=result.boxes_xyxy,
-        mask=result.masks,
-        confidence=result.scores,
-        class_id=result.labels,
-        tracker_id=result.ids,
-        data={"class_name": np.array([result.names[label] for label in result.labels], str)},
-    )
 
 
 def _device(name: str) -> torch.device:
