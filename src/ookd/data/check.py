@@ -14,7 +14,7 @@ from ookd.data.formats import Problem, Report, Source, read
 from ookd.data.formats.official import renumbered
 from ookd.data.frames import decode_image, frame_path, image_size, read_bytes, through_video
 from ookd.errors import UserError
-from ookd.structures import Dataset, Rle, Track, Video
+from ookd.structures import Dataset, Track, Video
 
 T = TypeVar("T")
 
@@ -29,8 +29,8 @@ def _unwatched(items: Iterable[T], total: int) -> Iterable[T]:
     return items
 
 
-_FIT = 0.5  # a box overlaps the box of its own mask by more than this, unless both are tiny
-_TINY = 8  # pixels: below, a pixel more or less changes the overlap too much
+_FIT = 0.7  # a box overlaps the box of its own mask by at least this
+_SIDE = 16  # pixels; of smaller masks a pixel more or less, as tools differ, changes the overlap too much
 _MARGIN = 1.0  # pixels a box may reach over the frame's edge: tools differ in where a pixel begins
 
 
@@ -88,48 +88,36 @@ def _check_track(file: Path, video: Video, track: Track, report: Report) -> int:
 def _mask_faults(
     segmentation: Any, box: list[float], area: float | None, video: Video, crowd: bool
 ) -> Iterator[str]:
-    sound = yield from _box_faults(box, video)
+    """What is wrong with a mask, its box and its area, each alone and against each other."""
     try:
         mask = rle.from_any(segmentation, video.height, video.width)
     except rle.RleError as error:
         yield f"segmentation: {error}"
         return
-    pixels = rle.area(mask)
+    pixels, tight = rle.area(mask), rle.box_xywh(mask)
     if pixels == 0:
         yield "the mask is empty; write null where nothing is seen"
-    elif sound and not crowd:
-        yield from _misfits(mask, pixels, box, area)
-
-
-def _box_faults(box: list[float], video: Video) -> Iterator[str] | Any:
-    x, y, width, height = box
-    if width <= 0 or height <= 0:
-        yield f"box {box} has no area; it is [x, y, width, height]"
-        return False
-    over = max(-x, -y, x + width - video.width, y + height - video.height)
-    if over > _MARGIN:
-        yield f"box {box} reaches {over:g} pixels over the frame of {video.width} x {video.height}"
-        return False
-    return True
-
-
-def _misfits(mask: Rle, pixels: int, box: list[float], area: float | None) -> Iterator[str]:
-    """A box or an area that belongs to another mask, or is written another way."""
-    tight = rle.box_xywh(mask)
-    if min(tight[2:]) >= _TINY and _overlap(box, tight) < _FIT:
-        x, y, x2, y2 = box
-        corners = _overlap([x, y, x2 - x, y2 - y], tight) >= _FIT if x2 > x and y2 > y else False
-        hint = "; it looks like two corners, right is [x, y, width, height]" if corners else ""
-        yield f"box {box} does not fit its mask, which lies in {tight}{hint}"
-    if area is not None and pixels >= _TINY**2 and not pixels / 2 <= area <= pixels * 2:
+    if area is not None and not crowd and pixels >= _SIDE**2 and not pixels / 2 <= area <= pixels * 2:
         yield f"area {area:g} does not fit its mask of {pixels} pixels"
+    x, y, width, height = box
+    hint = ""
+    if width > x and height > y and _overlap([x, y, width - x, height - y], tight) > _FIT:
+        hint = "; it looks like two corners, right is [x, y, width, height]"
+    over = max(-x, -y, x + width - video.width, y + height - video.height)
+    if width <= 0 or height <= 0:
+        yield f"box {box} has no area; right is [x, y, width, height]"
+    elif over > _MARGIN:
+        yield f"box {box} reaches {over:g} pixels over the frame of {video.width} x {video.height}{hint}"
+    elif not crowd and min(tight[2:]) >= _SIDE and _overlap(box, tight) < _FIT:
+        yield f"box {box} does not fit its mask, which lies in {tight}{hint}"
 
 
 def _overlap(a: list[float], b: list[float]) -> float:
     width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
     height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
     both = max(width, 0) * max(height, 0)
-    return both / (a[2] * a[3] + b[2] * b[3] - both)
+    either = a[2] * a[3] + b[2] * b[3] - both
+    return both / either if either > 0 else 0.0
 
 
 def _check_frames(dataset: Dataset, file: Path, pixels: bool, watch: Watch, report: Report) -> None:
