@@ -14,6 +14,7 @@ from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
+from ookd.errors import UserError
 from ookd.structures import Rle, TrackResult
 from ookd.tracking.config import TrackerConfig
 from ookd.tracking.select import Floats, Ints
@@ -88,7 +89,7 @@ class Spool:
     """Run lengths in a temporary file, in memory while it is small. Each knows where the one before it is."""
 
     _HEAD = struct.Struct("<qqIII")  # place of the previous record, frame, height, width, length
-    _SMALL = 16 << 20
+    _SMALL = 1 << 20
 
     def __init__(self) -> None:
         self._file = tempfile.SpooledTemporaryFile(max_size=self._SMALL)  # noqa: SIM115 - lives as long as this
@@ -96,8 +97,11 @@ class Spool:
     def append(self, previous: int, frame: int, mask: Rle) -> int:
         counts = mask["counts"].encode()
         height, width = mask["size"]
-        at = self._file.seek(0, 2)
-        self._file.write(self._HEAD.pack(previous, frame, height, width, len(counts)) + counts)
+        try:
+            at = self._file.seek(0, 2)
+            self._file.write(self._HEAD.pack(previous, frame, height, width, len(counts)) + counts)
+        except OSError as error:
+            raise UserError(f"masks cannot be kept on disk: {error.strerror or error}") from None
         return at
 
     def chain(self, record: int) -> Iterator[tuple[int, Rle]]:
