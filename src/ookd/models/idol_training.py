@@ -75,7 +75,7 @@ def frame_places(batch: Batch) -> Tensor:
         places = torch.arange(frames, device=batch.frames.device).expand(clips, -1)
     if not 1 <= places.shape[1] <= 2:
         raise UserError(
-            f"IDOL learns from pairs of frames, but is given {places.shape[1]} frames: set data.frames.kind: pair"
+            f"IDOL learns from pairs of frames, but is given {places.shape[1]} frames: set data.frames to pairs"
         )
     return places
 
