@@ -73,9 +73,10 @@ def frame_places(batch: Batch) -> Tensor:
     places = batch.student
     if places is None:
         places = torch.arange(frames, device=batch.frames.device).expand(clips, -1)
-    if not 1 <= places.shape[1] <= 2:
+    given = places.shape[1]
+    if given not in (1, 2):
         raise UserError(
-            f"IDOL learns from pairs of frames, but is given {places.shape[1]} frames: set data.frames to pairs"
+            f"IDOL learns from pairs of frames, not from {given} frames: set data.frames to pairs"
         )
     return places
 
