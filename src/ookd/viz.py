@@ -37,10 +37,10 @@ def colour(identity: int) -> tuple[int, int, int]:
 
 
 def text_colour(background: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Black or white, whichever is read more easily on the background (relative luminance, Rec. 709)."""
+    """Black or white, whichever has the higher contrast to the background as WCAG 2 reckons it."""
     linear = [(value / 255) ** 2.2 for value in background]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-    return (0, 0, 0) if luminance > 0.3 else (255, 255, 255)
+    return (0, 0, 0) if luminance > 0.179 else (255, 255, 255)
 
 
 def as_supervision(result: FrameResult) -> sv.Detections:

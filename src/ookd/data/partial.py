@@ -51,6 +51,8 @@ class PartialText:
         self._broken = False
 
     def write(self, text: str) -> None:
+        if self._broken:  # which was said when it happened
+            return
         try:
             self._file.write(text)
             self._file.flush()
