@@ -9,10 +9,9 @@ from ookd.data.formats.coco import read_coco
 from ookd.data.formats.dataset_yaml import with_names
 from ookd.data.formats.davis import read_davis
 from ookd.data.formats.detect import find, find_frames
-from ookd.data.formats.json_file import read_json
+from ookd.data.formats.json_file import read_object
 from ookd.data.formats.mots import read_mots
 from ookd.data.formats.problems import Problem, Report, refuse
-from ookd.data.formats.records import shown
 from ookd.data.formats.source import Source, choose
 from ookd.data.formats.yolo import read_yolo
 from ookd.data.formats.ytvis import read_ytvis, save_ytvis
@@ -55,11 +54,8 @@ def read(source: Source, report: Report) -> Dataset | None:
 
 
 def _read_json(source: Source, report: Report) -> Dataset | None:
-    document = read_json(source.path, report)
+    document = read_object(source.path, report)
     if document is None:
-        return None
-    if not isinstance(document, dict):
-        report(Problem(source.path, "", f"must be a JSON object, not {shown(document)}"))
         return None
     if not {"videos", "images"} & document.keys():
         report(Problem(source.path, "", "has neither 'videos' (YTVIS, OVIS) nor 'images' (COCO)"))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ookd.data.formats.json_file import read_json, write_json
+from ookd.data.formats.json_file import read_object, write_json
 from ookd.data.formats.label_images import (
     Shape,
     frame_files,
@@ -103,10 +103,10 @@ def _read_meta(file: Path, report: Report) -> tuple[dict[str, dict[int, str]], l
     """(video -> object -> category, class names where the file lists their order); empty without the file."""
     if not file.exists():
         return {}, []
-    document = read_json(file, report)
+    document = read_object(file, report) or {}
     found: dict[str, dict[int, str]] = {}
-    videos = document.get("videos") if isinstance(document, dict) else None
-    if not isinstance(document, dict) or not isinstance(videos, dict):
+    videos = document.get("videos")
+    if not isinstance(videos, dict):
         report(Problem(file, "", "must be an object with 'videos', as in YouTube-VOS"))
         return {}, []
     for name, video in videos.items():

@@ -9,40 +9,43 @@ from typing import Any
 import orjson
 
 from ookd.data.formats.problems import Problem, Report
+from ookd.data.formats.records import shown
 from ookd.data.partial import finish, part_of, write_error
 
 
-def read_json(path: Path, report: Report) -> Any | None:
-    """The document, or None after a report. NaN and Infinity, which are not JSON, come back as floats."""
+def read_object(path: Path, report: Report) -> dict[str, Any] | None:
+    """The file's JSON object, or None after a report. NaN and Infinity, which are not JSON, become floats."""
     try:
-        raw = path.read_bytes()
+        raw = path.read_bytes().removeprefix(b"\xef\xbb\xbf")  # editors put this mark before UTF-8 text
+        document = _parse(raw)
     except OSError as error:
         report(Problem(path, "", _reason(error)))
-        return None
-    if not raw.strip():
-        report(Problem(path, "", "is empty; an annotation file is a JSON object"))
-        return None
-    raw = raw.removeprefix(b"\xef\xbb\xbf")  # the mark that some editors put before UTF-8 text
-    try:
-        return orjson.loads(raw)
-    except orjson.JSONDecodeError as strict_error:
-        return _read_lenient(path, raw, strict_error, report)
-
-
-def _read_lenient(path: Path, raw: bytes, strict_error: orjson.JSONDecodeError, report: Report) -> Any | None:
-    """Python writes NaN into JSON by default: read it, so that the check can say which record holds it."""
-    try:
-        return json.loads(raw.decode("utf-8"), parse_int=_bounded)
     except UnicodeDecodeError as error:
         report(Problem(path, f"byte {error.start}", "is not UTF-8 text; save the file as UTF-8"))
     except RecursionError:
         report(Problem(path, "", "is nested too deeply to be an annotation file"))
-    except ValueError:
-        at_end = strict_error.pos >= len(strict_error.doc) - 1
+    except orjson.JSONDecodeError as error:
+        at_end = error.pos >= len(error.doc) - 1
         hint = "; the file ends too early, copy it again" if at_end else ""
-        where = f"line {strict_error.lineno}, column {strict_error.colno}"
-        report(Problem(path, where, f"is not valid JSON: {strict_error.msg}{hint}"))
+        place = f"line {error.lineno}, column {error.colno}" if error.doc.strip() else ""
+        what = f"is not valid JSON: {error.msg}{hint}" if place else "is empty; right is a JSON object"
+        report(Problem(path, place, what))
+    else:
+        if isinstance(document, dict):
+            return document
+        report(Problem(path, "", f"must be a JSON object, not {shown(document)}"))
     return None
+
+
+def _parse(raw: bytes) -> Any:
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        text = raw.decode("utf-8")
+        try:  # Python writes NaN into JSON by default: read it, so that it can be said which record has it
+            return json.loads(text, parse_int=_bounded)
+        except ValueError:
+            raise error from None
 
 
 def _bounded(digits: str) -> int | float:
