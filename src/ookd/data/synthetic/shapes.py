@@ -103,12 +103,12 @@ class Body:
 
     @classmethod
     def build(cls, parts: Sequence[Part], deform: Deform, rng: np.random.Generator) -> Body:
-        """An individual: its proportions vary a little around its kind's."""
+        """An individual: its proportions vary a little around its kind's; parts on one joint grow together."""
         stretch = 1 + 0.1 * rng.uniform(-1, 1, 2)
+        growth = {joint: 1 + 0.12 * rng.uniform(-1, 1) for joint in dict.fromkeys(p.pivot for p in parts)}
         outlines, pivots = [], []
         for part in parts:
-            pivot = np.asarray(part.pivot)
-            own = 1 + 0.12 * rng.uniform(-1, 1)
+            pivot, own = np.asarray(part.pivot), growth[part.pivot]
             outlines.append(((part.outline - pivot) * own + pivot) * stretch)
             pivots.append(pivot * stretch)
         motion = [(p.swing, p.offset, p.rate, *p.flap, float(p.spin)) for p in parts]

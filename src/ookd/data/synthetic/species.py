@@ -39,10 +39,12 @@ class Species:
     size: float = 1.0  # relative to the world's sizes
 
 
-def _eye(x: float, y: float, r: float = 0.026) -> tuple[Part, Part]:
+def _eye(
+    x: float, y: float, r: float = 0.026, pivot: tuple[float, float] = (0.0, 0.0), swing: float = 0.0
+) -> tuple[Part, Part]:
     return (
-        Part(ellipse(x, y, r * 1.5, r * 1.5), colour=WHITE),
-        Part(ellipse(x + r * 0.4, y, r, r), colour=BLACK),
+        Part(ellipse(x, y, r * 1.5, r * 1.5), pivot, swing, colour=WHITE),
+        Part(ellipse(x + r * 0.4, y, r, r), pivot, swing, colour=BLACK),
     )
 
 
@@ -94,8 +96,8 @@ DOG = Species(
         _leg(-0.28, 0.04, 0.36, 0.13, pi, 0.5, 1),
         Part(smooth("22,-8 30,-30 42,-34 50,-24 58,-20 57,-13 44,-12 36,2"), pivot=(0.28, -0.05), swing=0.1),
         Part(smooth("32,-30 24,-26 25,-10 34,-20"), pivot=(0.32, -0.3), swing=0.25, tone=0.55),
-        Part(ellipse(0.57, -0.19, 0.025, 0.025), colour=BLACK),
-        *_eye(0.43, -0.25, 0.018),
+        Part(ellipse(0.57, -0.19, 0.025, 0.025), (0.28, -0.05), 0.1, colour=BLACK),
+        *_eye(0.43, -0.25, 0.018, (0.28, -0.05), 0.1),
     ),
     pattern="patches",
     hue=30,
@@ -327,7 +329,7 @@ GIRAFFE = Species(
         _leg(0.15, 0.04, 0.44, 0.075, 0, 0.35, 1),
         _leg(-0.22, 0.04, 0.44, 0.085, pi, 0.35, 1),
         Part(smooth("6,-8 20,-32 27,-54 34,-56 47,-47 45,-42 34,-44 22,2"), pivot=(0.14, 0), swing=0.09),
-        *_eye(0.35, -0.5, 0.014),
+        *_eye(0.36, -0.49, 0.016, (0.14, 0), 0.09),
     ),
     pattern="patches",
     hue=42,

@@ -32,9 +32,8 @@ def _step(wave: NDArray[np.floating], sharp: float = 3.0) -> Field:
     return np.asarray(np.clip(0.5 + sharp * wave, 0, 1), np.float32)
 
 
-def _pattern(kind: Pattern, rng: np.random.Generator) -> Field:
-    """Where the second colour lies, 0..1 over the coat."""
-    warp = fractal(rng, COAT, COAT, 40, 2) * 0.035
+def _pattern(kind: Pattern, rng: np.random.Generator, warp: Field) -> Field:
+    """Where the second colour lies, 0..1 over the coat; `warp` bends what is regular."""
     pace = float(rng.uniform(0.85, 1.2)) * 2 * np.pi
     start = float(rng.uniform(0, 2 * np.pi))
     match kind:
@@ -83,10 +82,14 @@ def coat(
     base = _rgb(species.hue + stray, vivid, bright)
     second = _rgb(species.second + stray, vivid * 0.9, 0.3 if bright > 0.84 else 0.45)
     foreign = SPECIES[int(palette.integers(len(SPECIES)))].pattern
-    own, other = _pattern(species.pattern, markings), _pattern(foreign, markings)
+    warp = fractal(markings, COAT, COAT, 40, 2) * np.float32(0.035)
+    own, other = _pattern(species.pattern, markings, warp), _pattern(foreign, markings, warp)
     blend = own + (other - own) * np.float32(0.5 * appearance)
-    blend *= (1 - 0.5 * appearance) * (0.35 if species.pattern == "plain" else 1)
-    grain = fractal(markings, COAT, COAT, 6, 2) * 7
-    colour = base + (second - base) * blend[..., None] + grain[..., None]
-    colour += (ground - colour) * np.float32(0.55 * appearance)
-    return np.clip(colour, 0, 255).astype(np.uint8)
+    depth = (1 - 0.5 * appearance) * (0.35 if species.pattern == "plain" else 1)
+    hidden = 0.55 * appearance
+    colours = base + (second - base) * np.linspace(0, depth, 256)[:, None]  # [256, 3] by blend
+    colours += (ground - colours) * hidden
+    table = np.clip(colours, 0, 255).astype(np.uint8)[None]
+    painted = cv2.LUT(cv2.merge([(blend * 255).astype(np.uint8)] * 3), table)
+    grain = fractal(markings, COAT, COAT, 4, 1) * np.float32(7 * (1 - hidden))
+    return np.asarray(cv2.add(painted, cv2.merge([grain] * 3), dtype=cv2.CV_8U), np.uint8)
