@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ookd.errors import UserError
-from ookd.evaluation.errors import CAUSES, Ledger, class_ap, ledgers, truths_by_video
+from ookd.evaluation.ap import IOU_THRESHOLDS
+from ookd.evaluation.errors import CAUSES, Ledger, class_ap, ledger, truths_by_video
 from ookd.evaluation.report import Report
 
 RESAMPLINGS = 1000
@@ -69,12 +70,12 @@ def compare(
     drawn = np.random.default_rng(seed).multinomial(videos, np.full(videos, 1 / videos), resamplings)
     weights = np.concatenate([np.ones((1, videos), np.int64), drawn])  # the first row is the set itself
     truths = truths_by_video(a.measured, len(a.per_class))
-    books_a, books_b = ledgers(a.measured), ledgers(b.measured)
+    books = ledger(a.measured), ledger(b.measured)
 
     variants: tuple[int | None, ...] = (None, *range(len(CAUSES)))
     scores: list[list[NDArray[np.float64]]] = []  # per variant, of A and of B: [T, R + 1, K]
     for done, cause in enumerate(variants):
-        scores.append([_scores(books, cause, truths, weights) for books in (books_a, books_b)])
+        scores.append([_scores(book, cause, truths, weights) for book in books])
         watch((done + 1) / len(variants))
     (plain_a, plain_b), *mended = scores
     return Comparison(
@@ -95,10 +96,10 @@ def compare(
 
 
 def _scores(
-    books: list[Ledger], cause: int | None, truths: NDArray[np.int64], weights: NDArray[np.int64]
+    book: Ledger, cause: int | None, truths: NDArray[np.int64], weights: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """[T, R, K] AP of every resampling with one cause mended."""
-    return np.stack([class_ap(book.mend(cause), truths, weights) for book in books])
+    return np.stack([class_ap(book.entries(t, cause), truths, weights) for t in range(len(IOU_THRESHOLDS))])
 
 
 def _mean(ap: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,35 +28,39 @@ from ookd.evaluation.ap import IOU_THRESHOLDS, MAX_DETECTIONS, RECALL_THRESHOLDS
 from ookd.evaluation.video import Measured
 
 CAUSES = ("class", "duplicate", "identity", "mask", "class_and_mask", "background", "missed")
+_CLASS, _DUPLICATE, _IDENTITY, _MASK, _BOTH, _BACKGROUND, _MISSED = range(7)
+_RIGHT, _ABSENT = -1, -2  # no cause: right, or not counted at this threshold
+_POINTING = (_CLASS, _IDENTITY, _MASK, _BOTH)
 _FAINT = 0.1  # below this overlap a prediction has nothing to do with a track
-_NONE, _MISSED = -1, CAUSES.index("missed")
-_CLASS, _DUPLICATE, _IDENTITY, _MASK, _BOTH, _BACKGROUND = range(6)
 
 
 @dataclass(slots=True)
 class Ledger:
-    """Predictions of all videos at one IoU threshold, by falling score, as right or wrong."""
+    """All predictions and a place for each true track, by falling score, with causes at T thresholds."""
 
     label: NDArray[np.int64]  # [N]
     video: NDArray[np.int64]  # [N] index of the video
-    right: NDArray[np.bool_]  # [N]
-    cause: NDArray[np.int8]  # [N] why wrong, -1 for right ones; `missed`: a place held for a missed track
-    mended_label: NDArray[np.int64]  # [N] the class once mended
-    mended_right: NDArray[np.bool_]  # [N] right once mended; otherwise it goes
+    cause: NDArray[np.int8]  # [T, N]
+    mended_label: NDArray[np.int64]  # [T, N] the class once mended
+    mended_right: NDArray[np.bool_]  # [T, N] right once mended; otherwise it goes
 
-    def mend(self, cause: int | None) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-        """Labels, videos and rightness with one cause mended (None: as it is)."""
-        concerned = self.cause == cause if cause is not None else np.zeros(len(self.label), np.bool_)
-        keep = np.where(concerned, self.mended_right, self.cause != _MISSED)
-        label = np.where(concerned, self.mended_label, self.label)
-        right = np.where(concerned, self.mended_right, self.right)
-        return label[keep], self.video[keep], right[keep]
+    def entries(self, t: int, mend: int | None = None) -> Entries:
+        """What counts at a threshold, as it is or with one cause mended."""
+        cause = self.cause[t]
+        mended = cause == mend
+        keep = np.where(mended, self.mended_right[t], (cause != _ABSENT) & (cause != _MISSED))
+        label = np.where(mended, self.mended_label[t], self.label)
+        right = np.where(mended, self.mended_right[t], cause == _RIGHT)
+        return Entries(label[keep], self.video[keep], right[keep])
 
 
-def ledgers(videos: Sequence[Measured]) -> list[Ledger]:
-    """One ledger an IoU threshold."""
-    rows = [[_of_video(v, t, i) for i, v in enumerate(videos)] for t in range(len(IOU_THRESHOLDS))]
-    return [_merged(of_threshold) for of_threshold in rows]
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """Predictions by falling score, right or wrong."""
+
+    label: NDArray[np.int64]  # [n]
+    video: NDArray[np.int64]  # [n] index of the video
+    right: NDArray[np.bool_]  # [n]
 
 
 def truths_by_video(videos: Sequence[Measured], classes: int) -> NDArray[np.int64]:
@@ -65,19 +70,18 @@ def truths_by_video(videos: Sequence[Measured], classes: int) -> NDArray[np.int6
 
 
 def class_ap(
-    entries: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]],
+    entries: Entries,
     truths: NDArray[np.int64],  # [V, K]
     weights: NDArray[np.int64],  # [R, V] how often each video counts, in R resamplings
 ) -> NDArray[np.float64]:
     """[R, K] AP of each class; nan where it has no truth."""
-    label, video, right = entries
     total = weights @ truths  # [R, K]
     result = np.full(total.shape, np.nan)
-    by_class = np.argsort(label, kind="stable")
-    bounds = np.searchsorted(label[by_class], np.arange(truths.shape[1] + 1))
+    by_class = np.argsort(entries.label, kind="stable")
+    bounds = np.searchsorted(entries.label[by_class], np.arange(truths.shape[1] + 1))
     for k in np.flatnonzero(truths.any(0)):
         mine = by_class[bounds[k] : bounds[k + 1]]
-        ap = _ap(weights[:, video[mine]], right[mine], total[:, k])
+        ap = _ap(weights[:, entries.video[mine]], entries.right[mine], total[:, k])
         result[:, k] = np.where(total[:, k] > 0, ap, np.nan)
     return result
 
@@ -108,96 +112,121 @@ def _recalls_reached(most: int) -> NDArray[np.int16]:
     return _TABLES[most]
 
 
-def prices(videos: Sequence[Measured], classes: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """[C + 1, T, K] AP as it is and with each cause mended, and [C, T] how often each cause occurs."""
+def prices(videos: Sequence[Measured], classes: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """[1 + C, T, K] AP as it is and with each cause mended, and [C, T] how often each cause occurs."""
     truths = truths_by_video(videos, classes)
     once = np.ones((1, len(videos)), np.int64)
-    books = ledgers(videos)
-    ap = np.stack(
-        [
-            np.stack([class_ap(book.mend(cause), truths, once)[0] for book in books])
-            for cause in (None, *range(len(CAUSES)))
-        ]
+    book = ledger(videos)
+    thresholds = range(len(IOU_THRESHOLDS))
+    ap = [
+        [class_ap(book.entries(t, cause), truths, once)[0] for t in thresholds]
+        for cause in (None, *range(len(CAUSES)))
+    ]
+    counts = [(book.cause == cause).sum(1) for cause in range(len(CAUSES))]
+    return np.array(ap), np.array(counts)
+
+
+def ledger(videos: Sequence[Measured]) -> Ledger:
+    """Every video's predictions and true tracks; among equal scores the order of videos stays."""
+    pages = [_page(video, i) for i, video in enumerate(videos)] or [_Page.empty()]
+    order = np.argsort(-np.concatenate([page.score for page in pages]), kind="stable")
+    return Ledger(
+        np.concatenate([page.label for page in pages])[order],
+        np.concatenate([page.video for page in pages])[order],
+        np.concatenate([page.cause for page in pages], 1)[:, order],
+        np.concatenate([page.mended_label for page in pages], 1)[:, order],
+        np.concatenate([page.mended_right for page in pages], 1)[:, order],
     )
-    counts = np.stack([np.bincount(book.cause[book.cause >= 0], minlength=len(CAUSES)) for book in books], 1)
-    return ap, counts.astype(float)
 
 
 @dataclass(slots=True)
-class _Rows:
-    """A video's part of a ledger, unsorted."""
+class _Page:
+    """One video's part of the ledger: its G true tracks, then its predictions by falling score."""
 
-    score: NDArray[np.float64]
-    ledger: Ledger
+    score: NDArray[np.float64]  # [N] infinite for true tracks: a mended miss comes first
+    label: NDArray[np.int64]
+    video: NDArray[np.int64]
+    cause: NDArray[np.int8]  # [T, N]
+    mended_label: NDArray[np.int64]
+    mended_right: NDArray[np.bool_]
+
+    @staticmethod
+    def empty() -> _Page:
+        nothing, rows = np.zeros(0, np.int64), np.zeros((len(IOU_THRESHOLDS), 0), np.int64)
+        return _Page(nothing.astype(float), nothing, nothing, rows.astype(np.int8), rows, rows > 0)
 
 
-def _of_video(v: Measured, t: int, index: int) -> _Rows:
-    outcome, taken = v.matched.outcome[0, t], v.matched.taken[0, t]
-    counts = (v.matched.rank < MAX_DETECTIONS[-1]) & ((outcome == RIGHT) | (outcome == WRONG))
-    d = np.flatnonzero(counts)
+def _page(v: Measured, index: int) -> _Page:
+    thresholds, tracks = len(IOU_THRESHOLDS), len(v.crowd)
+    d = np.flatnonzero(v.matched.rank < MAX_DETECTIONS[-1])
     d = d[np.argsort(-v.score[d], kind="stable")]
-    wrong = outcome[d] == WRONG
-    cause, target = _causes(v, d, IOU_THRESHOLDS[t])
-    cause = np.where(wrong, cause, _NONE)
-    target = np.where(wrong, target, _NONE)
-
-    free = ~v.crowd
-    free[taken[taken >= 0]] = False
-    mended_right = np.zeros(len(d), np.bool_)
-    for mended in (_CLASS, _IDENTITY, _MASK, _BOTH):  # each is mended alone, so each may use a free track
-        rows = np.flatnonzero((cause == mended) & (target >= 0))
-        rows = rows[free[target[rows]]]
-        mended_right[rows[np.unique(target[rows], return_index=True)[1]]] = True
-    mended_label = np.where(target >= 0, _at(v.truth_label, target), v.label[d])
-
-    pointed_at = np.zeros(len(v.crowd), np.bool_)
-    pointed_at[target[target >= 0]] = True
-    missed = np.flatnonzero(free & ~pointed_at)
-    none = np.full(len(missed), _MISSED, np.int8)
-    ledger = Ledger(
-        np.concatenate([v.truth_label[missed], v.label[d]]),
-        np.full(len(missed) + len(d), index),
-        np.concatenate([np.zeros(len(missed), np.bool_), ~wrong]),
-        np.concatenate([none, cause.astype(np.int8)]),
-        np.concatenate([v.truth_label[missed], mended_label]),
-        np.concatenate([np.ones(len(missed), np.bool_), mended_right]),
+    cause, target, mended_right = _blame(v, d)
+    pointed = np.zeros((thresholds, tracks), np.bool_)
+    t, n = np.nonzero(target >= 0)
+    pointed[t, target[t, n]] = True
+    missed = _free(v, d) & ~pointed
+    own = np.broadcast_to(v.label[d], cause.shape)
+    theirs = np.broadcast_to(v.truth_label, missed.shape)
+    return _Page(
+        np.concatenate([np.full(tracks, np.inf), v.score[d]]),
+        np.concatenate([v.truth_label, v.label[d]]),
+        np.full(tracks + len(d), index),
+        np.concatenate([np.where(missed, _MISSED, _ABSENT).astype(np.int8), cause], 1),
+        np.concatenate([theirs, np.where(target >= 0, np.append(v.truth_label, 0)[target], own)], 1),
+        np.concatenate([missed, mended_right], 1),
     )
-    return _Rows(np.concatenate([np.full(len(missed), np.inf), v.score[d]]), ledger)
 
 
-def _causes(v: Measured, d: NDArray[np.int64], t: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """[n] cause of each prediction, were it wrong, and [n] the track it points at, -1: none."""
-    none = np.full(len(d), _NONE)
-    if not len(v.crowd) or not len(d):
-        return np.full(len(d), _BACKGROUND), none
-    same_class = v.label[d][:, None] == v.truth_label
-    same = np.where(same_class & ~v.crowd, v.iou[d], 0)  # [n, G]
-    other = np.where(~same_class & ~v.crowd, v.iou[d], 0)
-    own, foreign = same.argmax(1), other.argmax(1)
-    same, other = same.max(1), other.max(1)
-    good_when_on = v.iou_when_on[d, own] >= t
-    choices = [
-        (same >= t, _DUPLICATE, none),
-        (other >= t, _CLASS, foreign),
-        ((same >= _FAINT) & good_when_on, _IDENTITY, own),
-        (same >= _FAINT, _MASK, own),
-        (other >= _FAINT, _BOTH, foreign),
-    ]
-    conditions = [condition for condition, _, _ in choices]
-    cause = np.select(conditions, [np.full(len(d), cause) for _, cause, _ in choices], _BACKGROUND)
-    return cause, np.select(conditions, [target for _, _, target in choices], _NONE)
+def _free(v: Measured, d: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """[T, G] true tracks that count and that no prediction has."""
+    free = np.repeat(~v.crowd[None], len(IOU_THRESHOLDS), 0)
+    t, n = np.nonzero(v.matched.taken[0][:, d] >= 0)
+    free[t, v.matched.taken[0][t, d[n]]] = False
+    return free
 
 
-def _at(values: NDArray[np.int64], places: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Values at places; anything where the place is -1."""
-    return np.append(values, 0)[places]
+def _blame(
+    v: Measured, d: NDArray[np.int64]
+) -> tuple[NDArray[np.int8], NDArray[np.int64], NDArray[np.bool_]]:
+    """[T, n] cause of each prediction, the track it points at (-1: none), whether mending makes it right."""
+    outcome = v.matched.outcome[0][:, d]
+    cause = np.select([outcome == RIGHT, outcome == WRONG], [_RIGHT, _BACKGROUND], _ABSENT).astype(np.int8)
+    target = np.full(cause.shape, -1, np.int64)
+    mended_right = np.zeros(cause.shape, np.bool_)
+    if not len(v.crowd):
+        return cause, target, mended_right
+    iou = np.where(v.crowd, 0, v.iou[d])  # [n, G]
+    same = v.label[d][:, None] == v.truth_label
+    free = _free(v, d)
+    unclaimed = free.copy()  # nothing points at it yet
+    mendable = {c: free.copy() for c in _POINTING}  # each cause is mended alone, so each may use a free track
+    t = np.arange(len(IOU_THRESHOLDS))
+    nothing = np.full(len(t), -1)
+    for i in np.flatnonzero((outcome == WRONG).any(0) & (iou.max(1) >= _FAINT)):
+        own, foreign = np.where(same[i], iou[i], 0), np.where(same[i], 0, iou[i])
+        mine, other = _choose(own, unclaimed), _choose(foreign, unclaimed)
+        reasons: list[tuple[Any, int, NDArray[np.int64]]] = [
+            (own.max() >= IOU_THRESHOLDS, _DUPLICATE, nothing),
+            (foreign.max() >= IOU_THRESHOLDS, _CLASS, other),
+            ((own.max() >= _FAINT) & (v.iou_when_on[d[i], mine] >= IOU_THRESHOLDS), _IDENTITY, mine),
+            (own.max() >= _FAINT, _MASK, mine),
+            (foreign.max() >= _FAINT, _BOTH, other),
+        ]
+        wrong = outcome[:, i] == WRONG
+        for applies, reason, track in reasons:
+            now = wrong & applies
+            cause[now, i] = reason
+            target[now, i] = track[now]
+            wrong &= ~now
+            if reason in _POINTING:
+                goal = target[now, i]
+                mended_right[now, i] = mendable[reason][t[now], goal]
+                mendable[reason][t[now], goal] = False
+                unclaimed[t[now], goal] = False
+    return cause, target, mended_right
 
 
-def _merged(rows: list[_Rows]) -> Ledger:
-    """All videos' rows by falling score; among equals the order of videos stays."""
-    if not rows:
-        nothing = np.zeros(0, np.int64)
-        return Ledger(nothing, nothing, nothing > 0, nothing.astype(np.int8), nothing, nothing > 0)
-    order = np.argsort(-np.concatenate([row.score for row in rows]), kind="stable")
-    names = ("label", "video", "right", "cause", "mended_label", "mended_right")
-    return Ledger(*(np.concatenate([getattr(row.ledger, name) for row in rows])[order] for name in names))
+def _choose(overlap: NDArray[np.float64], unclaimed: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """[T] the track overlapped most, of those [T, G] still to be had if there is one in sight."""
+    wanted = unclaimed & (overlap >= _FAINT)
+    return np.where(wanted.any(1), np.where(wanted, overlap, -1).argmax(1), overlap.argmax())

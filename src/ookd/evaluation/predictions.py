@@ -33,7 +33,7 @@ class Predictions:
         entries: list[TrackResult] = []
         faults: list[str] = []
         for i, result in self.in_memory.get(video.id, []):
-            if (fault := _fault(vars_of(result), known)) is None:
+            if (fault := _fault(_fields(result), known)) is None:
                 places.append(i)
                 entries.append(result)
             else:
@@ -69,13 +69,9 @@ class Predictions:
         ]
         for records, of_video in zip(self.sources, self.of_video, strict=True):
             for video, indices in of_video.items():
-                if video is None:
-                    lines += [f"{records.path}: entry {i}: {_no_video(records, i)}" for i in indices]
-                elif video not in videos:
-                    lines += [
-                        f"{records.path}: entry {i}: video {video} is not in the ground truth"
-                        for i in indices
-                    ]
+                if video is None or video not in videos:
+                    entries = zip(indices, records.read("", indices), strict=True)
+                    lines += [f"{records.path}: entry {i}: {_no_video(entry)}" for i, entry in entries]
         return lines
 
 
@@ -85,7 +81,7 @@ def load_predictions(
     """Find the entries of one or several result files, or take results in memory."""
     if isinstance(given, str | Path):
         given = [given]
-    predictions = Predictions(count=0)
+    predictions = Predictions()
     for i, part in enumerate(given):
         if isinstance(part, TrackResult):
             predictions.in_memory.setdefault(part.video_id, []).append((i, part))
@@ -111,17 +107,19 @@ def video_label(video: Video) -> str:
     return f"video {video.id}"
 
 
-def vars_of(result: TrackResult) -> dict[str, Any]:
+def _fields(result: TrackResult) -> dict[str, Any]:
     return {name: getattr(result, name) for name in ("category_id", "score", "segmentations")}
 
 
-def _no_video(records: Records, i: int) -> str:
-    (record,) = records.read("", [i])
-    if not isinstance(record, dict):
+def _no_video(entry: Any) -> str:
+    """Why an entry belongs to no video of the truth."""
+    if not isinstance(entry, dict):
         return "is not an object"
-    if "video_id" not in record:
+    if "video_id" not in entry:
         return "has no video_id"
-    return f"video_id {record['video_id']!r:.40} is not a whole number"
+    if type(entry["video_id"]) is not int:
+        return f"video_id {entry['video_id']!r:.40} is not a whole number"
+    return f"video {entry['video_id']} is not in the ground truth"
 
 
 def _fault(record: dict[str, Any], known: set[int] | None) -> str | None:

@@ -44,10 +44,9 @@ def evaluate(
     """
     rules = Rules(official_quirks, class_agnostic, min_score)
     try:
-        truth, predictions, videos = _measured(gt, pred, rules, processes, whole=False)
+        truth, predictions, videos, dropped = _measured(gt, pred, rules, processes, whole=False)
     except NotCut:
-        truth, predictions, videos = _measured(gt, pred, rules, processes, whole=True)
-    dropped = predictions.strays(truth.videos) + [fault for video in videos for fault in video.faults]
+        truth, predictions, videos, dropped = _measured(gt, pred, rules, processes, whole=True)
     if wrong := [fault for video in videos for fault in video.truth_faults]:
         raise complain(f"{len(wrong)} records of the ground truth are damaged", wrong)
     if official_quirks and not predictions.count:
@@ -59,9 +58,12 @@ def evaluate(
 
 def _measured(
     gt: Given, pred: Results, rules: Rules, processes: int, whole: bool
-) -> tuple[Truth, Predictions, list[Measured]]:
+) -> tuple[Truth, Predictions, list[Measured], list[str]]:
+    """Everything read and compared, and complaints about entries that were left out."""
     truth, predictions = load_truth(gt, whole), load_predictions(pred, whole)
-    return truth, predictions, list(_each(truth, predictions, rules, processes))
+    videos = list(_each(truth, predictions, rules, processes))
+    dropped = predictions.strays(truth.videos) + [fault for video in videos for fault in video.faults]
+    return truth, predictions, videos, dropped
 
 
 def _each(truth: Truth, predictions: Predictions, rules: Rules, processes: int) -> Iterator[Measured]:

@@ -25,6 +25,7 @@ class Tubes:
     masks: list[list[Rle | None]]  # N x T
     area: NDArray[np.int64]  # [N, T] pixels, 0 where not seen
     listed: NDArray[np.bool_]  # [N, T] False past the end of a list that is too short
+    size: NDArray[np.int64]  # [N, T, 2] height and width, 0 where there is no mask
 
     def __len__(self) -> int:
         return len(self.masks)
@@ -68,14 +69,13 @@ def prove(
             faults[n] = fault
         masks.append([] if fault is not None else tube)
     try:
-        areas = _areas(masks)
+        return _measured(masks, frames), faults
     except rle.RleError:
         for n, tube in enumerate(masks):
             if (fault := _first_bad(tube)) is not None:
                 faults[n] = fault
                 masks[n] = []
-        areas = _areas(masks)
-    return _laid_out(masks, areas, max(map(len, masks), default=0) if any_size else frames), faults
+        return _measured(masks, frames), faults
 
 
 def _shaped(
@@ -103,13 +103,6 @@ def _own_size(mask: Any, size: list[int]) -> list[int]:
     return own if good and own is not None else size
 
 
-def _areas(masks: list[list[Rle | None]]) -> NDArray[np.int64]:
-    """Areas of all masks that are there, in order."""
-    there = [mask for tube in masks for mask in tube if mask is not None]
-    pixels = np.fromiter((mask["size"][0] * mask["size"][1] for mask in there), np.int64, len(there))
-    return rle.runs_of([mask["counts"] for mask in there], pixels).areas()
-
-
 def _first_bad(tube: list[Rle | None]) -> str | None:
     for t, mask in enumerate(tube):
         if mask is not None:
@@ -120,14 +113,26 @@ def _first_bad(tube: list[Rle | None]) -> str | None:
     return None
 
 
-def _laid_out(masks: list[list[Rle | None]], areas: NDArray[np.int64], frames: int) -> Tubes:
+def _measured(masks: list[list[Rle | None]], frames: int) -> Tubes:
+    """Areas and sizes, laid out by track and frame. Raises RleError if any mask is not whole."""
+    frames = max([frames, *map(len, masks)])
     length = np.array([len(tube) for tube in masks], np.int64)
     listed = np.arange(frames) < length[:, None]
     there = np.zeros((len(masks), frames), np.bool_)
-    there[listed] = np.fromiter((mask is not None for tube in masks for mask in tube), np.bool_)
+    there[listed] = [mask is not None for tube in masks for mask in tube]
+    whole = [mask for tube in masks for mask in tube if mask is not None]
+    sizes = np.array([mask["size"] for mask in whole], np.int64).reshape(-1, 2)
     area = np.zeros((len(masks), frames), np.int64)
-    area[there] = areas
-    return Tubes(masks, area, listed)
+    area[there] = rle.runs_of([mask["counts"] for mask in whole], sizes.prod(1)).areas()
+    size = np.zeros((len(masks), frames, 2), np.int64)
+    size[there] = sizes
+    return Tubes(masks, area, listed, size)
+
+
+def _unlike(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """[D, G, T] whether both masks are there but of different sizes: then neither counts in that frame."""
+    there = (a[:, None] > 0).all(3) & (b > 0).all(2)
+    return np.asarray(there & (a[:, None] != b).any(3))
 
 
 def overlap(results: Tubes, truth: Tubes) -> Overlap:
@@ -135,6 +140,7 @@ def overlap(results: Tubes, truth: Tubes) -> Overlap:
     frames = min(results.area.shape[1], truth.area.shape[1])
     result_area, truth_area = results.area[:, :frames], truth.area[:, :frames]
     shared = np.zeros((len(results), len(truth), frames), np.int64)
+    unlike = _unlike(results.size[:, :frames], truth.size[:, :frames])
     alone = result_area.astype(float) @ truth.listed[:, :frames].T.astype(float)  # [D, G] exact: below 2**53
     alone += results.listed[:, :frames].astype(float) @ truth_area.T.astype(float)
     for t in range(frames):
@@ -142,10 +148,11 @@ def overlap(results: Tubes, truth: Tubes) -> Overlap:
         if not len(d) or not len(g):
             continue
         iou = coco.iou([results.masks[i][t] for i in d], [truth.masks[i][t] for i in g], [0] * len(g))
+        iou = np.maximum(iou, 0)  # -1: of different sizes
         both = result_area[d, t][:, None] + truth_area[g, t]
-        if (unlike := iou < 0).any():  # masks of different sizes: neither counts in this frame
-            alone[np.ix_(d, g)] -= np.where(unlike, both, 0)
-            iou = np.where(unlike, 0, iou)
         shared[d[:, None], g, t] = np.rint(iou * both / (1 + iou)).astype(np.int64)
+    if unlike.any():
+        shared[unlike] = 0
+        alone -= ((result_area[:, None] + truth_area) * unlike).sum(2)
     inside = shared.sum(2)
     return Overlap(result_area, truth_area, shared, ratio(inside, alone - inside))

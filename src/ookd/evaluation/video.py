@@ -182,4 +182,4 @@ def _tracking(
 
 
 def _some(tubes: Tubes, keep: list[int]) -> Tubes:
-    return Tubes([tubes.masks[n] for n in keep], tubes.area[keep], tubes.listed[keep])
+    return Tubes([tubes.masks[n] for n in keep], tubes.area[keep], tubes.listed[keep], tubes.size[keep])
