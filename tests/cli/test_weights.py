@@ -56,7 +56,7 @@ def test_answer_as_json(file: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_ovis_is_recognised_and_brings_its_tracker(tmp_path: Path) -> None:
-    small = {"backbone": ResNetConfig(width=2), "classes": 25, "queries": 5, "dim": 32, "ffn": 8}
+    small = {"backbone": ResNetConfig(width=2), "classes": 25, "queries": 5, "dim": 64, "ffn": 8}
     config = preset("idol-r50", encoder_layers=1, decoder_layers=1, **small)
     assert isinstance(config, IdolConfig)
     torch.save({"model": to_upstream(Idol(config).state_dict())}, tmp_path / "ovis.pth")

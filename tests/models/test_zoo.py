@@ -17,7 +17,7 @@ from ookd.models.resnet import ResNetConfig
 from ookd.models.seqformer import SeqFormer, SeqFormerConfig
 from ookd.models.swin import SwinConfig
 
-SMALL = {"queries": 6, "dim": 32, "heads": 2, "points": 1, "encoder_layers": 1, "decoder_layers": 2, "ffn": 8}
+SMALL = {"queries": 6, "dim": 64, "heads": 2, "points": 1, "encoder_layers": 1, "decoder_layers": 2, "ffn": 8}
 TINY = IdolConfig(backbone=ResNetConfig(width=2), classes=2, **SMALL)
 SWIN = SwinConfig(width=8, blocks=(1, 1, 1, 1), heads=(1, 1, 2, 2), window=4)
 
@@ -100,7 +100,7 @@ def truncate(folder: Path) -> None:
         (edit(tracker=7), "tracker must be an object"),
         (
             edit(model=TINY.model_copy(update={"ffn": 9}).model_dump()),
-            r"does not fit config.json: .*feed_forward.inner.weight is \[8, 32\], should be \[9, 32\];",
+            r"does not fit config.json: .*feed_forward.inner.weight is \[8, 64\], should be \[9, 64\];",
         ),
         (
             edit(model=TINY.model_copy(update={"encoder_layers": 2}).model_dump()),

@@ -25,7 +25,7 @@ class DeformableConfig(BaseModel, frozen=True, extra="forbid"):
     backbone: BackboneConfig = ResNetConfig()
     classes: int = Field(default=40, ge=1)
     queries: int = Field(default=300, ge=1)
-    dim: int = Field(default=256, ge=32, multiple_of=32)
+    dim: int = Field(default=256, ge=64, multiple_of=32)
     heads: int = Field(default=8, ge=1)
     points: int = Field(default=4, ge=1)  # a head, level and query
     encoder_layers: int = Field(default=6, ge=1)

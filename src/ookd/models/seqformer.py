@@ -5,12 +5,15 @@ Wu et al., "SeqFormer: Sequential Transformer for Video Instance Segmentation", 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from ookd.models.clip_decoder import ClipDecoded, ClipDecoder
+from ookd.models.deformable import Levels
 from ookd.models.heads import class_head
 from ookd.models.mask_head import MaskHead
 from ookd.models.pixels import DeformableConfig, Memory, PixelEncoder
@@ -31,6 +34,21 @@ class FrameMemory:
     memory: Memory
     maps: Tensor  # [F, 8, h, w] shared maps of the mask head
     sizes: Tensor  # [F, 2] unpadded width and height
+
+    @staticmethod
+    def join(parts: Sequence[FrameMemory]) -> FrameMemory:
+        """Frames of one size, one after another."""
+        levels = [part.memory.levels for part in parts]
+        joined = Levels(
+            levels[0].shapes,
+            torch.cat([level.pad for level in levels]),
+            torch.cat([level.valid for level in levels]),
+        )
+        return FrameMemory(
+            Memory(torch.cat([part.memory.tokens for part in parts]), joined),
+            torch.cat([part.maps for part in parts]),
+            torch.cat([part.sizes for part in parts]),
+        )
 
 
 class SeqFormer(nn.Module):
