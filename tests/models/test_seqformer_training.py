@@ -112,7 +112,7 @@ def small_training(queries: int = 9, seed: int = 0) -> SeqFormerTraining:
         backbone=ResNetConfig(width=8),
         classes=3,
         queries=queries,
-        dim=32,
+        dim=64,
         heads=4,
         points=2,
         encoder_layers=1,
