@@ -56,7 +56,8 @@ def test_visible_masks_are_disjoint_parts_of_full_ones(preset: str) -> None:
 
 def test_the_data_set_holds_the_masks_that_clips_show(tmp_path: Path) -> None:
     world = World("ovis-like", split="val", seed=3, videos=2, frames=5)
-    dataset = load(write(world, tmp_path / "val"))
+    write(world, tmp_path / "val")
+    dataset = load(tmp_path / "val")
     assert [category.name for category in dataset.categories] == list(world.names)
     for i, video in enumerate(dataset.videos):
         clip = world.clip(i, range(5))
@@ -74,6 +75,8 @@ def test_writing_does_not_touch_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("keep")
     with pytest.raises(UserError, match="exists"):
         write(World(videos=1), tmp_path)
+    with pytest.raises(UserError, match="not replaced"):
+        write(World(videos=1), tmp_path, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 

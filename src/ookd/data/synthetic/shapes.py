@@ -103,7 +103,7 @@ class Body:
 
     @classmethod
     def build(cls, parts: Sequence[Part], deform: Deform, rng: np.random.Generator) -> Body:
-        """An individual: its proportions vary a little around its kind's; parts on one joint grow together."""
+        """An individual of its kind: proportions vary a little, parts on one joint together."""
         stretch = 1 + 0.1 * rng.uniform(-1, 1, 2)
         growth = {joint: 1 + 0.12 * rng.uniform(-1, 1) for joint in dict.fromkeys(p.pivot for p in parts)}
         outlines, pivots = [], []
