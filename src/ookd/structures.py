@@ -168,7 +168,7 @@ class FrameQueries:
     boxes: Tensor | None  # [B, Q, 4] cx cy w h in 0..1 of the unpadded frame
     embed: Tensor  # [B, Q, D] compared by the tracker
     features: Tensor  # [B, Q, D'] what distillation reads
-    masks: Callable[[Tensor], Tensor]  # select [B, N] -> mask logits [B, N, h, w]
+    masks: Callable[[Tensor], Tensor]  # select [B, N] -> mask logits [B, N, h, w]; H / h is the stride
 
 
 @dataclass(slots=True)

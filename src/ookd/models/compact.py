@@ -6,13 +6,14 @@ product with the pixels plus a quadratic form around the query's place, so that 
 where it stands and learns an outline from there. Only convolutions, matrix products, softmax, top-k and
 gathers: all of it exports.
 
-Shapes: B frames, Q queries, K classes, D width, M mask channels, h w the stride-4 grid, S tokens of strides 8
+Shapes: B frames, Q queries, K classes, D width, M mask channels, h w a grid of cells, S tokens of strides 8
 to 32.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,6 +27,7 @@ from ookd.structures import FrameQueries
 
 PRIOR = 0.02  # probability of a class before training
 DISK = (-12.0, -12.0, 0.0, 0.0, 0.0, 2.0)  # x2, y2, xy, x, y, 1: the mask every query starts from
+FINEST = 2  # stride of the masks a query is asked for
 UNIT = 0.25  # unit of the quadratic's coordinates, in square roots of the frame's area
 
 
@@ -35,7 +37,7 @@ class CompactConfig(BaseModel, frozen=True, extra="forbid"):
     trunk: Variant = Field("lite0", description="EfficientNet-Lite variant")
     frozen: int = Field(2, ge=0, le=7, description="trunk stages, stem included, that are not trained")
     width: int = Field(128, ge=16, description="channels of queries and of strides 8 to 32")
-    mask_width: int = Field(64, ge=8, description="channels of the stride-4 mask features")
+    mask_width: int = Field(32, ge=8, description="channels of the mask features")
     embed: int = Field(64, ge=8, description="channels that the tracker compares")
     heads: int = Field(8, ge=1, description="attention heads")
     hidden: int = Field(512, ge=16, description="hidden channels of feed-forward blocks")
@@ -54,8 +56,15 @@ class Pixels:
     position: Tensor  # [S, D] code of the tokens' places
     padding: Tensor  # [B, S] 0, or -inf where there is no image
     sizes: list[tuple[int, int]]  # height and width of each level
-    mask_features: Tensor  # [B, M, h, w]
-    heat: Tensor  # [B, K, h/2, w/2] logits of "an object of this class has its centre here"
+    masks: dict[int, Tensor]  # stride 2, 4, 8, 16, 32 -> mask features [B, M, h, w], means of finer ones
+    heat: Tensor  # [B, K, H/8, W/8] logits of "an object of this class has its centre here"
+
+
+@dataclass(slots=True)
+class CompactQueries(FrameQueries):
+    """Frame queries that also give coarser masks, which cost less."""
+
+    masks_at: Callable[[Tensor, int], Tensor]  # select [B, N], stride -> mask logits [B, N, h, w]
 
 
 class Attention(nn.Module):
@@ -114,17 +123,20 @@ class FrameEncoder(nn.Module):
         d, m = config.width, config.mask_width
         self.width = d
         self.trunk = EfficientNetLite(config.trunk, config.frozen)
-        c4, *deeper = self.trunk.channels
+        c2, c4, *deeper = self.trunk.channels
         self.lateral = nn.ModuleList(nn.Conv2d(c, d, 1) for c in deeper)
-        self.lateral4 = nn.Conv2d(c4, m, 1)
+        self.lateral4 = nn.Conv2d(c4, d // 2, 1)
+        self.lateral2 = nn.Conv2d(c2, m, 1)
         self.level = nn.Parameter(torch.zeros(3, d))
         self.attention = Attention(d, config.heads)
         self.feed_forward = FeedForward(d, config.hidden)
         self.norms = nn.ModuleList(nn.LayerNorm(d) for _ in range(2))
         self.refine16 = Refine(d, d)
         self.refine8 = Refine(d, d)
-        self.down4 = nn.Conv2d(d, m, 1)
-        self.refine4 = Refine(m, m)
+        self.down4 = nn.Conv2d(d, d // 2, 1)
+        self.refine4 = Refine(d // 2, d // 2)
+        self.down2 = nn.Conv2d(d // 2, m, 1)
+        self.refine2 = Refine(m, m)
         self.mask_out = nn.Conv2d(m, m, 1)
         self.heat = nn.Sequential(Refine(d, d), nn.Conv2d(d, config.classes, 1))
         last = self.heat[1]
@@ -137,7 +149,7 @@ class FrameEncoder(nn.Module):
         """frames [B, 3, H, W] normalised, pad [B, H, W] True where there is no image; H, W multiples of
         32.
         """
-        c4, *deeper = self.trunk(frames)
+        c2, c4, *deeper = self.trunk(frames)
         x8, x16, x32 = (lateral(x) for lateral, x in zip(self.lateral, deeper, strict=True))
         sizes = [(x.shape[-2], x.shape[-1]) for x in (x8, x16, x32)]
         position = [sine_code(size, self.width, frames.device) for size in sizes]
@@ -151,13 +163,17 @@ class FrameEncoder(nn.Module):
         x16 = self.refine16(x16 + F.interpolate(x32, scale_factor=2.0))
         x8 = self.refine8(x8 + F.interpolate(x16, scale_factor=2.0))
         x4 = self.refine4(self.lateral4(c4) + F.interpolate(self.down4(x8), scale_factor=2.0))
+        x2 = self.refine2(self.lateral2(c2) + F.interpolate(self.down2(x4), scale_factor=2.0))
+        masks = {FINEST: self.mask_out(x2)}
+        for stride in (4, 8, 16, 32):
+            masks[stride] = F.avg_pool2d(masks[stride // 2], 2)
         levels = [x.flatten(2).transpose(1, 2) + self.level[i] for i, x in enumerate((x8, x16, x32))]
         return Pixels(
             torch.cat(levels, 1),
             torch.cat(position),
             torch.cat(blocked, 1),
             sizes,
-            self.mask_out(x4),
+            masks,
             self.heat(x8),
         )
 
@@ -207,19 +223,21 @@ class Heads(nn.Module):
             self.shape.bias.copy_(torch.tensor(DISK))
         self.embed = nn.Sequential(nn.Linear(d, d), nn.ReLU(), nn.Linear(d, config.embed))
 
-    def forward(self, x: Tensor, places: Tensor, pixels: Pixels) -> FrameQueries:
+    def forward(self, x: Tensor, places: Tensor, pixels: Pixels) -> CompactQueries:
         """x [B, Q, D], places [B, Q, 2] as x, y in 0..1."""
         x = self.norm(x)
-        weights = self.mask(x) * (pixels.mask_features.shape[1] ** -0.5)
+        weights = self.mask(x) * (pixels.masks[FINEST].shape[1] ** -0.5)
         shapes = self.shape(x)
 
-        def masks(select: Tensor) -> Tensor:
+        def masks_at(select: Tensor, stride: int) -> Tensor:
             def rows(y: Tensor) -> Tensor:
                 return y.gather(1, select.unsqueeze(-1).expand(-1, -1, y.shape[-1]))
 
-            return mask_logits(rows(weights), rows(shapes), rows(places), pixels.mask_features)
+            return mask_logits(rows(weights), rows(shapes), rows(places), pixels.masks[stride])
 
-        return FrameQueries(self.classify(x), None, self.embed(x), x, masks)
+        return CompactQueries(
+            self.classify(x), None, self.embed(x), x, lambda select: masks_at(select, FINEST), masks_at
+        )
 
 
 class Compact(nn.Module):
@@ -241,7 +259,7 @@ class Compact(nn.Module):
         pixels = self.encoder(frames, pad)
         return self.decode(pixels, peaks(pixels, self.config.queries))[-1], None
 
-    def decode(self, pixels: Pixels, places: Tensor, between: Tensor | None = None) -> list[FrameQueries]:
+    def decode(self, pixels: Pixels, places: Tensor, between: Tensor | None = None) -> list[CompactQueries]:
         """Queries at places [B, Q, 2] through all layers; the first answer is from before the first layer.
 
         `between` [1, Q, Q] is added to the attention among queries: -inf hides one from another.
@@ -271,15 +289,12 @@ def peaks(pixels: Pixels, count: int) -> Tensor:
     return torch.stack([(x + 0.5) / width, (y + 0.5) / height], -1)
 
 
-def mask_focus(queries: FrameQueries, pixels: Pixels) -> Tensor:
+def mask_focus(queries: CompactQueries, pixels: Pixels) -> Tensor:
     """Attention bias [B, Q, S]: the mask logit found so far where negative, but never less than -8."""
     b, q = queries.logits.shape[:2]
     with torch.no_grad():
         everyone = torch.arange(q, device=queries.logits.device).expand(b, -1)
-        mask = queries.masks(everyone)
-        levels = []
-        for stride in (2, 4, 8):
-            levels.append(F.avg_pool2d(mask, stride).flatten(2))
+        levels = [queries.masks_at(everyone, stride).flatten(2) for stride in (8, 16, 32)]
         return torch.cat(levels, -1).clamp(-8.0, 0.0) + pixels.padding.unsqueeze(1)
 
 

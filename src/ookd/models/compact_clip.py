@@ -24,6 +24,7 @@ from ookd.models.compact import (
     Attention,
     Compact,
     CompactConfig,
+    CompactQueries,
     FeedForward,
     Heads,
     Pixels,
@@ -31,7 +32,7 @@ from ookd.models.compact import (
     peaks,
     sine_rows,
 )
-from ookd.structures import ClipQueries, FrameQueries
+from ookd.structures import ClipQueries
 
 SHARPNESS = 20.0  # of the association between embeddings: cosines times this, as the tracker has it
 ABSENT = 20.0  # what mask logits lose in a frame where the instance is not in view
@@ -50,7 +51,7 @@ class Frames:
 
     pixels: Pixels  # of B * T frames
     places: Tensor  # [B, T, Q, 2]
-    answer: FrameQueries  # of B * T frames
+    answer: CompactQueries  # of B * T frames
     unit: Tensor  # [B, T, Q, E] embeddings of length one
     score: Tensor  # [B, T, Q] best class probability
 
@@ -64,7 +65,7 @@ class ClipAnswer:
     association: Tensor  # [B, T, N, Q] logits of "this frame query is me"
     clip: Tensor  # [B, N, D]
     parts: Tensor  # [B, T, N, D]
-    frame: FrameQueries  # of B * T frames: masks of the N parts
+    frame: CompactQueries  # of B * T frames: masks of the N parts
 
 
 class ClipLayer(nn.Module):

@@ -4,7 +4,8 @@ As in the student, auxiliary queries help: every instance is also handed a seed 
 that was matched to it in some frame, and must be recognised from there in all other frames. Nothing is
 matched for those, and the other clip queries do not see them.
 
-Shapes: B clips, T frames, F = B * T, N instances (padded), C clip queries, Q frame queries, h w at stride 4.
+Shapes: B clips, T frames, F = B * T, N instances (padded), C clip queries, Q frame queries, h w a grid of
+cells.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from ookd.losses import dice, mask_bce, sigmoid_focal
 from ookd.matching import hungarian
+from ookd.models.compact import FINEST
 from ookd.models.compact_clip import ClipAnswer, CompactClip
 from ookd.models.compact_training import CompactTraining, Targets, frame_targets, match
 from ookd.models.preprocess import normalise
@@ -63,9 +65,10 @@ class CompactClipTraining(nn.Module):
         terms: dict[str, list[Tensor]] = {}
         given = torch.arange(main, main + extra, device=seeds.device).expand(clips, -1)
         for answer in answers:
-            found = tube_terms(answer, query, tubes, matched)
+            stride = FINEST if answer is answers[-1] else 2 * FINEST
+            found = tube_terms(answer, query, tubes, matched, stride)
             found["class"] = class_term(answer.logits[:, :main], query, tubes)
-            found |= {f"aux_{k}": v for k, v in tube_terms(answer, given, tubes, matched).items()}
+            found |= {f"aux_{k}": v for k, v in tube_terms(answer, given, tubes, matched, stride).items()}
             found["aux_class"] = class_term(answer.logits[:, main:], given - main, tubes)
             for name, value in found.items():
                 terms.setdefault(name, []).append(value)
@@ -77,7 +80,7 @@ class Tubes:
 
     def __init__(self, targets: Targets, clips: int, frames: int) -> None:
         self.visible = targets.valid.unflatten(0, (clips, frames))  # [B, T, N]
-        self.masks = targets.masks.unflatten(0, (clips, frames))  # [B, T, N, h, w]
+        self.masks = {stride: x.unflatten(0, (clips, frames)) for stride, x in targets.masks.items()}
         self.labels = targets.labels.unflatten(0, (clips, frames))[:, 0]  # [B, N]
         self.there = self.visible.any(1)  # [B, N]
 
@@ -96,9 +99,9 @@ def assign(answer: ClipAnswer, main: int, tubes: Tubes) -> Tensor:
     """The clip query [B, N] of each instance, by class and by its tube's overlap; 0 where there is none."""
     b, t, n = tubes.visible.shape
     everyone = torch.arange(main, device=answer.logits.device).expand(b * t, -1)
-    p = answer.frame.masks(everyone).sigmoid().flatten(2).unflatten(0, (b, t))  # [B, T, C, hw]
+    p = answer.frame.masks_at(everyone, 8).sigmoid().flatten(2).unflatten(0, (b, t))  # [B, T, C, hw]
     p = p * answer.presence[:, :, :main].sigmoid().unsqueeze(-1)
-    truth = tubes.masks.flatten(3) * tubes.visible.unsqueeze(-1)  # [B, T, N, hw]
+    truth = tubes.masks[8].flatten(3) * tubes.visible.unsqueeze(-1)  # [B, T, N, hw]
     shared = torch.einsum("btcx,btnx->bcn", p, truth)
     overlap = (2 * shared + 1) / (p.sum((1, 3)).unsqueeze(2) + truth.sum((1, 3)).unsqueeze(1) + 1)
     score = answer.logits[:, :main].float().sigmoid()
@@ -120,7 +123,9 @@ def class_term(logits: Tensor, query: Tensor, tubes: Tubes) -> Tensor:
     return sigmoid_focal(logits, wanted, alpha=0.5).sum() / tubes.there.sum().clamp(min=1)
 
 
-def tube_terms(answer: ClipAnswer, query: Tensor, tubes: Tubes, matched: Tensor) -> dict[str, Tensor]:
+def tube_terms(
+    answer: ClipAnswer, query: Tensor, tubes: Tubes, matched: Tensor, stride: int
+) -> dict[str, Tensor]:
     """Where an instance is in view, which frame query it is there, and its mask; query [B, N]."""
     b, t = tubes.visible.shape[:2]
     every = query.unsqueeze(1).expand(-1, t, -1)  # [B, T, N]
@@ -129,8 +134,8 @@ def tube_terms(answer: ClipAnswer, query: Tensor, tubes: Tubes, matched: Tensor)
     in_view = F.binary_cross_entropy_with_logits(presence, tubes.visible[there].float())
     clip, frame, instance = tubes.visible.nonzero(as_tuple=True)
     count = tubes.visible.sum().clamp(min=1)
-    logits = answer.frame.masks(every.flatten(0, 1)).unflatten(0, (b, t))[clip, frame, instance]
-    truth = tubes.masks[clip, frame, instance]
+    logits = answer.frame.masks_at(every.flatten(0, 1), stride).unflatten(0, (b, t))[clip, frame, instance]
+    truth = tubes.masks[stride][clip, frame, instance]
     which = answer.association[clip, frame, every[clip, frame, instance]]
     return {
         "presence": in_view,

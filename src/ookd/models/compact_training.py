@@ -6,7 +6,7 @@ at random places inside its objects. Each learns its object without matching. Th
 one another; the main queries do not see them, so that inference is not changed.
 
 Shapes: B clips, T frames, F = B * T frames, Q main queries, A auxiliary ones, N instances (padded), h w
-stride 4.
+a grid of cells.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from ookd.losses import dice, heatmap_focal, mask_bce, sigmoid_focal
 from ookd.matching import hungarian
-from ookd.models.compact import Compact, peaks
+from ookd.models.compact import FINEST, Compact, CompactQueries, peaks
 from ookd.models.preprocess import normalise
-from ookd.structures import Batch, FrameQueries, Tracks
+from ookd.structures import Batch, Tracks
 
 TEMPERATURE = 20.0  # the tracker compares cosines times this, so training does too
 
@@ -33,7 +33,7 @@ class Targets:
 
     labels: Tensor  # [F, N] int64
     ids: Tensor  # [F, N] int64
-    masks: Tensor  # [F, N, h, w] share of each stride-4 cell that is covered
+    masks: dict[int, Tensor]  # stride 2, 4, 8 -> [F, N, h, w] share of each cell that is covered
     valid: Tensor  # [F, N] bool: there, and in view
 
 
@@ -71,13 +71,14 @@ class CompactTraining(nn.Module):
         terms: dict[str, list[Tensor]] = {}
         owned = targets.valid.gather(1, owner)
         for answer in answers:
-            for name, value in self._supervise(answer, query, targets.valid, targets).items():
+            stride = FINEST if answer is answers[-1] else 2 * FINEST
+            for name, value in self._supervise(answer, query, targets.valid, targets, stride).items():
                 terms.setdefault(name, []).append(value)
             places = torch.arange(q, q + self.auxiliary, device=frames.device).expand(len(owner), -1)
             picked = Targets(
                 targets.labels.gather(1, owner), targets.ids.gather(1, owner), targets.masks, owned
             )
-            for name, value in self._supervise_auxiliary(answer, places, owner, picked).items():
+            for name, value in self._supervise_auxiliary(answer, places, owner, picked, stride).items():
                 terms.setdefault(name, []).append(value)
         losses = {name: torch.stack(values).mean() for name, values in terms.items()}
         losses["heat"] = heat_loss(pixels.heat, targets)
@@ -85,15 +86,15 @@ class CompactTraining(nn.Module):
         return losses
 
     def _supervise(
-        self, answer: FrameQueries, query: Tensor, valid: Tensor, targets: Targets
+        self, answer: CompactQueries, query: Tensor, valid: Tensor, targets: Targets, stride: int
     ) -> dict[str, Tensor]:
         q = answer.logits.shape[1] - self.auxiliary
         wanted = torch.zeros_like(answer.logits[:, :q], dtype=torch.float32)
         frame, instance = valid.nonzero(as_tuple=True)
         wanted[frame, query[frame, instance], targets.labels[frame, instance]] = 1.0
         count = valid.sum().clamp(min=1)
-        masks = answer.masks(query)[frame, instance]
-        truth = targets.masks[frame, instance]
+        masks = answer.masks_at(query, stride)[frame, instance]
+        truth = targets.masks[stride][frame, instance]
         return {
             "class": sigmoid_focal(answer.logits[:, :q], wanted, alpha=0.5).sum() / count,
             "mask": mask_bce(masks, truth).sum() / count,
@@ -101,14 +102,14 @@ class CompactTraining(nn.Module):
         }
 
     def _supervise_auxiliary(
-        self, answer: FrameQueries, places: Tensor, owner: Tensor, picked: Targets
+        self, answer: CompactQueries, places: Tensor, owner: Tensor, picked: Targets, stride: int
     ) -> dict[str, Tensor]:
         frame, extra = picked.valid.nonzero(as_tuple=True)
         count = picked.valid.sum().clamp(min=1)
         logits = answer.logits[frame, places[frame, extra]]
         wanted = F.one_hot(picked.labels[frame, extra], logits.shape[-1])
-        masks = answer.masks(places)[frame, extra]
-        truth = picked.masks[frame, owner[frame, extra]]
+        masks = answer.masks_at(places, stride)[frame, extra]
+        truth = picked.masks[stride][frame, owner[frame, extra]]
         return {
             "aux_class": sigmoid_focal(logits, wanted, alpha=0.5).sum() / count,
             "aux_mask": mask_bce(masks, truth).sum() / count,
@@ -126,35 +127,39 @@ def frame_targets(tracks: list[Tracks]) -> Targets:
     labels, ids, masks, valid = [], [], [], []
     for clip in tracks:
         frames = clip.visible.shape[1]
-        soft = F.avg_pool2d(clip.masks.float(), 4)
+        soft = F.avg_pool2d(clip.masks.float(), FINEST)
         masks.append(padded(soft).transpose(0, 1))
         valid.append(padded(clip.visible).T)
         labels.append(padded(clip.labels).expand(frames, -1))
         ids.append(padded(clip.ids).expand(frames, -1))
-    return Targets(torch.cat(labels), torch.cat(ids), torch.cat(masks), torch.cat(valid))
+    pyramid = {FINEST: torch.cat(masks)}
+    for stride in (4, 8):
+        pyramid[stride] = F.avg_pool2d(pyramid[stride // 2], 2)
+    return Targets(torch.cat(labels), torch.cat(ids), pyramid, torch.cat(valid))
 
 
 def places_inside(targets: Targets, count: int) -> tuple[Tensor, Tensor]:
     """`count` random places [F, count, 2] inside visible instances of each frame, and whose they are [F,
     count].
     """
-    height, width = targets.masks.shape[-2:]
+    masks = targets.masks[4]
+    height, width = masks.shape[-2:]
     odds = targets.valid.float() + 1e-6
     owner = torch.multinomial(odds, count, replacement=True)  # [F, count]
     frame = torch.arange(len(owner), device=owner.device).unsqueeze(1).expand_as(owner)
-    inside = targets.masks[frame, owner].flatten(2) + 1e-9
+    inside = masks[frame, owner].flatten(2) + 1e-9
     cell = torch.multinomial(inside.flatten(0, 1), 1).view_as(owner)
     x, y = cell % width, torch.div(cell, width, rounding_mode="floor")
     return torch.stack([(x + 0.5) / width, (y + 0.5) / height], -1), owner
 
 
 @torch.no_grad()
-def match(answer: FrameQueries, main: int, targets: Targets) -> Tensor:
+def match(answer: CompactQueries, main: int, targets: Targets) -> Tensor:
     """The main query [F, N] of each instance by class and mask; 0 where the instance is not in view."""
     frames, count = targets.valid.shape
     everyone = torch.arange(main, device=answer.logits.device).expand(frames, -1)
-    logits = answer.masks(everyone).flatten(2)  # [F, Q, hw]
-    truth = targets.masks.flatten(2)  # [F, N, hw]
+    logits = answer.masks_at(everyone, 4).flatten(2)  # [F, Q, hw]
+    truth = targets.masks[4].flatten(2)  # [F, N, hw]
     p = logits.sigmoid()
     shared = p @ truth.transpose(1, 2)
     overlap = (2 * shared + 1) / (p.sum(2, keepdim=True) + truth.sum(2).unsqueeze(1) + 1)
@@ -170,10 +175,9 @@ def match(answer: FrameQueries, main: int, targets: Targets) -> Tensor:
     return query.to(cost.device)
 
 
-def heat_loss(logits: Tensor, targets: Tensor | Targets) -> Tensor:
-    """Focal loss of the class heat-map [F, K, h/2, w/2] towards a peak at the middle of every instance."""
-    assert isinstance(targets, Targets)
-    masks = F.avg_pool2d(targets.masks, 2)  # [F, N, h, w] at stride 8
+def heat_loss(logits: Tensor, targets: Targets) -> Tensor:
+    """Focal loss of the class heat-map [F, K, h, w] towards a peak at the middle of every instance."""
+    masks = targets.masks[8]
     height, width = masks.shape[-2:]
     y, x = torch.meshgrid(
         torch.arange(height, device=masks.device), torch.arange(width, device=masks.device), indexing="ij"
@@ -201,9 +205,10 @@ def contrast(embed: Tensor, places: Tensor, query: Tensor, targets: Targets, fra
     wrong.
     """
     f, q = embed.shape[:2]
-    height, width = targets.masks.shape[-2:]
+    masks = targets.masks[4]
+    height, width = masks.shape[-2:]
     cell = (places[..., 1] * height).long() * width + (places[..., 0] * width).long()  # [F, Q]
-    inside = targets.masks.flatten(2).gather(2, cell.unsqueeze(1).expand(-1, query.shape[1], -1)) > 0.5
+    inside = masks.flatten(2).gather(2, cell.unsqueeze(1).expand(-1, query.shape[1], -1)) > 0.5
     taken = torch.zeros(f, q, dtype=torch.bool, device=embed.device)
     frame, instance = targets.valid.nonzero(as_tuple=True)
     taken[frame, query[frame, instance]] = True

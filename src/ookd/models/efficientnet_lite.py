@@ -30,7 +30,7 @@ _STAGES = (
     (1, 3, 1, 6, 320),
 )
 _SCALING = {"lite0": (1.0, 1.0), "lite1": (1.0, 1.1), "lite2": (1.1, 1.2)}  # width, depth
-_OUTPUTS = (1, 2, 4, 6)  # the last stage at strides 4, 8, 16 and 32
+_OUTPUTS = (0, 1, 2, 4, 6)  # the last stage at strides 2, 4, 8, 16 and 32
 _STEM = 32
 
 
@@ -76,7 +76,7 @@ class Block(nn.Module):
 
 
 class EfficientNetLite(nn.Module):
-    """[B, 3, H, W] -> features at strides 4, 8, 16, 32; H and W are multiples of 32.
+    """[B, 3, H, W] -> features at strides 2, 4, 8, 16, 32; H and W are multiples of 32.
 
     The stem and the first `frozen` stages are not trained and their activations are not kept.
     """

@@ -1,4 +1,4 @@
-"""From a model's stride-4 mask logits to masks of the original frame."""
+"""From a model's coarse mask logits to masks of the original frame."""
 
 from __future__ import annotations
 
@@ -9,29 +9,28 @@ import numpy as np
 
 from ookd.tracking.select import Bools, Floats, Ints
 
-STRIDE = 4
-
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """How a frame reached the model: its own size, and its size after resizing, before padding."""
+    """How a frame reached the model: its own size, its size after resizing and before padding."""
 
     height: int
     width: int
     resized_height: int
     resized_width: int
+    stride: int = 4  # pixels of the resized frame in a cell of the mask logits
 
 
 def full_size(logits: Floats, geometry: Geometry) -> tuple[Bools, Floats]:
     """Masks [N, H, W] of the original frame and their tight boxes [N, 4] x1 y1 x2 y2 (end exclusive).
 
-    From logits [N, h, w] at stride 4 of the resized and padded frame. The published way is bilinear x4,
-    sigmoid, crop of the padding, nearest to the original size, > 0.5. Only the pixels that the nearest step
-    asks for are interpolated here, and only around each object. An empty mask has a box of zeros.
+    From logits [N, h, w] of the resized and padded frame. The published way is bilinear to its size, sigmoid,
+    crop of the padding, nearest to the original size, > 0.5. Only the pixels that the nearest step asks for
+    are interpolated here, and only around each object. An empty mask has a box of zeros.
     """
     n, h, w = logits.shape
-    rows = _taps(h, geometry.resized_height, geometry.height)
-    columns = _taps(w, geometry.resized_width, geometry.width)
+    rows = _taps(h, geometry.stride, geometry.resized_height, geometry.height)
+    columns = _taps(w, geometry.stride, geometry.resized_width, geometry.width)
     masks = np.zeros((n, geometry.height, geometry.width), bool)
     boxes = np.zeros((n, 4), np.float32)
     for index in range(n):
@@ -66,11 +65,11 @@ class _Taps:
 
 
 @lru_cache(maxsize=64)
-def _taps(cells: int, resized: int, original: int) -> _Taps:
+def _taps(cells: int, stride: int, resized: int, original: int) -> _Taps:
     """Taps for `original` outputs: nearest pixel of the `resized` ones, each bilinear between `cells`."""
     scale = np.float32(resized) / np.float32(original)  # in single precision, as the published resize has it
     pixel = np.minimum((np.arange(original, dtype=np.float32) * scale).astype(int), resized - 1)
-    place = np.maximum((pixel + 0.5) / STRIDE - 0.5, 0).astype(np.float32)
+    place = np.maximum((pixel + 0.5) / stride - 0.5, 0).astype(np.float32)
     low = np.minimum(place.astype(int), cells - 1)
     far = place - low
     return _Taps(low, np.minimum(low + 1, cells - 1), 1 - far, far)

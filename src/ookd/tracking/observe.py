@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Protocol
 
@@ -58,6 +59,8 @@ def observe(
     for row, query in zip(select, chosen, strict=True):
         row[: len(query)] = query
     masks = _numpy(queries.masks(torch.from_numpy(select).to(device)))
+    stride = frames.shape[-2] // masks.shape[-2]
+    geometries = [replace(geometry, stride=stride) for geometry in geometries]
     detections = []
     for b, query in enumerate(chosen):
         kept = suppress(mask_iou(masks[b, : len(query)] > 0), config.mask_nms)

@@ -7,7 +7,7 @@ tracks of two windows are joined where their masks agree on the shared frames.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Annotated
 
@@ -43,7 +43,7 @@ class Seen:
     """Tracks of one window."""
 
     probs: Floats  # [N, K]
-    masks: Bools  # [N, T, h, w] at stride 4
+    masks: Bools  # [N, T, h, w] at the model's mask stride
     logits: Floats  # [N, T, h, w]
 
 
@@ -106,6 +106,8 @@ def look(model: nn.Module, clip: Sequence[Image], config: OfflineConfig) -> tupl
     order = order[best[order] > config.final_score]
     select = torch.from_numpy(order).to(device)[None]
     logits = queries.masks(select)[0].float().cpu().numpy()  # [N, T, h, w]
+    stride = frames.shape[-2] // logits.shape[-2]
+    geometries = [replace(geometry, stride=stride) for geometry in geometries]
     masks = logits > 0
     flat = masks.reshape(len(masks), -1).astype(np.float32)
     shared = flat @ flat.T
