@@ -62,7 +62,7 @@ def write_model(folder: Path) -> Path:
         backbone=ResNetConfig(width=8),
         classes=2,
         queries=12,
-        dim=32,
+        dim=64,
         heads=2,
         encoder_layers=1,
         decoder_layers=2,

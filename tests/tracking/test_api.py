@@ -22,7 +22,7 @@ TINY = IdolConfig(
     backbone=ResNetConfig(width=8),
     classes=3,
     queries=10,
-    dim=32,
+    dim=64,
     heads=2,
     encoder_layers=1,
     decoder_layers=2,

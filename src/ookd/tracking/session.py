@@ -40,7 +40,10 @@ class Wanted:
 
 
 class MultiSession:
-    """Streams tracked side by side, their images batched through one model."""
+    """Streams tracked side by side, their images batched through one model.
+
+    Images of different sizes are padded to the largest, which takes time and shifts answers a little.
+    """
 
     def __init__(
         self,
@@ -86,7 +89,7 @@ class MultiSession:
         known = np.flatnonzero(ids >= 0)
         ids = ids[known]
         row = np.searchsorted(memory.ids, ids)
-        probs = memory.probs[row] / memory.seen[row, None]  # [N, K] mean over the frames so far
+        probs = memory.probs[row] / memory.seen[row, None].astype(np.float32)  # [N, K] mean so far
         labels, scores = probs.argmax(1), probs.max(1, initial=0)
         show = scores >= self.wanted.score
         if self.wanted.labels is not None:
