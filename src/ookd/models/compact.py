@@ -43,9 +43,6 @@ class CompactConfig(BaseModel, frozen=True, extra="forbid"):
     hidden: int = Field(512, ge=16, description="hidden channels of feed-forward blocks")
     layers: int = Field(3, ge=1, description="decoder layers")
     queries: int = Field(40, ge=1, description="places taken from the heat-map in each frame")
-    test_size: int | None = Field(
-        None, ge=32, description="short side that frames are resized to; none: as is"
-    )
 
 
 @dataclass(slots=True)

@@ -31,6 +31,7 @@ from ookd.tracking.select import Bools, Floats, suppress
 class OfflineConfig(BaseModel, frozen=True, extra="forbid"):
     """What turns clip queries into tracks."""
 
+    short_side: Count | None = None  # frames are resized to it; none: they keep their size
     window: Count = 48  # frames seen at once
     shared: Count = 8  # frames that a window shares with the one before
     tube_nms: Share = 0.6  # tube IoU above which the weaker of two queries goes, whatever its class
@@ -97,7 +98,7 @@ def look(model: nn.Module, clip: Sequence[Image], config: OfflineConfig) -> tupl
     """One window: the clip queries that are sure enough, duplicates suppressed."""
     device, training = device_of(model), model.training
     model.eval()
-    frames, pad, geometries = prepare(clip, getattr(model.config, "test_size", None), device)
+    frames, pad, geometries = prepare(clip, config.short_side, device)
     queries = model(normalise(frames, pad)[None], pad[None])
     model.train(training)
     probs = queries.logits[0].float().sigmoid().cpu().numpy()
