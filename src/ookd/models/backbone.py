@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 import torch.nn.functional as F
 from pydantic import BaseModel, Field
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ookd.errors import UserError
@@ -75,11 +76,9 @@ class TransformersBackbone(nn.Module):
 
     def load_pretrained(self, source: str) -> None:
         """Take the weights of a backbone on the hub or in a folder."""
-        from transformers import AutoBackbone
-
         try:
-            trained = AutoBackbone.from_pretrained(source, config=self.body.config)
-        except (OSError, ValueError, RuntimeError) as error:
+            trained = type(self.body).from_pretrained(source, config=self.body.config)
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise UserError(f"backbone {source}: cannot load its weights: {_first_line(error)}") from error
         self.body.load_state_dict(trained.state_dict())
 

@@ -1,0 +1,89 @@
+"""Backbones give maps of strides 8, 16 and 32; those of transformers are configured, loaded and rebuilt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoBackbone, AutoConfig
+
+from ookd import UserError
+from ookd.models import zoo
+from ookd.models.backbone import TransformersBackbone, TransformersConfig, build, from_hub
+from ookd.models.idol import Idol, IdolConfig
+from ookd.models.preprocess import pad_to_stride
+from ookd.models.resnet import ResNetConfig
+from ookd.models.swin import SwinConfig
+
+VIT = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 56}
+THEIRS: dict[str, dict[str, Any]] = {
+    "convnext": {"model_type": "convnext", "hidden_sizes": [4, 8, 12, 16], "depths": [1, 1, 1, 1]},
+    "dinov2, patches of 14": {"model_type": "dinov2", "patch_size": 14, **VIT},
+    "dinov3, patches of 16": {"model_type": "dinov3_vit", "patch_size": 16, "intermediate_size": 32, **VIT},
+}
+CONFIGS = {
+    "resnet": ResNetConfig(width=2),
+    "resnet-101": ResNetConfig(width=2, depth=101),
+    "swin": SwinConfig(width=8, blocks=(1, 1, 1, 1), heads=(1, 1, 2, 2), window=4),
+    **{name: TransformersConfig(config=config) for name, config in THEIRS.items()},
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_strides_and_channels(name: str) -> None:
+    size = (32, 96)
+    backbone = build(CONFIGS[name]).eval()
+    with torch.no_grad():
+        maps = backbone(torch.randn(2, 3, *size))
+    expected = [
+        (2, channels, size[0] // stride, size[1] // stride)
+        for channels, stride in zip(backbone.channels, (8, 16, 32), strict=True)
+    ]
+    assert [tuple(x.shape) for x in maps] == expected
+
+
+@pytest.mark.parametrize("name", THEIRS)
+def test_a_model_with_it_is_saved_and_rebuilt_without_the_hub(name: str, tmp_path: Path) -> None:
+    config = IdolConfig(
+        backbone=CONFIGS[name], classes=1, queries=3, dim=64, encoder_layers=1, decoder_layers=1, ffn=8
+    )
+    model = Idol(config).eval()
+    zoo.save_pretrained(model, tmp_path, ["cat"])
+    frames, pad = pad_to_stride(torch.randn(1, 3, 40, 60))
+    with torch.no_grad():
+        expected, _ = model(frames, pad)
+        actual, _ = zoo.load(tmp_path).model(frames, pad)
+    assert torch.equal(actual.logits, expected.logits)
+
+
+def test_pretrained_weights_come_from_a_folder(tmp_path: Path) -> None:
+    fields = dict(THEIRS["convnext"]) | {"out_indices": [-3, -2, -1]}
+    trained = AutoBackbone.from_config(AutoConfig.for_model(fields.pop("model_type"), **fields)).eval()
+    trained.save_pretrained(tmp_path)
+    backbone = build(from_hub(str(tmp_path))).eval()
+    assert isinstance(backbone, TransformersBackbone)
+    backbone.load_pretrained(str(tmp_path))
+    frames = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        expected, maps = trained(frames).feature_maps, backbone(frames)
+    assert all(torch.equal(one, other) for one, other in zip(maps, expected, strict=True))
+    (tmp_path / "model.safetensors").write_bytes(b"nothing")
+    with pytest.raises(UserError, match="cannot load its weights"):
+        backbone.load_pretrained(str(tmp_path))
+
+
+def test_unknown_backbones_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="backbone: transformers cannot build it"):
+        build(TransformersConfig(config={"model_type": "resnext-9000"}))
+    with pytest.raises(UserError, match="neither a folder with a transformers model nor a hub id") as raised:
+        from_hub(str(tmp_path / "nothing"))
+    assert "\n" not in str(raised.value)
+
+
+def test_frozen_stages_of_a_resnet() -> None:
+    for stages, learns in ((0, "stem"), (1, "stages.res2"), (2, "stages.res3"), (5, "")):
+        backbone = build(ResNetConfig(width=2, frozen_stages=stages))
+        trained = [name for name, p in backbone.named_parameters() if p.requires_grad]
+        assert trained[0].startswith(learns) if trained else not learns
