@@ -74,7 +74,7 @@ class VideoWriter:
 
     def _open(self, height: int, width: int) -> None:
         self._part = part_of(self.path)
-        options = {"movflags": "hybrid_fragmented"}
+        options = {"movflags": "hybrid_fragmented", "flush_packets": "1"}
         self._container = av.open(str(self._part), "w", format="mp4", options=options)
         self._stream = self._container.add_stream(
             "libx264",

@@ -1,0 +1,282 @@
+"""`ookd track` from end to end, with a model that finds squares of known colours."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from ookd.cli import main
+from ookd.data.video import VideoWriter, open_source
+from ookd.tracking import api
+from ookd.tracking.config import TrackerConfig
+from tracking.colour_model import NAMES, ColourModel, scene
+
+FRAMES = 40
+
+
+def colour_tracker(*_: object) -> api.Tracker:
+    return api.Tracker(ColourModel(), NAMES, TrackerConfig(), torch.device("cpu"))
+
+
+@pytest.fixture(autouse=True)
+def _model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "load", colour_tracker)
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("video") / "squares.mp4"
+    with VideoWriter(path, fps=20) as writer:
+        for frame in range(FRAMES):
+            writer.write(scene(frame))
+    return path
+
+
+def frames_in(out: Path) -> list[dict]:
+    return json.loads((out / "frames.json").read_text())["frames"]
+
+
+def test_all_outputs_at_once(video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert main(["track", str(video), "--out", str(out), "--save", "mp4,json,rle,png,csv,mot"]) == 0
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    assert shown.out.startswith(f"squares.mp4: {FRAMES} frames (")
+    assert "apple" in shown.out
+    names = ["annotated.mp4", "boxes.csv", "frames.json", "masks", "mot.txt", "tracks.json"]
+    assert sorted(os.listdir(out)) == names
+    frames = frames_in(out)
+    assert [frame["frame"] for frame in frames] == list(range(FRAMES))
+    with open_source(out / "annotated.mp4") as source:
+        assert sum(1 for _ in source) == FRAMES
+    # all outputs tell the same story
+    seen = {(frame["frame"], thing["id"]) for frame in frames for thing in frame["objects"]}
+    assert len(seen) > FRAMES
+    tracks = json.loads((out / "tracks.json").read_text())
+    assert seen == {
+        (index, track["track_id"])
+        for track in tracks
+        for index, mask in enumerate(track["segmentations"])
+        if mask is not None
+    }
+    boxes = [line.split(",") for line in (out / "boxes.csv").read_text().splitlines()[1:]]
+    assert seen == {(int(line[0]), int(line[2])) for line in boxes}
+    mot = [line.split(",") for line in (out / "mot.txt").read_text().splitlines()]
+    assert seen == {(int(line[0]) - 1, int(line[1]) - 1) for line in mot}
+    for frame in (0, 17, 39):
+        picture = cv2.imread(str(out / "masks" / f"{frame:06d}.png"), cv2.IMREAD_UNCHANGED)
+        assert set(np.unique(picture)) - {0} == {id + 1 for index, id in seen if index == frame}
+
+
+def test_part_of_a_video(video: Path, tmp_path: Path) -> None:
+    span = ["--start", "1s", "--end", "35", "--every", "5"]
+    assert main(["track", str(video), "--out", str(tmp_path), "--save", "json,mp4", *span]) == 0
+    assert [frame["frame"] for frame in frames_in(tmp_path)] == [20, 25, 30]
+    with open_source(tmp_path / "annotated.mp4") as source:
+        assert [frame.seconds for frame in source.frames()] == pytest.approx([0, 0.25, 0.5], abs=1e-3)
+
+
+def test_classes_and_score(video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--out", str(tmp_path / "a"), "--save", "json"]
+    assert main(["track", str(video), *options, "--classes", "leaf, plum"]) == 0
+    names = {thing["class"] for frame in frames_in(tmp_path / "a") for thing in frame["objects"]}
+    assert names == {"leaf", "plum"}
+    assert main(["track", str(video), "--out", str(tmp_path / "b"), "--save", "json", "--score", "1"]) == 0
+    assert not any(frame["objects"] for frame in frames_in(tmp_path / "b"))
+    assert "no objects" in capsys.readouterr().out
+    assert main(["track", str(video), "--out", str(tmp_path / "c"), "--classes", "pear"]) == 2
+    assert "no class pear" in capsys.readouterr().err
+
+
+def test_summary_as_json(video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["track", str(video), "--out", str(tmp_path), "--save", "csv", "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["frames"] == FRAMES
+    assert summary["files"] == [str(tmp_path / "boxes.csv")]
+    assert summary["warnings"] == []
+    assert summary["interrupted"] is False
+    ids = {tuple(line.split(",")[2:4]) for line in (tmp_path / "boxes.csv").read_text().splitlines()[1:]}
+    assert sum(summary["objects"].values()) == len({id for id, _ in ids})
+
+
+def test_a_folder_that_holds_something(
+    video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    command = ["track", str(video), "--out", str(tmp_path), "--save", "csv"]
+    assert main(command) == 2
+    assert (
+        capsys.readouterr().err
+        == f"error: {tmp_path}: is not empty; name another folder or add --overwrite\n"
+    )
+    assert os.listdir(tmp_path) == ["notes.txt"]
+    assert main([*command, "--overwrite"]) == 0
+    assert sorted(os.listdir(tmp_path)) == ["boxes.csv", "notes.txt"]
+    assert main(["track", str(video), "--out", str(tmp_path / "notes.txt")]) == 2
+    assert "notes.txt: cannot be the output folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["none.mp4"], "none.mp4: no such file"),
+        (["text.mp4"], "text.mp4: is no video"),
+        (["zero.mp4"], "zero.mp4: is empty (0 bytes)"),
+        (["63"], "camera 63: can not be opened"),
+        (["http://127.0.0.1:9/a"], "refused"),
+        (["squares.mp4", "--save", "mp4,gif"], "'gif' can not be written; right are mp4, json"),
+        (["squares.mp4", "--save", ""], "'nothing' can not be written"),
+        (["squares.mp4", "--start", "soon"], "'soon' is no place in a video"),
+        (["squares.mp4", "--start", "99"], "no frames between start and end"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(
+    arguments: list[str],
+    message: str,
+    video: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "text.mp4").write_text("hello")
+    (tmp_path / "zero.mp4").write_bytes(b"")
+    (tmp_path / "squares.mp4").symlink_to(video)
+    monkeypatch.chdir(tmp_path)
+    assert main(["track", *arguments, "--out", "out"]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.count("\n") == 1
+    assert shown.err.startswith("error: ")
+    assert message in shown.err
+    assert not (tmp_path / "out").exists() or os.listdir(tmp_path / "out") == []
+
+
+def test_a_damaged_video_is_tracked_up_to_the_damage(
+    video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = video.with_suffix(".mkv")
+    remux(video, whole)
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
+    assert main(["track", str(cut), "--out", str(tmp_path / "out"), "--json"]) == 0
+    shown = capsys.readouterr()
+    summary = json.loads(shown.out)
+    assert 5 < summary["frames"] < FRAMES
+    assert len(frames_in(tmp_path / "out")) == summary["frames"]
+    (warning,) = summary["warnings"]
+    assert f"cut.mkv: cut off at frame {summary['frames']}" in warning
+    assert shown.err == f"warning: {warning}\n"
+
+
+def remux(source: Path, target: Path) -> None:
+    with av.open(str(source)) as reading, av.open(str(target), "w") as writing:
+        stream = writing.add_stream_from_template(reading.streams.video[0])
+        for packet in reading.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                writing.mux(packet)
+
+
+def test_a_full_disk(video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small disk needs root")
+    try:
+        assert main(["track", str(video), "--out", str(disk / "out"), "--save", "json,png,mp4"]) == 2
+        shown = capsys.readouterr()
+        assert shown.out == ""
+        assert shown.err.count("\n") == 1
+        assert "cannot be written: No space left on device" in shown.err
+        assert not (disk / "out" / "annotated.mp4").exists()
+        if (disk / "out" / "frames.json").exists():
+            assert frames_in(disk / "out")
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+# --- stopped from outside ----------------------------------------------------------------------------------
+
+RUN = """
+import sys; sys.path.insert(0, sys.argv[1])
+from cli.test_track import colour_tracker
+from ookd.cli import main
+from ookd.tracking import api
+api.load = colour_tracker
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    tests = str(Path(__file__).parents[1])
+    command = [sys.executable, "-c", RUN, tests, "track", *arguments]
+    return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+@pytest.fixture(scope="module")
+def long_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("video") / "long.mp4"
+    with VideoWriter(path, fps=20) as writer:
+        for frame in range(3000):
+            writer.write(scene(frame))
+    return path
+
+
+def wait_until_written(file: Path, size: int, running: subprocess.Popen[str]) -> None:
+    while not (file.exists() and file.stat().st_size > size):
+        assert running.poll() is None, running.communicate()
+        time.sleep(0.01)
+
+
+def test_ctrl_c_leaves_whole_outputs(long_video: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with start(str(long_video), "--out", str(out), "--save", "mp4,json,rle,csv,mot,png", "--json") as running:
+        wait_until_written(out / "frames.json.part", 8_000, running)
+        running.send_signal(signal.SIGINT)
+        summary, errors = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert errors == ""
+    frames = frames_in(out)
+    assert 15 < len(frames) < 3000
+    assert json.loads(summary)["frames"] <= len(frames) <= json.loads(summary)["frames"] + 1
+    assert json.loads(summary)["interrupted"] is True
+    assert not list(out.glob("*.part"))
+    assert [frame["frame"] for frame in frames] == list(range(len(frames)))
+    with open_source(out / "annotated.mp4") as source:
+        assert sum(1 for _ in source) == len(frames)
+    assert {len(t["segmentations"]) for t in json.loads((out / "tracks.json").read_text())} == {len(frames)}
+    assert len(list((out / "masks").iterdir())) == len(frames)
+
+
+def test_kill_leaves_only_parts_and_the_next_run_says_so(
+    long_video: Path, video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    with start(str(long_video), "--out", str(out), "--save", "mp4,json") as running:
+        wait_until_written(out / "annotated.mp4.part", 8_000, running)
+        running.kill()
+    assert sorted(os.listdir(out)) == ["annotated.mp4.part", "frames.json.part"]
+    for line in (out / "frames.json.part").read_text().splitlines()[1:-1]:
+        assert "objects" in json.loads(line.removesuffix(","))
+    with open_source(out / "annotated.mp4.part") as source:
+        assert sum(1 for _ in source) >= 20
+    capsys.readouterr()
+    command = ["track", str(video), "--out", str(out), "--save", "mp4,json"]
+    assert main(command) == 2
+    assert "holds what a killed run left (annotated.mp4.part)" in capsys.readouterr().err
+    assert main([*command, "--overwrite"]) == 0
+    warnings = capsys.readouterr().err.splitlines()
+    assert [line.endswith("left by a killed run; removed") for line in warnings] == [True, True]
+    assert sorted(os.listdir(out)) == ["annotated.mp4", "frames.json"]
