@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from ookd.data import rle
+from ookd.data.check_frames import FrameCheck
 from ookd.data.formats import Problem, Report, Source, read
 from ookd.data.formats.official import renumbered
-from ookd.data.frames import decode_image, frame_path, image_size, read_bytes, through_video
-from ookd.errors import UserError
 from ookd.structures import Dataset, Track, Video
 
 T = TypeVar("T")
@@ -54,17 +51,28 @@ def check(sources: Iterable[Source], pixels: bool = True, watch: Watch = _unwatc
         dataset = read(source, checked.problems.append)
         if dataset is None:
             continue
-        checked.videos += len(dataset.videos)
-        checked.frames += sum(video.length for video in dataset.videos)
-        checked.tracks += sum(len(video.tracks) for video in dataset.videos)
         if known := renumbered(dataset.categories):
             what = f"has the classes of {known} under other numbers, so its server would misread results"
             checked.problems.append(Problem(source.path, "", what))
-        for video in dataset.videos:
-            for track in video.tracks:
-                checked.masks += _check_track(source.path, video, track, checked.problems.append)
-        _check_frames(dataset, source.path, pixels, watch, checked.problems.append)
+        total = sum(video.length for video in dataset.videos)
+        for _ in watch(_check_videos(dataset, source.path, pixels, checked), total):
+            checked.frames += 1
     return checked
+
+
+def _check_videos(dataset: Dataset, file: Path, pixels: bool, checked: Checked) -> Iterator[None]:
+    """One step a frame."""
+    with FrameCheck(dataset, pixels) as frames:
+        for video in dataset.videos:
+            checked.videos += 1
+            checked.tracks += len(video.tracks)
+            for track in video.tracks:
+                checked.masks += _check_track(file, video, track, checked.problems.append)
+            for problem in frames.of(video):
+                if problem is not None:
+                    checked.problems.append(problem)
+                yield
+        checked.problems.extend(frames.of_the_set(file))
 
 
 def _check_track(file: Path, video: Video, track: Track, report: Report) -> int:
@@ -118,92 +126,3 @@ def _overlap(a: list[float], b: list[float]) -> float:
     both = max(width, 0) * max(height, 0)
     either = a[2] * a[3] + b[2] * b[3] - both
     return both / either if either > 0 else 0.0
-
-
-def _check_frames(dataset: Dataset, file: Path, pixels: bool, watch: Watch, report: Report) -> None:
-    images: list[tuple[Path, Video, int]] = []
-    in_videos: dict[Path, list[tuple[int, Video, int]]] = defaultdict(list)
-    for video in dataset.videos:
-        for index in range(video.length):
-            path = frame_path(dataset, video, index)
-            try:
-                through = through_video(path)
-            except UserError as error:
-                report(Problem(file, _place(video, index), str(error)))
-                continue
-            if through is None:
-                images.append((path, video, index))
-            else:
-                in_videos[through[0]].append((through[1], video, index))
-    _check_images(images, dataset, file, pixels, watch, report)
-    for path, wanted in in_videos.items():
-        for video, index, what in _video_faults(path, wanted):
-            report(Problem(path, _place(video, index), what))
-
-
-def _check_images(
-    images: list[tuple[Path, Video, int]],
-    dataset: Dataset,
-    file: Path,
-    pixels: bool,
-    watch: Watch,
-    report: Report,
-) -> None:
-    with ThreadPoolExecutor() as pool:
-        faults = pool.map(lambda item: _image_fault(item[0], item[1], pixels), images)
-        found = [
-            (item, fault)
-            for item, fault in zip(images, watch(faults, len(images)), strict=True)
-            if fault is not None
-        ]
-    missing = sum(fault == _MISSING for _, fault in found)
-    if missing == len(images) > 1:
-        what = f"none of its {missing} frames is in {dataset.root}; say where they are with --frames"
-        report(Problem(file, "", what))
-        return
-    for (path, video, index), fault in found:
-        report(Problem(path, _place(video, index), fault))
-
-
-_MISSING = "no such image"
-
-
-def _image_fault(path: Path, video: Video, pixels: bool) -> str | None:
-    try:
-        if pixels:
-            height, width = decode_image(read_bytes(path), path).shape[:2]
-        else:
-            width, height = image_size(path)
-    except UserError as error:
-        return str(error).removeprefix(f"{path}: ")
-    if (width, height) == (video.width, video.height):
-        return None
-    turned = "; turned by its EXIF data?" if (height, width) == (video.width, video.height) else ""
-    return f"is {width} x {height}, but its annotations are for {video.width} x {video.height}{turned}"
-
-
-def _video_faults(path: Path, wanted: list[tuple[int, Video, int]]) -> Iterator[tuple[Video, int, str]]:
-    """Decodes the whole file: only so is it known which of its frames can be read."""
-    from ookd.data.video import open_source
-
-    number, video, index = max(wanted, key=lambda item: item[0])
-    if not path.exists():
-        yield video, index, "no such video"
-        return
-    try:
-        with open_source(path) as source:
-            width, height = source.width, source.height
-            readable = sum(1 for _ in source)
-    except UserError as error:
-        yield video, index, str(error).removeprefix(f"{path}: ")
-        return
-    if number >= readable:
-        yield video, index, f"frame {number} is named, but only {readable} frames can be read"
-    for _, video, index in wanted:
-        if (width, height) != (video.width, video.height):
-            yield video, index, f"is {width} x {height}, but annotated for {video.width} x {video.height}"
-            return
-
-
-def _place(video: Video, index: int) -> str:
-    return f"video {video.id}, frame {index}"

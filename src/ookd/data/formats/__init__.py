@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,6 +40,23 @@ def load(path: str | Path, split: str | None = None, frames: str | Path | None =
 
 def read(source: Source, report: Report) -> Dataset | None:
     """What is right of a source; every problem goes to `report`. None where nothing is."""
+    with _without_collection():
+        return _read(source, report)
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Annotations are millions of objects and no cycle: looking for cycles takes as long as reading them."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _read(source: Source, report: Report) -> Dataset | None:
     match source.kind:
         case "json":
             dataset = _read_json(source, report)
