@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -125,6 +127,23 @@ def test_batches_do_not_depend_on_workers() -> None:
     alone = pixels(take(make_loader(stream(), 2, workers=0), 8))
     assert alone == pixels(take(make_loader(stream(), 2, workers=2), 8))
     assert alone != pixels(take(make_loader(stream(seed=1), 2, workers=0), 8))
+
+
+def test_workers_start_after_opencv_has_used_threads() -> None:
+    """A forked worker that finds OpenCV's thread pool waits for ever; the alarm turns that into a failure."""
+
+    def fail(*_: object) -> None:
+        pytest.fail("no batch within a minute")
+
+    cv2.setNumThreads(4)
+    cv2.warpAffine(np.zeros((2000, 2000, 3), np.uint8), np.eye(2, 3), (2000, 2000))
+    before = signal.signal(signal.SIGALRM, fail)
+    signal.alarm(60)
+    try:
+        take(make_loader(stream(), 2, workers=2), 2)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_ranks_together_make_the_global_batch() -> None:

@@ -226,6 +226,8 @@ def make_loader(
     """Batches of `batch_size` clips for this rank; those of all ranks, in order, are the global batch."""
 
     def fetch(keys: Iterable[list[Any]]) -> Iterable[Batch | UserError]:
+        if workers:
+            cv2.setNumThreads(1)  # OpenCV would wait in a forked worker for threads that only its parent has
         return DataLoader(
             _Batches(stream, divisor),
             batch_size=None,
@@ -240,6 +242,5 @@ def make_loader(
 
 def _begin_worker(_: int) -> None:
     """Workers are the parallelism, threads inside only contend; Ctrl-C is for the main process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
-    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -43,8 +43,10 @@ class Resize:
         return np.asarray(resized)
 
     def masks(self, masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        if masks.shape[1:] == (self.height, self.width):
+            return masks
         rows, columns = _nearest(masks.shape[1], self.height), _nearest(masks.shape[2], self.width)
-        return masks[:, rows[:, None], columns]
+        return masks.take(rows, axis=1).take(columns, axis=2)
 
     def points(self, points: Points, size: Size) -> Points:
         scale: Points = np.array([self.width / size[1], self.height / size[0]])
