@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Sequence
 from dataclasses import replace
@@ -193,6 +194,16 @@ def test_a_damaged_image_ends_in_one_line(workers: int) -> None:
     with pytest.raises(UserError) as caught:
         take(loader, 1)
     assert str(caught.value) == "video 3: the image is damaged"
+
+
+def test_a_killed_worker_ends_in_one_line() -> None:
+    def dies(clip: Clip, rng: np.random.Generator) -> Clip:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return clip
+
+    loader = make_loader(ClipDataset(Counting(), PairSampler(), [dies]), 2, workers=1)
+    with pytest.raises(UserError, match=r"a process that reads training data died .*fewer workers"):
+        take(loader, 1)
 
 
 def test_a_mixture_keeps_its_ratios_and_skips_nothing() -> None:

@@ -62,11 +62,11 @@ class Bank:
         self, source: ClipSource, threshold: float = 1.0, gamma: float = 0.5, megabytes: int = 128
     ) -> None:
         self.source = source
-        self.probabilities = class_probabilities(source.class_counts(), threshold, gamma)
         self._tracks: list[list[int]] = [[] for _ in source.names]  # label -> its video, once for each track
         for i in range(len(source)):
             for label in source.labels(i):
                 self._tracks[label].append(i)
+        self.probabilities = class_probabilities([len(videos) for videos in self._tracks], threshold, gamma)
         self._frames = _RecentFrames(source, megabytes << 20)
 
     def draw(

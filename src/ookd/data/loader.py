@@ -42,7 +42,8 @@ def collate(clips: Sequence[Clip], divisor: int = 32) -> Batch:
             frames[b, t, :, :h, :w] = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
             pad[b, t, :h, :w] = False
     student = torch.tensor([clip.student for clip in clips]) if seen_by_student != {0} else None
-    return Batch(frames, pad, [_tracks(clip, height, width) for clip in clips], student)
+    tracks = [_tracks(clip, height, width) for clip in clips]
+    return Batch(frames, pad, tracks, student, [clip.seed for clip in clips])
 
 
 def _tracks(clip: Clip, height: int, width: int) -> Tracks:
@@ -188,7 +189,17 @@ class ClipLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         keys = _KeysOfBatches(self.stream, self.batch_size, self.rank, self.world, self._clips)
-        for batch in self._fetch(keys):
+        batches = iter(self._fetch(keys))
+        while True:
+            try:
+                batch = next(batches)
+            except RuntimeError as error:
+                if "DataLoader worker" not in str(error):
+                    raise
+                raise UserError(
+                    f"a process that reads training data died ({_first_line(error)}); if memory ran out, "
+                    "use fewer workers"
+                ) from error
             if isinstance(batch, UserError):
                 raise batch
             self._clips += self.batch_size * self.world
@@ -238,6 +249,10 @@ def make_loader(
         )
 
     return ClipLoader(stream, batch_size, rank, world, fetch)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0].rstrip(". ")
 
 
 def _begin_worker(_: int) -> None:
