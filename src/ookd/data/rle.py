@@ -31,13 +31,13 @@ class RleError(ValueError):
 class Runs:
     """The run lengths of N masks, end to end; in each mask background comes first."""
 
-    lengths: NDArray[np.int64]  # [R]
+    lengths: NDArray[np.int32]  # [R]
     start: NDArray[np.int64]  # [N] index of a mask's first run
     foreground: NDArray[np.bool_]  # [R]
 
     def areas(self) -> NDArray[np.int64]:
         """[N] foreground pixels."""
-        return np.add.reduceat(np.where(self.foreground, self.lengths, 0), self.start)
+        return np.add.reduceat(self.lengths * self.foreground, self.start, dtype=np.int64)
 
 
 def runs_of(counts: Sequence[str], pixels: int | NDArray[np.int64]) -> Runs:
@@ -47,7 +47,7 @@ def runs_of(counts: Sequence[str], pixels: int | NDArray[np.int64]) -> Runs:
     """
     if not counts:
         nothing = np.zeros(0, np.int64)
-        return Runs(nothing, nothing, nothing.astype(bool))
+        return Runs(nothing.astype(np.int32), nothing, nothing.astype(bool))
     try:
         code = np.frombuffer("".join(counts).encode("ascii"), np.uint8) - np.uint8(48)  # [C] wraps below "0"
     except UnicodeEncodeError:
@@ -57,40 +57,55 @@ def runs_of(counts: Sequence[str], pixels: int | NDArray[np.int64]) -> Runs:
         raise RleError("counts are empty")
     if code.max() >= 64:
         raise RleError("counts hold a character that no run length uses")
-    ends_number = code < 32  # bit 5: more digits follow
-    last = size.cumsum() - 1  # [N]
-    if not ends_number[last].all():
+    more = np.flatnonzero(code >= 32)  # [M] bit 5: digits follow; all others are the highest of their number
+    stop = size.cumsum()  # [N]
+    if (code[stop - 1] >= 32).any():
         raise RleError("counts break off within a number")
+    value = ((code[code < 32].astype(np.int32)) ^ 16) - 16  # [R] bit 4 of the highest digit is the sign
+    _add_low_digits(value, code, more)
 
-    end = np.flatnonzero(ends_number)  # [R] highest digit of each number
-    digits = np.diff(end, prepend=-1)
-    if digits.max() > _MOST_DIGITS:
-        raise RleError("counts hold a run longer than any frame")
-    value = (code[end].astype(np.int64) ^ 16) - 16  # bit 4 of the highest digit is the sign
-    for place in range(1, digits.max()):
-        longer = np.flatnonzero(digits > place)
-        value[longer] = (value[longer] << 5) | (code[end[longer] - place] & 31)
-
-    after = np.searchsorted(end, last) + 1  # [N] one past a mask's last run
+    after = stop - np.searchsorted(more, stop)  # [N] one past a mask's last run
     start = np.concatenate([[0], after[:-1]])
-    odd = (np.arange(len(value)) - np.repeat(start, after - start)) % 2 == 1
-    lengths = _undo_differences(value, start, after - start, odd)
+    lengths = _undo_differences(value, start, after)
     if lengths.min() < 0:
         raise RleError("counts hold a negative run")
-    if (np.add.reduceat(lengths, start) != pixels).any():
+    if (np.add.reduceat(lengths, start, dtype=np.int64) != pixels).any():
         raise RleError("runs do not add up to the frame's height x width")
-    return Runs(lengths, start, odd)
+    foreground = np.zeros(len(value), np.bool_)
+    foreground[1::2] = True
+    foreground ^= np.repeat(start % 2 == 1, after - start)
+    return Runs(lengths, start, foreground)
+
+
+def _add_low_digits(value: NDArray[np.int32], code: NDArray[np.uint8], more: NDArray[np.int64]) -> None:
+    """Complete the few numbers of several digits; their value is so far that of the highest."""
+    number = more - np.arange(len(more))  # [M] as many highest digits come before
+    first = np.flatnonzero(np.diff(number, prepend=-1))  # lowest digit of each such number
+    below = np.diff(first, append=len(more))  # digits below its highest
+    if below.max(initial=0) >= _MOST_DIGITS:
+        raise RleError("counts hold a run longer than any frame")
+    place = np.arange(len(more)) - np.repeat(first, below)
+    digit = (code[more] & 31).astype(np.int32) << (5 * place).astype(np.int32)
+    numbers = number[first]
+    value[numbers] <<= (5 * below).astype(np.int32)
+    np.add.at(value, number, digit)
 
 
 def _undo_differences(
-    value: NDArray[np.int64], start: NDArray[np.int64], count: NDArray[np.int64], odd: NDArray[np.bool_]
-) -> NDArray[np.int64]:
-    """Sum every second number within each mask, from its second run (odd runs) or third (even runs)."""
-    total = value.copy()
-    total[0::2] = total[0::2].cumsum()
-    total[1::2] = total[1::2].cumsum()
-    before_odd = np.where(start > 0, total[start - 1], 0)
-    lengths = total - np.where(odd, np.repeat(before_odd, count), np.repeat(total[start], count))
+    value: NDArray[np.int32], start: NDArray[np.int64], after: NDArray[np.int64]
+) -> NDArray[np.int32]:
+    """Sum every second number within each mask, from its second run (odd runs) or third (even runs).
+
+    The sums run on through all masks, one over the even places and one over the odd; what each had gathered
+    before a mask is then taken off. They wrap at 32 bits, as they do in C.
+    """
+    lengths = np.empty_like(value)
+    for parity in (0, 1):
+        lengths[parity::2] = value[parity::2].cumsum(dtype=np.int32)
+        last = start - (start - parity) % 2  # [N] the last place of this parity up to a mask's first run
+        gathered = np.where(last >= 0, lengths[last], 0)
+        places = (after + 1 - parity) // 2 - (start + 1 - parity) // 2  # [N] of this parity in each mask
+        lengths[parity::2] -= np.repeat(gathered, places)
     lengths[start] = value[start]
     return lengths
 
@@ -150,7 +165,7 @@ def box_xywh(rle: Rle) -> list[float]:
     """The smallest box around the foreground in whole pixels; zeros where there is none."""
     height = rle["size"][0]
     runs = _runs(rle)
-    stop = runs.lengths.cumsum()
+    stop = runs.lengths.cumsum(dtype=np.int64)
     seen = runs.foreground & (runs.lengths > 0)
     if not seen.any():
         return [0.0, 0.0, 0.0, 0.0]

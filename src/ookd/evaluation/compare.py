@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from ookd.errors import UserError
 from ookd.evaluation.ap import IOU_THRESHOLDS
-from ookd.evaluation.errors import CAUSES, Ledger, class_ap, ledger, truths_by_video
+from ookd.evaluation.blame import CAUSES
+from ookd.evaluation.errors import Ledger, class_ap, ledger, truths_by_video
 from ookd.evaluation.report import Report
 
 RESAMPLINGS = 1000

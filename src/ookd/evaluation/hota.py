@@ -117,28 +117,35 @@ def _count_hota(
     good = iou >= ALPHAS[:, None] - _EPS  # [A, M]
     counts.right = good.sum(1).astype(float)
     counts.located = (good * iou).sum(1)
-    together = np.zeros((len(ALPHAS), *pair.shape))
     a, m = np.nonzero(good)
-    np.add.at(together, (a, g[m], d[m]), 1)
+    cell = np.ravel_multi_index((a, g[m], d[m]), (len(ALPHAS), *pair.shape))
+    together = np.bincount(cell, minlength=len(ALPHAS) * pair.size).reshape(len(ALPHAS), *pair.shape)
     counts.associated = (together * together / np.maximum(1, pair - together)).sum((1, 2))
 
 
 def _assign(
     gain: NDArray[np.float64], truth_there: NDArray[np.bool_], result_there: NDArray[np.bool_]
 ) -> NDArray[np.int64]:
-    """[T, G] the prediction matched to each true track in each frame so that the gain is greatest, -1: none.
-
-    Where no two pairs compete all pairs with gain are matched; only other frames need the Hungarian method.
-    """
-    positive = gain > 0
-    match = np.where(positive.any(2), gain.argmax(2), -1)
-    for t in np.flatnonzero(_contested(positive)):
+    """[T, G] the prediction matched to each true track in each frame for the greatest gain, -1: none."""
+    match = _unrivalled(gain)
+    for t in np.flatnonzero(_contested(gain)):
         match[t] = _best(gain[t], truth_there[t], result_there[t])
     return match
 
 
-def _contested(positive: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """[T] whether some track has two partners to choose from."""
+def _unrivalled(gain: NDArray[np.float64]) -> NDArray[np.int64]:
+    """[T, G] the best prediction of each track alone; right where no two tracks want the same."""
+    best = gain.argmax(2)
+    if gain.shape[2] == 1:  # one prediction: it goes to the track that gains most
+        best = np.where(np.arange(gain.shape[1]) == gain[:, :, 0].argmax(1)[:, None], 0, -1)
+    return np.where(gain.any(2), best, -1)
+
+
+def _contested(gain: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """[T] whether several tracks and several predictions have partners to choose from."""
+    positive = gain > 0
+    if 1 in positive.shape[1:]:
+        return np.zeros(len(gain), np.bool_)
     return np.asarray((positive.sum(1) > 1).any(1) | (positive.sum(2) > 1).any(1))
 
 
@@ -148,8 +155,8 @@ def _best(
     """[G] the best assignment among the tracks in this frame."""
     from scipy.optimize import linear_sum_assignment
 
-    truths, results = np.flatnonzero(truth_there), np.flatnonzero(result_there)
-    rows, columns = linear_sum_assignment(-gain[np.ix_(truths, results)])
+    truths, results = truth_there.nonzero()[0], result_there.nonzero()[0]
+    rows, columns = linear_sum_assignment(-gain[truths][:, results])
     match = np.full(len(truth_there), -1)
     match[truths[rows]] = results[columns]
     match[gain[np.arange(len(match)), match] <= 0] = -1
@@ -164,8 +171,8 @@ def _count_identity(
 ) -> None:
     """Matching whole tracks to lose the fewest masks is matching them to share the most."""
     shared = (similarity >= _CLEAR_IOU).sum(0)  # [G, D]
-    if not _contested(shared[None] > 0)[0]:
-        counts.id_right = int(shared.sum())
+    if 1 in shared.shape:
+        counts.id_right = int(shared.max())
         return
     from scipy.optimize import linear_sum_assignment
 
@@ -181,18 +188,28 @@ def _count_clear(
 ) -> None:
     """Frame by frame, keeping the last frame's partners first and then the best overlap."""
     gain = np.where(similarity >= _CLEAR_IOU - _EPS, similarity, 0)
-    usable = truth_there.any(1) & result_there.any(1)
-    contested = _contested(gain > 0)
-    before = np.full(truth_there.shape[1], -1)  # partner in the last usable frame
-    latest = before.copy()  # partner whenever there was one last
-    for t in np.flatnonzero(usable):
+    contested, choice, gains = _contested(gain), _unrivalled(gain).tolist(), gain.tolist()
+    tracks = range(len(choice[0]))
+    before = [-1 for _ in tracks]  # partner in the last usable frame
+    latest = list(before)  # partner whenever there was one last
+    for t in np.flatnonzero(truth_there.any(1) & result_there.any(1)).tolist():
+        kept = [p >= 0 and gains[t][g][p] > 0 for g, p in zip(tracks, before, strict=True)]
+        match = choice[t]
         if contested[t]:
-            kept = before[:, None] == np.arange(gain.shape[2])
-            match = _best(np.where(gain[t] > 0, gain[t] + 1000 * kept, 0), truth_there[t], result_there[t])
-        else:
-            match = np.where(gain[t].any(1), gain[t].argmax(1), -1)
-        hit = match >= 0
-        counts.clear_right += int(hit.sum())
-        counts.switches += int((hit & (latest >= 0) & (match != latest)).sum())
-        latest = np.where(hit, match, latest)
+            match = _best(_kept_first(gain[t], before), truth_there[t], result_there[t]).tolist()
+        elif any(kept) and gain.shape[2] == 1:  # the one prediction stays where it was
+            match = [p if stays else -1 for p, stays in zip(before, kept, strict=True)]
+        elif any(kept):
+            match = [p if stays else m for p, stays, m in zip(before, kept, match, strict=True)]
+        for g in tracks:
+            if match[g] >= 0:
+                counts.clear_right += 1
+                counts.switches += latest[g] not in (-1, match[g])
+                latest[g] = match[g]
         before = match
+
+
+def _kept_first(gain: NDArray[np.float64], before: list[int]) -> NDArray[np.float64]:
+    """[G, D] gain that no overlap can outweigh for partners of the last frame."""
+    kept = np.array(before)[:, None] == np.arange(gain.shape[1])
+    return np.where(gain > 0, gain + 1000 * kept, 0)

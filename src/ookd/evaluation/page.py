@@ -137,12 +137,15 @@ def _line(x: NDArray[np.float64], y: NDArray[np.float64], colour: str) -> str:
     return f'<polyline points="{places}" fill="none" stroke="{colour}" stroke-width="2"/>'
 
 
-def _bars(rows: list[tuple[str, float, str]], behind: list[float] | None = None) -> str:
-    """Horizontal bars of AP with their value and a note; `behind` are paler bars under them."""
+def _bars(rows: list[tuple[str, float, str]], behind: list[float] | None = None, most: float = 1e-9) -> str:
+    """Horizontal bars of AP with their value and a note; `behind` are paler bars under them.
+
+    The longest bar, or `most` if that is more, fills the width.
+    """
     if not rows:
         return ""
     label, width, row = 190, 460, 24
-    most = max([value for _, value, _ in rows] + (behind or []) + [1e-9])
+    most = max([value for _, value, _ in rows] + (behind or []) + [most])
     unit = (width - label - 90) / most
     parts = []
     for i, (name, value, note) in enumerate(rows):
@@ -174,9 +177,10 @@ def _strata(report: Report) -> str:
 
 def _classes(report: Report) -> str:
     rows = sorted((row for row in report.per_class.values() if row.tracks), key=lambda row: -row.ap)
+    most = max((row.ap50 for row in rows), default=0.0)
     halves = [rows[: (len(rows) + 1) // 2], rows[(len(rows) + 1) // 2 :]]
     columns = [
-        _bars([(row.name, row.ap, f" ({row.tracks})") for row in half], [row.ap50 for row in half])
+        _bars([(row.name, row.ap, f" ({row.tracks})") for row in half], [row.ap50 for row in half], most)
         for half in halves
         if half
     ]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ookd.evaluation import ap, errors, hota, strata
+from ookd.evaluation.blame import CAUSES
 from ookd.evaluation.predictions import Predictions
 from ookd.evaluation.truth import Truth
 from ookd.evaluation.video import Measured, Rules
@@ -212,5 +213,5 @@ def _causes(measured: list[Measured], classes: int) -> dict[str, Cause]:
     mean, half = np.nanmean(values, (1, 2)), np.nanmean(values[:, 0], 1)
     return {
         name: Cause(float(mean[c + 1] - mean[0]), float(half[c + 1] - half[0]), int(counts[c, 0]))
-        for c, name in enumerate(errors.CAUSES)
+        for c, name in enumerate(CAUSES)
     }

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ookd.evaluation import hota, strata
 from ookd.evaluation.ap import Matched, match
+from ookd.evaluation.blame import Page, page_of
 from ookd.evaluation.predictions import Predictions, video_label
 from ookd.evaluation.truth import Truth
 from ookd.evaluation.tubes import Overlap, Tubes, overlap, prove, ratio
@@ -43,6 +44,7 @@ class Measured:
     iou_when_on: NDArray[np.float64]  # [D, G] over the frames where the prediction is on the object
     matched: Matched
     counts: dict[int, hota.Counts]  # class -> tracking counts
+    page: Page = field(default_factory=Page.empty)
     faults: list[str] = field(default_factory=list)  # entries left out and why
     truth_faults: list[str] = field(default_factory=list)
 
@@ -82,6 +84,7 @@ def measure(video: Video, truth: Truth, predictions: Predictions, rules: Rules) 
     measured = _scored(
         video, classes, tracks, true_tubes, [places[d] for d in keep], results, tubes, compared, rules
     )
+    measured.page = page_of(measured)
     measured.faults, measured.truth_faults = faults, truth_faults
     return measured
 
