@@ -151,6 +151,16 @@ def _bounce(step: int, length: int) -> int:
     return min(step, 2 * length - 2 - step) if length > 1 else 0
 
 
+def _brightness(image: Image) -> float:
+    return sum(cv2.mean(image)[:3]) / 3 + 1
+
+
+def _toned(paint: Image, own: float, there: float) -> Image:
+    """A cut-out brought a third of the way to the brightness of the place it is pasted to."""
+    gain = float(np.clip((there / own) ** (1 / 3), 0.7, 1.4))
+    return np.asarray(cv2.convertScaleAbs(paint, alpha=gain), np.uint8)
+
+
 class CompositeScene:
     """One composed video as a function of time."""
 
@@ -201,7 +211,10 @@ class CompositeScene:
         for i in self._far_to_near(t):
             layer = layers[len(self.below) + i]
             if layer is not None:
-                paint = self._warp(self._toned(i, underneath, t), self._place(i, t), layer.window)
+                cut = self.actors[i].cut
+                image = self._owner.image(cut.video, int(cut.frames[self._source_frame(i, t)]))
+                paint = self._warp(image, self._place(i, t), layer.window)
+                paint = _toned(paint, _brightness(image), _brightness(underneath))
                 blend(canvas[layer.window.slices], paint, layer.alpha)
         return canvas, self._visible(layers, t)
 
@@ -256,13 +269,6 @@ class CompositeScene:
         return np.asarray(
             cv2.warpAffine(image, shifted, window.shape[::-1], flags=cv2.INTER_LINEAR), np.uint8
         )
-
-    def _toned(self, i: int, underneath: Image, t: int) -> Image:
-        """Object i's own frame, brought a third of the way to the brightness of the place it is pasted to."""
-        cut = self.actors[i].cut
-        image = self._owner.image(cut.video, int(cut.frames[self._source_frame(i, t)]))
-        gain = (underneath.mean() / max(image.mean(), 1.0)) ** 0.35
-        return np.asarray(cv2.convertScaleAbs(image, alpha=float(np.clip(gain, 0.7, 1.4))), np.uint8)
 
     def _layers(self, t: int) -> list[Layer | None]:
         """What each object covers: those of the video underneath, then the pasted ones."""
