@@ -68,12 +68,14 @@ def _as_dict(checked: Checked) -> dict[str, Any]:
 def stats(
     data: Path = DATA,
     split: str | None = SPLIT,
+    minor_paste: bool = typer.Option(False, "--minor-paste", help="Class counts with Minor-Paste, too."),
     plot: Path | None = typer.Option(None, help="Draw diagrams into this PNG; one split only."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the PNG."),
     as_json: bool = JSON,
 ) -> None:
     """Classes, tracks, lengths, sizes, occlusion, imbalance."""
     from ookd.data import stats as room
+    from ookd.data.formats import load_source
 
     sources = _sources(data, split, None)
     if plot is not None and len(sources) > 1:
@@ -82,8 +84,8 @@ def stats(
         raise UserError(f"{plot}: exists; give another name or --overwrite")
     described = []
     for source in sources:
-        dataset = _load(source)
-        described.append(room.describe(dataset, source.split or dataset.name))
+        dataset = load_source(source)
+        described.append(room.describe(dataset, source.split or dataset.name, minor_paste))
         if plot is not None:
             room.plot(dataset, described[-1], plot)
     if as_json:
@@ -116,9 +118,11 @@ def _print_stats(stats: Stats) -> None:
         if value not in ("", "0"):
             table.add_row(name, value)
     console.print(table)
-    classes = Table("class", "tracks", "masks", box=None)
-    for item in sorted(stats.classes, key=lambda item: -item.tracks):
-        classes.add_row(item.name, str(item.tracks), str(item.masks))
+    pasted = ["with Minor-Paste"] if stats.with_minor_paste else []
+    classes = Table("class", "tracks", "masks", *pasted, box=None)
+    for label, item in sorted(enumerate(stats.classes), key=lambda pair: -pair[1].tracks):
+        after = [f"{stats.with_minor_paste[label]:.1f}"] if stats.with_minor_paste else []
+        classes.add_row(item.name, str(item.tracks), str(item.masks), *after)
     console.print(classes)
 
 
@@ -139,10 +143,11 @@ def convert(
 ) -> None:
     """Write one set in another format, and say what that format cannot hold."""
     from ookd.data.convert import convert as run
+    from ookd.data.formats import load_source
     from ookd.data.formats.source import choose
 
     source = choose(_sources(data, split, frames), data, split)
-    dataset = _load(source)
+    dataset = load_source(source)
     lost = run(dataset, out, to, source.split, frames=not annotations_only, overwrite=overwrite)
     for line in lost:
         print(f"warning: not held by {to}: {line}", file=sys.stderr)
@@ -156,36 +161,100 @@ def convert(
 def synth(
     out: Path = OUT,
     preset: str = typer.Option("ytvis-like", help="ytvis-like, ovis-like or identity."),
-    split: str = typer.Option("train", help="train, tune, val or test; they share no video."),
-    videos: int = typer.Option(100, min=1),
-    seed: int = typer.Option(0, min=0),
-    appearance: float | None = typer.Option(None, help="How hard to detect, segment and classify, 0 to 1."),
-    association: float | None = typer.Option(None, help="How hard to keep identities, 0 to 1."),
-    length: int | None = typer.Option(None, help="Frames a video."),
-    height: int | None = typer.Option(None, help="Pixels."),
-    width: int | None = typer.Option(None, help="Pixels."),
+    composite: Path | None = typer.Option(
+        None,
+        metavar="DATA",
+        help="Instead of a preset, paste real tracks of this data over its other videos.",
+    ),
+    split: str | None = typer.Option(
+        None, help="train (if not said), tune, val or test; with --composite a split of the data."
+    ),
+    videos: int = typer.Option(100, min=1, help="How many."),
+    seed: int = typer.Option(0, min=0, help="The same seed gives the same videos."),
+    changes: list[str] = typer.Option(
+        [], "--set", metavar="KEY=VALUE", help="appearance=0.8, association=0.2, frames=40, crowd=[3, 9], ..."
+    ),
     overwrite: bool = OVERWRITE,
     as_json: bool = JSON,
 ) -> None:
-    """Generate labelled videos whose difficulty is set by two knobs."""
-    from ookd.data.new_folder import new_folder
+    """Generate labelled videos whose difficulty is set by two knobs: appearance and association."""
+    from ookd.cli.progress import FrameProgress
+    from ookd.data.composite import Composite
+    from ookd.data.formats import load
+    from ookd.data.new_folder import check_free
     from ookd.data.synthetic import World, write
 
-    asked = {
-        "appearance": appearance,
-        "association": association,
-        "frames": length,
-        "height": height,
-        "width": width,
-    }
-    changes = {key: value for key, value in asked.items() if value is not None}
-    world = World(preset, split, seed, videos, **changes)
-    with new_folder(out, overwrite, ("instances.json",)) as folder:
-        write(world, folder)
-    if as_json:
-        _answer({"out": str(out), "videos": videos, "config": world.config.model_dump()})
+    check_free(out, overwrite, ("instances.json",))
+    fields = dict(_field(change) for change in changes)
+    source: World | Composite
+    if composite is None:
+        source = World(preset, split or "train", seed, videos, **fields)
     else:
-        print(f"{out}: {videos} videos of {world.config.frames} frames")
+        source = Composite(load(composite, split), seed=seed, videos=videos, **fields)
+    with FrameProgress(videos * source.config.frames) as progress:
+
+        def one_video() -> None:
+            for _ in range(source.config.frames):
+                progress.step()
+
+        write(source, out, overwrite, step=one_video)
+    if as_json:
+        _answer({"out": str(out), "videos": videos, "recipe": source.recipe})
+    else:
+        print(f"{out}: {videos} videos of {source.config.frames} frames")
+
+
+def _field(change: str) -> tuple[str, Any]:
+    import yaml
+
+    key, equals, value = change.partition("=")
+    try:
+        if not (key and equals):
+            raise ValueError
+        return key, yaml.safe_load(value)
+    except (ValueError, yaml.YAMLError):
+        raise UserError(f"--set {change}: right is KEY=VALUE, as in appearance=0.8") from None
+
+
+@app.command()
+def preview(
+    data: Path = DATA,
+    out: Path = OUT,
+    split: str | None = SPLIT,
+    frames: Path | None = ROOT,
+    videos: int = typer.Option(8, min=1, help="How many, spread over the set."),
+    mp4: bool = typer.Option(False, "--mp4", help="Each of these videos as MP4, too."),
+    fps: float = typer.Option(
+        6.0, min=0.1, help="Speed of the MP4; benchmarks label 5 or 6 frames a second."
+    ),
+    minor_paste: bool = typer.Option(False, "--minor-paste", help="With objects of rare classes pasted in."),
+    seed: int = typer.Option(0, min=0, help="Of what is pasted."),
+    overwrite: bool = OVERWRITE,
+    as_json: bool = JSON,
+) -> None:
+    """Look at data: a contact sheet with the masks drawn in, and videos."""
+    from PIL import Image
+
+    from ookd.data.formats import load_source
+    from ookd.data.formats.source import choose
+    from ookd.data.new_folder import check_free, new_folder
+    from ookd.data.preview import Preview, spaced
+    from ookd.data.video import VideoWriter
+
+    check_free(out, overwrite, ("sheet.png",))
+    shown = Preview(load_source(choose(_sources(data, split, frames), data, split)), minor_paste, seed)
+    chosen = spaced(len(shown.names), videos)
+    with new_folder(out, overwrite, ("sheet.png",)) as folder:
+        Image.fromarray(shown.sheet(chosen)).save(folder / "sheet.png")
+        for video in chosen if mp4 else ():
+            with VideoWriter(folder / f"{shown.names[video]}.mp4", fps) as writer:
+                for image in shown.video(video):
+                    writer.write(image)
+        written = sorted(path.name for path in folder.iterdir())
+    if as_json:
+        _answer({"out": str(out), "files": written})
+    else:
+        print(f"{out}: {', '.join(written)}")
 
 
 def _sources(data: Path, split: str | None, frames: Path | None) -> list[Source]:
@@ -196,13 +265,6 @@ def _sources(data: Path, split: str | None, frames: Path | None) -> list[Source]
     if split is not None:
         sources = [choose(sources, data, split)]
     return sources if frames is None else [replace(source, frames=frames) for source in sources]
-
-
-def _load(source: Source) -> Any:
-    from ookd.data.formats import read
-    from ookd.data.formats.problems import refuse
-
-    return read(source, refuse)
 
 
 def _watch(items: Iterable[T], total: int) -> Iterable[T]:

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 import yaml
 
 from ookd.data.formats import coco, ytvis
+from ookd.data.formats.dataset_yaml import SPLITS
 from ookd.data.formats.davis import write_davis
 from ookd.data.formats.json_file import write_json
 from ookd.data.formats.mots import write_mots
@@ -42,7 +43,9 @@ def convert(
     with new_folder(out, overwrite, MARKS) as folder:
         lost = FORMATS[to](dataset, folder, frames)
         if (folder / ANNOTATIONS).exists():
-            _describe(folder, split, "frames" if frames else str(root), dataset)
+            _describe(
+                folder, split if split in SPLITS else "train", "frames" if frames else str(root), dataset
+            )
     return lost
 
 

@@ -61,12 +61,13 @@ class Stats:
     occlusion: dict[str, int]  # masks by the levels that the annotations give (OVIS)
     imbalance: float  # tracks of the most frequent class / of the rarest that occurs
     effective_classes: float  # exp(entropy): as many equally frequent classes would be as diverse
+    with_minor_paste: list[float] | None = None  # tracks by label in an epoch with its default settings
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def describe(dataset: Dataset, name: str = "") -> Stats:
+def describe(dataset: Dataset, name: str = "", minor_paste: bool = False) -> Stats:
     tracks = [track for video in dataset.videos for track in video.tracks if not track.iscrowd]
     label_of = dataset.label_of()
     seen = {id(track): [mask is not None for mask in track.segmentations] for track in tracks}
@@ -100,7 +101,18 @@ def describe(dataset: Dataset, name: str = "") -> Stats:
         occlusion=_levels(tracks),
         imbalance=float(per_class.max() / per_class.min()) if len(per_class) else 0.0,
         effective_classes=float(np.exp(-(share * np.log(share)).sum())) if len(share) else 0.0,
+        with_minor_paste=_with_minor_paste(dataset) if minor_paste else None,
     )
+
+
+def _with_minor_paste(dataset: Dataset) -> list[float]:
+    """Tracks of each class and what is pasted in an epoch, which takes one clip of every annotated video."""
+    from ookd.data.clips import DatasetClips
+    from ookd.data.minor_paste import MinorPaste, MinorPasteConfig
+
+    source = DatasetClips(dataset)
+    pasted = MinorPaste(source, MinorPasteConfig()).expected_per_clip() * len(source)
+    return [float(count) for count in source.class_counts() + pasted]
 
 
 def mean_side(track: Track) -> float:

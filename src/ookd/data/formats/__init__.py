@@ -20,7 +20,7 @@ from ookd.data.formats.yolo import read_yolo
 from ookd.data.formats.ytvis import read_ytvis, save_ytvis
 from ookd.structures import Dataset
 
-__all__ = ["Problem", "Report", "Source", "find", "load", "read", "save_ytvis"]
+__all__ = ["Problem", "Report", "Source", "find", "load", "load_source", "read", "save_ytvis"]
 
 
 def load(path: str | Path, split: str | None = None, frames: str | Path | None = None) -> Dataset:
@@ -33,6 +33,11 @@ def load(path: str | Path, split: str | None = None, frames: str | Path | None =
     source = choose(find(path), path, split)
     if frames is not None:
         source = replace(source, frames=Path(frames))
+    return load_source(source)
+
+
+def load_source(source: Source) -> Dataset:
+    """One of the sets that `find` found; the first problem raises `UserError`."""
     dataset = read(source, refuse)
     assert dataset is not None, "a reader that gives up has reported why"
     return dataset

@@ -27,8 +27,8 @@ from ookd.data.formats.yolo import labels_of
 from ookd.errors import UserError
 from ookd.structures import Category, Dataset
 
-_SPLITS = ("train", "val", "test", "tune")
-_KEYS = ("path", "names", *_SPLITS)
+SPLITS = ("train", "val", "test", "tune")
+_KEYS = ("path", "names", *SPLITS)
 _YOLO_KEYS = ("nc", "download", "roboflow", "minival", "channels")  # of no meaning here
 
 
@@ -45,7 +45,7 @@ def sources_of(file: Path, find: Find) -> list[Source]:
     base = file.parent / Path(_text(document.get("path", "."), "path", file))
     names = _names(document.get("names"), file)
     sources = [
-        _source(document[split], split, base, names, file, find) for split in _SPLITS if document.get(split)
+        _source(document[split], split, base, names, file, find) for split in SPLITS if document.get(split)
     ]
     if not sources:
         raise UserError(f"{file}: names no split; add for example 'train: train.json'")
