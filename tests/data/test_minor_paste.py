@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
@@ -15,6 +16,7 @@ from ookd.data.cutouts import MARGIN, Bank, CutOut, Piece, class_probabilities
 from ookd.data.loader import boxes_of, make_loader
 from ookd.data.minor_paste import PASTED, MinorPaste, MinorPasteConfig, Placement, paste
 from ookd.data.sampling import ClipSampler
+from ookd.errors import UserError
 from ookd.structures import Clip
 
 H, W = 48, 64
@@ -304,6 +306,33 @@ def test_the_same_chance_gives_the_same_clip_whatever_is_remembered() -> None:
     one, two = (stage(source.clip(0, [0, 3]), np.random.default_rng(5)) for stage in (fresh, used))
     np.testing.assert_array_equal(one.images, two.images)
     np.testing.assert_array_equal(one.masks, two.masks)
+
+
+def test_a_data_set_with_a_used_bank_travels_to_another_process() -> None:
+    source = Walkers([0, 1, 2, 1])
+    clips = ClipDataset(source, ClipSampler(3, 2), [MinorPaste(source, MinorPasteConfig(probability=1))])
+    here = clips[0, 1]
+    there = pickle.loads(pickle.dumps(clips))[0, 1]
+    np.testing.assert_array_equal(here.images, there.images)
+    assert len(pickle.dumps(clips)) < 5000  # what the bank remembers stays behind
+
+
+def test_a_large_source_frame_fits_into_a_small_clip() -> None:
+    """From 16 times the size: the object fills at most 0.8 of the frame and keeps its colour."""
+    large = np.kron(shape(10, 5), np.ones((16, 16), np.bool_))
+    layer = CutOut(1, [cut(large, 1)], large.shape, "large", 0)
+    stage = MinorPaste(Walkers([0]), MinorPasteConfig(scale=(30.0, 30.0)))
+    placement = stage._place(layer, backdrop(), np.arange(1), np.random.default_rng(0))
+    result = paste(backdrop(), [(layer, placement)], 0.0)
+    rows = np.flatnonzero(result.masks[0][0].any(axis=1))
+    assert placement.scale == pytest.approx(0.8 * H / 16 / 12)
+    assert len(rows) <= 0.8 * H + 1
+    assert (result.images[0][result.masks[0][0]] == COLOURS[1]).all()
+
+
+def test_nothing_to_cut_out_is_an_error() -> None:
+    with pytest.raises(UserError, match="the data has none"):
+        MinorPaste(Walkers([]), MinorPasteConfig())
 
 
 def test_batches_with_pasted_objects_do_not_depend_on_workers() -> None:

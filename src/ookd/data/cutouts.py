@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ookd.data.clips import ClipSource
 from ookd.data.warps import Size
+from ookd.errors import UserError
 
 MARGIN = 2  # pixels around a cut-out, so that it can be resampled up to its edge
 _ATTEMPTS = 4  # at finding a track of the drawn class that is seen long enough
@@ -50,6 +51,8 @@ def class_probabilities(counts: Sequence[int], threshold: float, gamma: float) -
     """
     tracks = np.array(counts, np.float64)
     seen = tracks > 0
+    if not seen.any():
+        raise UserError("Minor-Paste needs annotated objects to cut out; the data has none")
     factor = np.zeros(len(tracks))
     factor[seen] = np.maximum(1, (threshold * tracks.sum() / tracks[seen]) ** gamma)
     return np.asarray(factor / factor.sum())

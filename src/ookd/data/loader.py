@@ -134,13 +134,8 @@ class _KeysOfBatches(Sampler[list[Any]]):
     """This rank's keys, batch after batch without end; epochs follow each other inside a batch."""
 
     def __init__(self, stream: ClipStream, batch_size: int, rank: int, world: int, start: int) -> None:
-        self.stream, self.batch_size, self.rank, self.world, self.start = (
-            stream,
-            batch_size,
-            rank,
-            world,
-            start,
-        )
+        self.stream, self.start = stream, start
+        self.batch_size, self.rank, self.world = batch_size, rank, world
 
     def __iter__(self) -> Iterator[list[Any]]:
         length = len(self.stream)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from ookd.data.clips import ClipSource
 from ookd.data.cutouts import MARGIN, Bank, CutOut
@@ -21,7 +21,6 @@ from ookd.data.warps import Size
 from ookd.structures import Clip
 
 PASTED = 1 << 32  # ids of pasted instances start here, above those of any data set
-_SMALLEST_SCALE = 0.25  # as far as MARGIN reaches
 
 
 class MinorPasteConfig(BaseModel, frozen=True, extra="forbid"):
@@ -30,10 +29,7 @@ class MinorPasteConfig(BaseModel, frozen=True, extra="forbid"):
     probability: float = Field(0.5, ge=0, le=1, description="share of the clips that get pasted objects")
     most: int = Field(2, ge=1, le=20, description="most objects pasted into one clip")
     threshold: float = Field(
-        1.0,
-        gt=0,
-        le=1,
-        description="classes with at least this share of the tracks are drawn alike",
+        1.0, gt=0, le=1, description="classes with at least this share of the tracks are drawn alike"
     )
     gamma: float = Field(
         0.5, ge=0, le=2, description="0 draws all classes alike, 1 in inverse proportion to their share"
@@ -46,6 +42,12 @@ class MinorPasteConfig(BaseModel, frozen=True, extra="forbid"):
         0.1, ge=0, le=1, description="share of its area that an instance must keep to count as seen"
     )
     min_area: float = Field(0.001, ge=0, le=0.2, description="least share of the frame that an object takes")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> MinorPasteConfig:
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError(f"scale {self.scale} must be two numbers above 0, the smaller first")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,7 @@ class MinorPaste:
         area = max(piece.mask.sum() for piece in pieces)
         smallest = np.sqrt(self.config.min_area * size[0] * size[1] / area)
         largest = min(min(np.array(size) / piece.mask.shape) for piece in pieces)
-        return float(max(min(max(scale, smallest), 0.8 * largest), _SMALLEST_SCALE))
+        return float(min(max(scale, smallest), 0.8 * largest))
 
 
 def paste(clip: Clip, layers: Sequence[tuple[CutOut, Placement]], min_visible: float) -> Clip:
@@ -168,9 +170,10 @@ def _put(
     patch = mask[from_rows[:, None], from_columns]
     if patch.sum() < max(1, min_visible * scale**2 * mask.sum()):
         return
-    outer = np.array([columns.start - left, rows.start - top, columns.stop - left, rows.stop - top])
+    edges = np.array([[columns.start - left, rows.start - top], [columns.stop - left, rows.stop - top]])
+    box = (edges / scale + MARGIN).clip(0, [colours.shape[1], colours.shape[0]])  # of `colours`, x y x y
     resized = Image.fromarray(np.ascontiguousarray(colours)).resize(
-        (patch.shape[1], patch.shape[0]), Image.Resampling.BILINEAR, box=tuple(outer / scale + MARGIN)
+        (patch.shape[1], patch.shape[0]), Image.Resampling.BILINEAR, box=tuple(box.ravel())
     )
     image[rows, columns][patch] = np.asarray(resized)[patch]
     covered[rows, columns] = patch
