@@ -45,13 +45,18 @@ class ToRgb:
 
     def __init__(self) -> None:
         self._reformatter = VideoReformatter()
+        self._matrix: NDArray[np.int32] | None = None
+        self._first = True
 
     def __call__(self, frame: VideoFrame) -> Image:
         # One thread: starting FFmpeg's pool for each frame costs more than it saves.
         rgb = self._reformatter.reformat(frame, format="rgb24", threads=1)
         image = rgb.to_ndarray().astype(np.uint8, copy=False)
-        matrix: Any = frame.side_data.get("DISPLAYMATRIX")  # a buffer, which its type does not say
-        return image if matrix is None else turned(image, np.frombuffer(matrix, np.int32))
+        if self._first:  # asking each frame would keep them all alive until Python collects its garbage
+            self._first = False
+            matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+            self._matrix = None if matrix is None else np.frombuffer(bytes(matrix), np.int32)
+        return image if self._matrix is None else turned(image, self._matrix)
 
 
 def turned(image: Image, matrix: NDArray[np.int32]) -> Image:
