@@ -133,7 +133,7 @@ def test_synth_writes_the_same_clean_set_for_a_seed(
     assert run(capsys, "synth", "--out", tmp_path / "one", "--videos", 1, *SMALL)[0] == 2
     assert one.read_bytes() == two.read_bytes()
     assert run(capsys, "synth", "--out", tmp_path / "one", "--videos", 1, *SMALL, "--overwrite")[0] == 0
-    assert "1 videos, 4 frames" in run(capsys, "check", tmp_path / "one")[1]
+    assert "1 video, 4 frames" in run(capsys, "check", tmp_path / "one")[1]
 
 
 @pytest.mark.parametrize(

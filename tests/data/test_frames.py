@@ -27,14 +27,18 @@ def one_frame(root: Path, name: str) -> tuple[Dataset, Video]:
 
 def pack(kind: str, folder: Path) -> Path:
     archive = folder / f"JPEGImages.{kind}"
+    images = folder / "JPEGImages"
+    files = {str(file.relative_to(images)): file for file in sorted(images.rglob("*.png"))}
     if kind == "zip":
         with zipfile.ZipFile(archive, "w") as packed:
-            for file in sorted((folder / "JPEGImages").rglob("*.png")):
-                packed.write(file, file.relative_to(folder / "JPEGImages"))
+            for name, file in files.items():
+                packed.write(file, name)
     else:
         with tarfile.open(archive, "w:gz" if kind == "tgz" else "w") as packed:
-            for file in sorted((folder / "JPEGImages").rglob("*.png")):
-                packed.add(file, file.relative_to(folder / "JPEGImages"))
+            for name, file in files.items():
+                packed.add(
+                    file, f"./{name}" if kind == "tar" else name
+                )  # as tar calls them, and as Python does
     return archive
 
 

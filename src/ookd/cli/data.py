@@ -49,10 +49,15 @@ def check(
     else:
         for problem in checked.problems:
             print(problem)
-        counts = f"{checked.videos} videos, {checked.frames} frames, {checked.masks} masks"
-        print(f"{data}: {counts}, {len(checked.problems) or 'no'} problems")
+        looked_at = [(checked.videos, "video"), (checked.frames, "frame"), (checked.masks, "mask")]
+        counts = [*looked_at, (len(checked.problems), "problem")]
+        print(f"{data}: {', '.join(_many(number, what) for number, what in counts)}")
     if checked.problems:
         raise typer.Exit(2)
+
+
+def _many(number: int, what: str) -> str:
+    return f"{number or 'no'} {what}{'' if number == 1 else 's'}"
 
 
 def _as_dict(checked: Checked) -> dict[str, Any]:
@@ -101,10 +106,10 @@ def _print_stats(stats: Stats) -> None:
 
     console = Console(highlight=False)
     rows = {
-        "videos": f"{stats.videos}, {stats.frames} frames, {_spread(stats.video_length)} a video",
-        "tracks": f"{stats.tracks}, {_spread(stats.tracks_per_video)} a video",
-        "returning": f"{stats.returning} tracks vanish and come back",
-        "masks": f"{stats.masks}, {_spread(stats.track_length)} a track",
+        "videos": f"{stats.videos}, {_many(stats.frames, 'frame')}; {_spread(stats.video_length)} a video",
+        "tracks": f"{stats.tracks}; {_spread(stats.tracks_per_video)} a video",
+        "returning": f"{stats.returning} of them vanish and come back",
+        "masks": f"{stats.masks}; {_spread(stats.track_length)} a track",
         "crowds": str(stats.crowds),
         "size": f"{_spread(stats.side)} pixels (root of mean area); "
         + ", ".join(f"{count} {size}" for size, count in stats.sizes.items()),
@@ -127,6 +132,8 @@ def _print_stats(stats: Stats) -> None:
 
 
 def _spread(spread: Any) -> str:
+    if spread.least == spread.most:
+        return f"{spread.most:.0f}"
     return f"{spread.least:.0f} to {spread.most:.0f} (mean {spread.mean:.1f})"
 
 
@@ -154,7 +161,7 @@ def convert(
     if as_json:
         _answer({"out": str(out), "format": to, "videos": len(dataset.videos), "lost": lost})
     else:
-        print(f"{out}: {len(dataset.videos)} videos as {to}")
+        print(f"{out}: {_many(len(dataset.videos), 'video')} as {to}")
 
 
 @app.command()
@@ -201,7 +208,7 @@ def synth(
     if as_json:
         _answer({"out": str(out), "videos": videos, "recipe": source.recipe})
     else:
-        print(f"{out}: {videos} videos of {source.config.frames} frames")
+        print(f"{out}: {_many(videos, 'video')} of {_many(source.config.frames, 'frame')}")
 
 
 def _field(change: str) -> tuple[str, Any]:

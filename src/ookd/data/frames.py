@@ -161,8 +161,8 @@ def _read_member(archive: Path, member: str) -> bytes:
         opened = cache[key]
         if isinstance(opened, zipfile.ZipFile):
             return opened.read(member)
-        stream = opened.extractfile(member)
-        if stream is None:
+        stream = opened.extractfile(_member_of(opened, member))
+        if stream is None:  # a folder
             raise KeyError(member)
         return stream.read()
     except KeyError:
@@ -177,3 +177,10 @@ def _read_member(archive: Path, member: str) -> bytes:
     ) as error:
         reason = str(error).partition("\n")[0]  # tarfile lists all it has tried
         raise UserError(f"{archive}: '{member}' cannot be read: {reason}") from None
+
+
+def _member_of(archive: tarfile.TarFile, name: str) -> tarfile.TarInfo:
+    try:
+        return archive.getmember(name)
+    except KeyError:
+        return archive.getmember(f"./{name}")  # as `tar -cf x.tar .` calls it
