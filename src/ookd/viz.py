@@ -9,7 +9,6 @@ import colorsys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
@@ -75,16 +74,14 @@ class Overlay:
         height, width = result.image.shape[:2]
         if self._brushes is None:
             self._brushes = _Brushes(height, width)
-        scene: Image = np.asarray(
-            cv2.cvtColor(result.image, cv2.COLOR_RGB2BGR), np.uint8
-        )  # supervision's order
+        scene = result.image.copy()
         detections = as_supervision(result)
         scene = self._brushes.fill.annotate(scene, detections)
         scene = self._brushes.outline.annotate(scene, detections)
         if self._trails:
             scene = self._brushes.trail.annotate(scene, detections)
         scene = self._brushes.label.annotate(scene, detections, labels=captions(result))
-        return np.asarray(cv2.cvtColor(scene, cv2.COLOR_BGR2RGB), np.uint8)
+        return scene
 
 
 def draw(result: FrameResult) -> Image:
@@ -135,8 +132,10 @@ class _Brushes:
         import supervision as sv
 
         line = max(1, round(min(height, width) / 300))
-        palette = sv.ColorPalette([sv.Color(*colour(slot)) for slot in range(COLOURS)])
-        text = sv.ColorPalette([sv.Color(*text_colour(colour(slot))) for slot in range(COLOURS)])
+        colours = [colour(slot) for slot in range(COLOURS)]
+        # supervision draws on BGR; given colours with red and blue swapped it draws on RGB.
+        palette = sv.ColorPalette([sv.Color(*rgb[::-1]) for rgb in colours])
+        text = sv.ColorPalette([sv.Color(*text_colour(rgb)) for rgb in colours])
         by_identity = sv.ColorLookup.TRACK
         self.fill = sv.MaskAnnotator(palette, FILL, by_identity)
         self.outline = sv.PolygonAnnotator(palette, line, by_identity)
