@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from ookd.data import rle
 from ookd.data.clips import ClipDataset, ClipSource, DatasetClips
-from ookd.data.sampling import PairSampler
+from ookd.data.formats import load
+from ookd.data.loader import make_loader
+from ookd.data.minor_paste import PASTED, MinorPaste, MinorPasteConfig
+from ookd.data.sampling import DistillSampler, PairSampler
+from ookd.data.transforms import published_video
+from ookd.data.warps import Resize
 from ookd.errors import UserError
 from ookd.structures import Category, Dataset, Track, Video
 
@@ -109,3 +116,37 @@ def test_an_item_depends_on_seed_epoch_and_video_alone(dataset: Dataset) -> None
     assert frames(1) == frames(1)
     assert frames(1) != frames(2)
     assert len({tuple(pair) for pair in frames(1)}) > 1
+
+
+def test_real_video_through_the_whole_loader(real_data: Path) -> None:
+    """davis240 with pasted objects: targets are seen, boxes fit masks, nothing lies on the padding."""
+    source = DatasetClips(load(real_data / "davis240", "train"))
+    stages = [MinorPaste(source, MinorPasteConfig(probability=1)), published_video((128, 160), 288)]
+    batches = make_loader(ClipDataset(source, DistillSampler(4, 12), stages), 3, workers=0)
+    pasted = 0
+    for batch in islice(batches, 3):
+        assert batch.frames.shape[-2] % 32 == batch.frames.shape[-1] % 32 == 0
+        for b, tracks in enumerate(batch.tracks):
+            pasted += int((tracks.ids >= PASTED).sum())
+            assert not (tracks.masks & batch.pad[b]).any()
+            assert torch.equal(tracks.visible, tracks.masks.any(-1).any(-1))
+            assert tracks.visible.any(dim=1).all()
+            width = (~batch.pad[b]).any(1).sum(-1)  # [T]
+            columns = tracks.masks.any(-2).sum(-1)  # [N, T] at most as many as the box is wide
+            assert (columns <= tracks.boxes[..., 2] * width + 1e-3).all()
+    assert pasted > 3
+
+
+def test_polygons_of_real_images_keep_their_area_when_scaled(real_data: Path) -> None:
+    source = DatasetClips(load(real_data / "coco128"))
+    compared = 0
+    for i in range(5):
+        height, width = source.size(i)
+        clip = source.clip(i, [0], [[Resize(2 * height, 2 * width)]])
+        areas = {track.id: track.areas[0] for track in source.dataset.videos[i].tracks}
+        for track_id, mask in zip(clip.ids, clip.masks[0], strict=True):
+            area = areas.get(int(track_id))
+            if area is not None and area > 2000:
+                assert mask.sum() / 4 == pytest.approx(area, rel=0.02)
+                compared += 1
+    assert compared > 5

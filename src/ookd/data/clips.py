@@ -196,6 +196,7 @@ class ClipDataset(TorchDataset[Clip]):
         clip.student = drawn.student
         for stage in stages:
             clip = stage(clip, rng)
+        clip.seed = int(rng.integers(2**31))
         return clip
 
     def order(self, epoch: int) -> list[tuple[int, int]]:

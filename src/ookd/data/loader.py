@@ -34,31 +34,32 @@ def collate(clips: Sequence[Clip], divisor: int = 32) -> Batch:
     sizes = np.array([[image.shape[:2] for image in clip.images] for clip in clips])  # [B, T, 2]
     height, width = (int(side) for side in -(-sizes.max(axis=(0, 1)) // divisor) * divisor)
 
-    frames = torch.zeros(*sizes.shape[:2], 3, height, width, dtype=torch.uint8)
-    pad = torch.ones(*sizes.shape[:2], height, width, dtype=torch.bool)
+    frames = np.zeros((*sizes.shape[:2], 3, height, width), np.uint8)
+    pad = np.ones((*sizes.shape[:2], height, width), np.bool_)
     for b, clip in enumerate(clips):
         for t, image in enumerate(clip.images):
             h, w = image.shape[:2]
-            frames[b, t, :, :h, :w] = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+            frames[b, t, :, :h, :w] = image.transpose(2, 0, 1)
             pad[b, t, :h, :w] = False
     student = torch.tensor([clip.student for clip in clips]) if seen_by_student != {0} else None
     tracks = [_tracks(clip, height, width) for clip in clips]
-    return Batch(frames, pad, tracks, student, [clip.seed for clip in clips])
+    seeds = [clip.seed for clip in clips]
+    return Batch(torch.from_numpy(frames), torch.from_numpy(pad), tracks, student, seeds)
 
 
 def _tracks(clip: Clip, height: int, width: int) -> Tracks:
     boxes = np.stack([boxes_of(masks) for masks in clip.masks], axis=1)  # [N, T, 4]
     visible = boxes[..., 2] > 0
     shown = visible.any(axis=1)
-    padded = torch.zeros(int(shown.sum()), len(clip.masks), height, width, dtype=torch.bool)
+    padded = np.zeros((int(shown.sum()), len(clip.masks), height, width), np.bool_)
     for t, masks in enumerate(clip.masks):
         h, w = masks.shape[1:]
-        padded[:, t, :h, :w] = torch.from_numpy(np.ascontiguousarray(masks[shown]))
+        padded[:, t, :h, :w] = masks[shown]
     return Tracks(
         labels=torch.from_numpy(clip.labels[shown]),
         ids=torch.from_numpy(clip.ids[shown]),
         boxes=torch.from_numpy(boxes[shown]),
-        masks=padded,
+        masks=torch.from_numpy(padded),
         visible=torch.from_numpy(visible[shown]),
     )
 
