@@ -18,10 +18,21 @@ from numpy.typing import NDArray
 from ookd.data import rle
 from ookd.data.frames import read_frame
 from ookd.data.synthetic.config import Staging
-from ookd.data.synthetic.drawn import UNSEEN, DrawnVideos, FrameTruth, Image, Mask
+from ookd.data.synthetic.drawn import DrawnVideos, FrameTruth
+from ookd.data.synthetic.layers import (
+    Affine,
+    Image,
+    Layer,
+    Mask,
+    Window,
+    blend,
+    full_masks,
+    visible_masks,
+    warp_into,
+    window_of,
+)
 from ookd.data.synthetic.motion import Poses, plan
 from ookd.data.synthetic.recent import Recent
-from ookd.data.synthetic.render import Affine, Window, blend, compose
 from ookd.data.synthetic.stage import Stage, drift
 from ookd.errors import UserError
 from ookd.structures import Dataset, Track, Video
@@ -51,14 +62,6 @@ class Actor:
     start: int
     flip: bool
     size: float
-
-
-@dataclass(frozen=True)
-class Layer:
-    """What one object would cover of one frame."""
-
-    window: Window
-    alpha: Image  # [h, w] of the window
 
 
 class Composite(DrawnVideos["CompositeScene"]):
@@ -213,18 +216,15 @@ class CompositeScene:
             if layer is not None:
                 cut = self.actors[i].cut
                 image = self._owner.image(cut.video, int(cut.frames[self._source_frame(i, t)]))
-                paint = self._warp(image, self._place(i, t), layer.window)
+                paint = warp_into(image, self._place(i, t), layer.window)
                 paint = _toned(paint, _brightness(image), _brightness(underneath))
-                blend(canvas[layer.window.slices], paint, layer.alpha)
+                blend(canvas, paint, layer.alpha, layer.window)
         return canvas, self._visible(layers, t)
 
     def truth(self, t: int) -> FrameTruth:
         """The masks of frame t; no image is read."""
         layers = self._layers(t)
-        full = np.zeros((len(layers), self._config.height, self._config.width), np.bool_)
-        for mask, layer in zip(full, layers, strict=True):
-            if layer is not None:
-                mask[layer.window.slices] = layer.alpha >= 128
+        full = full_masks(layers, self._config.height, self._config.width)
         return FrameTruth(self._visible(layers, t), full)
 
     def _time(self, t: int) -> int:
@@ -252,7 +252,7 @@ class CompositeScene:
         if scale < 1:  # averaged, not sampled
             image = np.asarray(cv2.blur(image, (max(1, round(1 / scale)),) * 2), np.uint8)
         window = Window(0, 0, config.height, config.width)
-        return self._warp(image, self._view, window)
+        return warp_into(image, self._view, window)
 
     def _place(self, i: int, t: int) -> Affine:
         """Pixels of object i's own video -> pixels of the frame."""
@@ -262,13 +262,6 @@ class CompositeScene:
         across = -scale if actor.flip else scale
         x, y = poses.x[i, t] * height, poses.y[i, t] * height
         return np.array([[across, 0, x - across * centre[0]], [0, scale, y - scale * centre[1]]])
-
-    @staticmethod
-    def _warp(image: Image, affine: Affine, window: Window) -> Image:
-        shifted = compose(np.array([[1.0, 0, -window.left], [0, 1, -window.top]]), affine)
-        return np.asarray(
-            cv2.warpAffine(image, shifted, window.shape[::-1], flags=cv2.INTER_LINEAR), np.uint8
-        )
 
     def _layers(self, t: int) -> list[Layer | None]:
         """What each object covers: those of the video underneath, then the pasted ones."""
@@ -290,32 +283,18 @@ class CompositeScene:
         if segmentation is None or box is None:
             return None
         x, y, w, h = box
-        corners = affine @ np.array([[x - 1, x + w + 1] * 2, [y - 1, y - 1, y + h + 1, y + h + 1], [1] * 4])
-        left, top = np.maximum(np.floor(corners.min(1)), 0).astype(int)
-        right, bottom = np.minimum(
-            np.ceil(corners.max(1)) + 1, (self._config.width, self._config.height)
-        ).astype(int)
-        if right <= left or bottom <= top:
+        around = (x - 1, y - 1, x + w + 2, y + h + 2)
+        window = window_of(affine, around, self._config.height, self._config.width)
+        if window is None:
             return None
-        window = Window(int(top), int(left), int(bottom), int(right))
         try:
             mask = rle.decode(rle.from_any(segmentation, video.height, video.width))
         except rle.RleError as error:
             raise UserError(f"video {video.id}, frame {frame}, track {track.id}: {error}") from error
-        return Layer(window, self._warp(mask.astype(np.uint8) * 255, affine, window))
+        return Layer(window, warp_into(mask.astype(np.uint8) * 255, affine, window))
 
     def _visible(self, layers: list[Layer | None], t: int) -> Mask:
-        """Who owns each pixel: the nearest pasted object, else one of the video underneath."""
-        height, width, count = self._config.height, self._config.width, len(self.below)
-        owner = np.zeros((height, width), np.uint8)
-        for n in [*range(count), *(count + i for i in self._far_to_near(t))]:
-            layer = layers[n]
-            if layer is not None:
-                owner[layer.window.slices][layer.alpha >= 128] = n + 1
-        visible = np.zeros((len(layers), height, width), np.bool_)
-        for n, layer in enumerate(layers):
-            if layer is not None:
-                mine = owner[layer.window.slices] == n + 1
-                if np.count_nonzero(mine) >= UNSEEN:
-                    visible[n][layer.window.slices] = mine
-        return visible
+        """The video underneath lies below all that is pasted."""
+        own = len(self.below)
+        order = [*range(own), *(own + i for i in self._far_to_near(t))]
+        return visible_masks(layers, order, self._config.height, self._config.width)

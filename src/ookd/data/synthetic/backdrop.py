@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from ookd.data.synthetic.layers import Image
 from ookd.data.synthetic.shapes import Colour, K, ellipse
-from ookd.data.synthetic.texture import Field, Image, fractal
+from ookd.data.synthetic.texture import Field, fractal
 
 MARGIN = 0.16  # of the frame height, on every side, for the camera to drift over
 

@@ -14,13 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ookd.data import rle
+from ookd.data.synthetic.layers import Image, Mask
 from ookd.data.synthetic.recent import Recent
 from ookd.structures import Category, Clip, Dataset, Track, Video
 
-Image = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
-
-UNSEEN = 16  # visible pixels below which an object counts as not seen
 TRACKS = 1000  # object n of video i is track i * TRACKS + n + 1
 _KEPT = 8  # scenes whose looks stay in memory, for readers that go through a video in order
 

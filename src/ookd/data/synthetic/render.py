@@ -9,49 +9,20 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ookd.data.synthetic.layers import Affine, Image, Layer, Window, blend, compose
 from ookd.data.synthetic.shapes import Body, Points
-from ookd.data.synthetic.texture import COAT, REACH, Image
-
-Mask = NDArray[np.bool_]
-Affine = NDArray[np.float64]  # [2, 3]
+from ookd.data.synthetic.texture import COAT, REACH
 
 _AA, _SHIFT = cv2.LINE_AA, 4
 
 
 @dataclass(frozen=True)
-class Window:
-    """The rectangle of a frame that something touches."""
-
-    top: int
-    left: int
-    bottom: int
-    right: int
-
-    @property
-    def slices(self) -> tuple[slice, slice]:
-        return slice(self.top, self.bottom), slice(self.left, self.right)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self.bottom - self.top, self.right - self.left
-
-
-@dataclass(frozen=True)
 class Silhouette:
-    """A body placed in a frame: its outlines in pixels and the pixels it would cover if alone."""
+    """A body placed in a frame: its outlines and what they cover."""
 
     outlines: Points  # [P, K, 2] pixels
     affine: Affine  # body coordinates -> pixels
-    window: Window
-    alpha: Image  # [h, w] of the window
-    mask: Mask  # [h, w] of the window
-
-
-def compose(after: Affine, before: Affine) -> Affine:
-    """The affine that applies `before`, then `after`."""
-    both = after[:, :2] @ before
-    both[:, 2] += after[:, 2]
-    return np.asarray(both)
+    layer: Layer
 
 
 def silhouette(
@@ -71,7 +42,7 @@ def silhouette(
     alpha = np.zeros(window.shape, np.uint8)
     for outline in _fixed(outlines, window):
         cv2.fillPoly(alpha, [outline], 255, _AA, _SHIFT)
-    return Silhouette(outlines, affine, window, alpha, alpha >= 128)
+    return Silhouette(outlines, affine, Layer(window, alpha))
 
 
 def _fixed(outlines: Points, window: Window) -> NDArray[np.int32]:
@@ -83,13 +54,13 @@ def paint_body(
     canvas: Image, body: Body, coat: Image, shape: Silhouette, smear: NDArray[np.float32] | None
 ) -> None:
     """Textured parts first, shaded as if lit from the upper left, then the plainly coloured ones."""
-    window, alpha = shape.window, shape.alpha
+    window, alpha = shape.layer.window, shape.layer.alpha
     outlines = _fixed(shape.outlines, window)
     tone = np.full(window.shape, 200, np.uint8)
     for outline, value, plain in zip(outlines, body.tones, body.colours, strict=True):
         if plain is None:
             cv2.fillPoly(tone, [outline], float(value) * 250, _AA, _SHIFT)
-    extent = max(3, int(np.sqrt(np.count_nonzero(shape.mask)) * 0.45))
+    extent = max(3, int(np.sqrt(np.count_nonzero(shape.layer.mask)) * 0.45))
     light = cv2.blur(
         alpha, (extent, extent), anchor=(extent // 3, extent // 3), borderType=cv2.BORDER_REPLICATE
     )
@@ -115,13 +86,7 @@ def paint_body(
     if smear is not None:
         cv2.filter2D(colour, -1, smear, colour)
         alpha = np.asarray(cv2.filter2D(alpha, -1, smear, borderType=cv2.BORDER_REPLICATE), np.uint8)
-    blend(canvas[window.slices], colour, alpha)
-
-
-def blend(region: Image, colour: Image, alpha: Image) -> None:
-    """Lay `colour` over `region` in place."""
-    weight = alpha.astype(np.float32) * (1 / 255)
-    region[...] = cv2.blendLinear(colour, region, weight, 1 - weight)
+    blend(canvas, colour, alpha, window)
 
 
 def streak(dx: float, dy: float) -> NDArray[np.float32] | None:

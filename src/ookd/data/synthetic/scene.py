@@ -15,27 +15,27 @@ from numpy.typing import NDArray
 
 from ookd.data.synthetic.backdrop import MARGIN, Backdrop, backdrop, occluder_outline, occluder_paint
 from ookd.data.synthetic.config import WorldConfig
-from ookd.data.synthetic.drawn import UNSEEN, FrameTruth
-from ookd.data.synthetic.motion import WAYS, Poses, plan
-from ookd.data.synthetic.render import (
+from ookd.data.synthetic.drawn import FrameTruth
+from ookd.data.synthetic.layers import (
     Affine,
+    Image,
+    Layer,
     Mask,
-    Silhouette,
-    Window,
     blend,
     compose,
-    expose,
-    paint_body,
-    silhouette,
-    streak,
+    full_masks,
+    visible_masks,
+    warp_into,
+    window_of,
 )
+from ookd.data.synthetic.motion import WAYS, Poses, plan
+from ookd.data.synthetic.render import Silhouette, expose, paint_body, silhouette, streak
 from ookd.data.synthetic.shapes import Body
 from ookd.data.synthetic.species import SPECIES, Species
 from ookd.data.synthetic.stage import Stage, drift, obstacles
-from ookd.data.synthetic.texture import Image, coat
+from ookd.data.synthetic.texture import coat
 
 _CAST, _MOTION, _BODY, _LOOK, _PLACE, _FRAME = range(6)
-Cover = tuple[int, Window, Image]  # an occluder's number, where it is, what it covers there 0..255
 
 
 def class_law(imbalance: float) -> NDArray[np.float64]:
@@ -187,9 +187,9 @@ class Scene:
                 smear = streak(*(self.poses.velocity[i, t] * shutter))
                 paint_body(canvas, self.bodies[i], self.coats[i], shape, smear)
         covers = self._covers_at(t)
-        for k, window, cover in covers:
-            paint = self._warp(self._cover_paints[k], self._cover_affine(k, t), window)
-            blend(canvas[window.slices], paint, cover)
+        for k, cover in covers.items():
+            paint = warp_into(self._cover_paints[k], self._cover_affine(k, t), cover.window)
+            blend(canvas, paint, cover.alpha, cover.window)
         rng = self._rng(_FRAME, t)
         noise, blur = 1.5 + 11 * config.appearance, 1.1 * config.appearance
         return expose(canvas, rng, self._light(t), blur, noise), self._visible(t, shapes, covers)
@@ -197,32 +197,15 @@ class Scene:
     def truth(self, t: int) -> FrameTruth:
         """The masks of frame t; nothing is painted."""
         shapes = self.silhouettes(t)
-        full = np.zeros((len(shapes), self.config.height, self.config.width), np.bool_)
-        for mask, shape in zip(full, shapes, strict=True):
-            if shape is not None:
-                mask[shape.window.slices] = shape.mask
+        full = full_masks(_layers(shapes), self.config.height, self.config.width)
         return FrameTruth(self._visible(t, shapes, self._covers_at(t)), full)
 
     def _far_to_near(self, t: int) -> list[int]:
         return [int(i) for i in np.argsort(self.poses.depth[:, t], kind="stable")]
 
-    def _visible(self, t: int, shapes: list[Silhouette | None], covers: list[Cover]) -> Mask:
-        """Who owns each pixel: the nearest, unless an occluder does."""
+    def _visible(self, t: int, shapes: list[Silhouette | None], covers: dict[int, Layer]) -> Mask:
         height, width = self.config.height, self.config.width
-        owner = np.zeros((height, width), np.uint8)
-        for i in self._far_to_near(t):
-            shape = shapes[i]
-            if shape is not None:
-                owner[shape.window.slices][shape.mask] = i + 1
-        for _, window, cover in covers:
-            owner[window.slices][cover >= 128] = 0
-        visible = np.zeros((len(shapes), height, width), np.bool_)
-        for i, shape in enumerate(shapes):
-            if shape is not None:
-                mine = owner[shape.window.slices] == i + 1
-                if np.count_nonzero(mine) >= UNSEEN:
-                    visible[i][shape.window.slices] = mine
-        return visible
+        return visible_masks(_layers(shapes), self._far_to_near(t), height, width, covers.values())
 
     def _ground(self, t: int) -> Image:
         config, edge = self.config, round(MARGIN * self.config.height)
@@ -234,24 +217,15 @@ class Scene:
     def _cover_affine(self, k: int, t: int) -> Affine:
         return compose(self._view(t), compose(self._drift(t), self._covers[k][1]))
 
-    def _covers_at(self, t: int) -> list[Cover]:
-        """What each occluder in view covers of frame t."""
-        config, found = self.config, []
+    def _covers_at(self, t: int) -> dict[int, Layer]:
+        """What each occluder in view covers of frame t, by its number."""
+        found = {}
         for k, (cover, _) in enumerate(self._covers):
-            h, w = cover.shape
-            corners = self._cover_affine(k, t) @ np.array([[0, w, 0, w], [0, 0, h, h], [1, 1, 1, 1]])
-            left, top = np.maximum(np.floor(corners.min(1)), 0).astype(int)
-            right, bottom = np.minimum(np.ceil(corners.max(1)), (config.width, config.height)).astype(int)
-            window = Window(top, left, max(bottom, top), max(right, left))
-            if min(window.shape) > 0:
-                found.append((k, window, self._warp(cover, self._cover_affine(k, t), window)))
+            affine, (h, w) = self._cover_affine(k, t), cover.shape
+            window = window_of(affine, (0, 0, w, h), self.config.height, self.config.width)
+            if window is not None:
+                found[k] = Layer(window, warp_into(cover, affine, window))
         return found
-
-    @staticmethod
-    def _warp(image: Image, affine: Affine, window: Window) -> Image:
-        """The part of a warped image that falls into a window of the frame."""
-        shifted = compose(np.array([[1.0, 0, -window.left], [0, 1, -window.top]]), affine)
-        return np.asarray(cv2.warpAffine(image, shifted, window.shape[::-1]))
 
     def _cast_shadows(self, canvas: Image, shapes: list[Silhouette | None], t: int) -> None:
         """Soft dark pools under what stands on the ground, at half size."""
@@ -269,7 +243,7 @@ class Scene:
 
     @cached_property
     def _lamps(self) -> NDArray[np.float64]:
-        return self._rng(_PLACE, 2).uniform(-1, 1, 12)
+        return self._rng(_PLACE, 2).uniform(-1, 1, 10)
 
     def _light(self, t: int) -> NDArray[np.float32]:
         """Brightness over the frame [6, 10, 3]: flicker, a drifting shade, a slow change of tint."""
@@ -280,3 +254,7 @@ class Scene:
         shade = 1 + depth * np.sin(4 * (lamp[4] * u + lamp[5] * v) + rate[1] * t + 6 * lamp[6])
         tint = 1 + 0.3 * depth * np.sin(rate[2] * t + 6 * lamp[7:10])
         return np.asarray(overall * shade[..., None] * tint, np.float32)
+
+
+def _layers(shapes: list[Silhouette | None]) -> list[Layer | None]:
+    return [None if shape is None else shape.layer for shape in shapes]

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ookd.data.synthetic.layers import Image
 from ookd.data.synthetic.species import SPECIES, Pattern, Species
 
-Image = NDArray[np.uint8]
 Field = NDArray[np.float32]
 
 COAT = 96  # pixels a side of a coat
