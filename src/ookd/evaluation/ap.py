@@ -32,7 +32,7 @@ class Matched:
 
     rank: NDArray[np.int64]  # [D] place among the video's predictions of its class, by score
     outcome: NDArray[np.uint8]  # [S, T, D]
-    taken: NDArray[np.int16]  # [S, T, D] the true track it matched, -1: none
+    taken: NDArray[np.int16]  # [T, D] the true track it matched in the first stratum, -1: none
 
 
 def match(
@@ -73,7 +73,7 @@ def match(
         seen &= ~forgotten[taken]
     outcome = np.where(seen, RIGHT, WRONG).astype(np.uint8)
     outcome[onto_ignored | (~seen & result_outside[:, None])] = IGNORED
-    return Matched(rank, outcome, taken)
+    return Matched(rank, outcome, taken[0])
 
 
 def _rank(classes: NDArray[np.int64]) -> NDArray[np.int64]:

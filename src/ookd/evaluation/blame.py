@@ -42,13 +42,13 @@ class Page:
     score: NDArray[np.float64]  # [N] infinite for true tracks: a mended miss comes first
     label: NDArray[np.int64]
     cause: NDArray[np.int8]  # [T, N]
-    mended_label: NDArray[np.int64]
+    mended_label: NDArray[np.int32]
     mended_right: NDArray[np.bool_]
 
     @staticmethod
     def empty() -> Page:
         nothing, rows = np.zeros(0, np.int64), np.zeros((len(IOU_THRESHOLDS), 0), np.int64)
-        return Page(nothing.astype(float), nothing, rows.astype(np.int8), rows, rows > 0)
+        return Page(nothing.astype(float), nothing, rows.astype(np.int8), rows.astype(np.int32), rows > 0)
 
 
 def page_of(v: Measured) -> Page:
@@ -67,7 +67,9 @@ def page_of(v: Measured) -> Page:
         np.concatenate([np.full(tracks, np.inf), v.score[d]]),
         np.concatenate([v.truth_label, v.label[d]]),
         np.concatenate([np.where(missed, MISSED, ABSENT).astype(np.int8), cause], 1),
-        np.concatenate([theirs, np.where(target >= 0, np.append(v.truth_label, 0)[target], own)], 1),
+        np.concatenate(
+            [theirs, np.where(target >= 0, np.append(v.truth_label, 0)[target], own)], 1, dtype=np.int32
+        ),
         np.concatenate([missed, mended_right], 1),
     )
 
@@ -75,8 +77,8 @@ def page_of(v: Measured) -> Page:
 def _free(v: Measured, d: NDArray[np.int64]) -> NDArray[np.bool_]:
     """[T, G] true tracks that count and that no prediction has."""
     free = np.repeat(~v.crowd[None], len(IOU_THRESHOLDS), 0)
-    t, n = np.nonzero(v.matched.taken[0][:, d] >= 0)
-    free[t, v.matched.taken[0][t, d[n]]] = False
+    t, n = np.nonzero(v.matched.taken[:, d] >= 0)
+    free[t, v.matched.taken[t, d[n]]] = False
     return free
 
 

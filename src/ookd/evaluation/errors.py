@@ -20,7 +20,7 @@ class Ledger:
     label: NDArray[np.int64]  # [N]
     video: NDArray[np.int64]  # [N] index of the video
     cause: NDArray[np.int8]  # [T, N]
-    mended_label: NDArray[np.int64]  # [T, N] the class once mended
+    mended_label: NDArray[np.int32]  # [T, N] the class once mended
     mended_right: NDArray[np.bool_]  # [T, N] right once mended; otherwise it goes
 
     def entries(self, t: int, mend: int | None = None) -> Entries:

@@ -8,6 +8,7 @@ the sums. A track is in a frame if its mask has an area there. Crowd tracks take
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -141,7 +142,7 @@ def _unrivalled(gain: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.where(gain.any(2), best, -1)
 
 
-def _contested(gain: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _contested(gain: NDArray[Any]) -> NDArray[np.bool_]:
     """[T] whether several tracks and several predictions have partners to choose from."""
     positive = gain > 0
     if 1 in positive.shape[1:]:
@@ -171,8 +172,8 @@ def _count_identity(
 ) -> None:
     """Matching whole tracks to lose the fewest masks is matching them to share the most."""
     shared = (similarity >= _CLEAR_IOU).sum(0)  # [G, D]
-    if 1 in shared.shape:
-        counts.id_right = int(shared.max())
+    if not _contested(shared[None])[0]:  # all that have a partner get it; of several for one the best
+        counts.id_right = int(min(shared.max(0).sum(), shared.max(1).sum()))
         return
     from scipy.optimize import linear_sum_assignment
 

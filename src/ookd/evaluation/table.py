@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
@@ -39,17 +40,31 @@ def print_report(report: Report, console: Console) -> None:
     console.print(_classes(report))
 
 
-def _summary(report: Report) -> RenderableType:
-    table = Table("", *report.summary, title="AP", title_justify="left")
-    table.add_row("all", *map(points, report.summary.values()))
-    for name, split in report.splits.items():
-        table.add_row(name, *map(points, split.values()))
+def _table(title: str, *headers: str) -> Table:
+    """Words to the left, numbers to the right, narrow enough for 80 columns."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for header in headers:
+        table.add_column(header, justify="left" if header in ("", *_WORDS) else "right")
     return table
 
 
+_WORDS = ("kind", "cause", "class", "frequency", "split")
+
+
+def _summary(report: Report) -> RenderableType:
+    rows = {"all": report.summary} if not report.splits else {"all": report.summary, **report.splits}
+    tables = []
+    for names in (list(report.summary)[:6], list(report.summary)[6:]):
+        table = _table("", "split" if report.splits else "", *names)
+        for name, summary in rows.items():
+            table.add_row(name, *(points(summary[column]) for column in names))
+        tables.append(table)
+    return Group(*tables)
+
+
 def _tracking(report: Report) -> RenderableType:
-    table = Table("HOTA", "DetA", "AssA", "LocA", "IDF1", "MOTA", "switches", title_justify="left")
-    table.title = f"Tracking, predictions scored {report.min_score:g} or more"
+    title = f"Tracking, predictions scored {report.min_score:g} or more"
+    table = _table(title, "HOTA", "DetA", "AssA", "LocA", "IDF1", "MOTA", "switches")
     t = report.tracking
     shares = (t.hota, t.deta, t.assa, t.loca, t.idf1, t.mota)
     table.add_row(*(f"{100 * share:.1f}" for share in shares), str(t.switches))
@@ -57,7 +72,7 @@ def _tracking(report: Report) -> RenderableType:
 
 
 def _strata(report: Report) -> RenderableType:
-    table = Table("kind", "", "AP", title="AP by kind of track", title_justify="left")
+    table = _table("AP by kind of track", "kind", "", "AP")
     for kind, rows in report.strata.items():
         for name, value in rows.items():
             if name != "all" and value >= 0:
@@ -66,18 +81,17 @@ def _strata(report: Report) -> RenderableType:
 
 
 def _errors(report: Report) -> RenderableType:
-    table = Table("cause", "AP", "AP50", "number", title_justify="left")
-    table.title = "What mending one kind of error would add"
+    table = _table("What mending one kind of error would add", "cause", "AP", "AP50", "number")
     for name, cause in report.errors.items():
         table.add_row(
-            CAUSE_NAMES[name], f"+{100 * cause.ap:.1f}", f"+{100 * cause.ap50:.1f}", str(cause.count)
+            CAUSE_NAMES[name], f"{100 * cause.ap:+.1f}", f"{100 * cause.ap50:+.1f}", str(cause.count)
         )
     return table
 
 
 def _classes(report: Report) -> RenderableType:
-    headers = ("class", "frequency", "tracks", "predictions", "AP", "AP50", "AP75", "AR10", "HOTA", "IDF1")
-    table = Table(*headers, title="Classes", title_justify="left")
+    columns = ("class", "frequency", "tracks", "found", "AP", "AP50", "AP75", "AR10", "HOTA", "IDF1")
+    table = _table("Classes", *columns)
     for row in report.per_class.values():
         if row.tracks or row.predictions:
             shares = map(points, (row.ap, row.ap50, row.ap75, row.ar10, row.tracking.hota, row.tracking.idf1))
@@ -103,7 +117,8 @@ def print_comparison(comparison: Comparison, names: tuple[str, str], console: Co
 
 
 def _differences(title: str, rows: Iterable[tuple[str, Difference]]) -> RenderableType:
-    table = Table(title, "A", "B", "A - B", "95 % interval", "")
+    table = _table("", title, "A", "B", "A - B", "95 % interval", "")
+    table.columns[0].justify = "left"
     for name, d in rows:
         table.add_row(
             name,

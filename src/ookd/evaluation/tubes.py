@@ -143,10 +143,8 @@ def overlap(results: Tubes, truth: Tubes) -> Overlap:
     unlike = _unlike(results.size[:, :frames], truth.size[:, :frames])
     alone = result_area.astype(float) @ truth.listed[:, :frames].T.astype(float)  # [D, G] exact: below 2**53
     alone += results.listed[:, :frames].astype(float) @ truth_area.T.astype(float)
-    for t in range(frames):
-        d, g = np.flatnonzero(result_area[:, t]), np.flatnonzero(truth_area[:, t])
-        if not len(d) or not len(g):
-            continue
+    for t in np.flatnonzero(result_area.any(0) & truth_area.any(0)).tolist():
+        d, g = result_area[:, t].nonzero()[0], truth_area[:, t].nonzero()[0]
         iou = coco.iou([results.masks[i][t] for i in d], [truth.masks[i][t] for i in g], [0] * len(g))
         iou = np.maximum(iou, 0)  # -1: of different sizes
         both = result_area[d, t][:, None] + truth_area[g, t]
