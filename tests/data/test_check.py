@@ -15,7 +15,8 @@ from PIL import Image
 import small_set
 from ookd.cli import main
 from ookd.data.check import check
-from ookd.data.formats import Source
+from ookd.data.convert import convert
+from ookd.data.formats import Source, load
 from ookd.data.formats.official import official_categories
 from ookd.data.video import VideoWriter
 
@@ -270,3 +271,73 @@ def test_quick_looks_at_headers_only(tmp_path: Path) -> None:
     CASES["truncated image"][0](tmp_path)
     assert main(["data", "check", str(path)]) == 2
     assert main(["data", "check", str(path), "--quick"]) == 0
+
+
+def as_format(to: str, folder: Path) -> Path:
+    convert(load(small_set.write_set(folder / "source")), folder / to, to)
+    return folder / to
+
+
+def write(name: str, content: bytes | str) -> Harm:
+    data = content if isinstance(content, bytes) else content.encode()
+    return lambda folder: (folder / name).write_bytes(data) and None
+
+
+def remove(name: str) -> Harm:
+    return lambda folder: (folder / name).unlink()
+
+
+def picture(name: str, mode: str, width: int = small_set.WIDTH) -> Harm:
+    return lambda folder: Image.new(mode, (width, small_set.HEIGHT)).save(folder / name)
+
+
+LABEL = "Annotations/a/00001.png"
+LINES = "labels/a/00000.txt"
+FOLDER_CASES: dict[str, tuple[str, Harm, str, str]] = {
+    "zero-byte label picture": ("davis", write(LABEL, b""), LABEL, "is empty"),
+    "text as label picture": ("davis", write(LABEL, "x"), LABEL, "not a readable picture"),
+    "colours as labels": ("davis", picture(LABEL, "RGB"), LABEL, "labels need a palette"),
+    "label picture of another size": ("davis", picture(LABEL, "P", 5), LABEL, "is 5 x 8, but its video"),
+    "label without image": ("davis", remove("JPEGImages/a/00001.png"), "video 2, frame 1", "no such image"),
+    "object without category": (
+        "davis",
+        write("meta.json", '{"videos": {"a": {"objects": {}}, "00000": {"objects": {}}}}'),
+        "meta.json: video 00000",
+        "names no category for object 1",
+    ),
+    "wrong meta.json": ("davis", write("meta.json", '{"videos": []}'), "meta.json", "as in YouTube-VOS"),
+    "truncated meta.json": ("davis", write("meta.json", '{"vid'), "meta.json", "is not valid JSON"),
+    "damaged 16-bit picture": ("mots", write("instances/a/00001.png", "x"), "00001.png", "not a readable"),
+    "wrong classes.txt": (
+        "mots",
+        write("classes.txt", "car\n"),
+        "classes.txt: line 1",
+        "a number and a name",
+    ),
+    "text in labels": ("yolo", write(LINES, "cat 0 0 1 0 1 1\n"), "00000.txt: line 1", "a class number"),
+    "unknown class": ("yolo", write(LINES, "2 0 0 1 0 1 1\n"), "line 1", "class 2 is not one of the 2"),
+    "box for a polygon": ("yolo", write(LINES, "0 0.5 0.5 1 1\n"), "line 1", "is a box"),
+    "odd coordinates": ("yolo", write(LINES, "0 0 0 1 0 1 1 1\n"), "line 1", "has 7 coordinates"),
+    "pixels for shares": ("yolo", write(LINES, "0 0 0 9 0 9 9\n"), "line 1", "from 0 to 1"),
+    "NaN in labels": ("yolo", write(LINES, "0 0 0 nan 0 1 1\n"), "line 1", "from 0 to 1"),
+    "labelled image that is none": ("yolo", write("images/a/00000.png", "x"), "00000.png", "not an image"),
+}
+
+
+@pytest.mark.parametrize(("to", "harm", "where", "says"), FOLDER_CASES.values(), ids=FOLDER_CASES)
+def test_damage_of_folders_is_one_line(
+    to: str,
+    harm: Harm,
+    where: str,
+    says: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = as_format(to, tmp_path)
+    split = ["--split", "train"] if to == "yolo" else []
+    assert main(["data", "check", str(folder), *split]) == 0
+    harm(folder)
+    capsys.readouterr()
+    assert main(["data", "check", str(folder), *split]) == 2
+    lines = capsys.readouterr().out.splitlines()
+    assert len([line for line in lines if where in line and says in line]) == 1

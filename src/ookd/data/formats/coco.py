@@ -191,21 +191,20 @@ def _group_of(image: _Image) -> int | str:
 
 
 def _gather_tracks(masks: list[_Mask], place: dict[int, tuple[Video, int]]) -> None:
-    """Annotations of one track id in one video become one track; those without an id stay alone."""
-    keys = {(place[mask.image.id][0].id, mask.of_track) for mask in masks if mask.of_track is not None}
-    given = {track for _, track in keys}
-    keep = len(given) == len(keys) and all(type(track) is int for track in given)
-    keep = keep and all(mask.of_track is not None for mask in masks)
-    tracks: dict[tuple[int, int | str], Track] = {}
-    total = 0
+    """Annotations of one track id in one video become one track; those without an id stay alone.
+
+    The ids that the file gives are kept where no two videos share one, else tracks are counted.
+    """
+    tracks: dict[tuple[int, str, int | str], Track] = {}
     for mask in masks:
         video, frame = place[mask.image.id]
-        key = (video.id, f"alone {mask.track.id}" if mask.of_track is None else mask.of_track)
+        key: tuple[int, str, int | str] = (video.id, "alone", mask.track.id)
+        if mask.of_track is not None:
+            key = (video.id, "together", mask.of_track)
         if key not in tracks:
-            total += 1
             none: list[None] = [None] * video.length
-            number = mask.of_track if keep and type(mask.of_track) is int else total
-            tracks[key] = Track(number, mask.track.category_id, [*none], [*none], [*none], mask.track.iscrowd)
+            first = mask.track
+            tracks[key] = Track(0, first.category_id, [*none], [*none], [*none], first.iscrowd)
             video.tracks.append(tracks[key])
         track = tracks[key]
         if track.category_id != mask.track.category_id:
@@ -216,6 +215,10 @@ def _gather_tracks(masks: list[_Mask], place: dict[int, tuple[Video, int]]) -> N
             track.segmentations[frame] = mask.track.segmentations[0]
             track.boxes_xywh[frame] = mask.track.boxes_xywh[0]
             track.areas[frame] = mask.track.areas[0]
+    given = [number for _, kind, number in tracks if kind == "together" and type(number) is int]
+    numbers = given if len(set(given)) == len(tracks) else range(1, len(tracks) + 1)
+    for track, number in zip(tracks.values(), numbers, strict=True):
+        track.id = number
 
 
 def to_document(dataset: Dataset) -> dict[str, Any]:
