@@ -15,6 +15,7 @@ from ookd.losses import (
     heatmap_focal,
     mask_bce,
     mask_focal,
+    mean_over_ranks,
     pair_logsumexp,
     sigmoid_focal,
     stride4,
@@ -156,3 +157,11 @@ def test_cosine_aux_counts_a_candidate_that_is_both_twice() -> None:
 def test_stride4_picks_the_third_pixel_of_each_cell() -> None:
     masks = torch.arange(64).reshape(1, 8, 8)
     assert stride4(masks).tolist() == [[[18, 22], [50, 54]]]
+
+
+def test_the_normaliser_is_the_mean_over_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert mean_over_ranks(7, torch.device("cpu")).item() == 7
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda own: own.add_(4))  # the other rank has 4
+    assert mean_over_ranks(7, torch.device("cpu")).item() == 5.5

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -86,3 +87,12 @@ def cosine_aux(
 def stride4(masks: Tensor) -> Tensor:
     """Mask targets [..., H, W] at the resolution of mask logits: the pixel beside each cell's centre."""
     return masks[..., 2::4, 2::4].float()
+
+
+def mean_over_ranks(count: float | Tensor, device: torch.device) -> Tensor:
+    """The mean of a number over the run's processes: dividing by it, each instance weighs the same in all."""
+    total = torch.as_tensor(count, dtype=torch.float32, device=device).clone()
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(total)
+        total /= dist.get_world_size()
+    return total

@@ -98,6 +98,7 @@ class Clip:
     frames: NDArray[np.int64]  # [T] frame numbers in the video
     video: str = ""  # where it comes from, for messages
     student: tuple[int, ...] = ()  # which of the T frames the student sees; empty: all
+    seed: int = 0  # for what training draws by chance about this clip
 
     def __post_init__(self) -> None:
         if DEBUG:
@@ -147,6 +148,7 @@ class Batch:
     pad: Tensor  # [B, T, H, W] bool, True where there is no image
     tracks: list[Tracks]  # B
     student: Tensor | None = None  # [B, S] which of the T frames the student sees; None: all
+    seeds: Sequence[int] = ()  # B, one a clip; empty: all 0
 
     def to(self, device: Any) -> Batch:
         return Batch(
@@ -154,7 +156,18 @@ class Batch:
             self.pad.to(device),
             [tracks.to(device) for tracks in self.tracks],
             None if self.student is None else self.student.to(device),
+            self.seeds,
         )
+
+    def draw(self, *shape: int) -> Tensor:
+        """Numbers in 0..1 [B, *shape] that belong to the clips: the same on every rank, worker and device."""
+        import torch
+
+        rows = [
+            torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+            for seed in (self.seeds or [0] * len(self.frames))
+        ]
+        return torch.stack(rows).to(self.frames.device)
 
 
 # --- what models answer ------------------------------------------------------------------------------------

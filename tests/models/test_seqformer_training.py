@@ -15,7 +15,7 @@ import ookd.models.seqformer_training
 from conftest import golden_cases
 from ookd.models.resnet import ResNetConfig
 from ookd.models.seqformer import SeqFormer, SeqFormerConfig
-from ookd.models.seqformer_training import SeqFormerTraining, mean_over_ranks
+from ookd.models.seqformer_training import SeqFormerTraining
 from ookd.models.supervision import WEIGHTS
 from ookd.models.upstream import from_upstream, to_upstream
 from ookd.structures import Batch, Tracks
@@ -164,11 +164,3 @@ def test_class_error_counts_wrong_answers_only_among_the_matched() -> None:
     for clip, labels in zip(batch.tracks, ([0, 1], [0, 0]), strict=True):
         clip.labels = torch.tensor(labels)
     assert training(batch)["class_error"].item() == pytest.approx(25)
-
-
-def test_the_normaliser_is_the_mean_over_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert mean_over_ranks(7, torch.device("cpu")).item() == 7
-    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
-    monkeypatch.setattr(torch.distributed, "all_reduce", lambda own: own.add_(4))  # the other rank has 4
-    assert mean_over_ranks(7, torch.device("cpu")).item() == 5.5

@@ -111,16 +111,14 @@ def make_model(spec: Model, classes: int) -> nn.Module:
 def make_task(model: nn.Module, recipe: Recipe) -> nn.Module:
     """The training module of the model's family, with the recipe's loss weights."""
     config: Any = model.config
-    module, _, name = TASKS[config.family].partition(":")
-    task: Any = getattr(import_module(module), name)(model)
-    unknown = set(recipe.loss.weights) - set(task.weights)
-    if unknown:
+    place, _, name = TASKS[config.family].partition(":")
+    module = import_module(place)
+    if unknown := recipe.loss.weights.keys() - module.WEIGHTS.keys():
         raise UserError(
-            f"loss.weights: no term {', '.join(sorted(unknown))}; there are {', '.join(task.weights)}"
+            f"loss.weights: no term {', '.join(sorted(unknown))}; there are {', '.join(module.WEIGHTS)}"
         )
-    task.weights |= recipe.loss.weights
-    module_: nn.Module = task
-    return module_
+    task: nn.Module = getattr(module, name)(model, {**module.WEIGHTS, **recipe.loss.weights})
+    return task
 
 
 def make_optimizer(task: nn.Module, optim: Optim) -> torch.optim.AdamW:

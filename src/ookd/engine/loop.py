@@ -144,7 +144,7 @@ class Trainer:
         """Leave the batch out, keep it for inspection, and give up when it goes on."""
         self._prepared.zero_grad()
         self._skipped += 1
-        named = {k: float(v) for k, v in terms.items()}
+        named = {k: float(v.detach()) for k, v in terms.items()}
         path = self.record.keep_batch(self.step, batch, named)
         if self._skipped >= self.recipe.run.patience:
             raise UserError(
@@ -192,6 +192,7 @@ class Trainer:
         found, warnings = checkpoint.newest(self.out / "checkpoints")
         for warning in warnings:
             self.record.warn(warning)
+        self.record.rewind(found.step if found else 0)
         if found is None:
             return False
         self.step = found.step
@@ -205,7 +206,6 @@ class Trainer:
         if found.facts["scaler"] is not None and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(found.facts["scaler"])
         self._skipped = found.facts["skipped"]
-        self.record.rewind(self.step)
         return True
 
     def trained(self) -> nn.Module:

@@ -11,6 +11,7 @@ cells.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -18,13 +19,19 @@ from torch import Tensor, nn
 
 from ookd.losses import dice, mask_bce, sigmoid_focal
 from ookd.matching import hungarian
+from ookd.models import compact_training
 from ookd.models.compact import FINEST
 from ookd.models.compact_clip import ClipAnswer, CompactClip
 from ookd.models.compact_training import CompactTraining, Targets, frame_targets, match
 from ookd.models.preprocess import normalise
 from ookd.structures import Batch
 
-WEIGHTS = {"class": 3.0, "mask": 5.0, "dice": 5.0, "presence": 2.0, "association": 1.0}
+_WEIGHTS = {"class": 3.0, "mask": 5.0, "dice": 5.0, "presence": 2.0, "association": 1.0}
+WEIGHTS: Mapping[str, float] = {
+    **_WEIGHTS,
+    **{f"aux_{name}": weight for name, weight in _WEIGHTS.items()},
+    **{f"frame_{name}": weight for name, weight in compact_training.WEIGHTS.items()},
+}
 
 
 class CompactClipTraining(nn.Module):
@@ -34,16 +41,13 @@ class CompactClipTraining(nn.Module):
     learning as the student does, its terms named frame_*.
     """
 
-    def __init__(self, model: CompactClip) -> None:
+    def __init__(self, model: CompactClip, weights: Mapping[str, float] = WEIGHTS) -> None:
         super().__init__()
         self.model = model
-        self.weights = dict(WEIGHTS) | {f"aux_{name}": weight for name, weight in WEIGHTS.items()}
+        self.weights = dict(weights)
         if model.config.freeze_frame:
             model.frame.requires_grad_(False)
-            self.learn_frame = None
-        else:
-            self.learn_frame = CompactTraining(model.frame)
-            self.weights |= {f"frame_{name}": weight for name, weight in self.learn_frame.weights.items()}
+        self.learn_frame = None if model.config.freeze_frame else CompactTraining(model.frame)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         clips, frames_each = batch.frames.shape[:2]
@@ -56,7 +60,7 @@ class CompactClipTraining(nn.Module):
         tubes = Tubes(targets, clips, frames_each)
         matched = match(frames.answer, frames.score.shape[2], targets).unflatten(0, (clips, -1))  # [B, T, N]
         seeds = self.model.seeds(frames)
-        own = tubes.seeds_of_their_own(matched, frames.score.shape[2])
+        own = tubes.seeds_of_their_own(matched, frames.score.shape[2], batch.draw(tubes.labels.shape[1]))
         main, extra = seeds.shape[1], own.shape[1]
         between = torch.zeros(1, main + extra, main + extra, device=seeds.device)
         between[:, :main, main:] = -math.inf
@@ -84,12 +88,14 @@ class Tubes:
         self.labels = targets.labels.unflatten(0, (clips, frames))[:, 0]  # [B, N]
         self.there = self.visible.any(1)  # [B, N]
 
-    def seeds_of_their_own(self, matched: Tensor, frame_queries: int) -> Tensor:
-        """For every instance [B, N] the frame query that was matched to it in a random frame that shows
-        it.
+    def seeds_of_their_own(self, matched: Tensor, frame_queries: int, chance: Tensor) -> Tensor:
+        """For every instance [B, N] the frame query matched to it in some frame that shows it.
+
+        `chance` [B, N] in 0..1 says which of those frames.
         """
-        odds = (self.visible.float() + 1e-6).transpose(1, 2)  # [B, N, T]
-        frame = torch.multinomial(odds.flatten(0, 1), 1).view(odds.shape[:2])
+        share = (self.visible.float() + 1e-6).transpose(1, 2).cumsum(2)  # [B, N, T]
+        frame = torch.searchsorted(share, chance.unsqueeze(-1) * share[..., -1:]).squeeze(-1)
+        frame = frame.clamp(max=share.shape[2] - 1)
         query = matched.gather(1, frame.unsqueeze(1)).squeeze(1)
         return frame * frame_queries + query
 

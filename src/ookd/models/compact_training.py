@@ -12,18 +12,29 @@ a grid of cells.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ookd.losses import dice, heatmap_focal, mask_bce, sigmoid_focal
+from ookd.losses import dice, heatmap_focal, mask_bce, mean_over_ranks, sigmoid_focal
 from ookd.matching import hungarian
 from ookd.models.compact import FINEST, Compact, CompactQueries, peaks
 from ookd.models.preprocess import normalise
 from ookd.structures import Batch, Tracks
 
+WEIGHTS: Mapping[str, float] = {
+    "class": 3.0,
+    "mask": 5.0,
+    "dice": 5.0,
+    "heat": 1.0,
+    "embed": 1.0,
+    "aux_class": 3.0,
+    "aux_mask": 5.0,
+    "aux_dice": 5.0,
+}
 TEMPERATURE = 20.0  # the tracker compares cosines times this, so training does too
 
 
@@ -40,20 +51,11 @@ class Targets:
 class CompactTraining(nn.Module):
     """Batch -> named loss terms, unweighted, of the compact student."""
 
-    def __init__(self, model: Compact, weights: dict[str, float] | None = None, auxiliary: int = 16) -> None:
+    def __init__(self, model: Compact, weights: Mapping[str, float] = WEIGHTS, auxiliary: int = 16) -> None:
         super().__init__()
         self.model = model
+        self.weights = dict(weights)
         self.auxiliary = auxiliary
-        self.weights = weights or {
-            "class": 3.0,
-            "mask": 5.0,
-            "dice": 5.0,
-            "heat": 1.0,
-            "embed": 1.0,
-            "aux_class": 3.0,
-            "aux_mask": 5.0,
-            "aux_dice": 5.0,
-        }
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         t = batch.frames.shape[1]
@@ -61,7 +63,7 @@ class CompactTraining(nn.Module):
         targets = frame_targets(batch.tracks)
         pixels = self.model.encoder(normalise(frames, pad), pad)
         main = peaks(pixels, self.model.config.queries)
-        extra, owner = places_inside(targets, self.auxiliary)
+        extra, owner = places_inside(targets, batch.draw(t, self.auxiliary, 2).flatten(0, 1))
         q = main.shape[1]
         between = torch.zeros(1, q + self.auxiliary, q + self.auxiliary, device=frames.device)
         between[:, :q, q:] = -math.inf
@@ -92,7 +94,7 @@ class CompactTraining(nn.Module):
         wanted = torch.zeros_like(answer.logits[:, :q], dtype=torch.float32)
         frame, instance = valid.nonzero(as_tuple=True)
         wanted[frame, query[frame, instance], targets.labels[frame, instance]] = 1.0
-        count = valid.sum().clamp(min=1)
+        count = mean_over_ranks(valid.sum(), valid.device).clamp(min=1)
         masks = answer.masks_at(query, stride)[frame, instance]
         truth = targets.masks[stride][frame, instance]
         return {
@@ -105,7 +107,7 @@ class CompactTraining(nn.Module):
         self, answer: CompactQueries, places: Tensor, owner: Tensor, picked: Targets, stride: int
     ) -> dict[str, Tensor]:
         frame, extra = picked.valid.nonzero(as_tuple=True)
-        count = picked.valid.sum().clamp(min=1)
+        count = mean_over_ranks(picked.valid.sum(), owner.device).clamp(min=1)
         logits = answer.logits[frame, places[frame, extra]]
         wanted = F.one_hot(picked.labels[frame, extra], logits.shape[-1])
         masks = answer.masks_at(places, stride)[frame, extra]
@@ -138,17 +140,19 @@ def frame_targets(tracks: list[Tracks]) -> Targets:
     return Targets(torch.cat(labels), torch.cat(ids), pyramid, torch.cat(valid))
 
 
-def places_inside(targets: Targets, count: int) -> tuple[Tensor, Tensor]:
-    """`count` random places [F, count, 2] inside visible instances of each frame, and whose they are [F,
-    count].
+def places_inside(targets: Targets, chance: Tensor) -> tuple[Tensor, Tensor]:
+    """A random place inside a random visible instance for each of A rows of chance [F, A, 2] in 0..1.
+
+    The places [F, A, 2] as x, y in 0..1, and whose they are [F, A].
     """
     masks = targets.masks[4]
     height, width = masks.shape[-2:]
-    odds = targets.valid.float() + 1e-6
-    owner = torch.multinomial(odds, count, replacement=True)  # [F, count]
-    frame = torch.arange(len(owner), device=owner.device).unsqueeze(1).expand_as(owner)
-    inside = masks[frame, owner].flatten(2) + 1e-9
-    cell = torch.multinomial(inside.flatten(0, 1), 1).view_as(owner)
+    share = (targets.valid.float() + 1e-6).cumsum(1)  # [F, N]
+    owner = torch.searchsorted(share, chance[..., 0] * share[:, -1:]).clamp(max=share.shape[1] - 1)
+    frame = torch.arange(len(owner), device=owner.device).unsqueeze(1)
+    inside = (masks.flatten(2) + 1e-9).cumsum(2)[frame, owner]  # [F, A, hw]
+    cell = torch.searchsorted(inside, chance[..., 1:] * inside[..., -1:]).squeeze(-1)
+    cell = cell.clamp(max=height * width - 1)
     x, y = cell % width, torch.div(cell, width, rounding_mode="floor")
     return torch.stack([(x + 0.5) / width, (y + 0.5) / height], -1), owner
 
@@ -195,7 +199,7 @@ def heat_loss(logits: Tensor, targets: Targets) -> Tensor:
     heat = torch.zeros(logits.shape, device=logits.device)
     index = targets.labels[..., None, None].expand_as(blob)
     heat.scatter_reduce_(1, index, blob, "amax")
-    return heatmap_focal(logits, heat).sum() / targets.valid.sum().clamp(min=1)
+    return heatmap_focal(logits, heat).sum() / mean_over_ranks(targets.valid.sum(), heat.device).clamp(min=1)
 
 
 def contrast(embed: Tensor, places: Tensor, query: Tensor, targets: Targets, frames: int) -> Tensor:
@@ -223,4 +227,6 @@ def contrast(embed: Tensor, places: Tensor, query: Tensor, targets: Targets, fra
     both = valid.unsqueeze(2) & valid.unsqueeze(1)  # [B, T, T, N]
     both &= ~torch.eye(frames, dtype=torch.bool, device=embed.device)[None, :, :, None]
     wanted = query.unflatten(0, (-1, frames)).unsqueeze(1).expand(-1, frames, -1, -1)
-    return F.cross_entropy(logits[both], wanted[both], reduction="sum") / both.sum().clamp(min=1)
+    return F.cross_entropy(logits[both], wanted[both], reduction="sum") / mean_over_ranks(
+        both.sum(), both.device
+    ).clamp(min=1)

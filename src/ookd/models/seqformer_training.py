@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
-from ookd.losses import stride4
+from ookd.losses import mean_over_ranks, stride4
 from ookd.matching import Match, match_tubes
 from ookd.models.preprocess import normalise
 from ookd.models.seqformer import SeqFormer
@@ -59,12 +58,3 @@ def class_error(answer: ClipQueries, targets: Sequence[Targets], matches: Sequen
         ]
     )
     return 100 - 100 * right.float().sum() / max(len(right), 1)
-
-
-def mean_over_ranks(count: float, device: torch.device) -> Tensor:
-    """The mean of a number over the run's processes: dividing by it, each instance weighs the same in all."""
-    total = torch.tensor(float(count), device=device)
-    if dist.is_available() and dist.is_initialized():
-        dist.all_reduce(total)
-        total /= dist.get_world_size()
-    return total
