@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from data.video_files import number_in, write_video
@@ -112,6 +113,42 @@ def test_slow_work_gets_the_newest_frame(tmp_path: Path) -> None:
                     break
     gaps = [b - a for a, b in itertools.pairwise(taken)]
     assert max(gaps) > 3  # frames that came in meanwhile were skipped, not queued
+
+
+class FakeCamera:
+    """Stands for OpenCV's camera: pictures in BGR, and then none."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.left = 5
+        self.released = False
+
+    def read(self) -> tuple[bool, np.ndarray | None]:
+        self.left -= 1
+        blue = np.zeros((6, 8, 3), np.uint8)
+        blue[..., 0] = 250
+        return (True, blue) if self.left >= 0 else (False, None)
+
+    def get(self, _: int) -> float:
+        return 15.0
+
+    def release(self) -> None:
+        self.released = True
+
+
+def test_a_camera(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    cameras: list[FakeCamera] = []
+    monkeypatch.setattr(
+        live.cv2, "VideoCapture", lambda number: cameras.append(FakeCamera(number)) or cameras[0]
+    )
+    with open_source("2") as source:
+        assert (source.name, source.fps, source.width, source.height) == ("camera2", 15, 8, 6)
+        images = list(source)
+    assert cameras[0].number == 2
+    assert cameras[0].released
+    assert 1 <= len(images) <= 4
+    assert all((image == (0, 0, 250)).all() for image in images)
+    assert caplog.messages == ["camera2: gave no more pictures after frame 3"]
 
 
 def test_a_server_that_gives_no_video() -> None:

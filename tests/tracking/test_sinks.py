@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco
 
+from ookd.cli.track import KINDS
 from ookd.data.video import open_source
 from ookd.errors import UserError
 from ookd.structures import FrameResult
@@ -50,6 +52,10 @@ def write(folder: Path, kinds: list[str], indices: range = range(6)) -> None:
     with Sinks(folder, kinds, SOURCE) as sinks:
         for index in indices:
             sinks.write(result(index))
+
+
+def test_the_command_line_knows_all_kinds() -> None:
+    assert tuple(SINKS) == KINDS
 
 
 def test_frames_json(tmp_path: Path) -> None:
@@ -201,7 +207,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("mounting a small disk needs root")
     yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @pytest.mark.parametrize("kind", ["json", "csv", "mot", "png", "rle"])
@@ -217,6 +223,16 @@ def test_a_full_disk(small_disk: Path, kind: str) -> None:
         assert cv2.imread(str(images[-1]), cv2.IMREAD_UNCHANGED).shape == (HEIGHT, WIDTH)
     else:
         assert not (small_disk / SINKS[kind].file).exists()
+
+
+@pytest.mark.parametrize("kind", SINKS)
+def test_a_disk_that_is_full_from_the_start(small_disk: Path, kind: str) -> None:
+    with (small_disk / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
+        while True:
+            filler.write(bytes(1000))
+    with pytest.raises(UserError, match=r"cannot be written: .*(No space left|full|I/O)"):
+        write(small_disk, [kind], range(100))
+    assert not (small_disk / SINKS[kind].file).is_file()
 
 
 def test_one_failing_output_does_not_spoil_the_others(tmp_path: Path, small_disk: Path) -> None:

@@ -184,9 +184,12 @@ class MaskImages(Sink):
     def __init__(self, folder: Path, source: FrameSource) -> None:
         self._folder = folder / self.file
         self._shape = (source.height, source.width)
-        self._folder.mkdir(exist_ok=True)
-        for old in self._folder.glob("[0-9]*.png"):  # of the run that is overwritten
-            old.unlink()
+        try:
+            self._folder.mkdir(exist_ok=True)
+            for old in self._folder.glob("[0-9]*.png"):  # of the run that is overwritten
+                old.unlink()
+        except OSError as error:
+            raise write_error(error, self._folder) from None
 
     def write(self, result: FrameResult) -> None:
         if len(result) and result.ids.max() >= 65535:
@@ -224,14 +227,17 @@ class TracksRle(Sink):
         self._names: Sequence[str] = ()
         self._frames = 0  # of the source, so far
         self._spool = part_of(folder / "tracks.spool")
-        self._spool.unlink(missing_ok=True)
         self._broken = False
-        self._rows = sqlite3.connect(self._spool, isolation_level=None, check_same_thread=False)
-        self._rows.executescript(
-            "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;"
-            "CREATE TABLE seen (id INTEGER, frame INTEGER, label INTEGER, score REAL, counts TEXT,"
-            " PRIMARY KEY (id, frame)) WITHOUT ROWID; BEGIN"
-        )
+        try:
+            self._spool.unlink(missing_ok=True)
+            self._rows = sqlite3.connect(self._spool, isolation_level=None, check_same_thread=False)
+            self._rows.executescript(
+                "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;"
+                "CREATE TABLE seen (id INTEGER, frame INTEGER, label INTEGER, score REAL, counts TEXT,"
+                " PRIMARY KEY (id, frame)) WITHOUT ROWID; BEGIN"
+            )
+        except (OSError, sqlite3.Error) as error:
+            raise write_error(error, self._path) from None
 
     def write(self, result: FrameResult) -> None:
         self._names, self._frames = result.names, result.index + 1

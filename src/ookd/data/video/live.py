@@ -46,7 +46,7 @@ class CameraSource(FrameSource):
         while True:
             ok, image = self._camera.read()
             if not ok:
-                log.warning("%s: gave no more pictures after frame %d", self.name, index)
+                log.warning("%s: gave no more pictures after frame %d", self.name, index - 1)
                 return
             yield index, time.monotonic() - start, partial(_from_opencv, image.astype(np.uint8, copy=False))
             index += 1

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from math import ceil
 from typing import TypeVar
 
 import cv2
@@ -58,11 +59,8 @@ class Moment:
         return self.seconds is not None and seconds >= self.seconds - 1e-6
 
     def in_frames(self, fps: float) -> int:
-        """The nearest frame number at a constant rate."""
-        return self.frame if self.frame is not None else round((self.seconds or 0.0) * fps)
-
-    def __str__(self) -> str:
-        return f"frame {self.frame}" if self.frame is not None else f"{self.seconds:g} s"
+        """The first frame that reached it, at a constant rate."""
+        return self.frame if self.frame is not None else ceil((self.seconds or 0.0) * fps - 1e-3)
 
 
 @dataclass(frozen=True, slots=True)
