@@ -88,7 +88,7 @@ class DrawnVideos(ABC, Generic[S]):
         return [int(label) for label in self.scene(index).labels]
 
     def class_counts(self) -> list[int]:
-        """How many objects of each class there are."""
+        """How many objects of each class there are, the few that are never seen included."""
         labels = [label for index in range(len(self)) for label in self.labels(index)]
         return [int(count) for count in np.bincount(labels, minlength=len(self.names))]
 
