@@ -13,7 +13,7 @@ from ookd.evaluation.run import evaluate
 from ookd.structures import Category, Clip, Dataset, Track, Video
 from ookd.tracking.config import TrackerConfig
 from ookd.tracking.predict import predict
-from ookd.tracking.replay import Cache, average_precision
+from ookd.tracking.replay import Cache, average_precision, gain
 from ookd.tracking.tune import cache_queries, tune
 from tracking.colour_model import LABELS, NAMES, ColourModel, corner, scene
 
@@ -98,14 +98,29 @@ def test_processes_do_not_change_the_outcome(cache: Cache) -> None:
     assert tune(cache, TrackerConfig(), trials=8, jobs=2) == tune(cache, TrackerConfig(), trials=8)
 
 
+def test_a_gain_comes_with_its_interval(cache: Cache) -> None:
+    blind, seeing = TrackerConfig(horizon=3), TrackerConfig()
+    gained = gain(cache, blind, seeing)
+    assert gained.b == pytest.approx(average_precision(cache, blind))
+    assert gained.a == pytest.approx(average_precision(cache, seeing))
+    assert 0 < gained.low <= gained.difference <= gained.high
+    nothing = gain(cache, seeing, seeing)
+    assert (nothing.difference, nothing.low, nothing.high) == (0, 0, 0)
+
+
 def test_what_is_not_searched_stays(cache: Cache) -> None:
     start = TrackerConfig(similarity="cosine", scale=20, horizon=3, every_class=False, box_nms=0.7)
     found = tune(cache, start, trials=8).config
     assert (found.similarity, found.every_class, found.box_nms) == ("cosine", False, 0.7)
 
 
-def test_a_video_without_annotations_is_named() -> None:
+def test_without_annotations_there_is_nothing_to_tune_against() -> None:
     truth = Scenes().truth()
     del truth.videos[3]
     with pytest.raises(UserError, match="video 4 has no annotations"):
+        cache_queries(ColourModel(), Scenes(), truth, NAMES)
+    for video in (truth := Scenes().truth()).videos:
+        for track in video.tracks:
+            track.iscrowd = True
+    with pytest.raises(UserError, match="no video has a track"):
         cache_queries(ColourModel(), Scenes(), truth, NAMES)

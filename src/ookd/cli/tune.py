@@ -39,7 +39,7 @@ def tune(
     from ookd.evaluation.run import spare_processes
     from ookd.models.zoo import save_tracker
     from ookd.tracking.api import load as load_model
-    from ookd.tracking.replay import average_precision
+    from ookd.tracking.replay import gain
     from ookd.tracking.tune import cache_queries
     from ookd.tracking.tune import tune as search
 
@@ -47,15 +47,15 @@ def tune(
         raise UserError(f"{model}: not a model folder, so there is no config.json to write to")
     tracker = load_model(model, device)
     dataset = load_data(data, split, frames)
-    dataset.videos = [video for video in dataset.videos if video.tracks]
+    dataset.videos = [video for video in dataset.videos if not all(track.iscrowd for track in video.tracks)]
     if len(dataset.videos) < HELD_OUT:
         raise UserError(f"{data}: tuning needs at least {HELD_OUT} annotated videos")
     with FrameProgress(sum(video.length for video in dataset.videos)) as progress:
         cache = cache_queries(tracker.model, dataset, dataset, tracker.names, progress.step)
     searched, unseen = cache[[i for i in range(len(cache.videos)) if i % HELD_OUT]], cache[::HELD_OUT]
     tuned = search(searched, tracker.config, trials, seed, jobs or spare_processes(), _tell(trials))
-    before, after = (average_precision(unseen, config) for config in (tracker.config, tuned.config))
-    better = after >= before
+    gained = gain(unseen, tracker.config, tuned.config)
+    better = gained.difference >= 0
     if better:
         save_tracker(model, tuned.config.model_dump())
     old, new = tracker.config.model_dump(), tuned.config.model_dump()
@@ -64,7 +64,12 @@ def tune(
         summary = {
             "model": str(model),
             "searched": {"videos": len(searched.videos), "before": tuned.start_ap, "after": tuned.ap},
-            "unseen": {"videos": len(unseen.videos), "before": before, "after": after},
+            "unseen": {
+                "videos": len(unseen.videos),
+                "before": gained.b,
+                "after": gained.a,
+                "interval": [gained.low, gained.high],
+            },
             "changed": changed,
             "written": better,
         }
@@ -72,12 +77,12 @@ def tune(
         return
     for name, (was, now) in changed.items():
         print(f"{name:>16}  {_short(was)} -> {_short(now)}")
-    for what, videos, was, now in (
-        ("searched", searched.videos, tuned.start_ap, tuned.ap),
-        ("unseen", unseen.videos, before, after),
-    ):
-        print(f"AP on {len(videos)} {what} videos: {100 * was:.1f} -> {100 * now:.1f}")
-    print(f"{model}: {'written' if better else 'left as it is: no gain on unseen videos'}")
+    print(f"AP on {len(searched.videos)} searched videos: {_points(tuned.start_ap, tuned.ap)}")
+    print(
+        f"AP on {len(unseen.videos)} unseen videos: {_points(gained.b, gained.a)}"
+        f" (gain {100 * gained.low:+.1f} to {100 * gained.high:+.1f}, 95 % of resamplings)"
+    )
+    print(f"{model}: {'written' if better else 'left as it is, for AP falls on unseen videos'}")
 
 
 def _tell(trials: int) -> Callable[[int, float], None]:
@@ -91,6 +96,10 @@ def _tell(trials: int) -> Callable[[int, float], None]:
             print(f"trial {done} of {trials}, best AP {100 * best:.1f}", file=sys.stderr, flush=True)
 
     return told
+
+
+def _points(before: float, after: float) -> str:
+    return f"{100 * before:.1f} -> {100 * after:.1f}"
 
 
 def _short(value: object) -> str:

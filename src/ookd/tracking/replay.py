@@ -11,8 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ookd.evaluation.ap import Outcomes, accumulate, match, mean_valid
+from ookd.evaluation.ap import IGNORED, MAX_DETECTIONS, RIGHT, match
+from ookd.evaluation.compare import RESAMPLINGS, Difference
+from ookd.evaluation.errors import Entries, class_ap
 from ookd.tracking.config import TrackerConfig
 from ookd.tracking.memory import Memory
 from ookd.tracking.results import Histories
@@ -63,34 +66,46 @@ class _Sums:
 
 def average_precision(cache: Cache, config: TrackerConfig) -> float:
     """Track AP of these constants, in 0..1."""
-    counted = np.zeros((1, cache.classes), np.int64)
-    labels, scores, ranks, outcomes = [], [], [], []
-    for video in cache.videos:
+    return float(_resampled(cache, config, np.ones((1, len(cache.videos)), np.int64))[0])
+
+
+def gain(cache: Cache, before: TrackerConfig, after: TrackerConfig, seed: int = 0) -> Difference:
+    """How much AP `after` is above `before`, with the interval that a paired bootstrap over videos gives."""
+    videos = len(cache.videos)
+    drawn = np.random.default_rng(seed).multinomial(videos, np.full(videos, 1 / videos), RESAMPLINGS)
+    weights = np.concatenate([np.ones((1, videos), np.int64), drawn])
+    new, old = (_resampled(cache, config, weights) for config in (after, before))
+    low, high = np.nanpercentile((new - old)[1:], [2.5, 97.5])
+    return Difference(float(new[0]), float(old[0]), float(new[0] - old[0]), float(low), float(high))
+
+
+def _resampled(cache: Cache, config: TrackerConfig, weights: NDArray[np.int64]) -> NDArray[np.float64]:
+    """[R] track AP if each video counts as often as `weights` [R, V] says."""
+    labels, scores, outcomes, owners = [], [], [], []
+    for index, video in enumerate(cache.videos):
         label, score, iou = track(video, config)
         label = cache.label_of[label]
-        label, score, iou = label[label >= 0], score[label >= 0], iou[label >= 0]
-        matched = match(
-            score,
-            label,
-            video.truth_label,
-            iou,
-            video.crowd,
-            np.zeros((1, len(video.crowd)), bool),
-            np.zeros((1, len(label)), bool),
-        )
-        labels.append(label)
-        scores.append(score)
-        ranks.append(matched.rank)
-        outcomes.append(matched.outcome)
-        np.add.at(counted[0], video.truth_label[~video.crowd], 1)
-    found = Outcomes(
-        np.concatenate(labels),
-        np.concatenate(scores),
-        np.concatenate(ranks),
-        np.concatenate(outcomes, 2),
-        counted,
+        known = label >= 0
+        label, score, iou = label[known], score[known], iou[known]
+        inside = np.zeros((1, len(video.crowd)), bool), np.zeros((1, len(label)), bool)
+        matched = match(score, label, video.truth_label, iou, video.crowd, *inside)
+        counts = matched.rank < MAX_DETECTIONS[-1]
+        labels.append(label[counts])
+        scores.append(score[counts])
+        outcomes.append(matched.outcome[0][:, counts])
+        owners.append(np.full(counts.sum(), index))
+    order = np.argsort(-np.concatenate(scores), kind="stable")
+    label, owner, outcome = (np.concatenate(part, -1)[..., order] for part in (labels, owners, outcomes))
+    truths = np.stack(
+        [np.bincount(video.truth_label[~video.crowd], minlength=cache.classes) for video in cache.videos]
     )
-    return mean_valid(accumulate(found, (100,)).precision)
+    by_threshold = [
+        class_ap(Entries(label[keep], owner[keep], row[keep] == RIGHT), truths, weights)
+        for row in outcome
+        for keep in [row != IGNORED]
+    ]
+    ap: NDArray[np.float64] = np.nanmean(by_threshold, axis=(0, 2))
+    return ap
 
 
 def track(video: CachedVideo, config: TrackerConfig) -> tuple[Ints, np.ndarray, np.ndarray]:

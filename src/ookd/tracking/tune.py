@@ -61,6 +61,8 @@ def cache_queries(
             raise UserError(f"video {recording.id} has no annotations to tune against")
         frames = observe_video(model, recording.images(), loose)
         cached.append(_cached_video(video, frames, label_of, told))
+    if all(video.crowd.all() for video in cached):
+        raise UserError("no video has a track to tune against")
     return Cache(
         cached,
         np.array([-1 if number is None else label_of[number] for number in categories], np.int64),
