@@ -82,6 +82,11 @@ def test_dataset_yaml_names_splits_and_orders_classes(tmp_path: Path) -> None:
     for split in ("train", "val"):
         dataset = load(path, split)
         assert [category.name for category in dataset.categories] == ["dog", "bird", "cat"]
+        assert [category.id for category in dataset.categories] == [
+            1,
+            4,
+            3,
+        ]  # results keep the file's numbers
         labels = [dataset.label_of()[track.category_id] for track in dataset.videos[0].tracks]
         assert labels == [2, 0]
         assert (read_frame(dataset, dataset.videos[0], 2) == small_set.image("a", 2)).all()

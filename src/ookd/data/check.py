@@ -13,6 +13,10 @@ from ookd.data.formats import Problem, Report, Source, read
 from ookd.data.formats.official import renumbered
 from ookd.structures import Dataset, Track, Video
 
+_FIT = 0.7  # a box overlaps the box of its own mask by at least this
+_SIDE = 16  # pixels; of smaller masks a pixel more or less, as tools differ, changes the overlap too much
+_MARGIN = 1.0  # pixels a box may reach over the frame's edge: tools differ in where a pixel begins
+
 T = TypeVar("T")
 
 
@@ -24,11 +28,6 @@ class Watch(Protocol):
 
 def _unwatched(items: Iterable[T], total: int) -> Iterable[T]:
     return items
-
-
-_FIT = 0.7  # a box overlaps the box of its own mask by at least this
-_SIDE = 16  # pixels; of smaller masks a pixel more or less, as tools differ, changes the overlap too much
-_MARGIN = 1.0  # pixels a box may reach over the frame's edge: tools differ in where a pixel begins
 
 
 @dataclass(slots=True)

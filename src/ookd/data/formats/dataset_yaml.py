@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from difflib import get_close_matches
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,6 @@ from ookd.structures import Category, Dataset
 SPLITS = ("train", "val", "test", "tune")
 _KEYS = ("path", "names", *SPLITS)
 _YOLO_KEYS = ("nc", "download", "roboflow", "minival", "channels")  # of no meaning here
-
 
 Find = Callable[[Path], list[Source]]
 
@@ -102,29 +102,24 @@ def _source(value: Any, split: str, base: Path, names: tuple[str, ...], file: Pa
             raise UserError(f"{file}: YOLO labels are numbers; 'names' must say what the classes are called")
         return Source("yolo", path, split, names=names)
     found = find(path)
-    return replace(
-        choose(found, path, split if len(found) > 1 else None), split=split, frames=frames, names=names
-    )
+    chosen = choose(found, path, split if len(found) > 1 else None)
+    return replace(chosen, split=split, frames=frames, names=names)
 
 
 def with_names(dataset: Dataset, names: tuple[str, ...], file: Path, report: Report) -> Dataset:
-    """The same data with the classes in the order of `names`; a class that has objects must be among them."""
-    number_of = {name: number for number, name in enumerate(names, 1)}
-    renumber: dict[int, int] = {}
+    """The same data with its classes, ids unchanged, in the order of `names`, which is the order of labels.
+
+    Names that the file does not know get ids beyond its own; a class that has objects must be in `names`.
+    """
+    known = {category.name: category for category in dataset.categories}
+    unused = count(max((category.id for category in dataset.categories), default=0) + 1)
+    categories = [known.get(name) or Category(next(unused), name) for name in names]
+    kept = {category.id for category in categories}
     used = {track.category_id for video in dataset.videos for track in video.tracks}
     for category in dataset.categories:
-        if category.name in number_of:
-            renumber[category.id] = number_of[category.name]
-        elif category.id in used:
-            what = (
-                f"has objects of the class '{category.name}', which 'names' of the dataset.yaml does not list"
-            )
-            report(Problem(file, "", what))
+        if category.id in used - kept:
+            what = f"has objects of the class '{category.name}', which 'names' does not list"
+            report(Problem(file, "", f"{what}; 'names' is in the dataset.yaml"))
     for video in dataset.videos:
-        video.tracks = [track for track in video.tracks if track.category_id in renumber]
-        for track in video.tracks:
-            track.category_id = renumber[track.category_id]
-    extra = {key: value for key, value in dataset.extra.items() if key != "categories"}
-    return replace(
-        dataset, categories=[Category(number, name) for name, number in number_of.items()], extra=extra
-    )
+        video.tracks = [track for track in video.tracks if track.category_id in kept]
+    return replace(dataset, categories=categories)

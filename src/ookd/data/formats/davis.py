@@ -74,9 +74,7 @@ def read_davis(folder: Path, split: str, report: Report) -> Dataset:
             value: known.index(category) + 1
             for value, category in _categories_of(meta, name, frames, folder / "meta.json", report).items()
         }
-        video = Video(
-            number, width, height, frame_files(annotations / name, pictures, root), extra={"name": name}
-        )
+        video = Video(number, width, height, frame_files(pictures, root), extra={"name": name})
         video.tracks = tracks_of(frames, category_of, 1 + sum(len(video.tracks) for video in videos))
         videos.append(video)
     if not videos:

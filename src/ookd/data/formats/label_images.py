@@ -21,6 +21,7 @@ from ookd.data.frames import IMAGE_SUFFIXES, frame_stems
 from ookd.structures import Rle, Track, Video
 
 Labels = NDArray[np.uint16]  # [H, W], 0 is background
+_MODES = ("P", "L", "1", "I", "I;16")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,22 +35,15 @@ class Shape:
 
 def read_label_image(path: Path, report: Report) -> Labels | None:
     try:
-        content = path.read_bytes()
-        with Image.open(io.BytesIO(content)) as image:
-            if image.mode not in ("P", "L", "1", "I", "I;16"):
-                report(
-                    Problem(path, "", f"is a {image.mode} picture; labels need a palette or one grey channel")
-                )
-                return None
-            return np.array(image).astype(np.uint16)
+        with Image.open(io.BytesIO(path.read_bytes())) as image:
+            if image.mode in _MODES:
+                return np.array(image).astype(np.uint16)
+            what = f"is a {image.mode} picture; labels need a palette or one grey channel"
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        what = (
-            "is empty"
-            if path.exists() and path.stat().st_size == 0
-            else f"is not a readable picture ({error})"
-        )
-        report(Problem(path, "", what))
-        return None
+        empty = path.exists() and path.stat().st_size == 0
+        what = "is empty" if empty else f"is not a readable picture ({error})"
+    report(Problem(path, "", what))
+    return None
 
 
 def shapes_of(labels: Labels) -> dict[int, Shape]:
@@ -72,9 +66,8 @@ def read_sequence(folder: Path, report: Report) -> tuple[tuple[int, int], list[d
     frames: list[dict[int, Shape]] = []
     size = (0, 0)
     with ThreadPoolExecutor() as pool:  # decoding is most of the work, and needs no lock
-        for picture, labels in zip(
-            pictures, pool.map(lambda file: read_label_image(file, found.append), pictures), strict=True
-        ):
+        images = pool.map(lambda file: read_label_image(file, found.append), pictures)
+        for picture, labels in zip(pictures, images, strict=True):
             if labels is not None:
                 height, width = labels.shape
                 size = (width, height) if size == (0, 0) else size
@@ -83,7 +76,7 @@ def read_sequence(folder: Path, report: Report) -> tuple[tuple[int, int], list[d
                     found.append(Problem(picture, "", what))
                     labels = None
             frames.append({} if labels is None else shapes_of(labels))
-    for problem in found:
+    for problem in sorted(found, key=lambda problem: problem.file):
         report(problem)
     return size, frames, pictures
 
@@ -104,20 +97,12 @@ def tracks_of(frames: Sequence[dict[int, Shape]], category_of: dict[int, int], f
     ]
 
 
-def frame_files(folder: Path, pictures: Sequence[Path], images: Path | None) -> list[str]:
+def frame_files(pictures: Sequence[Path], images: Path) -> list[str]:
     """The image of each label picture, by its stem, relative to `images`; where it is missing, as .jpg."""
-    if images is None:
-        return [f"{folder.name}/{picture.stem}.jpg" for picture in pictures]
-    there = {
-        image.stem: image.name
-        for image in _listed(images / folder.name)
-        if image.suffix.lower() in IMAGE_SUFFIXES
-    }
-    return [f"{folder.name}/{there.get(picture.stem, picture.stem + '.jpg')}" for picture in pictures]
-
-
-def _listed(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir()) if folder.is_dir() else []
+    folder = pictures[0].parent.name
+    there = sorted((images / folder).iterdir()) if (images / folder).is_dir() else []
+    names = {file.stem: file.name for file in there if file.suffix.lower() in IMAGE_SUFFIXES}
+    return [f"{folder}/{names.get(picture.stem, f'{picture.stem}.jpg')}" for picture in pictures]
 
 
 def painted(video: Video, name: str, values: dict[int, int], lost: list[str]) -> Iterator[tuple[str, Labels]]:

@@ -38,8 +38,7 @@ def read_mots(folder: Path, report: Report) -> Dataset:
         (width, height), frames, pictures = read_sequence(sequence, report)
         if not width:
             continue
-        files = frame_files(sequence, pictures, root)
-        video = Video(number, width, height, files, extra={"name": sequence.name})
+        video = Video(number, width, height, frame_files(pictures, root), extra={"name": sequence.name})
         ignored = [frame.pop(_IGNORE, None) for frame in frames]
         if any(ignored):
             video.extra["ignore"] = [None if shape is None else shape.mask for shape in ignored]

@@ -11,8 +11,9 @@ from typing import Any
 
 from ookd.data.formats.problems import Problem, Report
 
-_shorten = reprlib.Repr()  # stops early on what is huge or nested without end
 MAX_PIXELS = 2**28  # a frame beyond this is a mistake, and would fill the memory when a mask is decoded
+
+_shorten = reprlib.Repr()  # stops early on what is huge or nested without end
 
 
 class Record:

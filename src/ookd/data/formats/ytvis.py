@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from ookd.data.formats.json_file import write_json
 from ookd.data.formats.problems import Problem, Report
 from ookd.data.formats.records import Record, bad_area, bad_box, bad_segmentation, records, shown
 from ookd.errors import UserError
-from ookd.structures import Category, Dataset, Track, Video
+from ookd.structures import Category, Dataset, Rle, Track, Video
 
 _VIDEO = ("id", "width", "height", "length", "file_names")
 _TRACK = ("id", "video_id", "category_id", "iscrowd", "segmentations", "bboxes", "areas")
@@ -105,14 +106,16 @@ def _read_tracks(
 
 def _read_track(record: Record, number: int, category_id: int, video: Video) -> Track | None:
     record.where = f"video {video.id}, {record.where}"
-    segmentations = _per_frame(record, "segmentations", video)
+    segmentations = _per_frame(record, "segmentations", video, bad_segmentation)
     if segmentations is None:
         return None
-    boxes = _per_frame(record, "bboxes", video) if "bboxes" in record.fields else None
-    areas = _per_frame(record, "areas", video) if "areas" in record.fields else None
-    if boxes is None and "bboxes" not in record.fields:
+    if "bboxes" in record.fields:
+        boxes = _per_frame(record, "bboxes", video, bad_box)
+    else:
         boxes = _from_masks(segmentations, video, rle.box_xywh, record)
-    if areas is None and "areas" not in record.fields:
+    if "areas" in record.fields:
+        areas = _per_frame(record, "areas", video, bad_area)
+    else:
         areas = _from_masks(segmentations, video, rle.area, record)
     if boxes is None or areas is None:
         return None
@@ -122,32 +125,32 @@ def _read_track(record: Record, number: int, category_id: int, video: Video) -> 
     return Track(number, category_id, segmentations, boxes, areas, record.flag("iscrowd"), extra)
 
 
-_VALID = {"segmentations": bad_segmentation, "bboxes": bad_box, "areas": bad_area}
-
-
-def _per_frame(record: Record, key: str, video: Video) -> list[Any] | None:
+def _per_frame(
+    record: Record, key: str, video: Video, bad: Callable[[list[Any]], Iterator[tuple[int, str]]]
+) -> list[Any] | None:
     values = record.array(key)
     if values is None:
         return None
     if len(values) != video.length:
         record.complain(f"'{key}' has {len(values)} entries, but the video has {video.length} frames")
         return None
-    wrong = list(_VALID[key](values))
+    wrong = list(bad(values))
     for frame, what in wrong:
         record.complain(what, frame)
     return None if wrong else values
 
 
-def _from_masks(segmentations: list[Any], video: Video, measure: Any, record: Record) -> list[Any] | None:
+def _from_masks(
+    segmentations: list[Any], video: Video, measure: Callable[[Rle], Any], record: Record
+) -> list[Any] | None:
     """Boxes or areas that the file leaves out."""
-    values = []
+    values: list[Any] = []
     for frame, segmentation in enumerate(segmentations):
+        if segmentation is None:
+            values.append(None)
+            continue
         try:
-            values.append(
-                None
-                if segmentation is None
-                else measure(rle.from_any(segmentation, video.height, video.width))
-            )
+            values.append(measure(rle.from_any(segmentation, video.height, video.width)))
         except rle.RleError as error:
             record.complain(f"segmentation: {error}", frame)
             return None
@@ -199,6 +202,7 @@ def to_document(dataset: Dataset) -> dict[str, Any]:
 
 
 def save_ytvis(dataset: Dataset, path: Path, overwrite: bool = False) -> None:
+    """Write the annotations, whole or not at all; masks are written as they were read."""
     if path.exists() and not overwrite:
         raise UserError(f"{path}: exists; give another name or ask to overwrite it")
     write_json(path, to_document(dataset))
