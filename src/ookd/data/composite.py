@@ -7,6 +7,7 @@ validation set reaches training.
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, get_args
@@ -105,7 +106,8 @@ class Composite(DrawnVideos["CompositeScene"]):
         }
 
     def make_scene(self, index: int) -> CompositeScene:
-        return CompositeScene(self, np.random.SeedSequence(self.seed, spawn_key=(index,)))
+        stream = zlib.crc32(self.name.encode())  # so that train and val do not share their choreography
+        return CompositeScene(self, np.random.SeedSequence(self.seed, spawn_key=(stream, index)))
 
     def image(self, video: Video, frame: int) -> Image:
         return self.images.get((video.id, frame), lambda: read_frame(self.data, video, frame))
