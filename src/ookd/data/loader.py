@@ -154,7 +154,7 @@ class _KeysOfBatches(Sampler[list[Any]]):
 
 
 class _Batches(TorchDataset[Batch | UserError]):
-    """Batch by keys. A bad file is handed over, not raised: a worker that has raised takes long to end."""
+    """Batch by keys. A bad file is handed over, not raised: torch would wrap it in a traceback."""
 
     def __init__(self, stream: ClipStream, divisor: int) -> None:
         self.stream = stream
@@ -185,21 +185,21 @@ class ClipLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         keys = _KeysOfBatches(self.stream, self.batch_size, self.rank, self.world, self._clips)
-        batches = iter(self._fetch(keys))
-        while True:
-            try:
-                batch = next(batches)
-            except RuntimeError as error:
-                if "DataLoader worker" not in str(error):
-                    raise
-                raise UserError(
-                    f"a process that reads training data died ({_first_line(error)}); if memory ran out, "
-                    "use fewer workers"
-                ) from error
-            if isinstance(batch, UserError):
-                raise batch
-            self._clips += self.batch_size * self.world
-            yield batch
+        try:
+            for batch in self._fetch(
+                keys
+            ):  # in no variable: an error that keeps torch's iterator ends slowly
+                if isinstance(batch, UserError):
+                    raise batch
+                self._clips += self.batch_size * self.world
+                yield batch
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise UserError(
+                f"a process that reads training data died ({_first_line(error)}); if memory ran out, "
+                "use fewer workers"
+            ) from error
 
     def state_dict(self) -> LoaderState:
         epoch, position = divmod(self._clips, len(self.stream))
