@@ -186,9 +186,8 @@ class ClipLoader:
     def __iter__(self) -> Iterator[Batch]:
         keys = _KeysOfBatches(self.stream, self.batch_size, self.rank, self.world, self._clips)
         try:
-            for batch in self._fetch(
-                keys
-            ):  # in no variable: an error that keeps torch's iterator ends slowly
+            # Not in a variable: an error going by would keep torch's iterator and its workers for seconds.
+            for batch in self._fetch(keys):
                 if isinstance(batch, UserError):
                     raise batch
                 self._clips += self.batch_size * self.world
