@@ -44,7 +44,19 @@ class FolderData(Strict):
     ratio: float = Field(1.0, gt=0, description="share of training clips, relative to the other sources")
 
 
-DataSource = Annotated[WorldData | FolderData, Field(discriminator="kind")]
+class CompositeData(Strict):
+    """Real tracks of a data set pasted over its other videos, as they are read."""
+
+    kind: Literal["composite"]
+    path: str = Field(description="folder, annotation file or dataset.yaml")
+    part: Literal["all", "train", "tune"] = Field("all", description="which of its videos are used")
+    videos: int = Field(500, ge=1, description="how many composites")
+    seed: int = Field(0, ge=0, description="seed of the composites")
+    change: dict[str, Any] = Field({}, description="settings that differ from the default")
+    ratio: float = Field(1.0, gt=0, description="share of training clips, relative to the other sources")
+
+
+DataSource = Annotated[WorldData | FolderData | CompositeData, Field(discriminator="kind")]
 
 
 class Pairs(Strict):
@@ -135,6 +147,16 @@ class Recipe(Strict):
     loss: Loss = Loss()
     optim: Optim = Optim()
     run: Run = Run()
+
+
+# what the `kind` of an entry stands for
+_KINDS: dict[str, type[Strict]] = {
+    "world": WorldData,
+    "folder": FolderData,
+    "composite": CompositeData,
+    "pair": Pairs,
+    "clip": Clips,
+}
 
 
 def bundled() -> dict[str, str]:
@@ -245,7 +267,9 @@ def _apply(tree: dict[str, Any], change: str) -> None:
 
 
 def _explain(problem: Any) -> str:
-    place = ".".join(str(part) for part in problem["loc"] if part not in ("world", "folder", "pair", "clip"))
+    place = ".".join(
+        str(part) for part in problem["loc"] if part not in ("world", "folder", "composite", "pair", "clip")
+    )
     if problem["type"] == "extra_forbidden":
         known = _keys_at(problem["loc"][:-1])
         near = difflib.get_close_matches(str(problem["loc"][-1]), known, 1, 0.3)
@@ -263,11 +287,10 @@ def _explain(problem: Any) -> str:
 
 def _keys_at(place: Sequence[Any]) -> list[str]:
     """Valid keys at a place of the recipe."""
-    kinds = {"world": WorldData, "folder": FolderData, "pair": Pairs, "clip": Clips}
     model: Any = Recipe
     for part in place:
-        if part in kinds:
-            model = kinds[part]
+        if part in _KINDS:
+            model = _KINDS[part]
         elif isinstance(model, type) and issubclass(model, BaseModel) and part in model.model_fields:
             model = model.model_fields[part].annotation
     if isinstance(model, type) and issubclass(model, BaseModel):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -35,8 +36,8 @@ TINY = [
     "run.save_every=4",
 ]
 
-# Total loss of the first 20 steps of the tiny run. A refactor must not change it; a change of the method does,
-# and then says so. Other CPUs and torch builds round differently, hence the tolerance of the comparison.
+# Total loss of the first 20 steps of the tiny run. A refactor must not change it; a change of the method
+# does, and then says so. Other CPUs and torch builds round differently, hence the tolerance.
 CURVE = Path(__file__).with_name("golden_curve.json")
 
 
@@ -193,11 +194,33 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_there(
 
 
 def test_accumulated_micro_batches_weigh_the_same(whole: Path, tmp_path: Path) -> None:
-    """Not the same numbers (the loss divides by the objects of a micro-batch), but the same amount of data."""
+    """Not the same numbers (a loss divides by the objects of its micro-batch), but the same data."""
     trainer = train(tmp_path, "run.accumulate=2", "run.steps=4")
     assert trainer.loader.state_dict()["position"] == 8
 
 
+def test_two_processes_equal_one(tmp_path: Path) -> None:
+    """One process with 4 clips a step and two with 2 each: same data, same losses."""
+    changes = ["data.batch=4", "run.steps=6", "run.save_every=6"]
+    train(tmp_path / "one", *changes)
+    arguments = [sys.executable, "-m", "ookd", "train", "nano-ytvis-like", "--device", "cpu"]
+    arguments += ["--out", str(tmp_path / "two")]
+    for change in [*TINY, *changes]:
+        arguments += ["--set", change]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ranks = []
+    for rank in range(2):
+        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
+        environment = os.environ | {"MASTER_ADDR": "127.0.0.1"} | {k: str(v) for k, v in place.items()}
+        ranks.append(subprocess.Popen(arguments, env=environment, stderr=subprocess.PIPE, text=True))
+    for process in ranks:
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+    assert curve(tmp_path / "two") == pytest.approx(curve(tmp_path / "one"), rel=1e-5)
+
+
 def test_batch_must_divide(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="data.batch = 2 must be a multiple of 1 processes x 3"):
+    with pytest.raises(UserError, match=r"data\.batch = 2 must be a multiple of 1 processes x 3"):
         train(tmp_path, "run.accumulate=3")

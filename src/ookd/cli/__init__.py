@@ -15,6 +15,7 @@ from ookd.errors import UserError
 
 # verb -> one line of help; each verb is the Typer application `app` of the module `ookd.cli.<verb>`.
 VERBS = {
+    "demo": "Track an unseen scene with the bundled model.",
     "track": "Follow objects through a video, live or recorded.",
     "train": "Train a teacher or a student.",
     "data": "Check, describe, convert, generate and look at data.",

@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from ookd.config import Augment as AugmentSpec
-from ookd.config import DataSource, FolderData, Model, Optim, Pairs, Recipe
+from ookd.config import CompositeData, DataSource, FolderData, Model, Optim, Pairs, Recipe
 from ookd.data.clips import ClipDataset, ClipSource, DatasetClips
+from ookd.data.composite import Composite
 from ookd.data.formats import load
 from ookd.data.loader import ClipLoader, Mixture, make_loader
 from ookd.data.sampling import ClipSampler, FrameSampler, PairSampler
@@ -44,6 +45,8 @@ def open_source(data: DataSource) -> ClipSource:
     """The videos a recipe names."""
     if isinstance(data, FolderData):
         return DatasetClips(load(Path(data.path)))
+    if isinstance(data, CompositeData):
+        return Composite(load(Path(data.path)), data.part, data.seed, data.videos, **data.change)
     return World(data.preset, split=data.split, seed=data.seed, videos=data.videos, **data.change)
 
 

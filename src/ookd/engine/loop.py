@@ -19,7 +19,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from ookd.config import Recipe
-from ookd.engine import checkpoint
+from ookd.engine import checkpoint, is_main
 from ookd.engine.build import make_model, make_optimizer, make_task, open_loader, rate
 from ookd.engine.record import Record
 from ookd.errors import UserError
@@ -89,7 +89,7 @@ class Trainer:
                 began = time.perf_counter()
                 terms, norm, frames, waited = self._advance(batches)
                 self.step += 1
-                if self.accelerator.is_main_process:
+                if is_main():
                     self.record.step(
                         self.step, terms, self._factor(self.step - 1), norm, frames, began, waited
                     )
@@ -165,7 +165,7 @@ class Trainer:
 
     def save(self) -> None:
         """Write a checkpoint; every rank waits until it is there."""
-        if self.accelerator.is_main_process:
+        if is_main():
             scaler = self.accelerator.scaler
             tensors = {
                 "model": self.model.state_dict(),

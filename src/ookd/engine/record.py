@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 
 from ookd import __version__
 from ookd.config import Recipe
+from ookd.engine import is_main
 from ookd.structures import Batch
 
 
@@ -29,11 +30,12 @@ class Record:
         self.recipe, self.out = recipe, out
         self.console = Console(stderr=True, quiet=quiet)
         out.mkdir(parents=True, exist_ok=True)
-        (out / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(), sort_keys=False))
-        (out / "environment.json").write_text(json.dumps(surroundings(), indent=1))
         self._metrics = out / "metrics.jsonl"
         self._recent: deque[tuple[float, int]] = deque(maxlen=200)  # seconds and frames of steps
-        self._started = time.perf_counter()
+        if not is_main():
+            return
+        (out / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(), sort_keys=False))
+        (out / "environment.json").write_text(json.dumps(surroundings(), indent=1))
 
     def step(
         self,
@@ -85,7 +87,7 @@ class Record:
 
     def rewind(self, step: int) -> None:
         """Drop the lines after `step`: the run is about to write them again."""
-        if not self._metrics.exists():
+        if not is_main() or not self._metrics.exists():
             return
         kept = []
         for line in self._metrics.read_text().splitlines():

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ookd.config import Recipe
+from ookd.engine import is_main
 from ookd.engine.loop import Trainer
 from ookd.engine.record import Record
 from ookd.engine.validate import tracker_of, validate
@@ -30,14 +31,14 @@ class Outcome:
 def run(recipe: Recipe, folder: Path, cpu: bool = False) -> Outcome:
     """Train into `folder`, continuing the run that is there."""
     began = time.perf_counter()
-    record = Record(recipe, folder)
+    record = Record(recipe, folder, quiet=not is_main())
     trainer = Trainer(recipe, folder, record, cpu)
     if trainer.resume():
         record.note(f"continuing after step {trainer.step}")
     trainer.fit()
     model = trainer.trained()
     ap = None
-    if trainer.accelerator.is_main_process:
+    if is_main():
         tracker = tracker_of(model)
         zoo.save_pretrained(
             model, folder / "model", trainer.names, tracker.model_dump(exclude_unset=True), overwrite=True
