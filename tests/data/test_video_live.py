@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import re
+import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -69,6 +73,86 @@ def test_a_recording_behind_a_url(tmp_path: Path) -> None:
     with server(answer) as url, open_source(url, end=30) as source:
         assert (source.live, source.length, source.name) == (False, 30, "street.ts")
         assert [number_in(image) for image in source] == list(range(30))
+
+
+def test_a_download_that_breaks_off_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    content = write_video(tmp_path / "a.mp4", 200, container={"movflags": "faststart"}).read_bytes()
+    ranges = []
+
+    def answer(request: BaseHTTPRequestHandler, which: int) -> None:
+        ranges.append(request.headers["Range"])
+        begin = int(ranges[-1].removeprefix("bytes=").rstrip("-"))
+        body = content[begin:]
+        request.send_response(206)
+        request.send_header("Content-Range", f"bytes {begin}-{len(content) - 1}/{len(content)}")
+        request.send_header("Content-Length", str(len(body)))
+        request.end_headers()
+        request.wfile.write(body[: len(body) * 2 // 3] if which < 4 else body)
+        request.close_connection = True
+
+    with server(answer) as url, open_source(url) as source:
+        assert [number_in(image) for image in source] == list(range(200))
+    assert ranges[:2] == ["bytes=0-", "bytes=0-"]  # looked at, then read
+    assert [text == "bytes=0-" for text in ranges[2:]] == [False] * 3
+    assert caplog.messages == []
+
+
+def rtsp_server(content: bytes) -> tuple[int, list[str]]:
+    """Answers players one after the other with MPEG-TS in RTP through the same connection, then hangs up."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    asked: list[str] = []
+    description = "v=0\r\ns=test\r\nm=video 0 RTP/AVP 33\r\na=control:track1\r\n"
+    more = {
+        "OPTIONS": "Public: OPTIONS, DESCRIBE, SETUP, PLAY\r\n",
+        "DESCRIBE": f"Content-Type: application/sdp\r\nContent-Length: {len(description)}\r\n",
+        "SETUP": "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\nSession: 1\r\n",
+        "PLAY": "Session: 1\r\n",
+    }
+
+    def serve() -> None:
+        while True:
+            connection, _ = listening.accept()
+            with contextlib.suppress(OSError), connection, connection.makefile("rwb") as talk:
+                method = ""
+                while method != "PLAY":
+                    lines = []
+                    while line := talk.readline().decode().strip():
+                        lines.append(line)
+                    if not lines:
+                        break
+                    method = lines[0].split()[0]
+                    asked.append(method)
+                    number = next(line for line in lines if line.startswith("CSeq"))
+                    answer = f"RTSP/1.0 200 OK\r\n{number}\r\n{more.get(method, '')}\r\n"
+                    talk.write((answer + description * (method == "DESCRIBE")).encode())
+                    talk.flush()
+                for i, begin in enumerate(range(0, len(content) * (method == "PLAY"), 7 * 188)):
+                    packet = (
+                        struct.pack(">BBHII", 0x80, 33, i, i * 3600, 7) + content[begin : begin + 7 * 188]
+                    )
+                    talk.write(struct.pack(">cBH", b"$", 0, len(packet)) + packet)
+                    talk.flush()
+                    time.sleep(0.005)
+
+    threading.Thread(target=serve, daemon=True).start()
+    return listening.getsockname()[1], asked
+
+
+def test_rtsp(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    port, asked = rtsp_server(write_video(tmp_path / "a.ts", 100).read_bytes())
+    with open_source(f"rtsp://user:word@127.0.0.1:{port}/cam") as source:
+        assert (source.live, source.length, source.name) == (True, None, "cam")
+        seen = []
+        with closing(source.frames()) as frames:
+            for frame in frames:
+                seen.append((frame.index, number_in(frame.image)))
+                if frame.index > 120:  # it hung up before, and was asked to play again
+                    break
+    assert asked.count("PLAY") == 2
+    (message,) = caplog.messages
+    count = int(re.search(r"broke off after (\d+) frames", message)[1])
+    assert 95 <= count <= 100
+    assert all(number == index % count for index, number in seen)
 
 
 def test_a_stream_that_breaks_and_comes_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -23,6 +23,7 @@ class FrameProgress:
         self._total = total
         self._recent: deque[float] = deque(maxlen=RECENT)
         self._begin = self._last_line = time.monotonic()
+        self._first_step = self._last_step = 0.0
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._lines = show and not self._console.is_terminal
         self._bar = Progress(
@@ -45,13 +46,20 @@ class FrameProgress:
         self.done += 1
         now = time.monotonic()
         self._recent.append(now)
-        self._bar.update(self._task, completed=self.done, description=self._speed())
+        self._first_step = self._first_step or now
+        self._last_step = now
+        self._bar.update(self._task, completed=self.done, description=self._recently())
         if self._lines and now - self._last_line >= LINE_SECONDS:
             self._last_line = now
             of = f" of {self._total}" if self._total else ""
-            print(f"frame {self.done}{of}, {self._speed()}", file=sys.stderr, flush=True)
+            print(f"frame {self.done}{of}, {self._recently()}", file=sys.stderr, flush=True)
 
-    def _speed(self) -> str:
+    @property
+    def speed(self) -> float:
+        """Frames per second from the first one on: loading a model does not count."""
+        return max(self.done - 1, 0) / max(self._last_step - self._first_step, 1e-9)
+
+    def _recently(self) -> str:
         """Frames per second of late, and what is left at that speed."""
         if len(self._recent) < 2:
             return ""

@@ -77,6 +77,7 @@ def track(
             "model": model,
             "frames": progress.done,
             "seconds": round(progress.seconds, 3),
+            "fps": round(progress.speed, 2),
             "objects": counts,
             "files": [str(out / file) for file in sinks.files],
             "warnings": progress.warnings,
@@ -85,8 +86,7 @@ def track(
         print(orjson.dumps(summary, option=orjson.OPT_INDENT_2).decode())
     else:
         found = ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "no objects"
-        fps = progress.done / progress.seconds
-        print(f"{frames.name}: {progress.done} frames ({fps:.1f} frames/s), {found}")
+        print(f"{frames.name}: {progress.done} frames ({progress.speed:.1f} frames/s), {found}")
         print(f"written to {out}: {', '.join(sinks.files)}")
     if interrupted:
         raise typer.Exit(130)

@@ -13,7 +13,7 @@ from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from ookd.data.video.decoding import ToRgb, intact_frames, open_container, open_decoded, rate_of
+from ookd.data.video.decoding import Opened, ToRgb, intact_frames, open_container, open_decoded, rate_of
 from ookd.data.video.seeking import open_at
 from ookd.data.video.source import Decode, FrameSource, Span
 from ookd.errors import UserError
@@ -24,12 +24,11 @@ log = logging.getLogger(__name__)
 class ContainerSource(FrameSource):
     """A recording: it has an end, and its frames have the times that are written in it."""
 
-    def __init__(self, address: Path | str, name: str, span: Span, **how: Any) -> None:
+    def __init__(self, address: Path | str, opened: Opened, name: str, span: Span, **how: Any) -> None:
         super().__init__(span)
         self.name = name
         self._address = address
         self._how = how
-        opened = open_decoded(address, **how)
         with opened.container:
             self.height, self.width = opened.first.shape[:2]
             rate = rate_of(opened.stream)

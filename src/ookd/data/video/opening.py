@@ -16,6 +16,8 @@ from ookd.data.video.source import FrameSource, Span
 from ookd.errors import UserError
 
 NETWORK_SECONDS = 10.0  # how long a server may keep silent
+FETCH_ON = {"reconnect": "1", "reconnect_delay_max": "4"}  # a download that breaks off goes on where it was
+PROTOCOL_OPTIONS = {"rtsp": {"rtsp_transport": "tcp"}, "http": FETCH_ON, "https": FETCH_ON}
 
 
 def open_source(
@@ -54,7 +56,7 @@ def open_source(
         return ImageSource(sorted(paths, key=natural_order), paths[0].resolve().parent.name, span)
     if _is_image(path):
         return ImageSource([path], path.name, span)
-    return ContainerSource(path, path.name, span)
+    return ContainerSource(path, open_decoded(path), path.name, span)
 
 
 def _is_image(path: Path) -> bool:
@@ -68,10 +70,8 @@ def _open_url(url: str, span: Span) -> FrameSource:
     how: dict[str, Any] = {
         "called": url.replace(f"{parts.username}:{parts.password}@", ""),  # no password in messages
         "timeout": NETWORK_SECONDS,
-        "options": {"rtsp_transport": "tcp"} if parts.scheme == "rtsp" else {},
+        "options": PROTOCOL_OPTIONS.get(parts.scheme, {}),
     }
     opened = open_decoded(url, **how)
-    if opened.container.duration is None:
-        return StreamSource(url, opened, name, span, **how)
-    opened.container.close()
-    return ContainerSource(url, name, span, **how)
+    kind = StreamSource if opened.container.duration is None else ContainerSource
+    return kind(url, opened, name, span, **how)
