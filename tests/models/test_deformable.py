@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file
+from torch import Tensor
 
 from conftest import golden_cases
 from models.published import assert_close
-from ookd.models.deformable import DeformableAttention, Levels, sample_levels
+from ookd.models.deformable import DeformableAttention, Levels
+from ookd.models.level_sampling import by_grid, by_table, sample_levels
+
+Way = Callable[..., Tensor]
+WAYS = pytest.mark.parametrize("way", [by_grid, by_table], ids=lambda way: way.__name__)
 
 
 @pytest.mark.parametrize("case", golden_cases("msda_core_*.safetensors"), ids=lambda case: case.stem)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["fp32", "fp64"])
-def test_sampling_and_its_gradients_match_the_reference(case: Path, dtype: torch.dtype) -> None:
+@WAYS
+def test_sampling_and_its_gradients_match_the_reference(case: Path, dtype: torch.dtype, way: Way) -> None:
     g = load_file(case)
     bits = "fp32" if dtype == torch.float32 else "fp64"
     names = ("value", "sampling_locations", "attention_weights")
     value, locations, weights = inputs = [g[name].to(dtype).requires_grad_() for name in names]
     shapes = [(int(h), int(w)) for h, w in g["spatial_shapes"]]
-    output = sample_levels(value, shapes, locations, weights)
+    output = way(value, shapes, locations, weights)
     output.backward(g["grad_output"].to(dtype))
     tolerance = 2e-5 if dtype == torch.float32 else 1e-12
     assert_close(output, g[f"output_{bits}"], tolerance)
@@ -51,18 +61,57 @@ def test_module_matches_the_reference(golden: Path, reference: str) -> None:
     assert_close(output, g[f"{reference}_output"])
 
 
-def test_a_query_at_a_cell_centre_reads_that_cell() -> None:
+@WAYS
+def test_a_query_at_a_cell_centre_reads_that_cell(way: Way) -> None:
     value = torch.arange(6.0).view(1, 6, 1, 1)  # one 2 x 3 map
     centres = torch.tensor([[(j + 0.5) / 3, (i + 0.5) / 2] for i in range(2) for j in range(3)])
     locations = centres.view(1, 6, 1, 1, 1, 2)
-    read = sample_levels(value, [(2, 3)], locations, torch.ones(1, 6, 1, 1, 1))
+    read = way(value, [(2, 3)], locations, torch.ones(1, 6, 1, 1, 1))
     assert_close(read.flatten(), torch.arange(6.0))
 
 
-def test_outside_the_map_there_is_nothing() -> None:
-    locations = torch.tensor([[-0.5, 0.5], [0.5, 1.5]]).view(1, 2, 1, 1, 1, 2)
-    read = sample_levels(torch.ones(1, 1, 1, 4), [(1, 1)], locations, torch.ones(1, 2, 1, 1, 1))
+@WAYS
+def test_outside_the_map_there_is_nothing(way: Way) -> None:
+    places = [[-0.5, 0.5], [0.5, 1.5], [1e30, 0.5], [0.5, -1e30], [-0.5, -0.5], [1.5, 1.5]]
+    locations = torch.tensor(places).view(1, 6, 1, 1, 1, 2)
+    read = way(torch.ones(1, 1, 1, 4), [(1, 1)], locations, torch.ones(1, 6, 1, 1, 1))
     assert not read.any()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 5), st.integers(1, 5)), min_size=1, max_size=3), st.integers(0, 999))
+def test_both_ways_agree(shapes: list[tuple[int, int]], seed: int) -> None:
+    """Inside, at and far over the edges."""
+    torch.manual_seed(seed)
+    levels, cells = len(shapes), sum(h * w for h, w in shapes)
+    value, weights = torch.randn(2, cells, 3, 4), torch.randn(2, 6, 3, levels, 2)
+    locations = torch.randn(2, 6, 3, levels, 2, 2) * 2
+    expected = by_grid(value, shapes, locations, weights)
+    assert_close(by_table(value, shapes, locations, weights), expected, 1e-5)
+
+
+@WAYS
+def test_what_is_not_a_number_stays_visible(way: Way) -> None:
+    """A run that diverges must end in a clear message about its loss, not in a crash here."""
+    locations = torch.tensor([[math.nan, 0.5], [0.5, 0.5]]).view(1, 2, 1, 1, 1, 2)
+    read = way(torch.ones(1, 1, 1, 4), [(1, 1)], locations, torch.ones(1, 2, 1, 1, 1))
+    assert way is by_grid or read[0, 0].isnan().all()
+    assert read[0, 1].isfinite().all()
+
+
+def test_a_traced_model_samples_by_grid() -> None:
+    """What is exported must not hold the look-up, which few runtimes have."""
+
+    class Sampling(torch.nn.Module):
+        def forward(self, value: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
+            return sample_levels(value, [(2, 3)], locations, weights)
+
+    inputs = (torch.randn(1, 6, 1, 4), torch.rand(1, 5, 1, 1, 2, 2), torch.rand(1, 5, 1, 1, 2))
+    exported = str(torch.export.export(Sampling(), inputs).graph)
+    traced = str(torch.jit.trace(Sampling(), inputs, check_trace=False).graph)
+    for graph in (exported, traced):
+        assert "grid_sampler" in graph
+        assert "embedding_bag" not in graph
 
 
 def test_padded_tokens_are_never_seen() -> None:

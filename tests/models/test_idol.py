@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from conftest import golden_cases
 from models import published
-from models.published import assert_close
+from models.published import assert_close, assert_stage
 from ookd.models.idol import Idol
 from ookd.models.pixels import resize_pad
 from ookd.models.position import sine_code
@@ -57,9 +57,9 @@ def test_input(run: Run) -> None:
 
 def test_backbone_and_projections(run: Run) -> None:
     for stage, actual in zip(("res2", "res3", "res4", "res5"), run.seen["backbone"], strict=True):
-        assert_close(actual, run.expected[f"backbone.{stage}"])
+        assert_stage(actual, run.expected[f"backbone.{stage}"])
     for level, actual in enumerate(run.seen["input_proj"]):
-        assert_close(actual, run.expected[f"input_proj.{level}"])
+        assert_stage(actual, run.expected[f"input_proj.{level}"])
 
 
 def test_position_codes(run: Run) -> None:
@@ -71,17 +71,17 @@ def test_position_codes(run: Run) -> None:
 
 def test_encoder(run: Run) -> None:
     for layer, actual in enumerate(run.seen["encoder"]):
-        assert_close(actual, run.expected[f"encoder.layer{layer}"])
-    assert_close(run.seen["memory"][0].tokens, run.expected["transformer.memory"])
+        assert_stage(actual, run.expected[f"encoder.layer{layer}"])
+    assert_stage(run.seen["memory"][0].tokens, run.expected["transformer.memory"])
 
 
 def test_decoder(run: Run) -> None:
     decoded = run.seen["decoder"][0]
-    assert_close(torch.stack([layer.features for layer in decoded]), run.expected["transformer.hs"])
-    assert_close(decoded[0].reference, run.expected["transformer.init_reference"])
+    assert_stage(torch.stack([layer.features for layer in decoded]), run.expected["transformer.hs"])
+    assert_stage(decoded[0].reference, run.expected["transformer.init_reference"])
     boxes = torch.stack([layer.boxes for layer in decoded])
-    assert_close(boxes, run.expected["transformer.inter_references"])
-    assert_close(decoded[-1].reference[..., :2], run.expected["reference_points"])
+    assert_stage(boxes, run.expected["transformer.inter_references"])
+    assert_stage(decoded[-1].reference[..., :2], run.expected["reference_points"])
 
 
 def test_answers(run: Run) -> None:

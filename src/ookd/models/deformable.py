@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from ookd.models.level_sampling import Shapes, sample_levels
 
 
 @dataclass(slots=True)
@@ -22,27 +22,6 @@ class Levels:
     def spread(self, reference: Tensor) -> Tensor:
         """Points [B, Q, 2] or boxes [B, Q, 4] of the frame -> of each padded map, [B, Q, L, 2 or 4]."""
         return reference.unsqueeze(2) * self.valid.repeat(1, 1, reference.shape[-1] // 2).unsqueeze(1)
-
-
-def sample_levels(
-    value: Tensor, shapes: Sequence[tuple[int, int]], locations: Tensor, weights: Tensor
-) -> Tensor:
-    """Weighted sum of bilinear samples.
-
-    value [B, S, M, D], locations [B, Q, M, L, P, 2] (x, y in 0..1 of a map, zeros outside),
-    weights [B, Q, M, L, P] -> [B, Q, M*D].
-    """
-    maps = value.split([h * w for h, w in shapes], 1)
-    result: Tensor | None = None
-    for level, (image, (h, w)) in enumerate(zip(maps, shapes, strict=True)):
-        image = image.permute(0, 2, 3, 1).flatten(0, 1).unflatten(-1, (h, w))  # [B*M, D, h, w]
-        grid = locations[:, :, :, level].transpose(1, 2).flatten(0, 1) * 2 - 1  # [B*M, Q, P, 2]
-        weight = weights[:, :, :, level].transpose(1, 2).flatten(0, 1).unsqueeze(1)  # [B*M, 1, Q, P]
-        seen = F.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-        seen = (seen * weight).sum(-1)  # [B*M, D, Q]
-        result = seen if result is None else result + seen
-    assert result is not None
-    return result.unflatten(0, value.shape[:1] + value.shape[2:3]).flatten(1, 2).transpose(1, 2)
 
 
 class DeformableAttention(nn.Module):
@@ -90,7 +69,7 @@ class DeformableAttention(nn.Module):
         locations = self.locations(query, reference, levels.shapes)
         return sample_levels(value.float(), levels.shapes, locations, weights).to(query.dtype)
 
-    def locations(self, query: Tensor, reference: Tensor, shapes: Sequence[tuple[int, int]]) -> Tensor:
+    def locations(self, query: Tensor, reference: Tensor, shapes: Shapes) -> Tensor:
         """Where the queries look: [B, Q, M, L, P, 2] in 0..1 of the padded maps."""
         offsets = self.offsets(query).float().unflatten(-1, (self.heads, self.levels, self.points, 2))
         centre = reference[:, :, None, :, None, :2]  # [B, Q, 1, L, 1, 2]
