@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ookd.data.partial import finish, part_of, write_error
 from ookd.structures import Dataset, Track, Video
 
 _SIDES = (
@@ -205,4 +206,9 @@ def plot(dataset: Dataset, stats: Stats, path: Path) -> None:
     sides.set(title="size: square root of mean mask area, pixels", ylabel="tracks")
     overlaps.hist(frame_overlaps(dataset), 30, (0, 1), color="#3b6ea5")
     overlaps.set(title=f"area under several boxes / under any (mean {stats.overlap:.2f})", ylabel="frames")
-    figure.savefig(path, dpi=110)
+    part = part_of(path)
+    try:
+        figure.savefig(part, dpi=110, format="png")
+        finish(part, path)
+    except OSError as error:
+        raise write_error(error, path) from None

@@ -25,6 +25,13 @@ _NOT_ANNOTATIONS = {"meta.json", "config.json", "results.json", "package.json"}
 
 def find(path: Path) -> list[Source]:
     """All annotations that a path stands for."""
+    try:
+        return _find(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def _find(path: Path) -> list[Source]:
     described = [path / name for name in _YAML if (path / name).is_file()]
     if described or path.suffix.lower() in (".yaml", ".yml"):
         return sources_of(described[0] if described else path, _find_plain)

@@ -21,11 +21,9 @@ def official_categories() -> dict[str, list[Category]]:
 
 
 def renumbered(categories: Sequence[Category]) -> str | None:
-    """The benchmark whose classes these are under other numbers, if any."""
-    names = {category.name for category in categories}
-    of_same_names = [
-        name for name, official in official_categories().items() if {item.name for item in official} == names
-    ]
-    if any(set(categories) == set(official_categories()[name]) for name in of_same_names):
-        return None
-    return of_same_names[0] if of_same_names else None
+    """The video benchmark whose classes these are under other numbers, if any."""
+    for benchmark, official in official_categories().items():
+        same_names = {category.name for category in categories} == {category.name for category in official}
+        if benchmark != "coco" and same_names:
+            return None if set(categories) == set(official) else benchmark
+    return None

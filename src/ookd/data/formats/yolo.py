@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import yaml
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from ookd.data import rle
 from ookd.data.formats.problems import Problem, Report
@@ -49,12 +50,14 @@ def read_yolo(images: Path, names: Sequence[str], report: Report) -> Dataset:
         video = Video(len(videos) + 1, width, height, [inside.as_posix()])
         for label, polygon in _read_labels((labels / inside).with_suffix(".txt"), len(names), report):
             points = np.array(polygon).reshape(-1, 2) * (width, height)
-            mask = rle.from_any([points.ravel().tolist()], height, width)
+            segmentation = [
+                points.round(4).ravel().tolist()
+            ]  # a rounded share is no longer a tenth of a pixel
+            mask = rle.from_any(segmentation, height, width)
             total += 1
-            track = Track(
-                total, label + 1, [[points.ravel().tolist()]], [rle.box_xywh(mask)], [rle.area(mask)]
+            video.tracks.append(
+                Track(total, label + 1, [segmentation], [rle.box_xywh(mask)], [rle.area(mask)])
             )
-            video.tracks.append(track)
         videos.append(video)
     if not videos:
         report(Problem(images, "", "holds no images"))
@@ -108,7 +111,7 @@ def write_yolo(dataset: Dataset, folder: Path, frames: bool) -> list[str]:
         (folder / "labels" / inside).mkdir(parents=True, exist_ok=True)
         for frame, stem in enumerate(stems):
             lines = [
-                " ".join([str(label_of[track.category_id]), *(f"{value:.6f}" for value in ring)])
+                " ".join([str(label_of[track.category_id]), *(f"{value:.8f}" for value in ring)])
                 for track in video.tracks
                 if track.segmentations[frame] is not None and not track.iscrowd
                 for ring in _rings(track.segmentations[frame], video)
@@ -141,11 +144,17 @@ def outlines(mask: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
 
 
 def joined(rings: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """One ring [P, 2] out of many: from the first one's start to each other, around it, and back."""
+    """One ring [P, 2] out of many: a walk around one that, where another is nearest, leaves to go round that.
+
+    Bridges are as short as they can be, because readers that draw outlines paint them a pixel wide.
+    """
     if not rings:
         return np.zeros((0, 2))
-    start = rings[0][:1]
-    walk = [rings[0]]
-    for ring in rings[1:]:
-        walk += [start, ring, ring[:1]]
-    return np.concatenate(walk)
+    walk, *others = sorted(rings, key=len, reverse=True)
+    for ring in others:
+        distance, nearest = map(np.asarray, cKDTree(walk).query(ring))  # [P], [P] for each point of the ring
+        there = int(distance.argmin())
+        here = int(nearest[there])
+        around = np.concatenate([ring[there:], ring[: there + 1]])
+        walk = np.concatenate([walk[: here + 1], around, walk[here:]])
+    return walk
