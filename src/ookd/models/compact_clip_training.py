@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ookd.losses import dice, mask_bce, sigmoid_focal
+from ookd.losses import dice, mask_bce, mean_over_ranks, sigmoid_focal
 from ookd.matching import hungarian
 from ookd.models import compact_training
 from ookd.models.compact import FINEST
@@ -126,7 +126,9 @@ def class_term(logits: Tensor, query: Tensor, tubes: Tubes) -> Tensor:
     wanted = torch.zeros_like(logits, dtype=torch.float32)
     clip, instance = tubes.there.nonzero(as_tuple=True)
     wanted[clip, query[clip, instance], tubes.labels[clip, instance]] = 1.0
-    return sigmoid_focal(logits, wanted, alpha=0.5).sum() / tubes.there.sum().clamp(min=1)
+    return sigmoid_focal(logits, wanted, alpha=0.5).sum() / mean_over_ranks(
+        tubes.there.sum(), logits.device
+    ).clamp(min=1)
 
 
 def tube_terms(
@@ -137,14 +139,15 @@ def tube_terms(
     every = query.unsqueeze(1).expand(-1, t, -1)  # [B, T, N]
     there = tubes.there.unsqueeze(1).expand(-1, t, -1)
     presence = answer.presence.gather(2, every)[there]
-    in_view = F.binary_cross_entropy_with_logits(presence, tubes.visible[there].float())
+    shown = tubes.visible[there].float()
+    in_view = F.binary_cross_entropy_with_logits(presence, shown, reduction="sum")
     clip, frame, instance = tubes.visible.nonzero(as_tuple=True)
-    count = tubes.visible.sum().clamp(min=1)
+    count = mean_over_ranks(tubes.visible.sum(), presence.device).clamp(min=1)
     logits = answer.frame.masks_at(every.flatten(0, 1), stride).unflatten(0, (b, t))[clip, frame, instance]
     truth = tubes.masks[stride][clip, frame, instance]
     which = answer.association[clip, frame, every[clip, frame, instance]]
     return {
-        "presence": in_view,
+        "presence": in_view / mean_over_ranks(there.sum(), presence.device).clamp(min=1),
         "mask": mask_bce(logits, truth).sum() / count,
         "dice": dice(logits, truth).sum() / count,
         "association": F.cross_entropy(which, matched[clip, frame, instance], reduction="sum") / count,

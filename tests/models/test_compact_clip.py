@@ -1,0 +1,134 @@
+"""The clip teacher: seeds that differ, parts that exchange, tubes matched once."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ookd.models.compact import Compact, CompactConfig
+from ookd.models.compact_clip import CompactClip, CompactClipConfig, Frames, choose_seeds
+from ookd.models.compact_clip_training import CompactClipTraining
+from ookd.models.presets import preset
+from ookd.models.zoo import build, save_pretrained, start_from
+from ookd.structures import Batch, Tracks
+
+SIZES = {
+    "classes": 3,
+    "width": 32,
+    "mask_width": 8,
+    "embed": 16,
+    "heads": 4,
+    "hidden": 32,
+    "queries": 6,
+    "layers": 2,
+}
+SMALL = CompactClipConfig(**SIZES, clip_queries=5, clip_layers=2)  # type: ignore[arg-type]
+
+
+def batch(frames: int = 3) -> Batch:
+    """Two clips: one with two objects, of which the second is missing in the first frame; one with none."""
+    masks = torch.zeros(2, frames, 64, 96, dtype=torch.bool)
+    masks[0, :, 5:30, 5:40] = True
+    masks[1, 1:, 35:60, 50:90] = True
+    full = Tracks(
+        torch.tensor([0, 2]), torch.tensor([7, 9]), torch.zeros(2, frames, 4), masks, masks.any((2, 3))
+    )
+    empty = Tracks(*(x[:0] for x in (full.labels, full.ids, full.boxes, full.masks, full.visible)))
+    images = torch.randint(0, 256, (2, frames, 3, 64, 96), dtype=torch.uint8)
+    return Batch(images, torch.zeros(2, frames, 64, 96, dtype=torch.bool), [full, empty], seeds=[1, 2])
+
+
+def frames_with(unit: Tensor, score: Tensor) -> Frames:
+    nothing: Tensor = torch.zeros(0)
+    return Frames(nothing, nothing, nothing, F.normalize(unit, dim=-1), score)  # type: ignore[arg-type]
+
+
+def test_seeds_take_each_object_once_although_every_frame_shows_it() -> None:
+    """Three objects in four frames: embeddings nearly alike for one object, at right angles for others."""
+    unit = torch.eye(3).repeat(4, 1, 1) + 0.05 * torch.rand(
+        4, 3, 3, generator=torch.Generator().manual_seed(0)
+    )
+    score = torch.tensor([[0.9, 0.5, 0.3], [0.8, 0.7, 0.3], [0.9, 0.6, 0.2], [0.95, 0.6, 0.25]])
+    seeds = choose_seeds(frames_with(unit[None], score[None]), 3)[0]
+    assert seeds[0] == 3 * 3  # the surest of all: object 0 in frame 3
+    assert sorted((seeds % 3).tolist()) == [0, 1, 2]
+
+
+def test_shapes_and_empty_masks_where_absent() -> None:
+    torch.manual_seed(0)
+    model = CompactClip(SMALL).eval()
+    torch.nn.init.constant_(model.presence.bias, -50.0)
+    with torch.no_grad():
+        queries = model(torch.randn(2, 3, 3, 64, 96), torch.zeros(2, 3, 64, 96, dtype=torch.bool))
+    assert queries.logits.shape == (2, 5, 3)
+    assert queries.frame_features.shape == (2, 3, 5, 32)
+    masks = queries.masks(torch.tensor([[4, 0], [1, 1]]))
+    assert masks.shape == (2, 2, 3, 32, 48)
+    assert (masks < 0).all()
+
+
+def test_what_one_frame_shows_reaches_the_answer_about_another() -> None:
+    torch.manual_seed(0)
+    model = CompactClip(SMALL).eval()
+    clip, pad = torch.randn(1, 3, 3, 64, 96), torch.zeros(1, 3, 64, 96, dtype=torch.bool)
+    changed = clip.clone()
+    changed[:, 2] = torch.randn(3, 64, 96)
+    with torch.no_grad():
+        a, b = model.look(clip, pad), model.look(changed, pad)
+        torch.testing.assert_close(
+            a.score[:, :2], b.score[:, :2]
+        )  # frame by frame the others are as they were
+        seeds = torch.tensor([[0, 1, 2, 3, 4]])  # of frame 0
+        first, second = model.decode(a, seeds)[-1], model.decode(b, seeds)[-1]
+    assert (first.parts[:, 0] - second.parts[:, 0]).abs().max() > 1e-3
+    assert (first.logits - second.logits).abs().max() > 1e-3
+
+
+def test_a_frozen_frame_network_is_left_alone_and_the_rest_learns() -> None:
+    torch.manual_seed(0)
+    task = CompactClipTraining(CompactClip(SMALL))
+    terms = task(batch())
+    assert set(terms) <= set(task.weights)
+    total = torch.stack([task.weights[name] * value for name, value in terms.items()]).sum()
+    total.backward()  # type: ignore[no-untyped-call]
+    graded = {name for name, p in task.named_parameters() if p.grad is not None}
+    assert not any(".frame." in name for name in graded)
+    assert {"model.layers.0.recall.query.weight", "model.me.weight", "model.presence.weight"} <= graded
+    assert all(torch.isfinite(p.grad).all() for p in task.parameters() if p.grad is not None)
+
+
+def test_learning_frame_and_clip_together() -> None:
+    torch.manual_seed(0)
+    config = SMALL.model_copy(update={"freeze_frame": False})
+    task = CompactClipTraining(CompactClip(config))
+    terms = task(batch())
+    assert "frame_heat" in terms
+    torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
+    assert task.model.frame.heads.classify.weight.grad is not None
+
+
+def test_clips_without_objects_give_finite_losses() -> None:
+    torch.manual_seed(0)
+    task = CompactClipTraining(CompactClip(SMALL))
+    both = batch()
+    terms = task(Batch(both.frames[1:], both.pad[1:], both.tracks[1:], seeds=[2]))
+    assert all(torch.isfinite(value) for value in terms.values())
+    assert terms["mask"] == terms["presence"] == 0
+
+
+def test_a_teacher_starts_from_a_student(tmp_path: object) -> None:
+    torch.manual_seed(0)
+    student = Compact(CompactConfig(**SIZES))  # type: ignore[arg-type]
+    save_pretrained(student, f"{tmp_path}/student", ["a", "b", "c"])
+    teacher = CompactClip(SMALL)
+    start_from(teacher, f"{tmp_path}/student")
+    for name, value in student.state_dict().items():
+        assert torch.equal(teacher.frame.state_dict()[name], value)
+    assert torch.equal(teacher.heads.mask[0].weight, student.heads.mask[0].weight)
+
+
+def test_the_preset_builds() -> None:
+    model = build(preset("nano-clip", classes=2))
+    assert isinstance(model, CompactClip)
+    assert sum(p.numel() for p in model.parameters()) < 8e6
