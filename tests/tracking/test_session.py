@@ -179,8 +179,14 @@ def test_a_state_from_elsewhere_is_refused(tmp_path) -> None:
     other = Session(ColourModel(), TrackerConfig(memory_length=5), NAMES, CPU)
     other.step(scene(0))
     other.save(path)
-    with pytest.raises(UserError, match="other tracker constants"):
+    with pytest.raises(UserError, match="other classes or tracker constants"):
         session().load(path)
+    renamed = Session(ColourModel(), CONFIG, ["pear", *NAMES[1:]], CPU)
+    renamed.save(path)
+    with pytest.raises(UserError, match="other classes or tracker constants"):
+        session().load(path)
+    with pytest.raises(UserError, match="cannot be written"):
+        session().save(tmp_path / "nowhere" / "state.safetensors")
 
 
 def test_results_must_be_asked_for_and_a_step_needs_an_image_a_stream() -> None:

@@ -6,6 +6,7 @@ to the same results.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from ookd.data import rle
+from ookd.data.partial import finish, part_of, write_error
 from ookd.errors import UserError
 from ookd.structures import FrameResult
 from ookd.tracking.config import TrackerConfig
@@ -149,19 +151,29 @@ class Session:
 
     def save(self, path: str | Path) -> None:
         """Write the state to a safetensors file that `load` reads back."""
-        safetensors.numpy.save_file(self.state, path, {"tracker": self._one.config.model_dump_json()})
+        path = Path(path)
+        try:
+            part = part_of(path)
+            safetensors.numpy.save_file(self.state, part, self._nature())
+            finish(part, path)
+        except (OSError, safetensors.SafetensorError) as error:
+            raise write_error(error, path) from None
 
     def load(self, path: str | Path) -> None:
-        """Go on from a state saved with the same tracker constants."""
+        """Go on from a state saved with the same classes and tracker constants."""
         try:
             with safetensors.safe_open(path, "numpy") as file:
-                config = (file.metadata() or {}).get("tracker")
+                nature = file.metadata()
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         except (OSError, safetensors.SafetensorError) as error:
             raise UserError(f"{path}: not a saved session ({error})") from None
-        if config != self._one.config.model_dump_json():
-            raise UserError(f"{path}: saved with other tracker constants than this session's")
+        if nature != self._nature():
+            raise UserError(f"{path}: saved with other classes or tracker constants than this session's")
         self.state = arrays
+
+    def _nature(self) -> dict[str, str]:
+        """What a saved state must agree with."""
+        return {"tracker": self._one.config.model_dump_json(), "names": json.dumps(list(self._one.names))}
 
 
 def _under(prefix: str, arrays: State) -> State:
