@@ -75,15 +75,15 @@ def multiply_adds(run: Callable[[], Any]) -> float:
     return counter.get_total_flops() / 2
 
 
-def seconds(run: Callable[[], Any], repeats: int) -> list[float]:
-    taken = []
+def seconds(run: Callable[[], Any], repeats: int) -> tuple[list[float], float]:
+    """Wall time of each run, and processor time a run, which a busy machine disturbs less."""
+    taken, start = [], time.process_time()
     with torch.inference_mode():
-        run()
         for _ in range(repeats):
-            start = time.perf_counter()
+            begin = time.perf_counter()
             run()
-            taken.append(time.perf_counter() - start)
-    return taken
+            taken.append(time.perf_counter() - begin)
+    return taken, (time.process_time() - start) / repeats
 
 
 def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
@@ -100,9 +100,11 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
     }
     for dtype in args.dtypes:
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bf16"):
-            taken = seconds(run, args.repeats)
+            seconds(run, 1)  # to warm up
+            taken, busy = seconds(run, args.repeats)
         row[f"{dtype}_s"] = statistics.median(taken) / length
         row[f"{dtype}_spread"] = (max(taken) - min(taken)) / length
+        row[f"{dtype}_cpu_s"] = busy / length
     return row
 
 
@@ -126,11 +128,11 @@ def main() -> None:
         f"{height} x {width}, {args.threads} threads, {platform.machine()}, torch {torch.__version__}, "
         f"median of {args.repeats} (spread: largest - smallest), load {os.getloadavg()[0]:.1f}\n"
     )
-    times = " | ".join(f"{dtype} s a frame | spread" for dtype in args.dtypes)
+    times = " | ".join(f"{dtype} s a frame | spread | processor s" for dtype in args.dtypes)
     print(f"| model | frames | parameters (M) | GMAC a frame | {times} |")
-    print("|---|---|---|---|" + "---|---|" * len(args.dtypes))
+    print("|---|---|---|---|" + "---|---|---|" * len(args.dtypes))
     for row in rows:
-        cells = [f"{row[f'{d}_{what}']:.2f}" for d in args.dtypes for what in ("s", "spread")]
+        cells = [f"{row[f'{d}_{what}']:.2f}" for d in args.dtypes for what in ("s", "spread", "cpu_s")]
         print(
             f"| {row['model']} | {row['frames']} | {row['parameters_m']:.1f} | {row['gmac_a_frame']:.1f} | "
             + " | ".join(cells)
