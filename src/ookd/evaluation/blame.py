@@ -101,7 +101,8 @@ def _blame(
     nothing = np.full(len(t), -1)
     for i in np.flatnonzero((outcome == WRONG).any(0) & (iou.max(1) >= _FAINT)):
         own, foreign = np.where(same[i], iou[i], 0), np.where(same[i], 0, iou[i])
-        mine, other = _choose(own, unclaimed), _choose(foreign, unclaimed)
+        mine = _choose(own, unclaimed) if own.any() else nothing
+        other = _choose(foreign, unclaimed) if foreign.any() else nothing
         reasons: list[tuple[Any, int, NDArray[np.int64]]] = [
             (own.max() >= IOU_THRESHOLDS, _DUPLICATE, nothing),
             (foreign.max() >= IOU_THRESHOLDS, _CLASS, other),
@@ -112,6 +113,8 @@ def _blame(
         wrong = outcome[:, i] == WRONG
         for applies, reason, track in reasons:
             now = wrong & applies
+            if not now.any():
+                continue
             cause[now, i] = reason
             target[now, i] = track[now]
             wrong &= ~now

@@ -15,6 +15,14 @@ from ookd.structures import TrackResult, Video
 MOST_LINES = 100  # of complaints in one message
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A result and its place in the whole list."""
+
+    place: int
+    result: TrackResult
+
+
 @dataclass(slots=True)
 class Predictions:
     """Where each video's entries are: in files, read when the video comes up, or in memory."""
@@ -24,18 +32,16 @@ class Predictions:
     in_memory: dict[int, list[tuple[int, TrackResult]]] = field(default_factory=dict)
     count: int = 0
 
-    def read(self, video: Video, known: set[int] | None) -> tuple[list[int], list[TrackResult], list[str]]:
-        """A video's entries: their places in the whole list, the entries, and complaints.
+    def read(self, video: Video, known: set[int] | None) -> tuple[list[Entry], list[str]]:
+        """A video's entries, and complaints about others.
 
         `known` are the category ids of the truth; without it any is taken.
         """
-        places: list[int] = []
-        entries: list[TrackResult] = []
+        entries: list[Entry] = []
         faults: list[str] = []
         for i, result in self.in_memory.get(video.id, []):
             if (fault := _fault(_fields(result), known)) is None:
-                places.append(i)
-                entries.append(result)
+                entries.append(Entry(i, result))
             else:
                 faults.append(f"result {i} ({video_label(video)}): {fault}")
         offset = 0
@@ -44,12 +50,11 @@ class Predictions:
             for i, record in zip(indices, records.read("", indices), strict=True):
                 fault = _fault(record, known)
                 if fault is None:
-                    places.append(offset + i)
-                    entries.append(_entry(record))
+                    entries.append(Entry(offset + i, _result(record)))
                 else:
                     faults.append(f"{records.path}: entry {i} ({video_label(video)}): {fault}")
             offset += records.length("")
-        return places, entries, faults
+        return entries, faults
 
     def name(self, place: int) -> str:
         """What to call the entry at a place of the whole list."""
@@ -137,7 +142,7 @@ def _fault(record: dict[str, Any], known: set[int] | None) -> str | None:
     return None
 
 
-def _entry(record: dict[str, Any]) -> TrackResult:
+def _result(record: dict[str, Any]) -> TrackResult:
     return TrackResult(
         record["video_id"], record["category_id"], float(record["score"]), record["segmentations"]
     )

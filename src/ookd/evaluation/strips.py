@@ -72,8 +72,8 @@ def _strip(report: Report, dataset: Dataset, video: Video, measured: Measured, g
     segmentations: list[Rle | None] = [None] * video.length
     said = "no prediction touches it"
     if d is not None:
-        places, results, _ = report.entries.read(video, None)
-        segmentations = results[places.index(int(measured.place[d]))].segmentations
+        entries, _ = report.entries.read(video, None)
+        segmentations = {entry.place: entry.result for entry in entries}[int(measured.place[d])].segmentations
         name, score, iou = names[measured.label[d]], measured.score[d], measured.iou[d, g]
         said = f"best prediction: {name} {score:.2f}, IoU {iou:.2f}"
     pictures = [

@@ -20,15 +20,15 @@ from ookd.structures import Rle
 
 @dataclass(slots=True)
 class Tubes:
-    """The masks of N tracks in one video of T frames."""
+    """N tracks in one video of T frames."""
 
-    masks: list[list[Rle | None]]  # N x T
     area: NDArray[np.int64]  # [N, T] pixels, 0 where not seen
     listed: NDArray[np.bool_]  # [N, T] False past the end of a list that is too short
     size: NDArray[np.int64]  # [N, T, 2] height and width, 0 where there is no mask
+    masks: list[list[Rle | None]]  # N x T
 
     def __len__(self) -> int:
-        return len(self.masks)
+        return len(self.area)
 
 
 @dataclass(slots=True)
@@ -55,27 +55,25 @@ def ratio(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
 def prove(
     tracks: Sequence[Sequence[Any]], frames: int, height: int, width: int, any_size: bool = False
 ) -> tuple[Tubes, dict[int, str]]:
-    """Check and measure the masks of each track; a track with a fault is left empty and its fault told.
+    """Check and measure the masks of each track: the tracks without a fault, and the faults by track.
 
     `any_size` lets masks differ from the frame and lists from its length, as the official program does.
     """
     faults: dict[int, str] = {}
-    masks: list[list[Rle | None]] = []
+    tubes: dict[int, list[Rle | None]] = {}
     for n, track in enumerate(tracks):
         tube, fault = _shaped(track, height, width, any_size)
         if fault is None and len(track) != frames and not any_size:
             fault = f"{len(track)} segmentations for a video of {frames} frames"
-        if fault is not None:
+        if fault is None:
+            tubes[n] = tube
+        else:
             faults[n] = fault
-        masks.append([] if fault is not None else tube)
     try:
-        return _measured(masks, frames), faults
+        return _measured(list(tubes.values()), frames), faults
     except rle.RleError:
-        for n, tube in enumerate(masks):
-            if (fault := _first_bad(tube)) is not None:
-                faults[n] = fault
-                masks[n] = []
-        return _measured(masks, frames), faults
+        faults |= {n: fault for n, tube in tubes.items() if (fault := _first_bad(tube)) is not None}
+        return _measured([tube for n, tube in tubes.items() if n not in faults], frames), faults
 
 
 def _shaped(
@@ -126,7 +124,20 @@ def _measured(masks: list[list[Rle | None]], frames: int) -> Tubes:
     area[there] = rle.runs_of([mask["counts"] for mask in whole], sizes.prod(1)).areas()
     size = np.zeros((len(masks), frames, 2), np.int64)
     size[there] = sizes
-    return Tubes(masks, area, listed, size)
+    return Tubes(area, listed, size, masks)
+
+
+def _shared(results: Tubes, truth: Tubes, frames: int) -> NDArray[np.int64]:
+    """[D, G, T] pixels in both masks, from the IoU and the areas, where they are whole numbers again."""
+    shared = np.zeros((len(results), len(truth), frames), np.int64)
+    seen = np.logical_and(results.area[:, :frames].any(0), truth.area[:, :frames].any(0))
+    for t in np.flatnonzero(seen).tolist():
+        d, g = results.area[:, t].nonzero()[0], truth.area[:, t].nonzero()[0]
+        iou = coco.iou([results.masks[i][t] for i in d], [truth.masks[i][t] for i in g], [0] * len(g))
+        iou = np.maximum(iou, 0)  # -1: of different sizes
+        both = results.area[d, t][:, None] + truth.area[g, t]
+        shared[d[:, None], g, t] = np.rint(iou * both / (1 + iou)).astype(np.int64)
+    return shared
 
 
 def _unlike(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -139,16 +150,10 @@ def overlap(results: Tubes, truth: Tubes) -> Overlap:
     """Compare every prediction with every true track. Frames beyond the shorter list do not count."""
     frames = min(results.area.shape[1], truth.area.shape[1])
     result_area, truth_area = results.area[:, :frames], truth.area[:, :frames]
-    shared = np.zeros((len(results), len(truth), frames), np.int64)
-    unlike = _unlike(results.size[:, :frames], truth.size[:, :frames])
     alone = result_area.astype(float) @ truth.listed[:, :frames].T.astype(float)  # [D, G] exact: below 2**53
     alone += results.listed[:, :frames].astype(float) @ truth_area.T.astype(float)
-    for t in np.flatnonzero(result_area.any(0) & truth_area.any(0)).tolist():
-        d, g = result_area[:, t].nonzero()[0], truth_area[:, t].nonzero()[0]
-        iou = coco.iou([results.masks[i][t] for i in d], [truth.masks[i][t] for i in g], [0] * len(g))
-        iou = np.maximum(iou, 0)  # -1: of different sizes
-        both = result_area[d, t][:, None] + truth_area[g, t]
-        shared[d[:, None], g, t] = np.rint(iou * both / (1 + iou)).astype(np.int64)
+    shared = _shared(results, truth, frames)
+    unlike = _unlike(results.size[:, :frames], truth.size[:, :frames])
     if unlike.any():
         shared[unlike] = 0
         alone -= ((result_area[:, None] + truth_area) * unlike).sum(2)

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from ookd.evaluation import hota, strata
 from ookd.evaluation.ap import Matched, match
 from ookd.evaluation.blame import Page, page_of
-from ookd.evaluation.predictions import Predictions, video_label
+from ookd.evaluation.predictions import Entry, Predictions, video_label
 from ookd.evaluation.truth import Truth
 from ookd.evaluation.tubes import Overlap, Tubes, overlap, prove, ratio
-from ookd.structures import Track, TrackResult, Video
+from ookd.structures import Track, Video
 
 FRAME_IOU = 0.5  # from here on a mask is on the object
 
@@ -53,55 +53,43 @@ def measure(video: Video, truth: Truth, predictions: Predictions, rules: Rules) 
     """Read, check and compare one video."""
     classes = {category: k for k, category in enumerate(sorted(c.id for c in truth.categories))}
     tracks, truth_faults = truth.tracks(video)
-    places, results, faults = predictions.read(video, None if rules.official_quirks else set(classes))
+    entries, faults = predictions.read(video, None if rules.official_quirks else set(classes))
+    entries = [entry for entry in entries if entry.result.category_id in classes]
 
-    true_tubes, wrong = prove(
-        [track.segmentations for track in tracks],
-        video.length,
-        video.height,
-        video.width,
-        rules.official_quirks,
-    )
+    if rules.class_agnostic:  # the official program then lists class by class
+        tracks.sort(key=lambda track: track.category_id)
+        entries.sort(key=lambda entry: entry.result.category_id)
+
+    shape = (video.length, video.height, video.width, rules.official_quirks)
+    true_tubes, wrong = prove([track.segmentations for track in tracks], *shape)
     truth_faults += [
         f"{truth.split[video.id].name}: track {tracks[g].id} of {video_label(video)}: {what}"
         for g, what in wrong.items()
     ]
-    tubes, wrong = prove(
-        [result.segmentations for result in results],
-        video.length,
-        video.height,
-        video.width,
-        rules.official_quirks,
-    )
-    faults += [f"{predictions.name(places[d])} ({video_label(video)}): {what}" for d, what in wrong.items()]
-    keep = [d for d, result in enumerate(results) if d not in wrong and result.category_id in classes]
-    if rules.class_agnostic:  # the official program then lists class by class
-        keep.sort(key=lambda d: results[d].category_id)
-        order = sorted(range(len(tracks)), key=lambda g: tracks[g].category_id)
-        tracks, true_tubes = [tracks[g] for g in order], _some(true_tubes, order)
-    results, tubes = [results[d] for d in keep], _some(tubes, keep)
-    compared = overlap(tubes, true_tubes)
-    measured = _scored(
-        video, classes, tracks, true_tubes, [places[d] for d in keep], results, tubes, compared, rules
-    )
+    tracks = [track for g, track in enumerate(tracks) if g not in wrong]
+    tubes, wrong = prove([entry.result.segmentations for entry in entries], *shape)
+    faults += [
+        f"{predictions.name(entries[d].place)} ({video_label(video)}): {what}" for d, what in wrong.items()
+    ]
+    entries = [entry for d, entry in enumerate(entries) if d not in wrong]
+    measured = _scored(video.id, classes, tracks, true_tubes, entries, tubes, rules)
     measured.page = page_of(measured)
     measured.faults, measured.truth_faults = faults, truth_faults
     return measured
 
 
 def _scored(
-    video: Video,
+    video: int,
     classes: dict[int, int],
     tracks: list[Track],
     true_tubes: Tubes,
-    places: list[int],
-    results: list[TrackResult],
+    entries: list[Entry],
     tubes: Tubes,
-    compared: Overlap,
     rules: Rules,
 ) -> Measured:
-    score = np.array([result.score for result in results], np.float64)
-    label = np.array([classes[result.category_id] for result in results], np.int64)
+    compared = overlap(tubes, true_tubes)
+    score = np.array([entry.result.score for entry in entries], np.float64)
+    label = np.array([classes[entry.result.category_id] for entry in entries], np.int64)
     truth_label = np.array([classes[track.category_id] for track in tracks], np.int64)
     if rules.class_agnostic:
         label[:], truth_label[:] = 0, 0
@@ -121,8 +109,8 @@ def _scored(
         truth_id == 0 if rules.official_quirks else None,
     )
     return Measured(
-        video.id,
-        np.array(places, np.int64),
+        video,
+        np.array([entry.place for entry in entries], np.int64),
         score,
         label,
         truth_id,
@@ -182,7 +170,3 @@ def _tracking(
         d, g = np.flatnonzero(confident & (label == k)), np.flatnonzero(single & (truth_label == k))
         counts[k] = hota.count(frame_iou[np.ix_(d, g)], result_there[d], truth_there[g])
     return counts
-
-
-def _some(tubes: Tubes, keep: list[int]) -> Tubes:
-    return Tubes([tubes.masks[n] for n in keep], tubes.area[keep], tubes.listed[keep], tubes.size[keep])
