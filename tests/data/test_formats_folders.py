@@ -20,8 +20,9 @@ from ookd.data.convert import convert
 from ookd.data.formats import find, load
 from ookd.data.formats.yolo import joined, outlines
 from ookd.data.frames import read_frame, video_name
+from ookd.data.video import VideoWriter
 from ookd.errors import UserError
-from ookd.structures import Dataset
+from ookd.structures import Category, Dataset, Video
 
 VIDEO_FORMATS = ("ytvis", "coco", "davis", "mots")
 
@@ -216,6 +217,21 @@ def test_yolo_as_it_is_published(tmp_path: Path) -> None:
     assert dataset.label_of()[track.category_id] == 1
     assert track.boxes_xywh == [[0, 0, 5, 4]]
     assert track.areas == [20]
+
+
+def test_frames_of_a_video_file_become_images(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    with VideoWriter(tmp_path / "clip.mp4", 10) as writer:
+        for _ in range(50):
+            writer.write(rng.integers(0, 255, (16, 24, 3), dtype=np.uint8))
+    video = Video(1, 24, 16, [f"clip.mp4/{frame}" for frame in range(1, 50)])
+    source = Dataset([Category(1, "cat")], [video], tmp_path)
+    done: list[None] = []
+    assert convert(source, tmp_path / "out", "ytvis", step=lambda: done.append(None)) == []
+    assert len(done) == 49
+    out = load(tmp_path / "out")
+    assert out.videos[0].file_names[:2] == ["clip.mp4/1.png", "clip.mp4/2.png"]
+    assert pixels(out) == pixels(source)
 
 
 def test_conversion_replaces_only_its_own_folders_and_only_if_asked(tmp_path: Path) -> None:

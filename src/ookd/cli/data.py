@@ -149,13 +149,15 @@ def convert(
     as_json: bool = JSON,
 ) -> None:
     """Write one set in another format, and say what that format cannot hold."""
+    from ookd.cli.progress import FrameProgress
     from ookd.data.convert import convert as run
     from ookd.data.formats import load_source
     from ookd.data.formats.source import choose
 
     source = choose(_sources(data, split, frames), data, split)
     dataset = load_source(source)
-    lost = run(dataset, out, to, source.split, frames=not annotations_only, overwrite=overwrite)
+    with FrameProgress(sum(video.length for video in dataset.videos)) as progress:
+        lost = run(dataset, out, to, source.split, not annotations_only, overwrite, progress.step)
     for line in lost:
         print(f"warning: not held by {to}: {line}", file=sys.stderr)
     if as_json:

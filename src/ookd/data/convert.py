@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -19,6 +19,7 @@ from ookd.data.new_folder import new_folder
 from ookd.errors import UserError
 from ookd.structures import Dataset, Video
 
+Named = Iterable[tuple[str, Video]]  # videos and what to call their files
 ANNOTATIONS = "instances.json"
 MARKS = ("dataset.yaml", "data.yaml", "meta.json", "classes.txt")  # one is in every folder written here
 
@@ -30,10 +31,12 @@ def convert(
     split: str = "train",
     frames: bool = True,
     overwrite: bool = False,
+    step: Callable[[], None] = lambda: None,
 ) -> list[str]:
     """Write `dataset` as `to`, one of `FORMATS`, into the folder `out`; say what the format cannot hold.
 
-    Without `frames` only annotations are written; JSON ones then refer to the images where they are.
+    Without `frames` only annotations are written; JSON ones then refer to the images where they are. `step`
+    is called for each frame that is done.
     """
     if to not in FORMATS:
         raise UserError(f"unknown format '{to}'; known are {', '.join(FORMATS)}")
@@ -41,50 +44,55 @@ def convert(
     if out.resolve() in (root, *root.parents):
         raise UserError(f"{out}: holds the data to be converted; give another folder")
     with new_folder(out, overwrite, MARKS) as folder:
-        lost = FORMATS[to](dataset, folder, frames)
+        lost = FORMATS[to](dataset, _stepping(dataset, step), folder, frames)
         if (folder / ANNOTATIONS).exists():
-            _describe(
-                folder, split if split in SPLITS else "train", "frames" if frames else str(root), dataset
-            )
+            _describe(folder, split, "frames" if frames else str(root), dataset)
     return lost
 
 
-def _write_ytvis(dataset: Dataset, folder: Path, frames: bool) -> list[str]:
-    write_json(folder / ANNOTATIONS, ytvis.to_document(_with_own_frames(dataset, folder, frames)))
+def _stepping(dataset: Dataset, step: Callable[[], None]) -> Named:
+    for name, video in named_videos(dataset):
+        yield name, video
+        for _ in range(video.length):
+            step()
+
+
+def _write_ytvis(dataset: Dataset, videos: Named, folder: Path, frames: bool) -> list[str]:
+    write_json(folder / ANNOTATIONS, ytvis.to_document(_with_own_frames(dataset, videos, folder, frames)))
     return []
 
 
-def _write_coco(dataset: Dataset, folder: Path, frames: bool) -> list[str]:
-    write_json(folder / ANNOTATIONS, coco.to_document(_with_own_frames(dataset, folder, frames)))
+def _write_coco(dataset: Dataset, videos: Named, folder: Path, frames: bool) -> list[str]:
+    write_json(folder / ANNOTATIONS, coco.to_document(_with_own_frames(dataset, videos, folder, frames)))
     fields = sorted({key for video in dataset.videos for track in video.tracks for key in track.extra})
     if fields and any(video.length > 1 for video in dataset.videos):
         return [f"what tracks say beside masks and boxes: {', '.join(fields)}"]
     return []
 
 
-def _with_own_frames(dataset: Dataset, folder: Path, frames: bool) -> Dataset:
+def _with_own_frames(dataset: Dataset, videos: Named, folder: Path, frames: bool) -> Dataset:
     """The same videos with their frames copied below `folder`."""
     if not frames:
         return dataset
-    videos: list[Video] = []
-    for name, video in named_videos(dataset):
+    copied: list[Video] = []
+    for name, video in videos:
         inside = "" if video.length == 1 else name
         stems = [name] if video.length == 1 else frame_stems(video)
         files = copy_frames(dataset, video, folder / "frames" / inside, stems)
-        videos.append(replace(video, file_names=[str(PurePosixPath(inside, file)) for file in files]))
-    return replace(dataset, videos=videos)
+        copied.append(replace(video, file_names=[str(PurePosixPath(inside, file)) for file in files]))
+    return replace(dataset, videos=copied)
 
 
 def _describe(folder: Path, split: str, frames: str, dataset: Dataset) -> None:
     content = {
         "names": [category.name for category in dataset.categories],
-        split: {"annotations": ANNOTATIONS, "frames": frames},
+        split if split in SPLITS else "train": {"annotations": ANNOTATIONS, "frames": frames},
     }
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
     (folder / "dataset.yaml").write_text(text, encoding="utf-8")
 
 
-FORMATS: dict[str, Callable[[Dataset, Path, bool], list[str]]] = {
+FORMATS: dict[str, Callable[[Dataset, Named, Path, bool], list[str]]] = {
     "ytvis": _write_ytvis,
     "coco": _write_coco,
     "davis": write_davis,

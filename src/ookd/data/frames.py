@@ -13,6 +13,7 @@ import re
 import tarfile
 import threading
 import zipfile
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -25,6 +26,7 @@ from ookd.structures import Dataset, Video
 
 VIDEO_SUFFIXES = {".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv"}
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
+_TOGETHER = 32  # frames that are decoded at once where a video is taken apart
 _TAR_SUFFIXES = {".tar", ".tgz", ".gz", ".bz2", ".xz"}
 
 
@@ -44,10 +46,8 @@ def video_name(video: Video) -> str:
 def read_frame(dataset: Dataset, video: Video, index: int) -> NDArray[np.uint8]:
     """[H, W, 3] RGB"""
     path = frame_path(dataset, video, index)
-    if (source := through_video(path)) is not None:
-        from ookd.data.video import read_frames
-
-        return read_frames(source[0], [source[1]])[0]
+    if (in_clip := through_video(path)) is not None:
+        return _decoded([in_clip])[in_clip]
     return decode_image(read_bytes(path), path)
 
 
@@ -74,15 +74,32 @@ def copy_frames(dataset: Dataset, video: Video, folder: Path, stems: Sequence[st
     """A video's frames as image files, whose names it returns: copied unchanged, or PNG out of a video."""
     folder.mkdir(parents=True, exist_ok=True)
     names: list[str] = []
-    for index, stem in enumerate(stems):
-        path = frame_path(dataset, video, index)
-        if through_video(path) is None:
-            names.append(f"{stem}{path.suffix}")
-            (folder / names[-1]).write_bytes(read_bytes(path))
-        else:
-            names.append(f"{stem}.png")
-            Image.fromarray(read_frame(dataset, video, index)).save(folder / names[-1])
+    for first in range(0, video.length, _TOGETHER):
+        paths = [frame_path(dataset, video, first + n) for n in range(min(_TOGETHER, video.length - first))]
+        in_clips = [through_video(path) for path in paths]
+        images = _decoded([in_clip for in_clip in in_clips if in_clip is not None])
+        for path, in_clip, stem in zip(paths, in_clips, stems[first:], strict=False):
+            if in_clip is None:
+                names.append(f"{stem}{path.suffix}")
+                (folder / names[-1]).write_bytes(read_bytes(path))
+            else:
+                names.append(f"{stem}.png")
+                Image.fromarray(images[in_clip]).save(folder / names[-1])
     return names
+
+
+def _decoded(wanted: Sequence[tuple[Path, int]]) -> dict[tuple[Path, int], NDArray[np.uint8]]:
+    """Frames of video files, those of one file together: seeking once is quicker than for each."""
+    from ookd.data.video import read_frames
+
+    numbers: dict[Path, list[int]] = defaultdict(list)
+    for clip, number in wanted:
+        numbers[clip].append(number)
+    return {
+        (clip, number): image
+        for clip, of_clip in numbers.items()
+        for number, image in zip(of_clip, read_frames(clip, of_clip), strict=True)
+    }
 
 
 def decode_image(content: bytes, path: Path) -> NDArray[np.uint8]:

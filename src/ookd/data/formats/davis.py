@@ -7,6 +7,7 @@ between is followed. DAVIS-2016 marks its only object with 255; elsewhere 255 is
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from ookd.data.formats.label_images import (
     values_for,
 )
 from ookd.data.formats.problems import Problem, Report
-from ookd.data.frames import copy_frames, frame_stems, named_videos
+from ookd.data.frames import copy_frames, frame_stems
 from ookd.errors import UserError
 from ookd.structures import Category, Dataset, Video
 
@@ -127,12 +128,14 @@ def _resolved(folder: Path) -> Path:
     return next((folder / name for name in _RESOLUTIONS if (folder / name).is_dir()), folder)
 
 
-def write_davis(dataset: Dataset, folder: Path, frames: bool) -> list[str]:
-    """Writes the folder and says what it could not hold."""
+def write_davis(
+    dataset: Dataset, videos: Iterable[tuple[str, Video]], folder: Path, frames: bool
+) -> list[str]:
+    """Writes the named videos and says what the folder could not hold."""
     category_name = {category.id: category.name for category in dataset.categories}
     meta: dict[str, Any] = {"categories": list(category_name.values()), "videos": {}}
     lost: list[str] = []
-    for name, video in named_videos(dataset):
+    for name, video in videos:
         values = values_for(video.tracks, range(1, _UNLABELLED + 1))
         if len(video.tracks) >= _UNLABELLED:
             raise UserError(f"video {name}: {len(video.tracks)} objects; a palette holds {_UNLABELLED - 1}")

@@ -7,6 +7,7 @@ they are kept with the video and written back, but are no tracks.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from PIL import Image
@@ -14,7 +15,7 @@ from PIL import Image
 from ookd.data import rle
 from ookd.data.formats.label_images import frame_files, painted, read_sequence, tracks_of, values_for
 from ookd.data.formats.problems import Problem, Report
-from ookd.data.frames import copy_frames, frame_stems, named_videos
+from ookd.data.frames import copy_frames, frame_stems
 from ookd.errors import UserError
 from ookd.structures import Category, Dataset, Track, Video
 
@@ -65,11 +66,13 @@ def _read_classes(file: Path, report: Report) -> dict[int, str]:
     return names
 
 
-def write_mots(dataset: Dataset, folder: Path, frames: bool) -> list[str]:
-    """Writes the folder and says what it could not hold."""
+def write_mots(
+    dataset: Dataset, videos: Iterable[tuple[str, Video]], folder: Path, frames: bool
+) -> list[str]:
+    """Writes the named videos and says what the folder could not hold."""
     class_of = _classes_for(dataset)
     lost: list[str] = []
-    for name, video in named_videos(dataset):
+    for name, video in videos:
         ignored = video.extra.get("ignore") or [None] * video.length
         pictures = painted(video, name, _values(video, name, class_of), lost)
         for (stem, labels), region in zip(pictures, ignored, strict=True):

@@ -7,7 +7,7 @@ nothing. Every image is a video of one frame: the format has no identities.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from scipy.spatial import cKDTree
 
 from ookd.data import rle
 from ookd.data.formats.problems import Problem, Report
-from ookd.data.frames import IMAGE_SUFFIXES, copy_frames, frame_stems, image_size, named_videos
+from ookd.data.frames import IMAGE_SUFFIXES, copy_frames, frame_stems, image_size
 from ookd.errors import UserError
 from ookd.structures import Category, Dataset, Track, Video
 
@@ -97,15 +97,17 @@ def _read_labels(file: Path, classes: int, report: Report) -> list[tuple[int, li
     return found
 
 
-def write_yolo(dataset: Dataset, folder: Path, frames: bool) -> list[str]:
-    """Writes the folder and says what it could not hold."""
+def write_yolo(
+    dataset: Dataset, videos: Iterable[tuple[str, Video]], folder: Path, frames: bool
+) -> list[str]:
+    """Writes the named videos and says what the folder could not hold."""
     label_of = dataset.label_of()
     lost: list[str] = []
     if any(video.length > 1 for video in dataset.videos):
         lost.append("which masks are the same object: YOLO labels are single images")
     if any(track.iscrowd for video in dataset.videos for track in video.tracks):
         lost.append("crowd regions: left out")
-    for name, video in named_videos(dataset):
+    for name, video in videos:
         inside = "" if video.length == 1 else name
         stems = [name] if video.length == 1 else frame_stems(video)
         (folder / "labels" / inside).mkdir(parents=True, exist_ok=True)
