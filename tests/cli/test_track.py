@@ -240,11 +240,12 @@ def wait_until_written(file: Path, size: int, running: subprocess.Popen[str]) ->
         time.sleep(0.01)
 
 
-def test_ctrl_c_leaves_whole_outputs(long_video: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_stopping_leaves_whole_outputs(long_video: Path, tmp_path: Path, stop: signal.Signals) -> None:
     out = tmp_path / "out"
     with start(str(long_video), "--out", str(out), "--save", "mp4,json,rle,csv,mot,png", "--json") as running:
         wait_until_written(out / "frames.json.part", 8_000, running)
-        running.send_signal(signal.SIGINT)
+        running.send_signal(stop)
         summary, errors = running.communicate(timeout=60)
     assert running.returncode == 130
     assert errors == ""

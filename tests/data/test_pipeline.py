@@ -143,3 +143,19 @@ def test_a_failure_of_the_last_item_is_not_lost() -> None:
 
     with pytest.raises(OSError, match="full"), Behind(work) as behind:
         behind.put(1)
+
+
+def test_three_stages_overlap() -> None:
+    """Reading, working and writing take 20 ms each for 30 items: 1.8 s one after the other, 0.6 s together."""
+
+    def reading() -> Iterator[int]:
+        for item in range(30):
+            time.sleep(0.02)
+            yield item
+
+    begin = time.monotonic()
+    with Behind(lambda _: time.sleep(0.02)) as writing:
+        for item in prefetch(reading()):
+            time.sleep(0.02)
+            writing.put(item)
+    assert time.monotonic() - begin < 1.3

@@ -304,7 +304,9 @@ def test_a_change_of_size(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> N
     path = tmp_path / "joined.ts"
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
     with open_source(path) as source:
-        images = list(source)
+        frames = list(source.frames())
+    assert [frame.seconds for frame in frames] == pytest.approx([i / 25 for i in range(30)], abs=1e-3)
+    images = [frame.image for frame in frames]
     assert {image.shape for image in images} == {(HEIGHT, WIDTH, 3)}
     assert [number_in(image) for image in images[:20]] == list(range(20))
     square = images[25]  # fits with a quarter of the width; black at both sides

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 from collections import Counter
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from itertools import chain
 from pathlib import Path
 
@@ -38,7 +40,7 @@ def track(
 ) -> None:
     """Find, segment and follow objects; write an annotated video, tables or masks.
 
-    Ctrl-C stops early and leaves whole files of what was done.
+    Ctrl-C (or SIGTERM, as services are stopped) ends early and leaves whole files of what was done.
     """
     from ookd.cli.progress import FrameProgress
     from ookd.data.partial import claim_folder
@@ -53,6 +55,7 @@ def track(
     with (
         open_source(source, start=start, end=end, every=every) as frames,
         FrameProgress(frames.length, show_progress) as progress,
+        _sigterm_like_ctrl_c(),
     ):
         claim_folder(out, overwrite)
         wanted = [name.strip() for name in classes.split(",") if name.strip()] or None
@@ -90,6 +93,15 @@ def track(
         print(f"written to {out}: {', '.join(sinks.files)}")
     if interrupted:
         raise typer.Exit(130)
+
+
+@contextmanager
+def _sigterm_like_ctrl_c() -> Iterator[None]:
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _kinds(text: str) -> list[str]:

@@ -82,11 +82,14 @@ def timed_frames(
     """
     to_rgb = ToRgb()
     rate, tick = rate_of(stream), float(stream.time_base or 0)
-    seconds = 0.0
+    seconds = -1.0
     try:
         for frame in frames:
             stamp = index / rate if frame.pts is None else frame.pts * tick
-            start = stamp if start is None else start
+            if start is None:
+                start = stamp
+            elif stamp - start <= seconds:  # recordings that were joined start anew: time goes on
+                start = stamp - seconds - 1 / rate
             seconds = stamp - start
             yield index, seconds, partial(to_rgb, frame)
             index += 1
