@@ -146,7 +146,7 @@ def test_a_failure_of_the_last_item_is_not_lost() -> None:
 
 
 def test_three_stages_overlap() -> None:
-    """Reading, working and writing take 20 ms each for 30 items: 1.8 s one after the other, 0.6 s together."""
+    """Reading, working and writing 30 items take 20 ms each: 1.8 s one after the other, 0.6 s together."""
 
     def reading() -> Iterator[int]:
         for item in range(30):
