@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ from transformers import AutoBackbone, AutoConfig
 
 from ookd import UserError
 from ookd.models import zoo
-from ookd.models.backbone import TransformersBackbone, TransformersConfig, build, from_hub
+from ookd.models.backbone import TransformersConfig, build
 from ookd.models.idol import Idol, IdolConfig
 from ookd.models.preprocess import pad_to_stride
 from ookd.models.resnet import ResNetConfig
 from ookd.models.swin import SwinConfig
 
+SMALL = {"queries": 3, "dim": 64, "encoder_layers": 1, "decoder_layers": 1, "ffn": 8}
 VIT = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 56}
 THEIRS: dict[str, dict[str, Any]] = {
     "convnext": {"model_type": "convnext", "hidden_sizes": [4, 8, 12, 16], "depths": [1, 1, 1, 1]},
@@ -46,10 +48,7 @@ def test_strides_and_channels(name: str) -> None:
 
 @pytest.mark.parametrize("name", THEIRS)
 def test_a_model_with_it_is_saved_and_rebuilt_without_the_hub(name: str, tmp_path: Path) -> None:
-    config = IdolConfig(
-        backbone=CONFIGS[name], classes=1, queries=3, dim=64, encoder_layers=1, decoder_layers=1, ffn=8
-    )
-    model = Idol(config).eval()
+    model = Idol(IdolConfig(backbone=CONFIGS[name], classes=1, **SMALL)).eval()
     zoo.save_pretrained(model, tmp_path, ["cat"])
     frames, pad = pad_to_stride(torch.randn(1, 3, 40, 60))
     with torch.no_grad():
@@ -58,28 +57,34 @@ def test_a_model_with_it_is_saved_and_rebuilt_without_the_hub(name: str, tmp_pat
     assert torch.equal(actual.logits, expected.logits)
 
 
-def test_pretrained_weights_come_from_a_folder(tmp_path: Path) -> None:
+def test_pretrained_weights_come_from_a_source(tmp_path: Path) -> None:
+    source, saved = tmp_path / "theirs", tmp_path / "ours"
     fields = dict(THEIRS["convnext"]) | {"out_indices": [-3, -2, -1]}
     trained = AutoBackbone.from_config(AutoConfig.for_model(fields.pop("model_type"), **fields)).eval()
-    trained.save_pretrained(tmp_path)
-    backbone = build(from_hub(str(tmp_path))).eval()
-    assert isinstance(backbone, TransformersBackbone)
-    backbone.load_pretrained(str(tmp_path))
+    trained.save_pretrained(source)
+    config = IdolConfig(backbone=TransformersConfig(source=str(source)), classes=1, **SMALL)
+    model = Idol(config).eval()
+    model.load_pretrained()
     frames = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
-        expected, maps = trained(frames).feature_maps, backbone(frames)
+        expected, maps = trained(frames).feature_maps, model.pixels.backbone(frames)
     assert all(torch.equal(one, other) for one, other in zip(maps, expected, strict=True))
-    (tmp_path / "model.safetensors").write_bytes(b"nothing")
+    zoo.save_pretrained(model, saved, ["cat"])
+    (source / "model.safetensors").write_bytes(b"nothing")
     with pytest.raises(UserError, match="cannot load its weights"):
-        backbone.load_pretrained(str(tmp_path))
+        model.load_pretrained()
+    shutil.rmtree(source)
+    assert zoo.load(saved).model.config == model.config
 
 
 def test_unknown_backbones_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="backbone: transformers cannot build it"):
         build(TransformersConfig(config={"model_type": "resnext-9000"}))
     with pytest.raises(UserError, match="neither a folder with a transformers model nor a hub id") as raised:
-        from_hub(str(tmp_path / "nothing"))
+        build(TransformersConfig(source=str(tmp_path / "nothing")))
     assert "\n" not in str(raised.value)
+    with pytest.raises(ValueError, match="give source"):
+        TransformersConfig()
 
 
 def test_frozen_stages_of_a_resnet() -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal
 
 import torch.nn.functional as F
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
@@ -17,10 +18,21 @@ VIT_STRIDE = 16  # stride at which a plain vision transformer is used, whatever 
 
 
 class TransformersConfig(BaseModel, frozen=True, extra="forbid"):
-    """Any backbone of `transformers`: hierarchical ones (ConvNeXt, Swin) and plain ones (DINO)."""
+    """Any backbone of `transformers`: hierarchical ones (ConvNeXt, Swin) and plain ones (DINO).
+
+    `config` is its own configuration, with "model_type". Where it is empty it is read from `source`, a hub id
+    or a folder; a built model has it, and so does a saved one, which needs no hub.
+    """
 
     kind: Literal["transformers"] = "transformers"
-    config: dict[str, Any]  # its own configuration, with "model_type"
+    source: str = ""  # also where its pretrained weights are
+    config: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _known(self) -> TransformersConfig:
+        if not (self.source or self.config):
+            raise ValueError("give source, a hub id or a folder, or config")
+        return self
 
 
 BackboneConfig = Annotated[ResNetConfig | SwinConfig | TransformersConfig, Field(discriminator="kind")]
@@ -47,8 +59,9 @@ class TransformersBackbone(nn.Module):
         super().__init__()
         from transformers import AutoBackbone, AutoConfig
 
-        self.config = config
-        fields = dict(config.config)
+        fields = config.config or _read_config(config.source)
+        self.config = config.model_copy(update={"config": fields})
+        fields = dict(fields)
         try:
             own = AutoConfig.for_model(fields.pop("model_type"), **fields)
             self.plain = not hasattr(own, "depths")
@@ -74,8 +87,11 @@ class TransformersBackbone(nn.Module):
         x = self.body(frames).feature_maps[-1]
         return [self.finer(x), x, F.max_pool2d(x, 2, ceil_mode=True)]
 
-    def load_pretrained(self, source: str) -> None:
-        """Take the weights of a backbone on the hub or in a folder."""
+    def load_pretrained(self) -> None:
+        """Take the weights of the configuration's source, if it names one."""
+        source = self.config.source
+        if not source:
+            return
         try:
             trained = type(self.body).from_pretrained(source, config=self.body.config)
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
@@ -83,18 +99,18 @@ class TransformersBackbone(nn.Module):
         self.body.load_state_dict(trained.state_dict())
 
 
-def from_hub(source: str) -> TransformersConfig:
-    """The configuration of a backbone on the hub or in a folder, for `build`."""
+def _read_config(source: str) -> dict[str, Any]:
+    """The configuration of a backbone on the hub or in a folder."""
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(source)
+        fields: dict[str, Any] = json.loads(AutoConfig.from_pretrained(source).to_json_string())
     except (OSError, ValueError) as error:
         raise UserError(
             f"backbone {source}: neither a folder with a transformers model nor a hub id that can be "
             f"reached: {_first_line(error)}"
         ) from error
-    return TransformersConfig(config=config.to_dict())
+    return fields
 
 
 def _first_line(error: Exception) -> str:

@@ -26,14 +26,18 @@ class IdolConfig(DeformableConfig, frozen=True, extra="forbid"):
 class Idol(nn.Module):
     def __init__(self, config: IdolConfig) -> None:
         super().__init__()
-        self.config = config
         self.pixels = PixelEncoder(config, extra_pad="stride 8")
+        self.config = config.model_copy(update={"backbone": self.pixels.backbone.config})
         self.decoder = Decoder(config)
         self.class_heads = nn.ModuleList(
             [class_head(config.dim, config.classes) for _ in range(config.decoder_layers)]
         )
         self.mask_head = MaskHead(config.dim)
         self.embed_head = Mlp(config.dim, config.dim)
+
+    def load_pretrained(self) -> None:
+        """Take pretrained weights for a backbone whose configuration says where they are."""
+        self.pixels.load_pretrained()
 
     def forward(self, frames: Tensor, pad: Tensor, state: Any = None) -> tuple[FrameQueries, None]:
         """Normalised frames [B, 3, H, W], padding [B, H, W] -> the last layer's answer, and no state."""

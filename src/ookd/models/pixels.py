@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from pydantic import BaseModel, Field
 from torch import Tensor, nn
 
-from ookd.models.backbone import BackboneConfig, build
+from ookd.models.backbone import BackboneConfig, TransformersBackbone, build
 from ookd.models.deformable import DeformableAttention, Levels
 from ookd.models.position import sine_code
 from ookd.models.resnet import ResNetConfig
@@ -120,6 +120,11 @@ class PixelEncoder(nn.Module):
         for layer in self.layers:
             tokens = layer(tokens, positions, reference, levels)
         return Memory(tokens, levels)
+
+    def load_pretrained(self) -> None:
+        """Take pretrained weights for a backbone whose configuration says where they are."""
+        if isinstance(self.backbone, TransformersBackbone):
+            self.backbone.load_pretrained()
 
     def level_pads(self, pad: Tensor, shapes: list[tuple[int, int]]) -> list[Tensor]:
         """The pad mask [B, H, W] at every level, by nearest neighbour."""

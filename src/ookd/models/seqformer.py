@@ -54,13 +54,17 @@ class FrameMemory:
 class SeqFormer(nn.Module):
     def __init__(self, config: SeqFormerConfig) -> None:
         super().__init__()
-        self.config = config
         self.pixels = PixelEncoder(config, extra_pad="image")
+        self.config = config.model_copy(update={"backbone": self.pixels.backbone.config})
         self.decoder = ClipDecoder(config)
         self.class_heads = nn.ModuleList(
             [class_head(config.dim, config.classes) for _ in range(config.decoder_layers)]
         )
         self.mask_head = MaskHead(config.dim)
+
+    def load_pretrained(self) -> None:
+        """Take pretrained weights for a backbone whose configuration says where they are."""
+        self.pixels.load_pretrained()
 
     def forward(self, clip: Tensor, pad: Tensor) -> ClipQueries:
         """Normalised frames [B, T, 3, H, W], padding [B, T, H, W] -> the last layer's answer."""
