@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pycocotools.coco import COCO
 
+import small_set
+from ookd.data.convert import convert
 from ookd.data.formats import load
 from ookd.data.formats.coco import to_document
 from ookd.errors import UserError
@@ -52,6 +56,18 @@ def test_real_images_are_written_back_equal(real_data: Path) -> None:
             assert all(by_id[item["id"]] == item for item in original[key])
         else:
             assert again[key] == original[key]
+
+
+def test_the_reference_reader_sees_the_same_masks(tmp_path: Path) -> None:
+    convert(load(small_set.write_set(tmp_path / "source")), tmp_path / "coco", "coco")
+    with contextlib.redirect_stdout(None):
+        reference = COCO(str(tmp_path / "coco" / "instances.json"))
+    annotations = reference.loadAnns(reference.getAnnIds())
+    assert sorted(int(reference.annToMask(item).sum()) for item in annotations) == [4, 4, 12, 12, 12, 32]
+    assert {item["name"] for item in reference.loadCats(reference.getCatIds())} == {"cat", "dog"}
+    assert all(
+        (tmp_path / "coco/frames" / item["file_name"]).is_file() for item in reference.loadImgs([1, 2, 3, 4])
+    )
 
 
 @pytest.mark.parametrize("how", ["track_id", "instance_id", "attributes"])

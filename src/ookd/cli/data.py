@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,7 +14,6 @@ import typer
 from ookd.errors import UserError
 
 if TYPE_CHECKING:
-    from ookd.data.check import Checked
     from ookd.data.formats import Source
     from ookd.data.stats import Stats
 
@@ -45,7 +44,7 @@ def check(
 
     checked = run(_sources(data, split, frames), pixels=not quick, watch=_watch)
     if as_json:
-        _answer(_as_dict(checked))
+        _answer(checked.as_dict())
     else:
         for problem in checked.problems:
             print(problem)
@@ -58,15 +57,6 @@ def check(
 
 def _many(number: int, what: str) -> str:
     return f"{number or 'no'} {what}{'' if number == 1 else 's'}"
-
-
-def _as_dict(checked: Checked) -> dict[str, Any]:
-    document = asdict(replace(checked, problems=[]))
-    document["problems"] = [
-        {"file": str(problem.file), "where": problem.where, "what": problem.what}
-        for problem in checked.problems
-    ]
-    return document
 
 
 @app.command()
@@ -104,7 +94,7 @@ def _print_stats(stats: Stats) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     rows = {
         "videos": f"{stats.videos}, {_many(stats.frames, 'frame')}; {_spread(stats.video_length)} a video",
         "tracks": f"{stats.tracks}; {_spread(stats.tracks_per_video)} a video",

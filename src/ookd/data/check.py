@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -40,6 +40,13 @@ class Checked:
     frames: int = 0
     tracks: int = 0
     masks: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        said = [
+            {"file": str(problem.file), "where": problem.where, "what": problem.what}
+            for problem in self.problems
+        ]
+        return asdict(replace(self, problems=[])) | {"problems": said}
 
 
 def check(sources: Iterable[Source], pixels: bool = True, watch: Watch = _unwatched) -> Checked:
