@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -157,6 +158,13 @@ def test_a_true_track_with_id_zero_counts_unless_the_defect_is_asked_for() -> No
     results = [TrackResult(1, 1, 0.9, tube(box, box))]
     assert ookd.evaluate(dataset, results).ap == pytest.approx(1)
     assert ookd.evaluate(dataset, results, official_quirks=True).ap == 0
+
+
+def test_scoring_leaves_the_data_set_as_it_was() -> None:
+    dataset, results = random_world(7)
+    before = copy.deepcopy((dataset, results))
+    ookd.evaluate(dataset, results, class_agnostic=True)
+    assert (dataset, results) == before
 
 
 def test_files_memory_and_processes_give_one_answer(tmp_path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 
 import ookd
 from evaluation.scenes import H, W, random_world
@@ -78,6 +79,13 @@ def test_worst_tracks_are_shown_with_truth_and_prediction(tmp_path: Path) -> Non
     assert "Worst tracks" in tags.headings
     assert len(tags.sources) == 8
     assert all(source.startswith("data:image/jpeg;base64,") for source in tags.sources)
+
+
+def test_frames_that_are_not_where_they_should_be_are_told(tmp_path: Path) -> None:
+    dataset, results = random_world(2, videos=5)
+    with pytest.raises(ookd.UserError):
+        ookd.evaluate(dataset, results).save_html(tmp_path / "report.html", tmp_path / "nowhere")
+    assert not list(tmp_path.iterdir())
 
 
 def test_names_from_the_data_cannot_write_into_the_page(tmp_path: Path) -> None:

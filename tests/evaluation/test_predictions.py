@@ -154,6 +154,7 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
         (put("categories", 0, {"name": "x"}), "a category is an object"),
         (put("videos", 0, "file_names", None), "needs width, height and file_names"),
         (put("videos", 0, 5), "a video is an object"),
+        (put("videos", 0, "id", 2), "two videos have the id 2"),
     ],
 )
 def test_damaged_ground_truth_is_refused(damage: Callable[[Any], Any], line: str, tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def load_predictions(
             predictions.count += 1
             continue
         records = scan(Path(part), whole)
-        if list(records.parsed if records.parsed is not None else records.lists) != [""]:
+        if records.names != [""]:
             raise UserError(f"{part}: a result file is a list of entries, this is an object")
         predictions.sources.append(records)
         predictions.of_video.append(records.by_video(""))

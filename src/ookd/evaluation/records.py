@@ -36,8 +36,12 @@ class Records:
     videos: list[int | None] = field(default_factory=list)  # [P] the video that the object names
     parsed: dict[str, list[Any]] | None = None  # the whole file, where counting braces cannot cut it up
 
+    @property
+    def names(self) -> list[str]:
+        return list(self.lists if self.parsed is None else self.parsed)
+
     def length(self, name: str) -> int:
-        return len(self.parsed[name] if self.parsed is not None else self.lists[name])
+        return len(self.lists[name] if self.parsed is None else self.parsed[name])
 
     def read(self, name: str, indices: list[int]) -> list[Any]:
         """The objects at these places of a list; what is no object comes as None."""

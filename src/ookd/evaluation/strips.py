@@ -31,7 +31,7 @@ class Strip:
 
 
 def worst_strips(report: Report, root: Path | None) -> list[Strip]:
-    """Strips of the tracks with the least IoU; none where the frames are not at hand."""
+    """Strips of the tracks with the least IoU; none where `root` is not given and no frames are found."""
     strips = []
     for _, g, measured in sorted(_candidates(report.measured), key=lambda item: item[0])[:MOST]:
         video = report.truth.videos[measured.video]
@@ -39,7 +39,8 @@ def worst_strips(report: Report, root: Path | None) -> list[Strip]:
         try:
             strips.append(_strip(report, dataset, video, measured, g))
         except UserError:
-            return strips
+            if root is not None:  # the caller says that frames are there
+                raise
     return strips
 
 
@@ -63,7 +64,7 @@ def _root(report: Report, video: Video) -> Path | None:
 def _strip(report: Report, dataset: Dataset, video: Video, measured: Measured, g: int) -> Strip:
     names = list(report.per_class)
     tracks, _ = report.truth.tracks(video)
-    (track,) = (track for track in tracks if track.id == measured.truth_id[g])
+    track = next(track for track in tracks if track.id == measured.truth_id[g])
     masks = [_decoded(mask, video) for mask in track.segmentations]
     seen = [t for t, mask in enumerate(masks) if mask is not None and mask.any()]
     chosen = [seen[i] for i in np.linspace(0, len(seen) - 1, min(FRAMES, len(seen))).round().astype(int)]

@@ -6,6 +6,7 @@ Files in the native form are read track by track as their videos come up; anythi
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,7 +40,7 @@ class Truth:
         """The tracks of a video and what is wrong with its records."""
         source = self.split[video.id]
         if source.records is None:
-            return video.tracks, []
+            return list(video.tracks), []
         places = source.of_video.get(video.id, [])
         tracks, faults = [], []
         known = {category.id for category in self.categories}
@@ -81,10 +82,9 @@ def _one(part: str | Path | Dataset, whole: bool) -> Truth:
     path = Path(part)
     if path.is_file() and path.suffix == ".json":
         records = scan(path, whole)
-        names = records.parsed if records.parsed is not None else records.lists
-        if "videos" in names and "annotations" in names:
+        if {"videos", "annotations"} <= set(records.names):
             return _from_file(path, records)
-        if "videos" in names:
+        if "videos" in records.names:
             raise UserError(f"{path}: has videos but no annotations to compare with")
     from ookd.data import formats
 
@@ -93,14 +93,28 @@ def _one(part: str | Path | Dataset, whole: bool) -> Truth:
 
 def _in_memory(dataset: Dataset) -> Truth:
     source = Source(dataset.name or "truth")
-    videos = {video.id: video for video in dataset.videos}
+    videos = _by_id(source.name, dataset.videos)
+    known = {category.id for category in dataset.categories}
+    for video in dataset.videos:
+        for track in video.tracks:
+            if track.category_id not in known:
+                where = f"{source.name}: track {track.id} of video {video.id}"
+                raise UserError(f"{where}: category {track.category_id} is not among the categories")
     return Truth(dataset.categories, videos, dict.fromkeys(videos, source), [source], dataset.root)
+
+
+def _by_id(where: str, videos: list[Video]) -> dict[int, Video]:
+    found = {video.id: video for video in videos}
+    if len(found) < len(videos):
+        twice = next(id for id, count in Counter(video.id for video in videos).items() if count > 1)
+        raise UserError(f"{where}: two videos have the id {twice}")
+    return found
 
 
 def _from_file(path: Path, records: Records) -> Truth:
     source = Source(path.stem, records, records.by_video("annotations"))
     categories = [_category(path, record) for record in _all(records, "categories")]
-    videos = {video.id: video for video in (_video(path, record) for record in _all(records, "videos"))}
+    videos = _by_id(str(path), [_video(path, record) for record in _all(records, "videos")])
     stray = [video for video in source.of_video if video not in videos]
     if stray:
         i = source.of_video[stray[0]][0]
@@ -111,11 +125,7 @@ def _from_file(path: Path, records: Records) -> Truth:
 
 
 def _all(records: Records, name: str) -> list[Any]:
-    return records.read(name, list(range(records.length(name)))) if name in _names(records) else []
-
-
-def _names(records: Records) -> list[str]:
-    return list(records.parsed if records.parsed is not None else records.lists)
+    return records.read(name, list(range(records.length(name)))) if name in records.names else []
 
 
 def _category(path: Path, record: Any) -> Category:
