@@ -118,6 +118,24 @@ def test_convert_refuses_what_it_does_not_know(splits: Path, capsys: pytest.Capt
     assert not out.exists()
 
 
+def test_nothing_is_written_over_what_is_read(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not even if asked, and not even where frames and annotations lie apart."""
+    elsewhere = folder.parent / "elsewhere"
+    (folder / "JPEGImages").rename(elsewhere)
+    (folder / "dataset.yaml").write_text("train: {annotations: instances.json, frames: ../elsewhere}")
+    before = (folder / "instances.json").read_bytes()
+    for out in (folder, folder.parent):
+        for arguments in (
+            ["convert", folder, "--to", "coco", "--out", out, "--overwrite"],
+            ["synth", "--composite", folder, "--out", out, "--overwrite"],
+        ):
+            code, _, err = run(capsys, *arguments)
+            assert code == 2
+            assert "holds the data that is read" in err or "not a folder that this command wrote" in err
+    assert (folder / "instances.json").read_bytes() == before
+    assert len(list(elsewhere.rglob("*.png"))) == 4
+
+
 SMALL = ["--set", "height=48", "--set", "width=64", "--set", "frames=4", "--set", "crowd=[1, 2]"]
 
 

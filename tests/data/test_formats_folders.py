@@ -249,7 +249,7 @@ def test_conversion_replaces_only_its_own_folders_and_only_if_asked(tmp_path: Pa
         convert(source, home, "davis", overwrite=True)
     assert (home / "letter.txt").read_text() == "dear"
     for folder in (tmp_path / "source", tmp_path):
-        with pytest.raises(UserError, match="holds the data"):
+        with pytest.raises(UserError, match="holds the data that is read"):
             convert(source, folder, "ytvis", overwrite=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "out", "source"]
 

@@ -143,8 +143,10 @@ def convert(
     from ookd.data.convert import convert as run
     from ookd.data.formats import load_source
     from ookd.data.formats.source import choose
+    from ookd.data.new_folder import check_apart
 
     source = choose(_sources(data, split, frames), data, split)
+    check_apart(out, source.path)
     dataset = load_source(source)
     with FrameProgress(sum(video.length for video in dataset.videos)) as progress:
         lost = run(dataset, out, to, source.split, not annotations_only, overwrite, progress.step)
@@ -180,7 +182,7 @@ def synth(
     from ookd.cli.progress import FrameProgress
     from ookd.data.composite import Composite
     from ookd.data.formats import load
-    from ookd.data.new_folder import check_free
+    from ookd.data.new_folder import check_apart, check_free
     from ookd.data.synthetic import World, write
 
     check_free(out, overwrite, ("instances.json",))
@@ -189,7 +191,10 @@ def synth(
     if composite is None:
         source = World(preset, split or "train", seed, videos, **fields)
     else:
-        source = Composite(load(composite, split), seed=seed, videos=videos, **fields)
+        check_apart(out, composite)
+        dataset = load(composite, split)
+        check_apart(out, dataset.root or composite)
+        source = Composite(dataset, seed=seed, videos=videos, **fields)
     with FrameProgress(videos * source.config.frames) as progress:
 
         def one_video() -> None:
@@ -236,11 +241,12 @@ def preview(
 
     from ookd.data.formats import load_source
     from ookd.data.formats.source import choose
-    from ookd.data.new_folder import check_free, new_folder
+    from ookd.data.new_folder import check_apart, check_free, new_folder
     from ookd.data.preview import Preview, spaced
     from ookd.data.video import VideoWriter
 
     check_free(out, overwrite, ("sheet.png",))
+    check_apart(out, data)
     shown = Preview(load_source(choose(_sources(data, split, frames), data, split)), minor_paste, seed)
     chosen = spaced(len(shown.names), videos)
     with new_folder(out, overwrite, ("sheet.png",)) as folder:

@@ -15,7 +15,7 @@ from ookd.data.formats.json_file import write_json
 from ookd.data.formats.mots import write_mots
 from ookd.data.formats.yolo import write_yolo
 from ookd.data.frames import copy_frames, frame_stems, named_videos
-from ookd.data.new_folder import new_folder
+from ookd.data.new_folder import check_apart, new_folder
 from ookd.errors import UserError
 from ookd.structures import Dataset, Video
 
@@ -41,8 +41,7 @@ def convert(
     if to not in FORMATS:
         raise UserError(f"unknown format '{to}'; known are {', '.join(FORMATS)}")
     root = (dataset.root or Path()).resolve()
-    if out.resolve() in (root, *root.parents):
-        raise UserError(f"{out}: holds the data to be converted; give another folder")
+    check_apart(out, root)
     with new_folder(out, overwrite, MARKS) as folder:
         lost = FORMATS[to](dataset, _stepping(dataset, step), folder, frames)
         if (folder / ANNOTATIONS).exists():

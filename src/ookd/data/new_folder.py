@@ -54,3 +54,9 @@ def check_free(out: Path, overwrite: bool, marks: tuple[str, ...]) -> None:
         raise UserError(
             f"{out}: is not a folder that this command wrote (no {' or '.join(marks)}); not replaced"
         )
+
+
+def check_apart(out: Path, source: Path) -> None:
+    """Replacing a folder must not take away what is being read."""
+    if out.resolve() in (source.resolve(), *source.resolve().parents):
+        raise UserError(f"{out}: holds the data that is read; give another folder")
