@@ -82,3 +82,12 @@ def test_no_right_to_write_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="out"):
         fill(tmp_path / "file/out", "one")
+
+
+@pytest.mark.parametrize("out", [".", "..", ""])
+def test_the_current_folder_is_no_result(out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(UserError, match="current folder"):
+        fill(Path(out), "one", overwrite=True)
+    assert names(tmp_path) == ["here"]

@@ -44,9 +44,10 @@ def new_folder(out: Path, overwrite: bool, marks: tuple[str, ...]) -> Iterator[P
 
 
 def check_free(out: Path, overwrite: bool, marks: tuple[str, ...]) -> None:
-    if out.is_dir() and not any(out.iterdir()):
-        return
-    if not out.exists():
+    """Raise unless `new_folder` may make `out`: for those who work long before they write."""
+    if Path.cwd().is_relative_to(out.resolve()):
+        raise UserError(f"{out}: is the current folder; give the name of a new one")
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not overwrite:
         raise UserError(f"{out}: exists; give another name or --overwrite")
