@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 import small_set
+from ookd.data.check import check
+from ookd.data.convert import convert
 from ookd.data.formats import find, load
 from ookd.data.formats.official import official_categories, renumbered
 from ookd.data.frames import read_frame
@@ -96,6 +98,25 @@ def test_dataset_yaml_may_stand_beside_what_it_describes(tmp_path: Path) -> None
     small_set.write_set(tmp_path)
     (tmp_path / "dataset.yaml").write_text("train: .\n")
     assert len(load(tmp_path).videos) == 2
+
+
+def test_exports_of_roboflow(tmp_path: Path) -> None:
+    """YOLO: splits of its own, named from one folder too deep. COCO: a file in each folder of images."""
+    for split in ("train", "valid"):
+        convert(load(small_set.write_set(tmp_path / f"{split}-set")), tmp_path / f"{split}-yolo", "yolo")
+        for kind in ("images", "labels"):
+            shutil.copytree(tmp_path / f"{split}-yolo" / kind, tmp_path / "yolo" / split / kind)
+        shutil.copytree(tmp_path / f"{split}-set/JPEGImages", tmp_path / "coco" / split)
+        shutil.copy(
+            tmp_path / f"{split}-set/instances.json", tmp_path / "coco" / split / "_annotations.coco.json"
+        )
+    text = (
+        "train: ../train/images\nval: ../valid/images\nnc: 2\nnames: ['cat', 'dog']\nroboflow: {license: x}\n"
+    )
+    (tmp_path / "yolo/data.yaml").write_text(text)
+    for kind in ("yolo", "coco"):
+        assert [source.split for source in find(tmp_path / kind)] == ["train", "val"]
+        assert check(find(tmp_path / kind)).problems == []
 
 
 def test_frames_may_be_said(tmp_path: Path) -> None:

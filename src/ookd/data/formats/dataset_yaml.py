@@ -96,7 +96,10 @@ def _source(value: Any, split: str, base: Path, names: tuple[str, ...], file: Pa
         if value.get("frames") is not None:
             frames = base / _text(value["frames"], f"{split}.frames", file)
         value = value["annotations"]
-    path = base / _text(value, split, file)
+    text = _text(value, split, file)
+    path = base / text
+    if not path.exists() and (base / text.removeprefix("../")).exists():
+        path = base / text.removeprefix("../")  # Roboflow's exports count one folder too many
     if path.is_dir() and labels_of(path) is not None:
         if not names:
             raise UserError(f"{file}: YOLO labels are numbers; 'names' must say what the classes are called")
