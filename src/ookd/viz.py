@@ -90,9 +90,9 @@ def draw(result: FrameResult) -> Image:
 
 
 def captions(result: FrameResult) -> list[str]:
-    """Class, identity and score, as `person 7 92%`."""
+    """Class, identity and score, as `person #7 92%`."""
     return [
-        f"{class_name(result, label)} {identity} {score:.0%}"
+        f"{class_name(result, label)} #{identity} {score:.0%}"
         for label, identity, score in zip(
             result.labels.tolist(), result.ids.tolist(), result.scores.tolist(), strict=True
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -117,6 +118,28 @@ def test_work_behind_is_finished_also_after_an_interrupt() -> None:
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert done == [1, 2]
+
+
+def test_a_second_interrupt_drops_what_waits_but_never_leaves_the_thread_running() -> None:
+    done: list[int] = []
+
+    def work(item: int) -> None:
+        time.sleep(0.4)
+        done.append(item)
+
+    def interrupted_twice() -> None:
+        with Behind(work) as behind:
+            for item in range(4):
+                behind.put(item)
+            main = threading.get_ident()
+            threading.Timer(0.1, lambda: signal.pthread_kill(main, signal.SIGINT)).start()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_twice()
+    assert done == [0]
+    time.sleep(0.5)
+    assert done == [0]
 
 
 def test_a_failure_behind_stops_the_work_in_front() -> None:

@@ -109,6 +109,7 @@ class Behind(Generic[T]):
         self._work = work
         self._queue: _Queue[T] = _Queue(depth, newest=False)
         self._thread = threading.Thread(target=self._run, name="behind", daemon=True)
+        self._idle = threading.Event()  # Thread.join takes a thread for ended once it was interrupted
 
     def _run(self) -> None:
         try:
@@ -116,6 +117,8 @@ class Behind(Generic[T]):
                 self._work(item)
         except BaseException as error:
             self._queue.stop(error)
+        finally:
+            self._idle.set()
 
     def put(self, item: T) -> None:
         if not self._queue.put(item) and self._queue.error is not None:
@@ -127,6 +130,11 @@ class Behind(Generic[T]):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         self._queue.end()
-        self._thread.join()
+        try:
+            self._idle.wait()
+        except KeyboardInterrupt:  # a second one: what waits is dropped, what is under way is finished
+            self._queue.stop()
+            self._idle.wait()
+            raise
         if self._queue.error is not None and error is None:
             raise self._queue.error

@@ -30,9 +30,11 @@ class CameraSource(FrameSource):
     def __init__(self, number: int, span: Span) -> None:
         super().__init__(span)
         self.name = f"camera{number}"
+        talk = cv2.utils.logging.getLogLevel()
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # our own words follow
         self._camera = cv2.VideoCapture(number)
         ok, image = self._camera.read()
+        cv2.utils.logging.setLogLevel(talk)
         if not ok:
             self._camera.release()
             raise UserError(f"camera {number}: can not be opened (is it plugged in, and free?)")

@@ -110,7 +110,7 @@ def read_frames(path: Path | str, indices: Sequence[int]) -> list[Image]:
             )
         images = _jump(path, index, wanted)
     missing = [number for number in wanted if number not in images]
-    if missing or not wanted:
+    if missing:
         images |= _walk(path, missing)
     return [images[number] for number in indices]
 

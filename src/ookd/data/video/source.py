@@ -115,6 +115,7 @@ class FrameSource(ABC):
 
     def __init__(self, span: Span) -> None:
         self.span = span
+        self._warned_of_size = False
 
     @abstractmethod
     def read(self) -> Generator[tuple[int, float, Decode], None, None]:
@@ -144,8 +145,6 @@ class FrameSource(ABC):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    _warned_of_size = False
-
     def _fit(self, image: Image, index: int) -> Image:
         """A frame of another size, scaled into the first one's and padded with black.
 
@@ -164,8 +163,8 @@ class FrameSource(ABC):
         height, width = max(1, round(height * scale)), max(1, round(width * scale))
         top, left = (self.height - height) // 2, (self.width - width) // 2
         canvas = np.zeros((self.height, self.width, 3), np.uint8)
-        shrinks = scale < 1
+        how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
         canvas[top : top + height, left : left + width] = cv2.resize(
-            image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+            image, (width, height), interpolation=how
         )
         return canvas

@@ -15,7 +15,7 @@ from av.video.stream import VideoStream
 from ookd.data.partial import finish, part_of, write_error
 from ookd.data.video.source import Image
 
-TICKS = Fraction(1, 90_000)  # seconds; exact for all usual frame rates, and for variable ones fine enough
+TICKS = Fraction(1, 90_000)  # seconds; fine enough for every frame rate, constant or not
 KEY_SECONDS = 2.0  # between frames where playing can start; also what a killed run loses at most
 
 
