@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,15 +57,17 @@ def evaluate(
     def score(results: list[Path]) -> Report:
         from ookd.evaluation.run import evaluate, spare_processes
 
-        found = evaluate(
-            gt,
-            results,
-            lenient=lenient,
-            official_quirks=official_quirks,
-            class_agnostic=class_agnostic,
-            min_score=min_score,
-            processes=spare_processes(),
-        )
+        with _progress("comparing masks") as watch:
+            found = evaluate(
+                gt,
+                results,
+                lenient=lenient,
+                official_quirks=official_quirks,
+                class_agnostic=class_agnostic,
+                min_score=min_score,
+                processes=spare_processes(),
+                watch=watch,
+            )
         for line in found.dropped:
             print(f"dropped: {line}", file=sys.stderr)
         return found
@@ -80,13 +85,14 @@ def evaluate(
 
         from ookd.evaluation.table import print_report
 
-        print_report(found, Console())
+        print_report(found, Console(markup=False, highlight=False))
 
 
 def _compare(a: Report, b: Report, names: tuple[str, str], as_json: bool) -> None:
     from ookd.evaluation.compare import compare
 
-    comparison = compare(a, b)
+    with _progress("resampling") as watch:
+        comparison = compare(a, b, watch=watch)
     if as_json:
         _answer(comparison.as_dict())
     else:
@@ -94,7 +100,40 @@ def _compare(a: Report, b: Report, names: tuple[str, str], as_json: bool) -> Non
 
         from ookd.evaluation.table import print_comparison
 
-        print_comparison(comparison, names, Console())
+        print_comparison(comparison, names, Console(markup=False, highlight=False))
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[float], None]]:
+    """A bar on a terminal, elsewhere a line now and then. It has no thread, so that processes may fork."""
+    terminal = sys.stderr.isatty()
+    last = time.monotonic()
+
+    def due() -> bool:
+        nonlocal last
+        if time.monotonic() - last < (0.1 if terminal else 10):
+            return False
+        last = time.monotonic()
+        return True
+
+    def line(share: float) -> None:
+        if due():
+            print(f"{what}: {share:.0%}", file=sys.stderr, flush=True)
+
+    if not terminal:
+        yield line
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True, auto_refresh=False) as bar:
+        task = bar.add_task(what, total=1.0)
+
+        def move(share: float) -> None:
+            if due():
+                bar.update(task, completed=share, refresh=True)
+
+        yield move
 
 
 def _answer(document: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -32,6 +32,7 @@ def evaluate(
     min_score: float = MIN_SCORE,
     class_counts: Sequence[int] | None = None,
     processes: int = 1,
+    watch: Callable[[float], None] = lambda share: None,
 ) -> Report:
     """Score predicted tracks against ground truth.
 
@@ -40,13 +41,13 @@ def evaluate(
     `lenient` drops them and counts them. `official_quirks` repeats the official program's defects, to the
     bit. `class_agnostic` scores all classes as one. `min_score` is for HOTA, IDF1 and MOTA. `class_counts`
     says how frequent each class is in training, in the order of the categories; without it the truth is
-    counted.
+    counted. `watch` is told the share that is done.
     """
     rules = Rules(official_quirks, class_agnostic, min_score)
     try:
-        truth, predictions, videos, dropped = _measured(gt, pred, rules, processes, whole=False)
+        truth, predictions, videos, dropped = _measured(gt, pred, rules, processes, watch, whole=False)
     except NotCut:
-        truth, predictions, videos, dropped = _measured(gt, pred, rules, processes, whole=True)
+        truth, predictions, videos, dropped = _measured(gt, pred, rules, processes, watch, whole=True)
     if wrong := [fault for video in videos for fault in video.truth_faults]:
         raise complain(f"{len(wrong)} records of the ground truth are damaged", wrong)
     if official_quirks and not predictions.count:
@@ -57,11 +58,19 @@ def evaluate(
 
 
 def _measured(
-    gt: Given, pred: Results, rules: Rules, processes: int, whole: bool
+    gt: Given,
+    pred: Results,
+    rules: Rules,
+    processes: int,
+    watch: Callable[[float], None],
+    whole: bool,
 ) -> tuple[Truth, Predictions, list[Measured], list[str]]:
     """Everything read and compared, and complaints about entries that were left out."""
     truth, predictions = load_truth(gt, whole), load_predictions(pred, whole)
-    videos = list(_each(truth, predictions, rules, processes))
+    videos: list[Measured] = []
+    for video in _each(truth, predictions, rules, processes):
+        videos.append(video)
+        watch(len(videos) / len(truth.videos))
     dropped = predictions.strays(truth.videos) + [fault for video in videos for fault in video.faults]
     return truth, predictions, videos, dropped
 

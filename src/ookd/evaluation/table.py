@@ -29,9 +29,9 @@ def points(value: float) -> str:
 
 def print_report(report: Report, console: Console) -> None:
     """Summary, tracking, strata, errors and classes."""
+    dropped = f", {len(report.dropped)} dropped" if report.dropped else ""
     console.print(
-        f"{report.videos} videos, {report.tracks} tracks, {report.predictions} predictions"
-        + (f", [bold]{len(report.dropped)} dropped[/bold]" if report.dropped else "")
+        f"{report.videos} videos, {report.tracks} tracks, {report.predictions} predictions{dropped}"
     )
     console.print(_summary(report))
     console.print(_tracking(report))
