@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 app = typer.Typer(
-    rich_markup_mode=None, no_args_is_help=True, help="Check, describe, convert, generate and look at data."
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Check, describe, convert, generate and look at data.",
 )
 
 DATA = typer.Argument(help="A folder, an annotation file or a dataset.yaml.")
@@ -39,7 +42,10 @@ def check(
     quick: bool = typer.Option(False, "--quick", help="Read only the headers of images."),
     as_json: bool = JSON,
 ) -> None:
-    """Find every problem in one pass, one line each; exit code 2 if there is any."""
+    """Find every problem, one line each.
+
+    One pass over files, annotations and frames. Exit code 2 if anything is wrong.
+    """
     from ookd.data.check import check as run
 
     checked = run(_sources(data, split, frames), pixels=not quick, watch=_watch)
@@ -138,7 +144,10 @@ def convert(
     overwrite: bool = OVERWRITE,
     as_json: bool = JSON,
 ) -> None:
-    """Write one set in another format, and say what that format cannot hold."""
+    """Write one set in another format.
+
+    The folder is complete in itself; what the format cannot hold is said.
+    """
     from ookd.cli.progress import FrameProgress
     from ookd.data.convert import convert as run
     from ookd.data.formats import load_source
@@ -178,7 +187,10 @@ def synth(
     overwrite: bool = OVERWRITE,
     as_json: bool = JSON,
 ) -> None:
-    """Generate labelled videos whose difficulty is set by two knobs: appearance and association."""
+    """Generate labelled videos.
+
+    Two knobs set their difficulty: appearance and association.
+    """
     from ookd.cli.progress import FrameProgress
     from ookd.data.composite import Composite
     from ookd.data.formats import load
@@ -236,7 +248,10 @@ def preview(
     overwrite: bool = OVERWRITE,
     as_json: bool = JSON,
 ) -> None:
-    """Look at data: a contact sheet with the masks drawn in, and videos."""
+    """Draw masks over frames, to look at.
+
+    Writes sheet.png, a row for each video, and with --mp4 the videos.
+    """
     from PIL import Image
 
     from ookd.data.formats import load_source
