@@ -45,6 +45,7 @@ RLE = ("segmentations", 1)
 DAMAGE: dict[str, tuple[Callable[[Any], Any], str]] = {
     "unknown video": (put("video_id", 77), "video 77 is not in the ground truth"),
     "video as text": (put("video_id", "1"), "video_id '1' is not a whole number"),
+    "endless video": (put("video_id", 10**40), "video_id 1e"),
     "no video": (without("video_id"), "has no video_id"),
     "unknown category": (put("category_id", 9), "category 9 is not in the ground truth"),
     "category as text": (put("category_id", "1"), "category '1'"),

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ookd.errors import UserError
 
 _BLOCK = 1 << 23  # bytes
-_VIDEO = re.compile(rb'"video_id"\s*:\s*(-?\d+)(?=\s*[,}])')
+_VIDEO = re.compile(rb'"video_id"\s*:\s*(-?\d{1,18})(?=\s*[,}])')
 
 
 @dataclass(slots=True)
@@ -145,7 +145,7 @@ def _cut(path: Path) -> Iterator[tuple[bytes, int, NDArray[np.int64]]]:
             block = file.read(_BLOCK)
             text = tail + block
             if outside is None:
-                outside = 1 if text.lstrip()[:1] == b"{" else 0
+                outside = 1 if text.lstrip()[:1] == b"{" else 0  # braces around the lists
                 depth_before = 0
             ranges, depth_after, cut = _objects(text, depth_before, outside)
             if not block:
