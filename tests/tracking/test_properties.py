@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from ookd.tracking.config import PRESETS, TrackerConfig
 from ookd.tracking.memory import Memory
-from ookd.tracking.select import Seen, mask_iou, select_queries, suppress
-from ookd.tracking.tracker import advance
+from ookd.tracking.select import Seen, mask_iou, mask_places, select_queries, suppress
+from ookd.tracking.tracker import advance, distance
 
 CLASSES, CHANNELS = 3, 4
 CONFIGS = [
@@ -31,7 +31,7 @@ def videos(draw) -> list[Seen]:
         probs = rng.random((count, CLASSES)).astype(np.float32)
         probs = probs[np.argsort(-probs.max(1, initial=0), kind="stable")]
         embeds = kinds[rng.integers(0, len(kinds), count)] + noise * rng.normal(0, 1, (count, CHANNELS))
-        frames.append(Seen(probs, embeds.astype(np.float32)))
+        frames.append(Seen(probs, embeds.astype(np.float32), rng.random((count, 3)).astype(np.float32)))
     return frames
 
 
@@ -112,7 +112,7 @@ def test_names_of_query_slots_do_not_matter(seed: int, with_boxes: bool, config:
             chosen = select_queries(probs[order], boxes[order] if with_boxes else None, config)
             chosen = order[chosen]
             chosen = chosen[suppress(mask_iou(masks[chosen] > 0), config.mask_nms)]
-            seen = Seen(probs[chosen], embeds[chosen])
+            seen = Seen(probs[chosen], embeds[chosen], mask_places(masks[chosen] > 0, 1.0))
             ids, memories[which] = advance(memories[which], seen, config)
             answers.append(dict(zip(chosen.tolist(), ids.tolist(), strict=True)))
         assert answers[0] == answers[1]
@@ -137,6 +137,31 @@ def test_mask_iou_by_hand() -> None:
     np.testing.assert_allclose(mask_iou(masks), [[1, 2 / 6, 0], [2 / 6, 1, 0], [0, 0, 1]], atol=1e-5)
 
 
+def test_mask_places_by_hand() -> None:
+    masks = np.zeros((2, 4, 6), bool)
+    masks[0, 1:3, 2:4] = True  # 2 x 2 cells around (3, 2)
+    np.testing.assert_allclose(mask_places(masks, 0.25), [[0.75, 0.5, 0.5], [0, 0, 0]])
+
+
+def test_distance_by_hand() -> None:
+    here = np.array([[1.0, 1.0, 0.4], [0, 0, 0]], np.float32)
+    there = np.array([[1.0, 1.3, 0.1], [9, 9, 0.1]], np.float32)
+    # 0.3 apart in units of sqrt(0.4 x 0.1) = 0.2; what is far, or has no size, is two sizes away
+    np.testing.assert_allclose(distance(here, there), [[1.5, 2], [2, 2]], rtol=1e-5)
+
+
+def test_look_alikes_are_told_apart_by_where_they_are() -> None:
+    """Two objects with one embedding walk side by side and take turns at having the better score."""
+    config = TrackerConfig(similarity="cosine", scale=20, nearness=2)
+    embeds, probs = np.ones((2, CHANNELS), np.float32), np.full((2, CLASSES), 0.9, np.float32)
+    memory = Memory.empty(CLASSES, CHANNELS, config)
+    for frame in range(6):
+        places = np.array([[0.1 * frame, 0.2, 0.2], [0.1 * frame, 0.6, 0.2]], np.float32)
+        order = [0, 1] if frame % 2 == 0 else [1, 0]
+        ids, memory = advance(memory, Seen(probs, embeds, places[order]), config)
+        assert ids.tolist() == order
+
+
 def test_the_best_query_is_kept_when_none_is_good() -> None:
     probs = np.array([[0.01, 0.02], [0.05, 0.01], [0.03, 0.03]], np.float32)
     assert select_queries(probs, None, TrackerConfig()).tolist() == [1]
@@ -151,8 +176,8 @@ def test_boxes_of_another_class_do_not_suppress() -> None:
 def test_an_unsure_detection_continues_a_track_but_begins_none() -> None:
     config = TrackerConfig()
     embeds = np.full((1, CHANNELS), 2, np.float32)
-    sure = Seen(np.array([[0.9, 0, 0]], np.float32), embeds)
-    unsure = Seen(np.array([[0.15, 0, 0]], np.float32), embeds)
+    sure = Seen(np.array([[0.9, 0, 0]], np.float32), embeds, np.zeros((1, 3), np.float32))
+    unsure = Seen(np.array([[0.15, 0, 0]], np.float32), embeds, np.zeros((1, 3), np.float32))
     memory = Memory.empty(CLASSES, CHANNELS, config)
     ids, memory = advance(memory, unsure, config)
     assert ids.tolist() == [-1]

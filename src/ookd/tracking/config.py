@@ -34,6 +34,9 @@ class TrackerConfig(BaseModel, frozen=True, extra="forbid"):
     match: Annotated[float, Field(ge=0)] = 0.5
     prefer_lasting: bool = True
 
+    # What being one object size away from where the object was last takes off the scaled similarity.
+    nearness: Annotated[float, Field(ge=0)] = 0.0
+
     # How an object is remembered: a mean of its last embeddings, weighted by score and newness ("recent"), or
     # a moving average to which the newest adds `momentum`; and for how many frames while it is not seen.
     memory: Literal["recent", "momentum"] = "recent"
@@ -63,7 +66,16 @@ class TrackerConfig(BaseModel, frozen=True, extra="forbid"):
 PRESETS = {
     "idol": TrackerConfig(short_side=480),
     "idol-ovis": TrackerConfig(short_side=720, mask_nms=0.3, new_score=0.3),
-    "compact": TrackerConfig(short_side=160, similarity="cosine", scale=20.0, match=0.3, new_score=0.4),
+    "compact": TrackerConfig(
+        short_side=160,
+        similarity="cosine",
+        scale=20.0,
+        match=0.3,
+        nearness=2.0,
+        memory_length=5,
+        horizon=20,
+        new_score=0.4,
+    ),
 }
 
 

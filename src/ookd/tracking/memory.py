@@ -24,6 +24,7 @@ class Memory:
     embeds: Floats  # [M, L, D] newest last; the first L - seen slots are empty
     scores: Floats  # [M, L] of the same frames
     probs: Floats  # [M, K] sum of class scores over its frames
+    places: Floats  # [M, 3] where it was last: centre x, y and side, in frame heights
 
     @classmethod
     def empty(cls, classes: int, channels: int, config: TrackerConfig) -> Memory:
@@ -37,6 +38,7 @@ class Memory:
             embeds=np.zeros((0, config.slots, channels), np.float32),
             scores=np.zeros((0, config.slots), np.float32),
             probs=np.zeros((0, classes), np.float32),
+            places=np.zeros((0, 3), np.float32),
         )
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -78,7 +80,8 @@ def remember(memory: Memory, ids: Ints, found: Seen, config: TrackerConfig) -> M
     born = rows[ids[rows] >= memory.next_id]  # new ids are given in ascending order
     n = len(born)
     seen, last = _grown(memory.seen, n), _grown(memory.last, n)
-    embeds, scores, probs = _grown(memory.embeds, n), _grown(memory.scores, n), _grown(memory.probs, n)
+    embeds, scores = _grown(memory.embeds, n), _grown(memory.scores, n)
+    probs, places = _grown(memory.probs, n), _grown(memory.places, n)
     all_ids = np.concatenate([memory.ids, ids[born]])
 
     at = np.searchsorted(all_ids, ids[rows])
@@ -89,6 +92,7 @@ def remember(memory: Memory, ids: Ints, found: Seen, config: TrackerConfig) -> M
     embeds[at, :-1], scores[at, :-1] = embeds[at, 1:], scores[at, 1:]
     embeds[at, -1], scores[at, -1] = fresh, found.scores[rows]
     probs[at] += found.probs[rows]
+    places[at] = found.places[rows]
     seen[at] += 1
     last[at] = memory.frame
 
@@ -102,6 +106,7 @@ def remember(memory: Memory, ids: Ints, found: Seen, config: TrackerConfig) -> M
         embeds=embeds[keep],
         scores=scores[keep],
         probs=probs[keep],
+        places=places[keep],
     )
 
 

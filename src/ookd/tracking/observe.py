@@ -18,7 +18,7 @@ from ookd.models.preprocess import STRIDE, normalise
 from ookd.structures import FrameQueries
 from ookd.tracking.config import TrackerConfig
 from ookd.tracking.masks import Geometry
-from ookd.tracking.select import Detections, Floats, mask_iou, select_queries, suppress
+from ookd.tracking.select import Detections, Floats, mask_iou, mask_places, select_queries, suppress
 
 Image = NDArray[np.uint8]  # [H, W, 3] RGB
 ModelState = dict[str, Tensor] | None  # what a model carries from frame to frame, batch first
@@ -66,7 +66,9 @@ def observe(
         kept = suppress(mask_iou(masks[b, : len(query)] > 0), config.mask_nms)
         query = query[kept]
         box = None if boxes is None else boxes[b, query]
-        detections.append(Detections(probs[b, query], embeds[b, query], query, box, masks[b, kept]))
+        mask = masks[b, kept]
+        places = mask_places(mask > 0, stride / geometries[b].resized_height)
+        detections.append(Detections(probs[b, query], embeds[b, query], places, query, box, mask))
     return detections, geometries, state
 
 

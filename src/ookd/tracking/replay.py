@@ -30,6 +30,7 @@ class CachedFrame:
     probs: Floats  # [n, K]
     boxes: Floats | None  # [n, 4]
     embeds: Floats  # [n, D]
+    places: Floats  # [n, 3]
     mask_iou: Floats  # [n, n]
     overlap: Ints  # [n, 1 + G] pixels of the mask, and those it shares with each true track
 
@@ -117,7 +118,7 @@ def track(video: CachedVideo, config: TrackerConfig) -> tuple[Ints, np.ndarray, 
     for frame in video.frames:
         query = select_queries(frame.probs, frame.boxes, config)
         query = query[suppress(frame.mask_iou[np.ix_(query, query)], config.mask_nms)]
-        seen = Seen(frame.probs[query], frame.embeds[query])
+        seen = Seen(frame.probs[query], frame.embeds[query], frame.places[query])
         ids, memory = advance(memory, seen, config)
         known = ids >= 0
         histories.add(ids[known], seen.probs[known], list(frame.overlap[query[known]]))

@@ -23,6 +23,7 @@ class Seen:
 
     probs: Floats  # [N, K] class scores
     embeds: Floats  # [N, D]
+    places: Floats  # [N, 3] centre x, y and side of the mask, in frame heights
 
     @property
     def scores(self) -> Floats:
@@ -76,6 +77,14 @@ def box_iou(boxes: Floats) -> Floats:
     area = (high - low).prod(-1)
     iou: Floats = inter / np.maximum(area[:, None] + area - inter, np.finfo(np.float32).tiny)
     return iou
+
+
+def mask_places(masks: Bools, cell: float) -> Floats:
+    """Centre x, y and side (root of the area) of masks [N, h, w] whose cells have this side -> [N, 3]."""
+    down, across = masks.sum(2), masks.sum(1)  # [N, h], [N, w]
+    area = down.sum(1)
+    y, x = ((along @ (np.arange(along.shape[1]) + 0.5)) / np.maximum(area, 1) for along in (down, across))
+    return (cell * np.stack([x, y, np.sqrt(area)], 1)).astype(np.float32)
 
 
 def mask_iou(masks: Bools) -> Floats:

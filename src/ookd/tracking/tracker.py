@@ -11,6 +11,8 @@ from ookd.tracking.config import TrackerConfig
 from ookd.tracking.memory import Memory, remember, remembered
 from ookd.tracking.select import Floats, Ints, Seen
 
+FAR = 2.0  # object sizes: beyond, one place is as good as another, for objects leave and cameras jump
+
 
 def advance(memory: Memory, seen: Seen, config: TrackerConfig) -> tuple[Ints, Memory]:
     """The ids [N] of a frame's detections (after mask suppression, best first) and the memory after it.
@@ -18,7 +20,7 @@ def advance(memory: Memory, seen: Seen, config: TrackerConfig) -> tuple[Ints, Me
     An id of -1 says that the detection is no object: neither known nor sure enough to be a new one.
     """
     if len(memory):
-        similar = similarity(seen.embeds, remembered(memory, config), config)
+        similar = similarity(seen, memory, config)
         column = associate(similar, memory.seen, config)
         ids = np.where(column >= 0, memory.ids[column], -1)
         needed = config.new_score
@@ -30,17 +32,28 @@ def advance(memory: Memory, seen: Seen, config: TrackerConfig) -> tuple[Ints, Me
     return ids, remember(memory, ids, seen, config)
 
 
-def similarity(embeds: Floats, known: Floats, config: TrackerConfig) -> Floats:
-    """How much each detection [N, D] looks like each object [M, D], normalised as configured -> [N, M]."""
+def similarity(seen: Seen, memory: Memory, config: TrackerConfig) -> Floats:
+    """How much each of N detections is like each of M objects, normalised as configured -> [N, M]."""
+    embeds, known = seen.embeds, remembered(memory, config)
     if config.similarity == "cosine":
         embeds, known = _unit(embeds), _unit(known)
     raw: Floats = embeds @ known.T * np.float32(config.scale)
+    if config.nearness:
+        raw -= np.float32(config.nearness) * distance(seen.places, memory.places)
     if config.normalise == "none":
         return raw
     over_memory = _softmax(raw, 1)
     if config.normalise == "memory":
         return over_memory
     return np.float32(0.5) * (over_memory + _softmax(raw, 0))
+
+
+def distance(here: Floats, there: Floats) -> Floats:
+    """How far places [N, 3] are from places [M, 3] in the size of the objects, at most `FAR` -> [N, M]."""
+    apart = np.linalg.norm(here[:, None, :2] - there[:, :2], axis=2)
+    size = np.sqrt(here[:, None, 2] * there[:, 2])
+    far: Floats = np.minimum(apart / np.maximum(size, 1e-6), np.float32(FAR))
+    return far
 
 
 def associate(similar: Floats, seen: Ints, config: TrackerConfig) -> Ints:

@@ -113,6 +113,7 @@ def _draw(trial: Any, start: TrackerConfig) -> TrackerConfig:
             "mask_nms": trial.suggest_float("mask_nms", 0.2, 0.9),
             "scale": trial.suggest_float("scale", start.scale / 5, start.scale * 5, log=True),
             "match": trial.suggest_float("match", 0.05, 0.9),
+            "nearness": trial.suggest_float("nearness", 0.0, 8.0),
             "prefer_lasting": trial.suggest_categorical("prefer_lasting", [True, False]),
             "memory_length": trial.suggest_int("memory_length", 1, 10),
             "prefer_recent": trial.suggest_categorical("prefer_recent", [True, False]),
@@ -151,7 +152,8 @@ def _cached_video(
         truth_area += truth.sum(1).astype(np.int64)
         masks = full_size(seen.masks, geometry)[0].reshape(-1, pixels).astype(np.float32)
         overlap = np.concatenate([masks.sum(1, keepdims=True), masks @ truth.T], 1).astype(np.int64)
-        cached.append(CachedFrame(seen.probs, seen.boxes, seen.embeds, mask_iou(seen.masks > 0), overlap))
+        iou = mask_iou(seen.masks > 0)
+        cached.append(CachedFrame(seen.probs, seen.boxes, seen.embeds, seen.places, iou, overlap))
         told()
     return CachedVideo(
         cached,
