@@ -58,8 +58,12 @@ def test_a_path_may_lead_into_an_archive(tmp_path: Path) -> None:
     annotations = small_set.write_set(tmp_path)
     with zipfile.ZipFile(tmp_path / "all.zip", "w") as packed:
         packed.write(tmp_path / "JPEGImages/b/00000.png", "train/deep/b/00000.png")
+        packed.write(tmp_path / "JPEGImages/b/00000.png", "c.mp4/00000.png")
     dataset = load(annotations, frames=tmp_path / "all.zip/train/deep")
     assert (read_frame(dataset, dataset.videos[1], 0) == small_set.image("b", 0)).all()
+    assert (
+        read_frame(*one_frame(tmp_path / "all.zip", "c.mp4/00000.png"), 0) == small_set.image("b", 0)
+    ).all()
     with pytest.raises(UserError, match=r"all.zip: holds no 'train/deep/a/00000.png'"):
         read_frame(dataset, dataset.videos[0], 0)
 

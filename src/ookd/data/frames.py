@@ -147,7 +147,7 @@ def read_bytes(path: Path) -> bytes:
 def through_video(path: Path) -> tuple[Path, int] | None:
     """(video file, frame) where the path leads through a video, else None."""
     video = next((parent for parent in path.parents if parent.suffix.lower() in VIDEO_SUFFIXES), None)
-    if video is None or video.is_dir():
+    if video is None or video.is_dir() or _container(video) is not None:  # frames in a folder of that name
         return None
     number = re.search(r"(\d+)(?!.*\d)", path.stem)
     if number is None:
