@@ -100,7 +100,8 @@ def test_step_equals_the_released_program(case: Path, golden: Path, monkeypatch:
             error = (gradients[name.removeprefix("grad.")] - value).abs().max()
             assert error <= 2e-2 * value.abs().max(), name
     for name, norm in expected["grad_norms"].items():
-        assert gradients[name].norm().item() == pytest.approx(norm or 0, rel=5e-3, abs=1e-6), name
+        # A bias under a softmax over frames has gradient 0; what is computed for it is rounding.
+        assert gradients[name].norm().item() == pytest.approx(norm or 0, rel=5e-3, abs=1e-5), name
 
 
 # --- the edges of what data can be -------------------------------------------------------------------------

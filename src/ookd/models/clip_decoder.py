@@ -38,6 +38,7 @@ class ClipDecoderLayer(nn.Module):
         nn.init.xavier_uniform_(self.box_output.weight)
         nn.init.zeros_(self.box_output.bias)
         self.time = nn.Linear(config.dim, 1)
+        nn.init.xavier_uniform_(self.time.weight)
         self.norm = nn.LayerNorm(config.dim)
         self.box_norm = nn.LayerNorm(config.dim)
         self.dropout = nn.Dropout(config.dropout)

@@ -26,6 +26,7 @@ class SelfAttention(nn.Module):
     def __init__(self, config: DeformableConfig) -> None:
         super().__init__()
         self.attention = nn.MultiheadAttention(config.dim, config.heads, config.dropout, batch_first=True)
+        nn.init.xavier_uniform_(self.attention.out_proj.weight)
         self.norm = nn.LayerNorm(config.dim)
         self.dropout = nn.Dropout(config.dropout)
 

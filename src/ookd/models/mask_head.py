@@ -29,6 +29,10 @@ class MaskHead(nn.Module):
                 nn.init.kaiming_uniform_(module.weight, a=1)
                 assert module.bias is not None
                 nn.init.zeros_(module.bias)
+        for linear in self.controller.layers:
+            assert isinstance(linear, nn.Linear)
+            nn.init.xavier_uniform_(linear.weight)
+            nn.init.zeros_(linear.bias)
 
     def maps(self, memory: list[Tensor]) -> Tensor:
         """Shared maps [B, 8, h, w] from the encoder's maps, finest first; never negative."""

@@ -55,6 +55,8 @@ class FeedForward(nn.Module):
         super().__init__()
         self.inner = nn.Linear(dim, inner)
         self.outer = nn.Linear(inner, dim)
+        for linear in (self.inner, self.outer):
+            nn.init.xavier_uniform_(linear.weight)
         self.norm = nn.LayerNorm(dim)
         self.dropout = nn.Dropout(dropout)
 
