@@ -85,11 +85,20 @@ class Augment(Strict):
     degrees: float = Field(0.0, ge=0, le=45, description="largest rotation")
 
 
+class Within(Strict):
+    """A student's pair of frames inside a long clip for the teacher."""
+
+    kind: Literal["distill"]
+    length: int = Field(8, ge=2, description="frames of the teacher's clip")
+    span: int = Field(40, ge=1, description="largest distance of the clip's frames from the pair")
+    pair_span: int = Field(10, ge=1, description="largest distance of the pair's frames")
+
+
 class Data(Strict):
     train: list[DataSource] = Field(min_length=1, description="what is learned from")
     tune: DataSource | None = Field(None, description="where tracker constants are chosen")
     val: DataSource | None = Field(None, description="what periodic validation measures")
-    frames: Annotated[Pairs | Clips, Field(discriminator="kind")] = Field(
+    frames: Annotated[Pairs | Clips | Within, Field(discriminator="kind")] = Field(
         Pairs(kind="pair"), description="frames of a training sample"
     )
     augment: Augment = Field(Augment(), description="changes drawn by chance")
@@ -139,6 +148,36 @@ class Run(Strict):
     patience: int = Field(10, ge=1, description="steps in a row that may be skipped for a loss not finite")
 
 
+class Filter(Strict):
+    """Which teacher queries carry knowledge about exactly one instance."""
+
+    kind: Literal["exact", "sure", "none"] = Field("exact", description="by labels, by score, or not at all")
+    min_iou: Fraction = Field(0.5, description="exact: least overlap of the teacher's tube with the true one")
+    min_score: Fraction = Field(0.3, description="exact and sure: least class score")
+    tube_nms: Fraction = Field(0.6, description="sure: overlap above which the less sure of two goes")
+    gamma: float = Field(0.5, ge=0, description="trust in a query is (score x overlap) to this power")
+
+
+class Signal(Strict):
+    """One kind of knowledge."""
+
+    weight: float = Field(0.0, ge=0, description="0 leaves it out")
+    warmup: int = Field(0, ge=0, description="steps over which it rises")
+    until: int | None = Field(None, ge=1, description="step at which it is gone; none: it stays")
+    decay: int = Field(1, ge=1, description="steps over which it falls before `until`")
+
+
+class Distill(Strict):
+    teacher: str = Field("", description="model folder of an offline teacher")
+    filter: Filter = Field(Filter(), description="which teacher queries count")
+    associate: Literal["labels", "prediction"] = Field("labels", description="how a pair is found")
+    pair_iou: Fraction = Field(0.5, description="by prediction: least overlap of a pair in the frame")
+    temperature: float = Field(20.0, gt=0, description="cosines are multiplied by it, as in the tracker")
+    signals: dict[Literal["embedding", "relation", "class", "mask"], Signal] = Field(
+        {"relation": Signal(weight=1.0)}, description="what is transferred, and how much it weighs"
+    )
+
+
 class Recipe(Strict):
     name: str = Field(description="what the run is called")
     about: str = Field("", description="what it is for")
@@ -147,6 +186,7 @@ class Recipe(Strict):
     loss: Loss = Loss()
     optim: Optim = Optim()
     run: Run = Run()
+    distill: Distill | None = Field(None, description="learn from an offline teacher")
 
 
 # what the `kind` of an entry stands for
@@ -156,6 +196,7 @@ _KINDS: dict[str, type[Strict]] = {
     "composite": CompositeData,
     "pair": Pairs,
     "clip": Clips,
+    "distill": Within,
 }
 
 
@@ -311,6 +352,11 @@ def _describe(node: BaseModel, indent: str, lines: list[str]) -> None:
                 start = len(lines)
                 _describe(entry, indent + "    ", lines)
                 lines[start] = f"{indent}  - {lines[start].lstrip()}"
+        elif isinstance(value, dict) and any(isinstance(entry, BaseModel) for entry in value.values()):
+            lines.append(f"{indent}{name}:{note}")
+            for key, entry in value.items():
+                lines.append(f"{indent}  {key}:")
+                _describe(entry, indent + "    ", lines)
         else:
             text = yaml.safe_dump(value, default_flow_style=True, width=10_000).removesuffix("...\n").strip()
             lines.append(f"{indent}{name}: {text}{note}")

@@ -130,6 +130,11 @@ class Tracks:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def at(self, frames: Tensor) -> Tracks:
+        """The same instances in some of the frames only."""
+        boxes, masks, visible = self.boxes[:, frames], self.masks[:, frames], self.visible[:, frames]
+        return Tracks(self.labels, self.ids, boxes, masks, visible)
+
     def to(self, device: Any) -> Tracks:
         return Tracks(
             self.labels.to(device),
@@ -156,6 +161,19 @@ class Batch:
             self.pad.to(device),
             [tracks.to(device) for tracks in self.tracks],
             None if self.student is None else self.student.to(device),
+            self.seeds,
+        )
+
+    def seen_by_student(self) -> Batch:
+        """The batch with only the frames that the student sees."""
+        if self.student is None:
+            return self
+        rows = self.student.new_tensor(range(len(self.frames))).unsqueeze(1)  # [B, 1]
+        return Batch(
+            self.frames[rows, self.student],
+            self.pad[rows, self.student],
+            [tracks.at(places) for tracks, places in zip(self.tracks, self.student, strict=True)],
+            None,
             self.seeds,
         )
 
@@ -193,6 +211,15 @@ class ClipQueries:
     features: Tensor  # [B, Q, D']
     frame_features: Tensor  # [B, T, Q, D']
     masks: Callable[[Tensor], Tensor]  # select [B, N] -> mask logits [B, N, T, h, w]
+
+
+@dataclass(slots=True)
+class Lesson:
+    """What a student answered in a training step, for distillation to build on. F = B * S student frames."""
+
+    answer: FrameQueries  # of F frames
+    query: Tensor  # [F, N] the query that was matched to each instance of the clip
+    valid: Tensor  # [F, N] bool: the instance is there, and in view
 
 
 # --- what tracking answers ---------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ VERBS = {
     "demo": "Track an unseen scene with the bundled model.",
     "track": "Follow objects through a video, live or recorded.",
     "train": "Train a teacher or a student.",
+    "distill": "Train a student with an offline teacher.",
     "data": "Check, describe, convert, generate and look at data.",
     "weights": "Convert published weights into model folders.",
     "eval": "Score predicted tracks and tell why points are lost.",

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ookd import config
+from ookd.engine import is_main
 from ookd.errors import UserError
 
 app = typer.Typer(help="Train a teacher or a student.", rich_markup_mode=None)
@@ -44,17 +45,26 @@ def train(
     parsed = config.load(recipe, change or ())
     if show:
         sys.stdout.write(config.describe(parsed))
-        return
-    folder = out or Path("runs") / parsed.name
+    else:
+        start(parsed, out, resume, overwrite, device, as_json)
+
+
+def start(
+    recipe: config.Recipe, out: Path | None, resume: bool, overwrite: bool, device: str, as_json: bool
+) -> None:
+    """Begin or continue the run, unless there is one that nobody asked to touch."""
+    folder = out or Path("runs") / recipe.name
     begun = (folder / "recipe.yaml").exists()
-    if begun and overwrite:
+    if not is_main():  # the first process has checked, and made the folder
+        pass
+    elif begun and overwrite:
         shutil.rmtree(folder)
     elif begun and not resume:
         raise UserError(f"{folder} holds a run; continue it with --resume, or replace it with --overwrite")
-    from ookd.engine.run import Outcome, run
+    from ookd.engine.run import run
 
-    outcome: Outcome = run(parsed, folder, cpu=device == "cpu")
-    if as_json:
+    outcome = run(recipe, folder, cpu=device == "cpu")
+    if as_json and is_main():
         sys.stdout.write(json.dumps(outcome.as_dict()) + "\n")
 
 

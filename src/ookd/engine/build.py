@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 from ookd.config import Augment as AugmentSpec
-from ookd.config import CompositeData, DataSource, FolderData, Model, Optim, Pairs, Recipe
+from ookd.config import CompositeData, DataSource, FolderData, Model, Optim, Pairs, Recipe, Within
 from ookd.data.clips import ClipDataset, ClipSource, DatasetClips
 from ookd.data.composite import Composite
 from ookd.data.formats import load
 from ookd.data.loader import ClipLoader, Mixture, make_loader
-from ookd.data.sampling import ClipSampler, FrameSampler, PairSampler
+from ookd.data.sampling import ClipSampler, DistillSampler, FrameSampler, PairSampler
 from ookd.data.synthetic import World
 from ookd.data.transforms import (
     Augment,
@@ -28,6 +28,7 @@ from ookd.data.transforms import (
     RandomShortSide,
     published_video,
 )
+from ookd.distill.task import Distillation
 from ookd.errors import UserError
 from ookd.models import zoo
 from ookd.models.presets import PRESETS, preset
@@ -61,6 +62,8 @@ def open_loader(recipe: Recipe, rank: int, world: int) -> tuple[ClipLoader, list
     sampler: FrameSampler
     if isinstance(frames, Pairs):
         sampler = PairSampler(frames.span)
+    elif isinstance(frames, Within):
+        sampler = DistillSampler(frames.length, frames.span, frames.pair_span)
     else:
         sampler = ClipSampler(frames.length, frames.span)
     stages = (augmentation(recipe.data.augment),)
@@ -111,7 +114,7 @@ def make_model(spec: Model, classes: int) -> nn.Module:
     return model
 
 
-def make_task(model: nn.Module, recipe: Recipe) -> nn.Module:
+def make_task(model: nn.Module, recipe: Recipe, names: list[str]) -> nn.Module:
     """The training module of the model's family, with the recipe's loss weights."""
     config: Any = model.config
     place, _, name = TASKS[config.family].partition(":")
@@ -121,7 +124,11 @@ def make_task(model: nn.Module, recipe: Recipe) -> nn.Module:
             f"loss.weights: no term {', '.join(sorted(unknown))}; there are {', '.join(module.WEIGHTS)}"
         )
     task: nn.Module = getattr(module, name)(model, {**module.WEIGHTS, **recipe.loss.weights})
-    return task
+    if recipe.distill is None:
+        return task
+    if not hasattr(task, "learn"):
+        raise UserError(f"distill: a {config.family} model cannot be taught yet; compact students can")
+    return Distillation(task, recipe.distill, names)
 
 
 def make_optimizer(task: nn.Module, optim: Optim) -> torch.optim.AdamW:

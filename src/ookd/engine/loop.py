@@ -64,12 +64,15 @@ class Trainer:
         _seed_everything(run.seed, rank)
         self.loader, self.names = open_loader(recipe, rank, world)
         self.model = make_model(recipe.model, len(self.names))
-        task: Any = make_task(self.model, recipe)
+        task: Any = make_task(self.model, recipe, self.names)
         self.weights: dict[str, float] = dict(task.weights)
         if run.channels_last:
             task.to(memory_format=torch.channels_last)
         self.optimizer = make_optimizer(task, recipe.optim)
         self._names = {id(p): name for name, p in task.named_parameters()}
+        own = {id(value) for value in self.model.state_dict(keep_vars=True).values()}
+        # what the task has beside the model
+        self._beside = [k for k, v in task.state_dict(keep_vars=True).items() if id(v) not in own]
         self.task, self._prepared = self.accelerator.prepare(task, self.optimizer)
         if run.compile:
             self.task = torch.compile(self.task)
@@ -172,6 +175,9 @@ class Trainer:
                 "optimizer": checkpoint.optimizer_tensors(self.optimizer, self._names),
                 "random": {"torch": torch.get_rng_state()},
             }
+            if self._beside:
+                state = self.accelerator.unwrap_model(self.task).state_dict()
+                tensors["beside"] = {name: state[name] for name in self._beside}
             if self.average:
                 tensors["average"] = self.average
             facts = {
@@ -197,6 +203,9 @@ class Trainer:
             return False
         self.step = found.step
         self.model.load_state_dict(found.tensors["model"])
+        if self._beside:
+            task = self.accelerator.unwrap_model(self.task)
+            task.load_state_dict(found.tensors["beside"], strict=False)
         checkpoint.restore_optimizer(self.optimizer, self._names, found.tensors["optimizer"])
         self.average = {k: v.to(self.accelerator.device) for k, v in found.tensors.get("average", {}).items()}
         torch.set_rng_state(found.tensors["random"]["torch"])

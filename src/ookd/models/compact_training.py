@@ -23,7 +23,7 @@ from ookd.losses import dice, heatmap_focal, mask_bce, mean_over_ranks, sigmoid_
 from ookd.matching import hungarian
 from ookd.models.compact import FINEST, Compact, CompactQueries, peaks
 from ookd.models.preprocess import normalise
-from ookd.structures import Batch, Tracks
+from ookd.structures import Batch, Lesson, Tracks
 
 WEIGHTS: Mapping[str, float] = {
     "class": 3.0,
@@ -58,6 +58,11 @@ class CompactTraining(nn.Module):
         self.auxiliary = auxiliary
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
+        return self.learn(batch)[0]
+
+    def learn(self, batch: Batch) -> tuple[dict[str, Tensor], Lesson]:
+        """The terms, and what the student answered for the frames it saw."""
+        batch = batch.seen_by_student()
         t = batch.frames.shape[1]
         frames, pad = batch.frames.flatten(0, 1), batch.pad.flatten(0, 1)
         targets = frame_targets(batch.tracks)
@@ -85,7 +90,7 @@ class CompactTraining(nn.Module):
         losses = {name: torch.stack(values).mean() for name, values in terms.items()}
         losses["heat"] = heat_loss(pixels.heat, targets)
         losses["embed"] = contrast(answers[-1].embed[:, :q], main, query, targets, t)
-        return losses
+        return losses, Lesson(answers[-1], query, targets.valid)
 
     def _supervise(
         self, answer: CompactQueries, query: Tensor, valid: Tensor, targets: Targets, stride: int

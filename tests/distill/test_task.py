@@ -1,0 +1,86 @@
+"""A student's training with a teacher: who learns, who does not, and that switched off it is plain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from engine.test_loop import curve, stop_at, train
+from ookd.engine.loop import Interrupted
+from ookd.errors import UserError
+from ookd.models import zoo
+from ookd.models.presets import preset
+
+SMALL = {"width": 32, "mask_width": 16, "embed": 16, "heads": 4, "hidden": 64, "queries": 8}
+LONG = ["data.frames={kind: distill, length: 4}", "run.steps=6", "run.save_every=3"]
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained teacher of another width that knows the world's classes in another order, and one more."""
+    from ookd.data.synthetic import World
+
+    torch.manual_seed(3)
+    folder = tmp_path_factory.mktemp("teacher")
+    names = ["kite", *reversed(World("ytvis-like").names)]
+    model = zoo.build(preset("nano-clip", classes=len(names), clip_queries=6, **{**SMALL, "width": 48}))
+    zoo.save_pretrained(model, folder, names, overwrite=True)
+    return folder
+
+
+def distilling(teacher: Path, signals: str) -> str:
+    rule = "filter: {kind: none}, associate: prediction, pair_iou: 0"
+    return f"distill={{teacher: {teacher}, {rule}, signals: {{{signals}}}}}"
+
+
+EVERY = "embedding: {weight: 1}, relation: {weight: 1}, class: {weight: 1}, mask: {weight: 1}"
+
+
+def test_switched_off_it_is_plain_training_to_the_bit(teacher: Path, tmp_path: Path) -> None:
+    train(tmp_path / "plain", *LONG)
+    train(tmp_path / "off", *LONG, distilling(teacher, "relation: {weight: 0}"))
+    train(tmp_path / "on", *LONG, distilling(teacher, "relation: {weight: 1}"))
+    assert curve(tmp_path / "off") == curve(tmp_path / "plain")
+    assert curve(tmp_path / "on") != curve(tmp_path / "plain")
+
+
+def test_the_student_learns_and_the_teacher_does_not(teacher: Path, tmp_path: Path) -> None:
+    before = load_file(teacher / "model.safetensors")
+    trainer = train(tmp_path, *LONG, distilling(teacher, EVERY))
+    task = trainer.accelerator.unwrap_model(trainer.task)
+    held = task._teacher[0].state_dict()
+    assert all(torch.equal(held[name], value) for name, value in before.items())
+    assert not any("teacher" in name and "to_teacher" not in name for name, _ in task.named_parameters())
+    assert task.bridge.to_student.weight.grad is not None or task.bridge.to_student.weight.requires_grad
+    line = (tmp_path / "metrics.jsonl").read_text().splitlines()[-1]
+    assert all(f'"kd_{name}"' in line for name in ("embedding", "relation", "class", "mask"))
+    assert '"kept_share": 1.0' in line
+
+
+def test_resuming_keeps_what_the_task_has_beside_the_model(teacher: Path, tmp_path: Path) -> None:
+    changes = [*LONG, distilling(teacher, "relation: {weight: 1, warmup: 6}")]
+    train(tmp_path / "whole", *changes)
+    with pytest.raises(Interrupted):
+        stop_at(4, tmp_path / "cut", *changes)
+    train(tmp_path / "cut", *changes)
+    assert curve(tmp_path / "cut") == curve(tmp_path / "whole")
+
+
+def test_classes_are_mapped_by_name(teacher: Path, tmp_path: Path) -> None:
+    trainer = train(tmp_path, *LONG, "run.steps=1", distilling(teacher, EVERY))
+    task = trainer.accelerator.unwrap_model(trainer.task)
+    assert task._columns.tolist() == list(range(len(trainer.names), 0, -1))
+
+
+def test_a_teacher_must_see_clips(tmp_path: Path) -> None:
+    model = zoo.build(preset("nano", classes=2, **SMALL))
+    zoo.save_pretrained(model, tmp_path / "frame", ["a", "b"])
+    with pytest.raises(UserError, match="a teacher sees whole clips"):
+        train(tmp_path / "run", *LONG, distilling(tmp_path / "frame", EVERY))
+    other = zoo.build(preset("nano-clip", classes=2, **SMALL))
+    zoo.save_pretrained(other, tmp_path / "clip", ["a", "b"])
+    with pytest.raises(UserError, match="knows none of the classes"):
+        train(tmp_path / "run2", *LONG, distilling(tmp_path / "clip", EVERY))
