@@ -101,6 +101,10 @@ class Data(Strict):
     frames: Annotated[Pairs | Clips | Within, Field(discriminator="kind")] = Field(
         Pairs(kind="pair"), description="frames of a training sample"
     )
+    minor_paste: dict[str, Any] | None = Field(
+        None,
+        description="settings of Minor-Paste that differ from the default, {} for none; null: no pasting",
+    )
     augment: Augment = Field(Augment(), description="changes drawn by chance")
     batch: int = Field(4, ge=1, description="clips in a step, over all ranks and accumulated steps")
     workers: int = Field(2, ge=0, description="loader processes of each rank; 0 loads in the trainer itself")

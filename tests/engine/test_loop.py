@@ -224,3 +224,15 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
 def test_batch_must_divide(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"data\.batch = 2 must be a multiple of 1 processes x 3"):
         train(tmp_path, "run.accumulate=3")
+
+
+def test_minor_paste_adds_real_targets(whole: Path, tmp_path: Path) -> None:
+    trainer = train(tmp_path, "run.steps=4", "data.minor_paste={probability: 1}")
+    assert curve(tmp_path) != curve(whole)[:4]
+    batch = next(iter(trainer.loader))
+    assert all((tracks.ids >= 2**32).any() for tracks in batch.tracks)
+
+
+def test_wrong_minor_paste_settings_name_the_right_ones(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"data\.minor_paste\.often.*there are probability"):
+        train(tmp_path, "data.minor_paste={often: 1}")

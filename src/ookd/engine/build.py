@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from ookd.config import Augment as AugmentSpec
-from ookd.config import CompositeData, DataSource, FolderData, Model, Optim, Pairs, Recipe, Within
-from ookd.data.clips import ClipDataset, ClipSource, DatasetClips
+from ookd.config import CompositeData, Data, DataSource, FolderData, Model, Optim, Pairs, Recipe, Within
+from ookd.data.clips import ClipDataset, ClipSource, DatasetClips, Stage
 from ookd.data.composite import Composite
 from ookd.data.formats import load
 from ookd.data.loader import ClipLoader, Mixture, make_loader
+from ookd.data.minor_paste import MinorPaste, MinorPasteConfig
 from ookd.data.sampling import ClipSampler, DistillSampler, FrameSampler, PairSampler
 from ookd.data.synthetic import World
 from ookd.data.transforms import (
@@ -66,9 +68,8 @@ def open_loader(recipe: Recipe, rank: int, world: int) -> tuple[ClipLoader, list
         sampler = DistillSampler(frames.length, frames.span, frames.pair_span)
     else:
         sampler = ClipSampler(frames.length, frames.span)
-    stages = (augmentation(recipe.data.augment),)
     seed = recipe.run.seed
-    parts = [ClipDataset(source, sampler, stages, seed) for source in sources]
+    parts = [ClipDataset(source, sampler, stages(recipe.data, source), seed) for source in sources]
     ratios = [data.ratio for data in recipe.data.train]
     stream = parts[0] if len(parts) == 1 else Mixture(parts, ratios, seed)
     share, rest = divmod(recipe.data.batch, world * recipe.run.accumulate)
@@ -78,6 +79,22 @@ def open_loader(recipe: Recipe, rank: int, world: int) -> tuple[ClipLoader, list
             f"{recipe.run.accumulate} accumulated micro-batches"
         )
     return make_loader(stream, share, workers=recipe.data.workers, rank=rank, world=world), names
+
+
+def stages(data: Data, source: ClipSource) -> list[Stage]:
+    """What happens to each clip after it is read."""
+    chain: list[Stage] = []
+    if data.minor_paste is not None:
+        try:
+            settings = MinorPasteConfig.model_validate(data.minor_paste)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise UserError(
+                f"data.minor_paste.{'.'.join(map(str, first['loc']))}: {first['msg']}; "
+                f"there are {', '.join(MinorPasteConfig.model_fields)}"
+            ) from None
+        chain.append(MinorPaste(source, settings))
+    return [*chain, augmentation(data.augment)]
 
 
 def augmentation(spec: AugmentSpec) -> Augment:
