@@ -1,6 +1,6 @@
-"""What each published configuration costs: parameters, multiply-adds and CPU seconds a frame.
+"""What each configuration costs: parameters, multiply-adds and CPU seconds a frame.
 
-Online models see one frame; SeqFormer sees a clip, and its numbers are a frame's share of it. Mask2Former of
+Online models see one frame; offline ones a clip, and their numbers are a frame's share of it. Mask2Former of
 transformers, with the same backbone and random weights, is the yardstick. Multiply-adds are those of
 convolutions and matrix products; bilinear sampling is not counted.
 
@@ -24,9 +24,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ookd.models.idol import Idol
 from ookd.models.presets import PRESETS
-from ookd.models.seqformer import SeqFormer
 from ookd.models.zoo import build
 
 YARDSTICK = "mask2former-r50"
@@ -48,21 +46,22 @@ def make(name: str) -> nn.Module:
     return model.eval().requires_grad_(False)
 
 
-def inference(model: nn.Module, height: int, width: int, length: int) -> Callable[[], Any]:
+def sees_clips(name: str) -> bool:
+    return name.startswith("seqformer") or name.endswith("-clip")
+
+
+def inference(name: str, model: nn.Module, height: int, width: int, length: int) -> Callable[[], Any]:
     """One inference, down to the masks."""
-    shape = (1, length) if isinstance(model, SeqFormer) else (1,)
+    shape = (1, length) if sees_clips(name) else (1,)
     frames = torch.randn(*shape, 3, height, width)
     pad = torch.zeros(*shape, height, width, dtype=torch.bool)
     select = torch.arange(KEPT)[None]
 
     def run() -> Any:
-        match model:
-            case SeqFormer():
-                return model(frames, pad).masks(select)
-            case Idol():
-                return model(frames, pad)[0].masks(select)
-            case _:
-                return model(pixel_values=frames, pixel_mask=(~pad).long())
+        if name == YARDSTICK:
+            return model(pixel_values=frames, pixel_mask=(~pad).long())
+        answer = model(frames, pad)
+        return (answer if sees_clips(name) else answer[0]).masks(select)
 
     return run
 
@@ -88,10 +87,10 @@ def seconds(run: Callable[[], Any], repeats: int) -> tuple[list[float], float]:
 
 def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
     height, width = args.size
-    length = args.clip if name.startswith("seqformer") else 1
+    length = args.clip if sees_clips(name) else 1
     torch.manual_seed(0)
     model = make(name)
-    run = inference(model, height, width, length)
+    run = inference(name, model, height, width, length)
     row: dict[str, Any] = {
         "model": name,
         "frames": length,
@@ -112,7 +111,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--models", nargs="+", default=[*PRESETS, YARDSTICK], choices=[*PRESETS, YARDSTICK])
     parser.add_argument("--size", nargs=2, type=int, default=(384, 640), metavar=("HEIGHT", "WIDTH"))
-    parser.add_argument("--clip", type=int, default=5, help="frames that SeqFormer sees together")
+    parser.add_argument("--clip", type=int, default=5, help="frames that an offline model sees together")
     parser.add_argument("--dtypes", nargs="+", default=["fp32"], choices=["fp32", "bf16"])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count())

@@ -173,3 +173,5 @@ def test_preset_with_changes() -> None:
     assert preset("idol-r101", classes=3).classes == 3
     with pytest.raises(UserError, match="no model configuration 'idol'; there are idol-r50, idol-r101"):
         preset("idol")
+    with pytest.raises(UserError, match="clases: Extra inputs"):
+        preset("idol-r50", clases=3)

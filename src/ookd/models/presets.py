@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ookd.errors import UserError
+from ookd.models import zoo
 from ookd.models.compact import CompactConfig
 from ookd.models.compact_clip import CompactClipConfig
 from ookd.models.idol import IdolConfig
@@ -29,5 +30,5 @@ def preset(name: str, **changes: Any) -> ModelConfig:
     """A configuration with some values changed: preset("idol-r50", classes=3)."""
     if name not in PRESETS:
         raise UserError(f"no model configuration {name!r}; there are {', '.join(PRESETS)}")
-    config = PRESETS[name]
-    return type(config).model_validate({**dict(config), **changes})
+    config: Any = zoo.parse_config({**dict(PRESETS[name]), **changes})
+    return config
