@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ookd.data import rle
+from ookd.data.formats import save_ytvis
 from ookd.models.preprocess import MEAN, STD
-from ookd.structures import FrameQueries
+from ookd.structures import Category, Clip, Dataset, FrameQueries, Track, Video
 
 PALETTE = np.array(
     [[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0], [255, 0, 255], [0, 255, 255]], np.uint8
@@ -18,6 +22,8 @@ PALETTE = np.array(
 LABELS = [0, 1, 2, 0, 1, 2]  # the class of each colour
 NAMES = ["apple", "leaf", "plum"]
 GREY = 128
+SIZE = (96, 128)
+FRAMES = 24  # of a video
 
 
 class ColourModel(nn.Module):
@@ -48,7 +54,7 @@ class ColourModel(nn.Module):
         return queries, {"steps": steps + 1} if self.carry else None
 
 
-def scene(frame: int, size: tuple[int, int] = (96, 128), colours: Sequence[int] = (0, 1, 2, 3)) -> np.ndarray:
+def scene(frame: int, size: tuple[int, int] = SIZE, colours: Sequence[int] = (0, 1, 2, 3)) -> np.ndarray:
     """Squares on grey, each in its lane; of 20 frames each colour is away for 5 in a row."""
     image = np.full((*size, 3), GREY, np.uint8)
     for place, colour in enumerate(colours):
@@ -61,3 +67,54 @@ def scene(frame: int, size: tuple[int, int] = (96, 128), colours: Sequence[int] 
 def corner(frame: int, place: int) -> tuple[int, int, int]:
     """Top, left and side of the square in one of four lanes, in multiples of the mask stride."""
     return 24 * place, 4 * ((frame + 7 * place) % 24), 16
+
+
+class Scenes:
+    """Six videos of three or four squares; in the last ones two squares look alike."""
+
+    names = NAMES
+    colours = ((0, 1, 2, 3), (3, 4, 5), (5, 0, 1, 2), (2, 3, 4), (1, 1, 0), (2, 5, 2, 5))
+
+    def __len__(self) -> int:
+        return len(self.colours)
+
+    def video_length(self, i: int) -> int:
+        return FRAMES
+
+    def clip(self, i: int, frames: list[int]) -> Clip:
+        none = np.zeros(0, np.int64)
+        images = [scene(frame, SIZE, self.colours[i]) for frame in frames]
+        return Clip(images, [np.zeros((0, *SIZE), bool)] * len(frames), none, none, np.array(frames))
+
+    def truth(self) -> Dataset:
+        """Each square a little off, so that tracks are right at some IoU thresholds only; one is a crowd."""
+        videos = []
+        for i, colours in enumerate(self.colours):
+            tracks = []
+            for place, colour in enumerate(colours):
+                masks = [self.square(frame, place, colour) for frame in range(FRAMES)]
+                encoded = [rle.encode(mask) if mask.any() else None for mask in masks]
+                boxes = [None if one is None else rle.box_xywh(one) for one in encoded]
+                areas = [float(mask.sum()) or None for mask in masks]
+                crowd = (i, place) == (0, 1)
+                tracks.append(Track(10 * i + place, LABELS[colour] + 1, encoded, boxes, areas, crowd))
+            files = [f"{i}/{frame}.png" for frame in range(FRAMES)]
+            videos.append(Video(i + 1, SIZE[1], SIZE[0], files, tracks))
+        return Dataset([Category(label + 1, name) for label, name in enumerate(NAMES)], videos)
+
+    def write(self, folder: Path) -> Path:
+        """The frames and their annotations on disk; the path of the annotations."""
+        truth = self.truth()
+        for i, video in enumerate(truth.videos):
+            for frame, name in enumerate(video.file_names):
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                cv2.imwrite(str(folder / name), scene(frame, SIZE, self.colours[i])[:, :, ::-1])
+        save_ytvis(truth, folder / "instances.json")
+        return folder / "instances.json"
+
+    def square(self, frame: int, place: int, colour: int) -> np.ndarray:
+        mask = np.zeros(SIZE, bool)
+        y, x, side = corner(frame, place)
+        if (frame + 5 * colour) % 20 < 15:
+            mask[y : y + side, x + place : x + side + place] = True
+        return mask

@@ -4,62 +4,15 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import numpy as np
 import pytest
 
-from ookd.data import rle
 from ookd.errors import UserError
 from ookd.evaluation.run import evaluate
-from ookd.structures import Category, Clip, Dataset, Track, Video
 from ookd.tracking.config import TrackerConfig
 from ookd.tracking.predict import predict
 from ookd.tracking.replay import Cache, average_precision, gain
 from ookd.tracking.tune import cache_queries, tune
-from tracking.colour_model import LABELS, NAMES, ColourModel, corner, scene
-
-FRAMES = 24
-SIZE = (96, 128)
-
-
-class Scenes:
-    """Six videos of three or four squares; in the last ones two squares look alike."""
-
-    names = NAMES
-    colours = ((0, 1, 2, 3), (3, 4, 5), (5, 0, 1, 2), (2, 3, 4), (1, 1, 0), (2, 5, 2, 5))
-
-    def __len__(self) -> int:
-        return len(self.colours)
-
-    def video_length(self, i: int) -> int:
-        return FRAMES
-
-    def clip(self, i: int, frames: list[int]) -> Clip:
-        none = np.zeros(0, np.int64)
-        images = [scene(frame, SIZE, self.colours[i]) for frame in frames]
-        return Clip(images, [np.zeros((0, *SIZE), bool)] * len(frames), none, none, np.array(frames))
-
-    def truth(self) -> Dataset:
-        """Each square a little off, so that tracks are right at some IoU thresholds only; one is a crowd."""
-        videos = []
-        for i, colours in enumerate(self.colours):
-            tracks = []
-            for place, colour in enumerate(colours):
-                masks = [self.square(frame, place, colour) for frame in range(FRAMES)]
-                encoded = [rle.encode(mask) if mask.any() else None for mask in masks]
-                boxes = [None if one is None else rle.box_xywh(one) for one in encoded]
-                areas = [float(mask.sum()) or None for mask in masks]
-                crowd = (i, place) == (0, 1)
-                tracks.append(Track(place + 1, LABELS[colour] + 1, encoded, boxes, areas, crowd))
-            files = [f"{i}/{frame}.png" for frame in range(FRAMES)]
-            videos.append(Video(i + 1, SIZE[1], SIZE[0], files, tracks))
-        return Dataset([Category(label + 1, name) for label, name in enumerate(NAMES)], videos)
-
-    def square(self, frame: int, place: int, colour: int) -> np.ndarray:
-        mask = np.zeros(SIZE, bool)
-        y, x, side = corner(frame, place)
-        if (frame + 5 * colour) % 20 < 15:
-            mask[y : y + side, x + place : x + side + place] = True
-        return mask
+from tracking.colour_model import NAMES, ColourModel, Scenes
 
 
 @pytest.fixture(scope="module")

@@ -55,11 +55,11 @@ def tune(
     searched, unseen = cache[[i for i in range(len(cache.videos)) if i % HELD_OUT]], cache[::HELD_OUT]
     tuned = search(searched, tracker.config, trials, seed, jobs or spare_processes(), _tell(trials))
     gained = gain(unseen, tracker.config, tuned.config)
-    better = gained.difference >= 0
-    if better:
-        save_tracker(model, tuned.config.model_dump())
     old, new = tracker.config.model_dump(), tuned.config.model_dump()
     changed = {name: [old[name], new[name]] for name in new if new[name] != old[name]}
+    better = bool(changed) and gained.difference >= 0
+    if better:
+        save_tracker(model, new)
     if as_json:
         summary = {
             "model": str(model),
@@ -82,7 +82,8 @@ def tune(
         f"AP on {len(unseen.videos)} unseen videos: {_points(gained.b, gained.a)}"
         f" (gain {100 * gained.low:+.1f} to {100 * gained.high:+.1f}, 95 % of resamplings)"
     )
-    print(f"{model}: {'written' if better else 'left as it is, for AP falls on unseen videos'}")
+    why = "for AP falls on unseen videos" if changed else "for nothing better was found"
+    print(f"{model}: {'written' if better else f'left as it is, {why}'}")
 
 
 def _tell(trials: int) -> Callable[[int, float], None]:
