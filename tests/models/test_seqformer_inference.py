@@ -94,7 +94,7 @@ def test_frames_encoded_together_or_alone_give_the_same(
 
 @pytest.mark.parametrize(
     ("length", "stride", "starts"),
-    [(9, 1, [0, 1, 2, 3, 4, 5]), (9, 3, [0, 3, 5]), (8, 4, [0, 4]), (3, 2, [0]), (4, 9, [0])],
+    [(9, 1, [0, 1, 2, 3, 4, 5]), (9, 3, [0, 3, 5]), (8, 4, [0, 4]), (3, 2, [0]), (16, 7, [0, 7, 12])],
 )
 def test_clips_cover_the_video_and_the_last_ends_with_it(
     model: SeqFormer, length: int, stride: int, starts: list[int], monkeypatch: pytest.MonkeyPatch
@@ -112,6 +112,10 @@ def test_clips_cover_the_video_and_the_last_ends_with_it(
     assert [start for start, _ in seen] == starts
     assert {frames for _, frames in seen} == {min(4, length)}
     assert {len(masks) for masks in tracks.masks} == {length}
+    covered = {start + t for start, frames in seen for t in range(frames)}
+    shown = {t for masks in tracks.masks for t, mask in enumerate(masks) if rle.area(mask)}
+    assert shown <= covered
+    assert {min(covered), max(covered)} <= shown
 
 
 def test_memory_does_not_grow_with_the_video(model: SeqFormer, monkeypatch: pytest.MonkeyPatch) -> None:

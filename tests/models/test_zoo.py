@@ -175,3 +175,5 @@ def test_preset_with_changes() -> None:
         preset("idol")
     with pytest.raises(UserError, match="clases: Extra inputs"):
         preset("idol-r50", clases=3)
+    with pytest.raises(UserError, match="dim 256 does not split into 7 heads"):
+        preset("idol-r50", heads=7)

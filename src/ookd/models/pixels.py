@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 from torch import Tensor, nn
 
 from ookd.models.backbone import BackboneConfig, TransformersBackbone, build
@@ -15,8 +15,7 @@ from ookd.models.deformable import DeformableAttention, Levels
 from ookd.models.position import sine_code
 from ookd.models.resnet import ResNetConfig
 
-EXTRA_LEVELS = 1  # levels beyond the backbone's: stride 64
-LEVELS = 3 + EXTRA_LEVELS
+LEVELS = 4  # the backbone's three, and one of stride 64
 
 
 class DeformableConfig(BaseModel, frozen=True, extra="forbid"):
@@ -32,6 +31,12 @@ class DeformableConfig(BaseModel, frozen=True, extra="forbid"):
     decoder_layers: int = Field(default=6, ge=1)
     ffn: int = Field(default=1024, ge=1)
     dropout: float = Field(default=0.1, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.dim % self.heads:
+            raise ValueError(f"dim {self.dim} does not split into {self.heads} heads")
+        return self
 
 
 @dataclass(slots=True)

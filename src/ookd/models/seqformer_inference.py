@@ -55,18 +55,27 @@ def clip_by_clip(
 ) -> VideoTracks:
     """Frames, uint8 [3, h, w] and already resized, in clips of `length` that begin `stride` frames apart.
 
-    The last clip ends with the video. No more than `length` frames are in memory, apart from run lengths.
+    The last clip ends with the video; in frames that no clip covers nothing is seen. No more than `length`
+    frames are in memory, apart from run lengths.
     """
     linker = ClipLinker(length, AGREEMENT)
-    seen: list[dict[int, Rle]] = []  # T x track -> mask
+    seen: dict[tuple[int, int], Rle] = {}  # (track, frame) -> mask
+    count = 0
+
+    def keep(finished: Iterable[LinkedFrame]) -> None:
+        for frame in finished:
+            masks = _encode(frame.logits, geometry)
+            seen.update(((track, frame.index), mask) for track, mask in zip(frame.ids, masks, strict=True))
+
     for start, memory in _clips(_remember(model, frames, together=1), length, stride):
         linker.add(start, *_best(model, memory))
-        seen += [_encode_tracks(frame, geometry) for frame in linker.finished(before=start + 1)]
-    seen += [_encode_tracks(frame, geometry) for frame in linker.finished()]
+        keep(linker.finished(before=start + 1))
+        count = start + len(memory.sizes)
+    keep(linker.finished())
     empty = rle.encode(np.zeros((geometry.height, geometry.width), bool))
-    probs = [torch.stack(said).mean(0) for said in linker.probs]
-    masks = [[frame.get(track, empty) for frame in seen] for track in range(len(probs))]
-    return VideoTracks(torch.stack(probs).float().cpu().numpy(), masks)
+    probs = torch.stack([torch.stack(said).mean(0) for said in linker.probs]).float().cpu().numpy()
+    masks = [[seen.get((track, t), empty) for t in range(count)] for track in range(len(probs))]
+    return VideoTracks(probs, masks)
 
 
 def _remember(
@@ -98,10 +107,6 @@ def _best(model: SeqFormer, memory: FrameMemory) -> tuple[Tensor, Tensor]:
     probs = answer.logits[0].sigmoid()
     best = probs.max(-1).values.topk(min(QUERIES, len(probs))).indices
     return probs[best], answer.masks(best[None])[0]
-
-
-def _encode_tracks(frame: LinkedFrame, geometry: Geometry) -> dict[int, Rle]:
-    return dict(zip(frame.ids, _encode(frame.logits, geometry), strict=True))
 
 
 def _encode(logits: Tensor, geometry: Geometry) -> list[Rle]:
