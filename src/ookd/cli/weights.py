@@ -32,8 +32,9 @@ def convert(
     from ookd.models import convert, zoo
     from ookd.models.upstream import from_upstream
 
+    state = convert.read_checkpoint(file)
     try:
-        ours = from_upstream(convert.read_checkpoint(file))
+        ours = from_upstream(state)
         if convert.is_backbone(ours):
             backbone = convert.infer_backbone(ours)
             zoo.write_folder(out, ours, {"backbone": backbone.model_dump()}, overwrite=overwrite)

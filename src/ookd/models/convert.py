@@ -6,7 +6,9 @@ import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,17 +23,26 @@ from ookd.models.upstream import BACKBONE
 
 HEADS = 8  # of every published model; the weights do not show it
 
+# Training programs leave numpy numbers beside the weights, under numpy's old or new name.
+_scalar = np.float64(0).__reduce__()[0]
+_NUMBERS: list[Any] = [
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "?")),
+    *((_scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+]
+
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """The weights of a PyTorch file, and nothing but weights: no code in it is ever run."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_NUMBERS):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from error
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         raise UserError(
             f"{path}: not a PyTorch file that holds only weights (a .pkl of detectron2 is not one): "
-            + str(error).strip().split("\n")[0]
+            + _reason(error)
         ) from error
     for wrapper in ("model", "state_dict"):
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
@@ -42,6 +53,13 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     if strangers:
         raise UserError(f"{path}: not weights: {', '.join(sorted(strangers))}")
     return {str(name).removeprefix("module."): value for name, value in content.items()}
+
+
+def _reason(error: Exception) -> str:
+    """PyTorch's message advises to trust the file; what matters is what the file would have run."""
+    if refused := re.search(r"GLOBAL (\S+)", str(error)):
+        return f"it would run {refused[1]}"
+    return str(error).strip().split("\n")[0]
 
 
 def is_backbone(ours: Mapping[str, Tensor]) -> bool:
