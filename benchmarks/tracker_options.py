@@ -39,7 +39,7 @@ def main() -> None:
     arguments = parser.parse_args()
     tracker = load(arguments.model, arguments.device)
     world = World(arguments.world, split=arguments.split, videos=arguments.videos)
-    cache = cache_queries(tracker.model, world, world.dataset(), tracker.names)
+    cache = cache_queries(tracker.model, world, world.dataset(), tracker.names, tracker.config)
     own = gain(cache, tracker.config, tracker.config).a
     print(f"| {arguments.world}, {len(cache.videos)} videos | AP | difference | interval |")
     print("|---|---|---|---|")

@@ -18,7 +18,7 @@ from tracking.colour_model import NAMES, ColourModel, Scenes
 @pytest.fixture(scope="module")
 def cache() -> Cache:
     source = Scenes()
-    return cache_queries(ColourModel(), source, source.truth(), NAMES)
+    return cache_queries(ColourModel(), source, source.truth(), NAMES, TrackerConfig())
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,14 @@ def test_a_replay_scores_what_evaluation_scores(cache: Cache, config: TrackerCon
     report = evaluate(source.truth(), predict(ColourModel(), source, config))
     assert 0.05 < report.ap < 0.95
     assert average_precision(cache, config) == pytest.approx(report.ap, abs=1e-9)
+
+
+def test_a_replay_is_of_the_frames_as_the_model_is_shown_them(cache: Cache) -> None:
+    source, config = Scenes(), TrackerConfig(short_side=48, select_score=0.01)
+    smaller = cache_queries(ColourModel(), source, source.truth(), NAMES, config)
+    report = evaluate(source.truth(), predict(ColourModel(), source, config))
+    assert average_precision(smaller, config) == pytest.approx(report.ap, abs=1e-9)
+    assert report.ap < average_precision(cache, TrackerConfig()) - 0.05  # coarser masks
 
 
 def test_the_search_finds_better_constants_and_says_the_same_twice(cache: Cache) -> None:
@@ -71,9 +79,9 @@ def test_without_annotations_there_is_nothing_to_tune_against() -> None:
     truth = Scenes().truth()
     del truth.videos[3]
     with pytest.raises(UserError, match="video 4 has no annotations"):
-        cache_queries(ColourModel(), Scenes(), truth, NAMES)
+        cache_queries(ColourModel(), Scenes(), truth, NAMES, TrackerConfig())
     for video in (truth := Scenes().truth()).videos:
         for track in video.tracks:
             track.iscrowd = True
     with pytest.raises(UserError, match="no video has a track"):
-        cache_queries(ColourModel(), Scenes(), truth, NAMES)
+        cache_queries(ColourModel(), Scenes(), truth, NAMES, TrackerConfig())

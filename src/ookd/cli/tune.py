@@ -51,7 +51,7 @@ def tune(
     if len(dataset.videos) < HELD_OUT:
         raise UserError(f"{data}: tuning needs at least {HELD_OUT} annotated videos")
     with FrameProgress(sum(video.length for video in dataset.videos)) as progress:
-        cache = cache_queries(tracker.model, dataset, dataset, tracker.names, progress.step)
+        cache = cache_queries(tracker.model, dataset, dataset, tracker.names, tracker.config, progress.step)
     searched, unseen = cache[[i for i in range(len(cache.videos)) if i % HELD_OUT]], cache[::HELD_OUT]
     tuned = search(searched, tracker.config, trials, seed, jobs or spare_processes(), _tell(trials))
     gained = gain(unseen, tracker.config, tuned.config)

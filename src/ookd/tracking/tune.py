@@ -26,7 +26,7 @@ from ookd.tracking.predict import category_ids, observe_video, recordings
 from ookd.tracking.replay import Cache, CachedFrame, CachedVideo, average_precision, hold, score_held
 from ookd.tracking.select import Detections, mask_iou
 
-LOOSEST = 0.05  # no trial looks at queries below this score
+LOOSEST = 0.05  # the search looks at no queries below this score
 BATCH = 8  # trials drawn at once, so that the outcome does not depend on the number of processes
 
 
@@ -44,13 +44,16 @@ def cache_queries(
     source: Dataset | ClipSource,
     truth: Dataset,
     names: Sequence[str],
+    start: TrackerConfig,
     told: Callable[[], None] = lambda: None,
 ) -> Cache:
     """One pass of the model over all videos; `truth` holds their annotations under the same video ids.
 
-    `told` hears of each frame.
+    `start` says how frames are shown to the model, and is itself among what can be replayed. `told` hears of
+    each frame.
     """
-    loose = TrackerConfig(select_score=LOOSEST, box_nms=1.0, mask_nms=1.0)
+    score = min(LOOSEST, start.select_score)
+    loose = start.model_copy(update={"select_score": score, "box_nms": 1.0, "mask_nms": 1.0})
     label_of = truth.label_of()
     categories = category_ids(truth, names)
     videos = {video.id: video for video in truth.videos}
