@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ookd.errors import UserError
 
-_BLOCK = 1 << 23  # bytes
+_BLOCK = 1 << 20  # bytes
 _VIDEO = re.compile(rb'"video_id"\s*:\s*(-?\d{1,18})(?=\s*[,}])')
 
 
