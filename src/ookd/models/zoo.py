@@ -17,7 +17,7 @@ from typing import Any
 import pydantic
 import safetensors
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from ookd.errors import UserError
@@ -103,9 +103,8 @@ def write_folder(
         raise UserError(f"{folder} already holds a model; choose another folder, or say overwrite")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        part = folder / (WEIGHTS + ".part")
-        save_file({name: tensor.contiguous() for name, tensor in state.items()}, part, {"format": "pt"})
-        part.replace(folder / WEIGHTS)
+        weights = {name: tensor.contiguous() for name, tensor in state.items()}
+        _write(folder / WEIGHTS, save(weights, {"format": "pt"}))
         _write_config(folder, fields)
     except OSError as error:
         raise UserError(f"{folder}: cannot write the model: {error.strerror or error}") from error
@@ -208,12 +207,16 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def _write_config(folder: Path, fields: Mapping[str, Any]) -> None:
-    part = folder / (CONFIG + ".part")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(fields, indent=2) + "\n")
+    _write(folder / CONFIG, (json.dumps(fields, indent=2) + "\n").encode())
+
+
+def _write(path: Path, content: bytes) -> None:
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    part.replace(folder / CONFIG)
+    part.replace(path)
 
 
 def _read_weights(folder: Path) -> dict[str, Tensor]:
