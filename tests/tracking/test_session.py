@@ -81,6 +81,17 @@ def test_saved_and_restored_at_every_frame(carry: bool, tmp_path) -> None:
         assert_same(broken.step(scene(frame)), straight.step(scene(frame)))
 
 
+def test_what_a_stream_carries_does_not_grow() -> None:
+    """Objects come and go for five horizons; ids go up, memory does not."""
+    live = Session(ColourModel(), TrackerConfig(horizon=4), NAMES, CPU)
+    sizes = []
+    for frame in range(120):
+        result = live.step(scene(frame))
+        sizes.append(sum(array.nbytes for array in live.state.values()))
+    assert max(result.ids) > 12
+    assert max(sizes[60:]) <= max(sizes[:60])
+
+
 def test_two_interleaved_streams_equal_two_runs() -> None:
     model = ColourModel(carry=True)
     first, second = (Session(model, CONFIG, NAMES, CPU) for _ in range(2))
