@@ -82,7 +82,7 @@ def test_saved_and_restored_at_every_frame(carry: bool, tmp_path) -> None:
 
 
 def test_what_a_stream_carries_does_not_grow() -> None:
-    """Objects come and go for five horizons; ids go up, memory does not."""
+    """Objects come and go for thirty horizons; ids go up, memory does not."""
     live = Session(ColourModel(), TrackerConfig(horizon=4), NAMES, CPU)
     sizes = []
     for frame in range(120):
