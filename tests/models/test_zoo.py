@@ -129,6 +129,12 @@ def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
     assert zoo.load(tmp_path).names == ["ant", "bee"]
 
 
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"file/m/model.safetensors: cannot be written: Not a directory"):
+        zoo.save_pretrained(Idol(TINY), tmp_path / "file" / "m", ["cat", "dog"])
+
+
 def test_names_must_fit_the_classes(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="3 class names for a model of 2 classes"):
         zoo.save_pretrained(Idol(TINY), tmp_path / "m", ["a", "b", "c"])

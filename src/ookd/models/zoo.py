@@ -101,13 +101,9 @@ def write_folder(
     folder = Path(folder)
     if not overwrite and any((folder / name).exists() for name in (CONFIG, WEIGHTS)):
         raise UserError(f"{folder} already holds a model; choose another folder, or say overwrite")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        weights = {name: tensor.contiguous() for name, tensor in state.items()}
-        _write(folder / WEIGHTS, save(weights, {"format": "pt"}))
-        _write_config(folder, fields)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot write the model: {error.strerror or error}") from error
+    weights = {name: tensor.contiguous() for name, tensor in state.items()}
+    _write(folder / WEIGHTS, save(weights, {"format": "pt"}))
+    _write_config(folder, fields)
 
 
 def save_tracker(folder: str | Path, tracker: Mapping[str, Any]) -> None:
@@ -212,11 +208,15 @@ def _write_config(folder: Path, fields: Mapping[str, Any]) -> None:
 
 def _write(path: Path, content: bytes) -> None:
     part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def _read_weights(folder: Path) -> dict[str, Tensor]:
