@@ -43,6 +43,18 @@ def test_wrong_class() -> None:
     assert gains(dataset, results) == {"class": pytest.approx(0.5)}
 
 
+def test_a_found_track_said_again_in_another_class_is_no_find_of_its_neighbour() -> None:
+    """It covers A, which is found; beside it a little of B, which is not: mended it goes, B stays missed."""
+    neighbour = (2, 16, 22, 36)  # IoU with A 120 / 680
+    dataset = truth([(1, 1, four(A)), (1, 3, four(neighbour)), (2, 2, four(B))])
+    results = [
+        TrackResult(1, 1, 0.9, four(A)),
+        TrackResult(1, 2, 0.8, four(A)),
+        TrackResult(2, 2, 0.7, four(B)),
+    ]
+    assert gains(dataset, results) == {"class": pytest.approx(0.5 / 3), "missed": pytest.approx(1 / 3)}
+
+
 def test_duplicate() -> None:
     """A worse copy before a right track of another video halves the precision there."""
     dataset = truth([(1, 1, four(A)), (2, 1, four(B))], categories=1)

@@ -17,7 +17,7 @@ from ookd.errors import UserError
 if TYPE_CHECKING:
     from ookd.evaluation.report import Report
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 GT = typer.Option(..., "--gt", help="Annotation file; several splits: --gt A --gt B.")
 PRED = typer.Option([], "--pred", help="Result list (results.json); several are joined.")

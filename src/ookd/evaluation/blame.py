@@ -127,6 +127,7 @@ def _blame(
 
 
 def _choose(overlap: NDArray[np.float64], unclaimed: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """[T] the track overlapped most, of those [T, G] still to be had if there is one in sight."""
-    wanted = unclaimed & (overlap >= _FAINT)
+    """[T] the track overlapped most, of those [T, G] still to be had if one overlaps as much as it must."""
+    floor = np.where(overlap.max() >= IOU_THRESHOLDS, IOU_THRESHOLDS, _FAINT)
+    wanted = unclaimed & (overlap >= floor[:, None])
     return np.where(wanted.any(1), np.where(wanted, overlap, -1).argmax(1), overlap.argmax())

@@ -53,7 +53,9 @@ def evaluate(
     if official_quirks and not predictions.count:
         raise UserError("the result list is empty, which the official program does not survive")
     if dropped and not lenient:
-        raise complain(f"{len(dropped)} entries do not fit the ground truth; they can be left out", dropped)
+        raise complain(
+            f"{len(dropped)} entries do not fit the ground truth (lenient leaves them out)", dropped
+        )
     return make_report(truth, predictions, videos, rules, dropped, class_counts)
 
 
