@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from ookd.config import Recipe
@@ -56,6 +57,7 @@ class Trainer:
         if run.threads:
             torch.set_num_threads(run.threads)
         self.recipe, self.out, self.record = recipe, out, record
+        AcceleratorState._reset_state()  # a process may run several recipes, each with its own precision
         precision = "no" if run.precision == "fp32" else run.precision
         self.accelerator = Accelerator(
             mixed_precision=precision, gradient_accumulation_steps=run.accumulate, cpu=cpu
