@@ -95,6 +95,15 @@ def test_averaged_weights_survive_an_interruption(tmp_path: Path) -> None:
     assert not same(averaged, load_file(tmp_path / "b/checkpoints/step-00000020/model.safetensors"))
 
 
+def command(folder: Path, *changes: str) -> list[str]:
+    """The same run from the command line."""
+    arguments = [sys.executable, "-m", "ookd", "train", "nano-ytvis-like", "--device", "cpu"]
+    arguments += ["--out", str(folder)]
+    for change in [*TINY, *changes]:
+        arguments += ["--set", change]
+    return arguments
+
+
 def stop_at(step: int, folder: Path, *changes: str) -> None:
     """Train until SIGTERM arrives during `step`."""
     recipe = config.load("nano-ytvis-like", [*TINY, *changes])
@@ -117,21 +126,24 @@ def test_sigterm_saves_and_resumes_to_the_same_numbers(whole: Path, tmp_path: Pa
     assert same(final_weights(tmp_path), final_weights(whole))
 
 
+def test_a_signal_to_the_whole_job_saves_and_stops(whole: Path, tmp_path: Path) -> None:
+    """As a terminal or SLURM sends it: to the trainer and to its loader processes at once."""
+    arguments = command(tmp_path, "data.workers=2")
+    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    metrics = tmp_path / "metrics.jsonl"
+    while process.poll() is None and not (metrics.exists() and metrics.read_text().count("\n") >= 3):
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "stopped by SIGTERM after step" in errors.splitlines()[-1]
+    train(tmp_path)
+    assert curve(tmp_path) == curve(whole)
+
+
 def test_kill_at_any_moment_loses_nothing(whole: Path, tmp_path: Path) -> None:
     """Killed three times at moments that fall anywhere, in a step or while saving."""
-    arguments = [
-        sys.executable,
-        "-m",
-        "ookd",
-        "train",
-        "nano-ytvis-like",
-        "--out",
-        str(tmp_path),
-        "--device",
-        "cpu",
-    ]
-    for change in TINY:
-        arguments += ["--set", change]
+    arguments = command(tmp_path)
     metrics = tmp_path / "metrics.jsonl"
     for lines in (3, 8, 15):
         process = subprocess.Popen([*arguments, "--resume"], stderr=subprocess.DEVNULL)
@@ -203,10 +215,7 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
     """One process with 4 clips a step and two with 2 each: same data, same losses."""
     changes = ["data.batch=4", "run.steps=6", "run.save_every=6"]
     train(tmp_path / "one", *changes)
-    arguments = [sys.executable, "-m", "ookd", "train", "nano-ytvis-like", "--device", "cpu"]
-    arguments += ["--out", str(tmp_path / "two")]
-    for change in [*TINY, *changes]:
-        arguments += ["--set", change]
+    arguments = command(tmp_path / "two", *changes)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -61,9 +61,14 @@ def start(
         shutil.rmtree(folder)
     elif begun and not resume:
         raise UserError(f"{folder} holds a run; continue it with --resume, or replace it with --overwrite")
+    from ookd.engine.loop import Interrupted
     from ookd.engine.run import run
 
-    outcome = run(recipe, folder, cpu=device == "cpu")
+    try:
+        outcome = run(recipe, folder, cpu=device == "cpu")
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        raise typer.Exit(128 + stop.number) from None
     if as_json and is_main():
         sys.stdout.write(json.dumps(outcome.as_dict()) + "\n")
 

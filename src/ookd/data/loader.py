@@ -251,6 +251,10 @@ def _first_line(error: Exception) -> str:
 
 
 def _begin_worker(_: int) -> None:
-    """Workers are the parallelism, threads inside only contend; Ctrl-C is for the main process."""
+    """Workers are the parallelism, threads inside only contend; requests to stop are for the main process.
+
+    A terminal and SLURM send them to every process of a job; workers end when the main one does.
+    """
     cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for request in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(request, signal.SIG_IGN)

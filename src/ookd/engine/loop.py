@@ -230,9 +230,9 @@ class Interrupted(KeyboardInterrupt):
     """The run was asked to stop; it can be resumed."""
 
     def __init__(self, number: int, step: int) -> None:
-        super().__init__(
-            f"stopped by {signal.Signals(number).name} after step {step}; continue with --resume"
-        )
+        name = signal.Signals(number).name
+        super().__init__(f"stopped by {name} after step {step}; continue with --resume")
+        self.number = number
 
 
 def _seed_everything(seed: int, rank: int) -> None:
