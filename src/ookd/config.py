@@ -148,7 +148,9 @@ class Run(Strict):
     log_every: int = Field(20, ge=1, description="steps between lines of metrics")
     save_every: int = Field(500, ge=1, description="steps between checkpoints")
     keep: int = Field(2, ge=1, description="checkpoints that are kept")
-    validate_every: int = Field(0, ge=0, description="steps between validations; 0: only at the end")
+    trackers: list[Literal["tensorboard", "wandb", "trackio", "mlflow"]] = Field(
+        [], description="where metrics go besides metrics.jsonl"
+    )
     patience: int = Field(10, ge=1, description="steps in a row that may be skipped for a loss not finite")
 
 
@@ -190,6 +192,7 @@ class Recipe(Strict):
     loss: Loss = Loss()
     optim: Optim = Optim()
     run: Run = Run()
+    tracker: dict[str, Any] = Field({}, description="tracker constants that differ from the family's")
     distill: Distill | None = Field(None, description="learn from an offline teacher")
 
 

@@ -109,10 +109,10 @@ def stop_at(step: int, folder: Path, *changes: str) -> None:
     recipe = config.load("nano-ytvis-like", [*TINY, *changes])
 
     class Stopping(Record):
-        def step(self, step_: int, *rest: Any) -> None:
-            super().step(step_, *rest)
+        def step(self, step_: int, *rest: Any) -> dict[str, float]:
             if step_ == step:
                 os.kill(os.getpid(), signal.SIGTERM)
+            return super().step(step_, *rest)
 
     Trainer(recipe, folder, Stopping(recipe, folder, quiet=True), cpu=True).fit()
 
@@ -228,6 +228,17 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
         _, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
     assert curve(tmp_path / "two") == pytest.approx(curve(tmp_path / "one"), rel=1e-5)
+
+
+def test_metrics_reach_tensorboard(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(tmp_path, "run.steps=3", "run.trackers=[tensorboard]")
+    (events,) = tmp_path.glob("*/events.out.tfevents.*")
+    found = EventAccumulator(str(events))
+    found.Reload()
+    logged = [scalar.value for scalar in found.Scalars("loss/total")]
+    assert logged == pytest.approx(curve(tmp_path), rel=1e-5)
 
 
 def test_batch_must_divide(tmp_path: Path) -> None:

@@ -60,7 +60,14 @@ class Trainer:
         AcceleratorState._reset_state()  # a process may run several recipes, each with its own precision
         precision = "no" if run.precision == "fp32" else run.precision
         self.accelerator = Accelerator(
-            mixed_precision=precision, gradient_accumulation_steps=run.accumulate, cpu=cpu
+            mixed_precision=precision,
+            gradient_accumulation_steps=run.accumulate,
+            cpu=cpu,
+            log_with=list(run.trackers) or None,
+            project_dir=out,
+        )
+        self.accelerator.init_trackers(
+            recipe.name, {"seed": run.seed, "lr": recipe.optim.lr, "steps": run.steps}
         )
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         _seed_everything(run.seed, rank)
@@ -95,12 +102,15 @@ class Trainer:
                 terms, norm, frames, waited = self._advance(batches)
                 self.step += 1
                 if is_main():
-                    self.record.step(
+                    line = self.record.step(
                         self.step, terms, self._factor(self.step - 1), norm, frames, began, waited
                     )
+                    if line:
+                        self.accelerator.log(line, self.step)
                 if self.step % run.save_every == 0 and self.step < run.steps:
                     self.save()
             self.save()
+        self.accelerator.end_training()
         if stop.signal is not None and self.step < run.steps:
             raise Interrupted(stop.signal, self.step)
         return self.step

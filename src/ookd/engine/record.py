@@ -11,6 +11,7 @@ import sys
 import time
 from collections import deque
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -21,6 +22,8 @@ from ookd import __version__
 from ookd.config import Recipe
 from ookd.engine import is_main
 from ookd.structures import Batch
+
+WATCHED = ("lr", "grad_norm", "frames_per_s", "waited", "memory_mb")
 
 
 class Record:
@@ -46,16 +49,19 @@ class Record:
         frames: int,
         began: float,
         waited: float,
-    ) -> None:
-        """Note a finished step that began at `began`; every `log_every` steps it becomes a line."""
+    ) -> dict[str, float]:
+        """Note a finished step that began at `began`; every `log_every` steps it becomes a line.
+
+        The numbers of the line, for trackers; nothing where there is no line.
+        """
         self._recent.append((time.perf_counter() - began, frames))
         every, steps = self.recipe.run.log_every, self.recipe.run.steps
         if step % every and step != steps and step != 1:
-            return
+            return {}
         seconds = sum(s for s, _ in self._recent)
         speed = sum(f for _, f in self._recent) / seconds
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        line = {
+        line: dict[str, Any] = {
             "step": step,
             "loss": terms,
             "lr": self.recipe.optim.lr * factor,
@@ -73,6 +79,7 @@ class Record:
             highlight=False,
             soft_wrap=True,
         )
+        return {f"loss/{k}": v for k, v in terms.items()} | {k: v for k, v in line.items() if k in WATCHED}
 
     def write(self, line: dict[str, object]) -> None:
         """Append one line to `metrics.jsonl`."""

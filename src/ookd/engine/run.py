@@ -11,7 +11,7 @@ from ookd.config import Recipe
 from ookd.engine import is_main
 from ookd.engine.loop import Trainer
 from ookd.engine.record import Record
-from ookd.engine.validate import tracker_of, validate
+from ookd.engine.validate import validate
 from ookd.models import zoo
 
 
@@ -39,13 +39,9 @@ def run(recipe: Recipe, folder: Path, cpu: bool = False) -> Outcome:
     model = trainer.trained()
     ap = None
     if is_main():
-        tracker = tracker_of(model)
-        zoo.save_pretrained(
-            model, folder / "model", trainer.names, tracker.model_dump(exclude_unset=True), overwrite=True
-        )
+        zoo.save_pretrained(model, folder / "model", trainer.names, recipe.tracker, overwrite=True)
         if recipe.data.val is not None:
-            report, _ = validate(model, recipe.data.val, recipe.run.precision, tracker)
-            ap = report.ap
+            ap = validate(model, recipe.data.val, recipe.run.precision, recipe.tracker).ap
             record.write({"step": trainer.step, "val_ap": ap})
             record.note(f"track AP {100 * ap:.1f} on the validation videos")
     return Outcome(str(folder / "model"), trainer.step, time.perf_counter() - began, ap)
