@@ -33,11 +33,21 @@ class Runs:
 
     lengths: NDArray[np.int32]  # [R]
     start: NDArray[np.int64]  # [N] index of a mask's first run
-    foreground: NDArray[np.bool_]  # [R]
+    pixels: NDArray[np.int64]  # [N] of the frame, which the runs fill
+
+    def foreground(self) -> NDArray[np.bool_]:
+        """[R]"""
+        odd = np.arange(len(self.lengths)) % 2 == 1
+        return np.asarray(odd ^ np.repeat(self.start % 2 == 1, np.diff(self.start, append=len(odd))))
 
     def areas(self) -> NDArray[np.int64]:
         """[N] foreground pixels."""
-        return np.add.reduceat(self.lengths * self.foreground, self.start, dtype=np.int64)
+        if not len(self.start):
+            return self.pixels
+        odd = self.lengths.copy()
+        odd[::2] = 0
+        in_odd = np.add.reduceat(odd, self.start, dtype=np.int64)
+        return np.where(self.start % 2 == 0, in_odd, self.pixels - in_odd)
 
 
 def runs_of(counts: Sequence[str], pixels: int | NDArray[np.int64]) -> Runs:
@@ -47,7 +57,7 @@ def runs_of(counts: Sequence[str], pixels: int | NDArray[np.int64]) -> Runs:
     """
     if not counts:
         nothing = np.zeros(0, np.int64)
-        return Runs(nothing.astype(np.int32), nothing, nothing.astype(bool))
+        return Runs(nothing.astype(np.int32), nothing, nothing)
     try:
         code = np.frombuffer("".join(counts).encode("ascii"), np.uint8) - np.uint8(48)  # [C] wraps below "0"
     except UnicodeEncodeError:
@@ -61,7 +71,8 @@ def runs_of(counts: Sequence[str], pixels: int | NDArray[np.int64]) -> Runs:
     stop = size.cumsum()  # [N]
     if (code[stop - 1] >= 32).any():
         raise RleError("counts break off within a number")
-    value = ((code[code < 32].astype(np.int32)) ^ 16) - 16  # [R] bit 4 of the highest digit is the sign
+    signed = ((code ^ 16) - np.uint8(16)).view(np.int8)  # bit 4 of the highest digit is the sign
+    value = signed[code < 32].astype(np.int32)  # [R]
     _add_low_digits(value, code, more)
 
     after = stop - np.searchsorted(more, stop)  # [N] one past a mask's last run
@@ -71,10 +82,7 @@ def runs_of(counts: Sequence[str], pixels: int | NDArray[np.int64]) -> Runs:
         raise RleError("counts hold a negative run")
     if (np.add.reduceat(lengths, start, dtype=np.int64) != pixels).any():
         raise RleError("runs do not add up to the frame's height x width")
-    foreground = np.zeros(len(value), np.bool_)
-    foreground[1::2] = True
-    foreground ^= np.repeat(start % 2 == 1, after - start)
-    return Runs(lengths, start, foreground)
+    return Runs(lengths, start, np.broadcast_to(pixels, start.shape))
 
 
 def _add_low_digits(value: NDArray[np.int32], code: NDArray[np.uint8], more: NDArray[np.int64]) -> None:
@@ -101,11 +109,10 @@ def _undo_differences(
     """
     lengths = np.empty_like(value)
     for parity in (0, 1):
-        lengths[parity::2] = value[parity::2].cumsum(dtype=np.int32)
-        last = start - (start - parity) % 2  # [N] the last place of this parity up to a mask's first run
-        gathered = np.where(last >= 0, lengths[last], 0)
+        sums = np.append(np.int32(0), value[parity::2]).cumsum(dtype=np.int32)
+        earlier = (start + 2 - parity) // 2  # [N] places of this parity up to a mask's first run
         places = (after + 1 - parity) // 2 - (start + 1 - parity) // 2  # [N] of this parity in each mask
-        lengths[parity::2] -= np.repeat(gathered, places)
+        lengths[parity::2] = sums[1:] - np.repeat(sums[earlier], places)
     lengths[start] = value[start]
     return lengths
 
@@ -139,7 +146,7 @@ def decode_many(rles: Sequence[Rle]) -> NDArray[np.bool_]:
     for rle in rles:
         _check_size(rle, height, width)
     runs = runs_of([rle["counts"] for rle in rles], height * width)
-    columns = np.repeat(runs.foreground, runs.lengths).reshape(len(rles), width, height)
+    columns = np.repeat(runs.foreground(), runs.lengths).reshape(len(rles), width, height)
     return np.ascontiguousarray(columns.swapaxes(1, 2))
 
 
@@ -166,7 +173,7 @@ def box_xywh(rle: Rle) -> list[float]:
     height = rle["size"][0]
     runs = _runs(rle)
     stop = runs.lengths.cumsum(dtype=np.int64)
-    seen = runs.foreground & (runs.lengths > 0)
+    seen = runs.foreground() & (runs.lengths > 0)
     if not seen.any():
         return [0.0, 0.0, 0.0, 0.0]
     first, last = stop[seen] - runs.lengths[seen], stop[seen] - 1

@@ -18,7 +18,7 @@ free, and go otherwise; a missed track gets a perfect prediction.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 CAUSES = ("class", "duplicate", "identity", "mask", "class_and_mask", "background", "missed")
 _CLASS, _DUPLICATE, _IDENTITY, _MASK, _BOTH, _BACKGROUND, MISSED = range(7)
 UNBLAMED, ABSENT = -1, -2  # no cause: right, or not counted at this threshold
-_POINTING = (_CLASS, _IDENTITY, _MASK, _BOTH)
 _FAINT = 0.1  # below this overlap a prediction has nothing to do with a track
 
 
@@ -94,40 +93,44 @@ def _blame(
         return cause, target, mended_right
     iou = np.where(v.crowd, 0, v.iou[d])  # [n, G]
     same = v.label[d][:, None] == v.truth_label
+    own, foreign = np.where(same, iou, 0), np.where(same, 0, iou)
+    floor = {_MASK: _floor(own), _CLASS: _floor(foreign)}  # [T, n] each
+    rest = outcome == WRONG
+    for reason, applies in (
+        (_DUPLICATE, own.max(1) >= IOU_THRESHOLDS[:, None]),
+        (_CLASS, foreign.max(1) >= IOU_THRESHOLDS[:, None]),
+        (_MASK, own.max(1) >= _FAINT),  # or identity: that depends on the track
+        (_BOTH, foreign.max(1) >= _FAINT),
+    ):
+        cause[rest & applies] = reason
+        rest = rest & ~applies
     free = _free(v, d)
     unclaimed = free.copy()  # nothing points at it yet
-    mendable = {c: free.copy() for c in _POINTING}  # each cause is mended alone, so each may use a free track
-    t = np.arange(len(IOU_THRESHOLDS))
-    nothing = np.full(len(t), -1)
-    for i in np.flatnonzero((outcome == WRONG).any(0) & (iou.max(1) >= _FAINT)):
-        own, foreign = np.where(same[i], iou[i], 0), np.where(same[i], 0, iou[i])
-        mine = _choose(own, unclaimed) if own.any() else nothing
-        other = _choose(foreign, unclaimed) if foreign.any() else nothing
-        reasons: list[tuple[Any, int, NDArray[np.int64]]] = [
-            (own.max() >= IOU_THRESHOLDS, _DUPLICATE, nothing),
-            (foreign.max() >= IOU_THRESHOLDS, _CLASS, other),
-            ((own.max() >= _FAINT) & (v.iou_when_on[d[i], mine] >= IOU_THRESHOLDS), _IDENTITY, mine),
-            (own.max() >= _FAINT, _MASK, mine),
-            (foreign.max() >= _FAINT, _BOTH, other),
-        ]
-        wrong = outcome[:, i] == WRONG
-        for applies, reason, track in reasons:
-            now = wrong & applies
-            if not now.any():
-                continue
-            cause[now, i] = reason
-            target[now, i] = track[now]
-            wrong &= ~now
-            if reason in _POINTING:
-                goal = target[now, i]
-                mended_right[now, i] = mendable[reason][t[now], goal]
-                mendable[reason][t[now], goal] = False
-                unclaimed[t[now], goal] = False
+    mendable = np.repeat(free[None], len(CAUSES), 0)  # each cause alone, so each may use a free track
+    mine, other = cause == _MASK, (cause == _CLASS) | (cause == _BOTH)
+    for i in np.flatnonzero((mine | other).any(0)):
+        for now, overlap, reason in ((mine[:, i], own[i], _MASK), (other[:, i], foreign[i], _CLASS)):
+            if now.any():
+                target[now, i] = _choose(overlap, floor[reason][:, i], unclaimed)[now]
+        on = mine[:, i] & (v.iou_when_on[d[i], target[:, i]] >= IOU_THRESHOLDS)
+        cause[on, i] = _IDENTITY
+        t = np.flatnonzero(target[:, i] >= 0)
+        claim = cause[t, i], t, target[t, i]
+        mended_right[t, i] = mendable[claim]
+        mendable[claim] = False
+        unclaimed[claim[1:]] = False
     return cause, target, mended_right
 
 
-def _choose(overlap: NDArray[np.float64], unclaimed: NDArray[np.bool_]) -> NDArray[np.int64]:
+def _floor(overlap: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[T, n] how much a track must be overlapped to be pointed at."""
+    enough = IOU_THRESHOLDS[:, None]
+    return np.where(overlap.max(1) >= enough, enough, _FAINT)
+
+
+def _choose(
+    overlap: NDArray[np.float64], floor: NDArray[np.float64], unclaimed: NDArray[np.bool_]
+) -> NDArray[np.int64]:
     """[T] the track overlapped most, of those [T, G] still to be had if one overlaps as much as it must."""
-    floor = np.where(overlap.max() >= IOU_THRESHOLDS, IOU_THRESHOLDS, _FAINT)
     wanted = unclaimed & (overlap >= floor[:, None])
     return np.where(wanted.any(1), np.where(wanted, overlap, -1).argmax(1), overlap.argmax())

@@ -7,7 +7,10 @@ the sums. A track is in a frame if its mask has an area there. Crowd tracks take
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+from functools import cache
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -17,6 +20,7 @@ MIN_SCORE = 0.3
 ALPHAS = np.arange(0.05, 0.99, 0.05)
 _EPS = np.finfo(float).eps
 _CLEAR_IOU = 0.5
+_FEW = 120  # assignments are all tried, more are left to scipy
 
 
 def _per_alpha() -> NDArray[np.float64]:
@@ -95,7 +99,7 @@ def count(
         return counts
     similarity = np.ascontiguousarray(iou[d][:, g].transpose(2, 1, 0))  # [T, G, D]
     pair = truth_there.sum(1)[:, None] + result_there.sum(1)  # [G, D] masks of both tracks
-    _count_hota(counts, similarity, truth_there.T, result_there.T, pair)
+    _count_hota(counts, similarity, pair)
     _count_identity(counts, similarity, truth_there.sum(1), result_there.sum(1))
     _count_clear(counts, similarity, truth_there.T, result_there.T)
     return counts
@@ -104,14 +108,12 @@ def count(
 def _count_hota(
     counts: Counts,
     similarity: NDArray[np.float64],
-    truth_there: NDArray[np.bool_],  # [T, G]
-    result_there: NDArray[np.bool_],  # [T, D]
     pair: NDArray[np.int64],
 ) -> None:
     rivals = similarity.sum(1, keepdims=True) + similarity.sum(2, keepdims=True) - similarity
     possible = np.where(rivals > _EPS, similarity / np.where(rivals > _EPS, rivals, 1), 0).sum(0)  # [G, D]
     alignment = possible / (pair - possible)
-    match = _assign(alignment * similarity, truth_there, result_there)  # [T, G]
+    match = _assign(alignment * similarity)  # [T, G]
     t, g = np.nonzero(match >= 0)
     d = match[t, g]
     iou = similarity[t, g, d]
@@ -124,13 +126,11 @@ def _count_hota(
     counts.associated = (together * together / np.maximum(1, pair - together)).sum((1, 2))
 
 
-def _assign(
-    gain: NDArray[np.float64], truth_there: NDArray[np.bool_], result_there: NDArray[np.bool_]
-) -> NDArray[np.int64]:
+def _assign(gain: NDArray[np.float64]) -> NDArray[np.int64]:
     """[T, G] the prediction matched to each true track in each frame for the greatest gain, -1: none."""
     match = _unrivalled(gain)
     for t in np.flatnonzero(_contested(gain)):
-        match[t] = _best(gain[t], truth_there[t], result_there[t])
+        match[t] = _best(gain[t])
     return match
 
 
@@ -150,18 +150,36 @@ def _contested(gain: NDArray[Any]) -> NDArray[np.bool_]:
     return np.asarray((positive.sum(1) > 1).any(1) | (positive.sum(2) > 1).any(1))
 
 
-def _best(
-    gain: NDArray[np.float64], truth_there: NDArray[np.bool_], result_there: NDArray[np.bool_]
-) -> NDArray[np.int64]:
-    """[G] the best assignment among the tracks in this frame."""
-    from scipy.optimize import linear_sum_assignment
-
-    truths, results = truth_there.nonzero()[0], result_there.nonzero()[0]
-    rows, columns = linear_sum_assignment(-gain[truths][:, results])
-    match = np.full(len(truth_there), -1)
-    match[truths[rows]] = results[columns]
-    match[gain[np.arange(len(match)), match] <= 0] = -1
+def _best(gain: NDArray[Any]) -> NDArray[np.int64]:
+    """[G] the one-to-one assignment of [G, D] with the greatest gain; without gain no partner."""
+    match = np.full(len(gain), -1)
+    rows, columns = np.flatnonzero(gain.any(1)), np.flatnonzero(gain.any(0))
+    if not len(rows):
+        return match
+    wanted = gain[rows][:, columns]
+    if len(rows) <= len(columns):
+        match[rows] = columns[_one_to_one(wanted)]
+    else:
+        match[rows[_one_to_one(wanted.T)]] = columns
+    match[gain[np.arange(len(gain)), match] <= 0] = -1
     return match
+
+
+def _one_to_one(gain: NDArray[Any]) -> NDArray[np.int64]:
+    """[r] the columns of the best assignment of all rows of [r, c], r <= c."""
+    rows, columns = gain.shape
+    if math.perm(columns, rows) <= _FEW:
+        choices = _choices(rows, columns)
+        return np.asarray(choices[gain[np.arange(rows), choices].sum(1).argmax()])
+    from scipy.optimize import linear_sum_assignment  # loading it takes as long as measuring 50 videos
+
+    return np.asarray(linear_sum_assignment(gain, maximize=True)[1])
+
+
+@cache
+def _choices(rows: int, columns: int) -> NDArray[np.int64]:
+    """[P, r] every way to give each row a column of its own."""
+    return np.array(list(permutations(range(columns), rows)), np.int64)
 
 
 def _count_identity(
@@ -172,13 +190,11 @@ def _count_identity(
 ) -> None:
     """Matching whole tracks to lose the fewest masks is matching them to share the most."""
     shared = (similarity >= _CLEAR_IOU).sum(0)  # [G, D]
-    if not _contested(shared[None])[0]:  # all that have a partner get it; of several for one the best
+    if _contested(shared[None])[0]:
+        match = _best(shared)
+        counts.id_right = int(shared[match >= 0, match[match >= 0]].sum())
+    else:  # all that have a partner get it; of several for one the best
         counts.id_right = int(min(shared.max(0).sum(), shared.max(1).sum()))
-        return
-    from scipy.optimize import linear_sum_assignment
-
-    rows, columns = linear_sum_assignment(shared, maximize=True)
-    counts.id_right = int(shared[rows, columns].sum())
 
 
 def _count_clear(
@@ -197,7 +213,7 @@ def _count_clear(
         kept = [p >= 0 and gains[t][g][p] > 0 for g, p in zip(tracks, before, strict=True)]
         match = choice[t]
         if contested[t]:
-            match = _best(_kept_first(gain[t], before), truth_there[t], result_there[t]).tolist()
+            match = _best(_kept_first(gain[t], before)).tolist()
         elif any(kept) and gain.shape[2] == 1:  # the one prediction stays where it was
             match = [p if stays else -1 for p, stays in zip(before, kept, strict=True)]
         elif any(kept):

@@ -81,18 +81,25 @@ def _shaped(
 ) -> tuple[list[Rle | None], str | None]:
     """The track with every mask as compressed counts, or what is wrong with it."""
     size = [height, width]
+    if _plain(track, size):
+        return [None if mask is None else {"size": size, "counts": mask["counts"]} for mask in track], None
     tube: list[Rle | None] = []
     for t, mask in enumerate(track):
-        if mask is None:
-            tube.append(None)
-        elif type(mask) is dict and mask.get("size") == size and type(mask.get("counts")) is str:
-            tube.append({"size": size, "counts": mask["counts"]})
-        else:
-            try:
-                tube.append(rle.from_any(mask, *(_own_size(mask, size) if any_size else size)))
-            except rle.RleError as error:
-                return [], f"frame {t}: {error}"
+        try:
+            own = _own_size(mask, size) if any_size else size
+            tube.append(None if mask is None else rle.from_any(mask, *own))
+        except rle.RleError as error:
+            return [], f"frame {t}: {error}"
     return tube, None
+
+
+def _plain(track: Sequence[Any], size: list[int]) -> bool:
+    """Whether all masks are compressed counts of the frame's size, as nearly always."""
+    there = [mask for mask in track if mask is not None]
+    if not set(map(type, there)) <= {dict}:
+        return False
+    sizes = [mask.get("size") for mask in there]
+    return sizes.count(size) == len(sizes) and {type(mask.get("counts")) for mask in there} <= {str}
 
 
 def _own_size(mask: Any, size: list[int]) -> list[int]:
