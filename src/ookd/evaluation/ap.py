@@ -79,9 +79,8 @@ def match(
 def _rank(classes: NDArray[np.int64]) -> NDArray[np.int64]:
     """[D] how many earlier entries have the same class."""
     rank = np.zeros(len(classes), np.int64)
-    for label in np.unique(classes):
-        here = classes == label
-        rank[here] = np.arange(here.sum())
+    order = np.argsort(classes, kind="stable")
+    rank[order] = np.arange(len(classes)) - np.searchsorted(classes[order], classes[order])
     return rank
 
 

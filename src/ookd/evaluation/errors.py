@@ -75,8 +75,9 @@ def _ap(
     found = weight[:, hits].cumsum(1)  # [R, h]
     precision = found / np.maximum(weight.cumsum(1)[:, hits], 1)
     best = np.maximum.accumulate(precision[:, ::-1], 1)[:, ::-1]
-    reached = _recalls_reached(total, found)
-    return np.asarray((best * np.diff(reached, axis=1, prepend=0)).sum(1) / len(RECALL_THRESHOLDS))
+    steps = _recalls_reached(total, found)
+    steps[:, 1:] -= steps[:, :-1].copy()
+    return np.asarray((best * steps).sum(1) / len(RECALL_THRESHOLDS))
 
 
 def _recalls_reached(total: NDArray[np.int64], found: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -84,9 +85,10 @@ def _recalls_reached(total: NDArray[np.int64], found: NDArray[np.int64]) -> NDAr
 
     Few counts occur, so each total's are looked up once.
     """
-    totals, row = np.unique(total, return_inverse=True)
+    totals = np.bincount(total).nonzero()[0]  # those that occur
     recall = np.arange(found.max(initial=0) + 1) / np.maximum(totals, 1)[:, None]
-    return np.searchsorted(RECALL_THRESHOLDS, recall, side="right")[row[:, None], found]
+    row = totals.searchsorted(total)
+    return RECALL_THRESHOLDS.searchsorted(recall, side="right")[row[:, None], found]
 
 
 def prices(videos: Sequence[Measured], classes: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ookd.errors import UserError
 
-_BLOCK = 1 << 20  # bytes
+_BLOCK = 1 << 16  # bytes; what is made of them stays in the cache
 _VIDEO = re.compile(rb'"video_id"\s*:\s*(-?\d{1,18})(?=\s*[,}])')
 
 
@@ -142,7 +142,7 @@ def _cut(path: Path) -> Iterator[tuple[bytes, int, NDArray[np.int64]]]:
     with path.open("rb") as file:
         tail, offset, outside = b"", 0, None
         while True:
-            block = file.read(_BLOCK)
+            block = file.read(max(_BLOCK, len(tail)))  # growing while an object does not end
             text = tail + block
             if outside is None:
                 outside = 1 if text.lstrip()[:1] == b"{" else 0  # braces around the lists

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +20,7 @@ from ookd.structures import Dataset, TrackResult
 
 Given = str | Path | Dataset | Sequence[str | Path]
 Results = str | Path | Sequence[TrackResult] | Sequence[str | Path]
-_CHUNK = 8  # videos a process takes at a time
+_CHUNK = 4  # videos a process takes at a time
 
 
 def evaluate(
@@ -97,6 +98,8 @@ def _share(truth: Truth, predictions: Predictions, rules: Rules) -> None:
     """Hand a process what all its videos need, once."""
     global _shared
     _shared = (truth, predictions, rules)
+    gc.freeze()
+    gc.disable()  # measuring makes many objects and no cycles
 
 
 def _measure_shared(video: int) -> Measured:

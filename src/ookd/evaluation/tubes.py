@@ -136,15 +136,15 @@ def _measured(masks: list[list[Rle | None]], frames: int) -> Tubes:
 
 def _shared(results: Tubes, truth: Tubes, frames: int) -> NDArray[np.int64]:
     """[D, G, T] pixels in both masks, from the IoU and the areas, where they are whole numbers again."""
-    shared = np.zeros((len(results), len(truth), frames), np.int64)
+    iou = np.zeros((len(results), len(truth), frames))
     seen = np.logical_and(results.area[:, :frames].any(0), truth.area[:, :frames].any(0))
     for t in np.flatnonzero(seen).tolist():
         d, g = results.area[:, t].nonzero()[0], truth.area[:, t].nonzero()[0]
-        iou = coco.iou([results.masks[i][t] for i in d], [truth.masks[i][t] for i in g], [0] * len(g))
-        iou = np.maximum(iou, 0)  # -1: of different sizes
-        both = results.area[d, t][:, None] + truth.area[g, t]
-        shared[d[:, None], g, t] = np.rint(iou * both / (1 + iou)).astype(np.int64)
-    return shared
+        masks = [results.masks[i][t] for i in d.tolist()], [truth.masks[i][t] for i in g.tolist()]
+        iou[d[:, None], g, t] = coco.iou(*masks, [0] * len(g))
+    iou = np.maximum(iou, 0)  # -1: of different sizes
+    both = results.area[:, None, :frames] + truth.area[:, :frames]
+    return np.asarray(np.rint(iou * both / (1 + iou)).astype(np.int64))
 
 
 def _unlike(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -166,7 +166,7 @@ def _tracking(
 ) -> dict[int, hota.Counts]:
     result_there, truth_there = compared.result_area > 0, compared.truth_area > 0
     counts = {}
-    for k in np.union1d(label[confident], truth_label[single]).tolist():
+    for k in sorted({*label[confident].tolist(), *truth_label[single].tolist()}):
         d, g = np.flatnonzero(confident & (label == k)), np.flatnonzero(single & (truth_label == k))
         counts[k] = hota.count(frame_iou[np.ix_(d, g)], result_there[d], truth_there[g])
     return counts
