@@ -20,7 +20,7 @@ MIN_SCORE = 0.3
 ALPHAS = np.arange(0.05, 0.99, 0.05)
 _EPS = np.finfo(float).eps
 _CLEAR_IOU = 0.5
-_FEW = 120  # assignments are all tried, more are left to scipy
+_FEW = 400  # assignments are all tried, more are left to scipy
 
 
 def _per_alpha() -> NDArray[np.float64]:
@@ -100,20 +100,16 @@ def count(
     similarity = np.ascontiguousarray(iou[d][:, g].transpose(2, 1, 0))  # [T, G, D]
     pair = truth_there.sum(1)[:, None] + result_there.sum(1)  # [G, D] masks of both tracks
     _count_hota(counts, similarity, pair)
-    _count_identity(counts, similarity, truth_there.sum(1), result_there.sum(1))
+    _count_identity(counts, similarity)
     _count_clear(counts, similarity, truth_there.T, result_there.T)
     return counts
 
 
-def _count_hota(
-    counts: Counts,
-    similarity: NDArray[np.float64],
-    pair: NDArray[np.int64],
-) -> None:
+def _count_hota(counts: Counts, similarity: NDArray[np.float64], pair: NDArray[np.int64]) -> None:
     rivals = similarity.sum(1, keepdims=True) + similarity.sum(2, keepdims=True) - similarity
     possible = np.where(rivals > _EPS, similarity / np.where(rivals > _EPS, rivals, 1), 0).sum(0)  # [G, D]
     alignment = possible / (pair - possible)
-    match = _assign(alignment * similarity)  # [T, G]
+    match = _best(alignment * similarity)  # [T, G]
     t, g = np.nonzero(match >= 0)
     d = match[t, g]
     iou = similarity[t, g, d]
@@ -126,107 +122,75 @@ def _count_hota(
     counts.associated = (together * together / np.maximum(1, pair - together)).sum((1, 2))
 
 
-def _assign(gain: NDArray[np.float64]) -> NDArray[np.int64]:
-    """[T, G] the prediction matched to each true track in each frame for the greatest gain, -1: none."""
-    match = _unrivalled(gain)
-    for t in np.flatnonzero(_contested(gain)):
-        match[t] = _best(gain[t])
-    return match
-
-
-def _unrivalled(gain: NDArray[np.float64]) -> NDArray[np.int64]:
-    """[T, G] the best prediction of each track alone; right where no two tracks want the same."""
-    best = gain.argmax(2)
-    if gain.shape[2] == 1:  # one prediction: it goes to the track that gains most
-        best = np.where(np.arange(gain.shape[1]) == gain[:, :, 0].argmax(1)[:, None], 0, -1)
-    return np.where(gain.any(2), best, -1)
-
-
-def _contested(gain: NDArray[Any]) -> NDArray[np.bool_]:
-    """[T] whether several tracks and several predictions have partners to choose from."""
-    positive = gain > 0
-    if 1 in positive.shape[1:]:
-        return np.zeros(len(gain), np.bool_)
-    return np.asarray((positive.sum(1) > 1).any(1) | (positive.sum(2) > 1).any(1))
-
-
 def _best(gain: NDArray[Any]) -> NDArray[np.int64]:
-    """[G] the one-to-one assignment of [G, D] with the greatest gain; without gain no partner."""
-    match = np.full(len(gain), -1)
-    rows, columns = np.flatnonzero(gain.any(1)), np.flatnonzero(gain.any(0))
-    if not len(rows):
-        return match
-    wanted = gain[rows][:, columns]
-    if len(rows) <= len(columns):
-        match[rows] = columns[_one_to_one(wanted)]
+    """[T, G] the one-to-one partners that gain most in each frame of [T, G, D]; -1: none, or no gain."""
+    match = np.full(gain.shape[:2], -1)
+    tracks, results = np.flatnonzero(gain.any((0, 2))), np.flatnonzero(gain.any((0, 1)))
+    wanted = gain[:, tracks][:, :, results]
+    if len(tracks) <= len(results):
+        match[:, tracks] = results[_one_to_one(wanted)]
     else:
-        match[rows[_one_to_one(wanted.T)]] = columns
-    match[gain[np.arange(len(gain)), match] <= 0] = -1
+        np.put_along_axis(match, tracks[_one_to_one(wanted.transpose(0, 2, 1))], results, 1)
+    match[np.take_along_axis(gain, match[..., None], 2)[..., 0] <= 0] = -1
     return match
 
 
 def _one_to_one(gain: NDArray[Any]) -> NDArray[np.int64]:
-    """[r] the columns of the best assignment of all rows of [r, c], r <= c."""
-    rows, columns = gain.shape
+    """[T, r] columns of their own for all rows of [T, r, c], r <= c."""
+    rows, columns = gain.shape[1:]
     if math.perm(columns, rows) <= _FEW:
         choices = _choices(rows, columns)
-        return np.asarray(choices[gain[np.arange(rows), choices].sum(1).argmax()])
+        return np.asarray(choices[gain[:, np.arange(rows), choices].sum(2).argmax(1)])
     from scipy.optimize import linear_sum_assignment  # loading it takes as long as measuring 50 videos
 
-    return np.asarray(linear_sum_assignment(gain, maximize=True)[1])
+    return np.stack([linear_sum_assignment(frame, maximize=True)[1] for frame in gain])
 
 
 @cache
 def _choices(rows: int, columns: int) -> NDArray[np.int64]:
     """[P, r] every way to give each row a column of its own."""
-    return np.array(list(permutations(range(columns), rows)), np.int64)
+    ways = list(permutations(range(columns), rows))
+    return np.array(ways, np.int64).reshape(len(ways), rows)
 
 
-def _count_identity(
-    counts: Counts,
-    similarity: NDArray[np.float64],
-    truth_length: NDArray[np.int64],
-    result_length: NDArray[np.int64],
-) -> None:
+def _count_identity(counts: Counts, similarity: NDArray[np.float64]) -> None:
     """Matching whole tracks to lose the fewest masks is matching them to share the most."""
     shared = (similarity >= _CLEAR_IOU).sum(0)  # [G, D]
-    if _contested(shared[None])[0]:
-        match = _best(shared)
-        counts.id_right = int(shared[match >= 0, match[match >= 0]].sum())
-    else:  # all that have a partner get it; of several for one the best
-        counts.id_right = int(min(shared.max(0).sum(), shared.max(1).sum()))
+    (match,) = _best(shared[None])
+    g = np.flatnonzero(match >= 0)
+    counts.id_right = int(shared[g, match[g]].sum())
 
 
 def _count_clear(
     counts: Counts,
     similarity: NDArray[np.float64],
-    truth_there: NDArray[np.bool_],
-    result_there: NDArray[np.bool_],
+    truth_there: NDArray[np.bool_],  # [T, G]
+    result_there: NDArray[np.bool_],  # [T, D]
 ) -> None:
     """Frame by frame, keeping the last frame's partners first and then the best overlap."""
     gain = np.where(similarity >= _CLEAR_IOU - _EPS, similarity, 0)
-    contested, choice, gains = _contested(gain), _unrivalled(gain).tolist(), gain.tolist()
-    tracks = range(len(choice[0]))
-    before = [-1 for _ in tracks]  # partner in the last usable frame
-    latest = list(before)  # partner whenever there was one last
+    best, gains = _best(gain).tolist(), gain.tolist()
+    before = latest = [-1] * gain.shape[
+        1
+    ]  # partner in the last usable frame, and whenever there was one last
     for t in np.flatnonzero(truth_there.any(1) & result_there.any(1)).tolist():
-        kept = [p >= 0 and gains[t][g][p] > 0 for g, p in zip(tracks, before, strict=True)]
-        match = choice[t]
-        if contested[t]:
-            match = _best(_kept_first(gain[t], before)).tolist()
-        elif any(kept) and gain.shape[2] == 1:  # the one prediction stays where it was
-            match = [p if stays else -1 for p, stays in zip(before, kept, strict=True)]
-        elif any(kept):
-            match = [p if stays else m for p, stays, m in zip(before, kept, match, strict=True)]
-        for g in tracks:
-            if match[g] >= 0:
-                counts.clear_right += 1
-                counts.switches += latest[g] not in (-1, match[g])
-                latest[g] = match[g]
-        before = match
+        match = best[t]
+        if match != before:
+            kept = {g: p for g, p in enumerate(before) if p >= 0 and gains[t][g][p] > 0}
+            if any(match[g] != p for g, p in kept.items()):
+                match = _besides(kept, gain[t])
+            now = [old if p < 0 else p for p, old in zip(match, latest, strict=True)]
+            counts.switches += sum(-1 != old != p for p, old in zip(now, latest, strict=True))
+            before, latest = match, now
+        counts.clear_right += len(match) - match.count(-1)
 
 
-def _kept_first(gain: NDArray[np.float64], before: list[int]) -> NDArray[np.float64]:
-    """[G, D] gain that no overlap can outweigh for partners of the last frame."""
-    kept = np.array(before)[:, None] == np.arange(gain.shape[1])
-    return np.where(gain > 0, gain + 1000 * kept, 0)
+def _besides(kept: dict[int, int], gain: NDArray[np.float64]) -> list[int]:
+    """[G] the kept partners, and of [G, D] the best for all other tracks."""
+    rest = np.full(len(gain), -1)
+    if len(kept) < len(gain):
+        free = gain.copy()
+        free[list(kept)], free[:, list(kept.values())] = 0, 0
+        (rest,) = _best(free[None])
+    rest[list(kept)] = list(kept.values())
+    return rest.tolist()

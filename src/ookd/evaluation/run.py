@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import numpy as np
+
 from ookd.errors import UserError
 from ookd.evaluation.hota import MIN_SCORE
 from ookd.evaluation.predictions import Predictions, complain, load_predictions
@@ -45,6 +47,7 @@ def evaluate(
     counted. `watch` is told the share that is done.
     """
     rules = Rules(official_quirks, class_agnostic, min_score)
+    _reuse_memory()
     try:
         truth, predictions, videos, dropped = _measured(gt, pred, rules, processes, watch, whole=False)
     except NotCut:
@@ -58,6 +61,14 @@ def evaluate(
             f"{len(dropped)} entries do not fit the ground truth (lenient leaves them out)", dropped
         )
     return make_report(truth, predictions, videos, rules, dropped, class_counts)
+
+
+def _reuse_memory() -> None:
+    """Free a large block: from then on glibc keeps freed memory for the next arrays.
+
+    Otherwise each video's arrays are given back to the system and faulted in anew, a tenth of the time.
+    """
+    np.empty(30 << 20, np.uint8)
 
 
 def _measured(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -126,7 +127,8 @@ def _measured(masks: list[list[Rle | None]], frames: int) -> Tubes:
     there = np.zeros((len(masks), frames), np.bool_)
     there[listed] = [mask is not None for tube in masks for mask in tube]
     whole = [mask for tube in masks for mask in tube if mask is not None]
-    sizes = np.array([mask["size"] for mask in whole], np.int64).reshape(-1, 2)
+    sides = chain.from_iterable(mask["size"] for mask in whole)
+    sizes = np.fromiter(sides, np.int64, 2 * len(whole)).reshape(-1, 2)
     area = np.zeros((len(masks), frames), np.int64)
     area[there] = rle.runs_of([mask["counts"] for mask in whole], sizes.prod(1)).areas()
     size = np.zeros((len(masks), frames, 2), np.int64)
