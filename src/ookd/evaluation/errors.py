@@ -32,6 +32,13 @@ class Ledger:
         right = np.where(mended, self.mended_right[t], cause == UNBLAMED)
         return Entries(label[keep], self.video[keep], right[keep])
 
+    def touched(self, t: int, cause: int, classes: int) -> NDArray[np.bool_]:
+        """[K] classes that mending a cause gives or takes predictions."""
+        mended = self.cause[t] == cause
+        touched = np.zeros(classes, np.bool_)
+        touched[self.label[mended]] = touched[self.mended_label[t, mended]] = True
+        return touched
+
 
 @dataclass(frozen=True, slots=True)
 class Entries:
@@ -97,10 +104,12 @@ def prices(videos: Sequence[Measured], classes: int) -> tuple[NDArray[np.float64
     once = np.ones((1, len(videos)), np.int64)
     book = ledger(videos)
     thresholds = range(len(IOU_THRESHOLDS))
-    ap = [
-        [class_ap(book.entries(t, cause), truths, once)[0] for t in thresholds]
-        for cause in (None, *range(len(CAUSES)))
-    ]
+    as_is = [class_ap(book.entries(t), truths, once)[0] for t in thresholds]
+    ap = [as_is]
+    for cause in range(len(CAUSES)):
+        touched = [book.touched(t, cause, classes) for t in thresholds]  # the other classes stay as they are
+        mended = [class_ap(book.entries(t, cause), truths * touched[t], once)[0] for t in thresholds]
+        ap.append([np.where(touched[t], mended[t], as_is[t]) for t in thresholds])
     counts = [(book.cause == cause).sum(1) for cause in range(len(CAUSES))]
     return np.array(ap), np.array(counts)
 
