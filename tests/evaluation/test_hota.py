@@ -11,6 +11,7 @@ from trackeval.metrics import CLEAR, HOTA, Identity
 import ookd
 from evaluation.scenes import random_world, truth, tube
 from ookd.data import rle
+from ookd.evaluation import hota
 from ookd.structures import TrackResult
 
 
@@ -38,8 +39,10 @@ def mask_iou(a: Any, b: Any) -> float:
     return float((a & b).sum() / (a | b).sum())
 
 
+@pytest.mark.parametrize("few", [0, 400], ids=["scipy", "tried"])
 @pytest.mark.parametrize("seed", range(24))
-def test_equals_the_reference_package(seed: int) -> None:
+def test_equals_the_reference_package(seed: int, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hota, "_FEW", few)  # assignments are tried up to this number
     frames = 6 + seed % 5
     dataset, results = random_world(seed, videos=3, frames=frames, categories=2)
     report = ookd.evaluate(dataset, results, min_score=0.35)

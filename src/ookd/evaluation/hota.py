@@ -170,9 +170,8 @@ def _count_clear(
     """Frame by frame, keeping the last frame's partners first and then the best overlap."""
     gain = np.where(similarity >= _CLEAR_IOU - _EPS, similarity, 0)
     best, gains = _best(gain).tolist(), gain.tolist()
-    before = latest = [-1] * gain.shape[
-        1
-    ]  # partner in the last usable frame, and whenever there was one last
+    before = [-1] * gain.shape[1]  # partner in the last usable frame
+    latest = before  # partner whenever there was one last
     for t in np.flatnonzero(truth_there.any(1) & result_there.any(1)).tolist():
         match = best[t]
         if match != before:
