@@ -33,7 +33,7 @@ def test_demo_writes_what_it_promises(tmp_path: Path, capsys: pytest.CaptureFixt
     ]
     assert main([*arguments, "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
-    world = World("ytvis-like", split="test", seed=2024, videos=1)
+    world = World("ytvis-like", split="test", seed=2026, videos=1)
     assert summary["frames"] == world.video_length(0)
     assert summary["objects"] == len(world.dataset().videos[0].tracks)
     assert 0 <= summary["ap"] <= 1
