@@ -4,7 +4,7 @@ Frames a second are counted on the clock with `--workers` processes, so the mach
 processor time of a frame, measured in one process, is disturbed little by other work. Frames are scaled to a
 short side of 160, flipped and recoloured; clips are IDOL's pairs and teacher clips of five frames.
 
-    python benchmarks/loader_speed.py --data ../shared/data/davis240
+    python benchmarks/loader_speed.py --data FOLDER
 """
 
 from __future__ import annotations

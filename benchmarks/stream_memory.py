@@ -4,7 +4,7 @@ Streams videos through reading alone, through reading and writing, and through a
 with three moving objects a frame; each in a process of its own. Printed is how far the peak of resident
 memory rises after frame 200.
 
-    python benchmarks/stream_memory.py ../shared/data/clips/one-by-one-person-detection.mp4
+    python benchmarks/stream_memory.py VIDEO.mp4
 """
 
 from __future__ import annotations

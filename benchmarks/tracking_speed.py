@@ -4,8 +4,8 @@ The model is `nano` with random weights whose class scores are shifted until a w
 found, so that the work behind the model is what a trained one would cause. Times are processor time of the
 thread, which other work on the machine disturbs little; frames a second on a clock need an idle machine.
 
-    python benchmarks/tracking_speed.py ../shared/data/clips/rabbit.mp4
-    python benchmarks/tracking_speed.py ../shared/data/clips/rabbit.mp4 --frames 20000 --short-side 64
+    python benchmarks/tracking_speed.py VIDEO.mp4
+    python benchmarks/tracking_speed.py VIDEO.mp4 --frames 20000 --short-side 64
 """
 
 from __future__ import annotations
