@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from ookd import config
-from ookd.cli.train import start
+from ookd.cli.train import AsJson, Change, Device, Out, Overwrite, Resume, Show, start
 
 app = typer.Typer(help="Train a student with an offline teacher.", rich_markup_mode=None)
 
@@ -19,15 +19,13 @@ app = typer.Typer(help="Train a student with an offline teacher.", rich_markup_m
 def distill(
     recipe: Annotated[str, typer.Argument(help="Bundled recipe, or a .yaml file.")] = "nano-distill",
     teacher: Annotated[Path | None, typer.Option(help="Model folder of the teacher.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Run folder; default runs/<name of the recipe>.")] = None,
-    change: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe.")
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete the run in --out first.")] = False,
-    device: Annotated[str, typer.Option(help="auto or cpu.")] = "auto",
-    show: Annotated[bool, typer.Option("--show", help="Print the whole recipe, explained.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+    out: Out = None,
+    change: Change = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    device: Device = "auto",
+    show: Show = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train a student as RECIPE says, with what TEACHER knows of the frames around.
 

@@ -18,20 +18,29 @@ from ookd.errors import UserError
 
 app = typer.Typer(help="Train a teacher or a student.", rich_markup_mode=None)
 
+# options that `train` and `distill` share
+Out = Annotated[Path | None, typer.Option(help="Run folder; default runs/<name of the recipe>.")]
+Change = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Delete the run in --out first.")]
+Device = Annotated[str, typer.Option(help="auto or cpu.")]
+Show = Annotated[bool, typer.Option("--show", help="Print the whole recipe, explained.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")]
+
 
 @app.command()
 def train(
     recipe: Annotated[str | None, typer.Argument(help="Bundled recipe, or a .yaml file.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Run folder; default runs/<name of the recipe>.")] = None,
-    change: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe.")
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete the run in --out first.")] = False,
-    device: Annotated[str, typer.Option(help="auto or cpu.")] = "auto",
+    out: Out = None,
+    change: Change = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    device: Device = "auto",
     list_: Annotated[bool, typer.Option("--list", help="List the bundled recipes.")] = False,
-    show: Annotated[bool, typer.Option("--show", help="Print the whole recipe, explained.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+    show: Show = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train a teacher or a student as RECIPE says.
 
