@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,10 @@ import pytest
 _SHARED = Path(__file__).parents[2] / "shared"
 GOLDEN = Path(os.environ.get("OOKD_GOLDEN", _SHARED / "golden"))
 DATA = Path(os.environ.get("OOKD_DATA", _SHARED / "data"))
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job, which would pass it on
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def golden_cases(pattern: str) -> list[Path]:
