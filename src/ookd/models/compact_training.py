@@ -43,7 +43,6 @@ class Targets:
     """Ground truth of F frames, padded to N instances."""
 
     labels: Tensor  # [F, N] int64
-    ids: Tensor  # [F, N] int64
     masks: dict[int, Tensor]  # stride 2, 4, 8 -> [F, N, h, w] share of each cell that is covered
     valid: Tensor  # [F, N] bool: there, and in view
 
@@ -82,9 +81,7 @@ class CompactTraining(nn.Module):
             for name, value in self._supervise(answer, query, targets.valid, targets, stride).items():
                 terms.setdefault(name, []).append(value)
             places = torch.arange(q, q + self.auxiliary, device=frames.device).expand(len(owner), -1)
-            picked = Targets(
-                targets.labels.gather(1, owner), targets.ids.gather(1, owner), targets.masks, owned
-            )
+            picked = Targets(targets.labels.gather(1, owner), targets.masks, owned)
             for name, value in self._supervise_auxiliary(answer, places, owner, picked, stride).items():
                 terms.setdefault(name, []).append(value)
         losses = {name: torch.stack(values).mean() for name, values in terms.items()}
@@ -131,18 +128,17 @@ def frame_targets(tracks: list[Tracks]) -> Targets:
     def padded(x: Tensor) -> Tensor:  # [n, ...] -> [most, ...]
         return F.pad(x, [0, 0] * (x.dim() - 1) + [0, most - len(x)])
 
-    labels, ids, masks, valid = [], [], [], []
+    labels, masks, valid = [], [], []
     for clip in tracks:
         frames = clip.visible.shape[1]
         soft = F.avg_pool2d(clip.masks.float(), FINEST)
         masks.append(padded(soft).transpose(0, 1))
         valid.append(padded(clip.visible).T)
         labels.append(padded(clip.labels).expand(frames, -1))
-        ids.append(padded(clip.ids).expand(frames, -1))
     pyramid = {FINEST: torch.cat(masks)}
     for stride in (4, 8):
         pyramid[stride] = F.avg_pool2d(pyramid[stride // 2], 2)
-    return Targets(torch.cat(labels), torch.cat(ids), pyramid, torch.cat(valid))
+    return Targets(torch.cat(labels), pyramid, torch.cat(valid))
 
 
 def places_inside(targets: Targets, chance: Tensor) -> tuple[Tensor, Tensor]:

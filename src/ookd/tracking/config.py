@@ -61,8 +61,8 @@ class TrackerConfig(BaseModel, frozen=True, extra="forbid"):
         return self.memory_length if self.memory == "recent" else 1
 
 
-# "idol" (YouTube-VIS) and "idol-ovis" are published; "compact" was measured best for this package's own small
-# models, at the size they are trained at.
+# "idol" (YouTube-VIS) and "idol-ovis" are published; "compact" was chosen on one half-trained nano
+# and the videos it was looked at on: a start for `ookd tune`, not a result.
 PRESETS = {
     "idol": TrackerConfig(short_side=480),
     "idol-ovis": TrackerConfig(short_side=720, mask_nms=0.3, new_score=0.3),
