@@ -101,7 +101,8 @@ def test_step_equals_the_released_program(case: Path, golden: Path, monkeypatch:
             assert error <= 2e-2 * value.abs().max(), name
     for name, norm in expected["grad_norms"].items():
         # A bias under a softmax over frames has gradient 0; what is computed for it is rounding.
-        assert gradients[name].norm().item() == pytest.approx(norm or 0, rel=5e-3, abs=1e-5), name
+        zero = 1e-5 if name.endswith("time_attention_weights.bias") else 1e-6  # see above
+        assert gradients[name].norm().item() == pytest.approx(norm or 0, rel=5e-3, abs=zero), name
 
 
 # --- the edges of what data can be -------------------------------------------------------------------------
