@@ -288,6 +288,14 @@ def test_the_student_sees_the_frames_it_is_told_to() -> None:
     }
 
 
+def test_mask_maps_are_computed_for_the_key_frame_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    training = small_training().eval()
+    real, drawn = training.model.mask_head.maps, []
+    monkeypatch.setattr(training.model.mask_head, "maps", lambda maps: drawn.append(maps) or real(maps))
+    training(random_batch((3,)))
+    assert len(drawn) == 1
+
+
 def test_more_than_a_pair_of_frames_is_refused() -> None:
     with pytest.raises(UserError, match="3 frames"):
         small_training()(random_batch((1,), frames=3))

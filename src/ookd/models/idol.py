@@ -41,27 +41,29 @@ class Idol(nn.Module):
 
     def forward(self, frames: Tensor, pad: Tensor, state: Any = None) -> tuple[FrameQueries, None]:
         """Normalised frames [B, 3, H, W], padding [B, H, W] -> the last layer's answer, and no state."""
-        return self._answers(frames, pad, last_only=True)[-1], None
-
-    def layers(self, frames: Tensor, pad: Tensor) -> list[FrameQueries]:
-        """The answers of all decoder layers, for training; the last one is what `forward` returns."""
-        return self._answers(frames, pad, last_only=False)
-
-    def _answers(self, frames: Tensor, pad: Tensor, last_only: bool) -> list[FrameQueries]:
         memory = self.pixels(frames, pad)
         maps = self.mask_head.maps(memory.maps())
-        sizes = unpadded_sizes(pad)
-        decoded = list(zip(self.decoder(memory), self.class_heads, strict=True))
-        return [
-            self._answer(answer, class_head, maps, sizes)
-            for answer, class_head in (decoded[-1:] if last_only else decoded)
-        ]
+        return self._answer(self.decoder(memory)[-1], self.class_heads[-1], maps, unpadded_sizes(pad)), None
 
-    def _answer(self, decoded: Decoded, class_head: nn.Module, maps: Tensor, sizes: Tensor) -> FrameQueries:
+    def layers(self, frames: Tensor, pad: Tensor, masks: bool = True) -> list[FrameQueries]:
+        """The answers of all decoder layers, for training; the last one is what `forward` returns.
+
+        Without `masks` none can be asked for, and the maps they are drawn on are not computed.
+        """
+        memory = self.pixels(frames, pad)
+        maps = self.mask_head.maps(memory.maps()) if masks else None
+        sizes = unpadded_sizes(pad)
+        answers = zip(self.decoder(memory), self.class_heads, strict=True)
+        return [self._answer(decoded, class_head, maps, sizes) for decoded, class_head in answers]
+
+    def _answer(
+        self, decoded: Decoded, class_head: nn.Module, maps: Tensor | None, sizes: Tensor
+    ) -> FrameQueries:
         points = decoded.reference[..., :2] * sizes[:, None]  # [B, Q, 2] pixels
 
         def masks(select: Tensor) -> Tensor:
             """select [B, N] -> mask logits [B, N, H/4, W/4], padding included."""
+            assert maps is not None, "these answers were computed without masks"
             rows = select.unsqueeze(-1)
             queries = decoded.features.take_along_dim(rows, 1)
             return self.mask_head(queries, points.take_along_dim(rows, 1), maps)

@@ -56,15 +56,15 @@ class IdolTraining(nn.Module):
         layers, best = zip(*(frame_terms(answer, seen) for answer in key), strict=True)
         terms = name_layers(layers)
         if places.shape[1] == 2:
-            reference = self._look(batch, places[:, 1])[-1]
+            reference = self._look(batch, places[:, 1], masks=False)[-1]
             terms |= contrast_terms(key[-1], reference, seen, best[-1], self.sample)
         return terms
 
-    def _look(self, batch: Batch, place: Tensor) -> list[FrameQueries]:
+    def _look(self, batch: Batch, place: Tensor, masks: bool = True) -> list[FrameQueries]:
         """The model's answers for one frame [B] of every clip."""
         clip = torch.arange(len(place), device=place.device)
         frames, pad = batch.frames[clip, place], batch.pad[clip, place]
-        return self.model.layers(normalise(frames, pad), pad)
+        return self.model.layers(normalise(frames, pad), pad, masks)
 
 
 def frame_places(batch: Batch) -> Tensor:

@@ -15,6 +15,17 @@ from ookd.models.swin import SwinConfig
 
 ModelConfig = IdolConfig | SeqFormerConfig | CompactConfig
 
+# more of everything than nano, for objects that are many or alike
+_SMALL = {
+    "trunk": "lite2",
+    "width": 192,
+    "mask_width": 48,
+    "embed": 96,
+    "hidden": 768,
+    "layers": 5,
+    "queries": 80,
+}
+
 PRESETS: dict[str, ModelConfig] = {
     "idol-r50": IdolConfig(),
     "idol-r101": IdolConfig(backbone=ResNetConfig(depth=101)),
@@ -23,6 +34,8 @@ PRESETS: dict[str, ModelConfig] = {
     "seqformer-swin-l": SeqFormerConfig(backbone=SwinConfig()),
     "nano": CompactConfig(),
     "nano-clip": CompactClipConfig(),
+    "small": CompactConfig.model_validate(_SMALL),
+    "small-clip": CompactClipConfig.model_validate({**_SMALL, "clip_queries": 32, "clip_layers": 4}),
 }
 
 
