@@ -21,7 +21,7 @@ def sine_code(pad: Tensor, dim: int) -> Tensor:
 
     def along(axis: int) -> Tensor:
         place = inside.cumsum(axis)
-        place = (place - 0.5) / (place.narrow(axis, -1, 1) + 1e-6) * (2 * math.pi)
+        place = (place - 0.5) / (inside.sum(axis, keepdim=True) + 1e-6) * (2 * math.pi)
         angle = place.unsqueeze(1) / frequency.view(-1, 1, 1)  # [B, dim/2, h, w]
         return torch.stack([angle[:, 0::2].sin(), angle[:, 1::2].cos()], 2).flatten(1, 2)
 
