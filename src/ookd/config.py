@@ -179,7 +179,7 @@ class Distill(Strict):
     associate: Literal["labels", "prediction"] = Field("labels", description="how a pair is found")
     pair_iou: Fraction = Field(0.5, description="by prediction: least overlap of a pair in the frame")
     temperature: float = Field(20.0, gt=0, description="cosines are multiplied by it, as in the tracker")
-    signals: dict[Literal["embedding", "relation", "class", "mask"], Signal] = Field(
+    signals: dict[SignalName, Signal] = Field(
         {"relation": Signal(weight=1.0)}, description="what is transferred, and how much it weighs"
     )
 
@@ -191,6 +191,9 @@ class Recipe(Strict):
     model: Model = Model()
     loss: Loss = Loss()
     optim: Optim = Optim()
+SignalName = Literal["embedding", "relation", "key", "soft_association", "class", "mask", "pixels"]
+
+
     run: Run = Run()
     tracker: dict[str, Any] = Field({}, description="tracker constants that differ from the family's")
     distill: Distill | None = Field(None, description="learn from an offline teacher")
@@ -200,6 +203,11 @@ class Recipe(Strict):
 _KINDS: dict[str, type[Strict]] = {
     "world": WorldData,
     "folder": FolderData,
+    control: Literal["shuffled", "classes", "instances"] | None = Field(
+        None,
+        description="what stands in for the teacher's features, for comparison: another instance's, the mean "
+        "of the class, or the student's own mean of the instance",
+    )
     "composite": CompositeData,
     "pair": Pairs,
     "clip": Clips,

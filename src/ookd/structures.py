@@ -200,6 +200,7 @@ class FrameQueries:
     embed: Tensor  # [B, Q, D] compared by the tracker
     features: Tensor  # [B, Q, D'] what distillation reads
     masks: Callable[[Tensor], Tensor]  # select [B, N] -> mask logits [B, N, h, w]; H / h is the stride
+    pixels: Tensor | None = field(default=None, kw_only=True)  # [B, C, h', w'] what masks are made from
 
 
 @dataclass(slots=True)
@@ -211,6 +212,7 @@ class ClipQueries:
     features: Tensor  # [B, Q, D']
     frame_features: Tensor  # [B, T, Q, D']
     masks: Callable[[Tensor], Tensor]  # select [B, N] -> mask logits [B, N, T, h, w]
+    pixels: Tensor | None = field(default=None, kw_only=True)  # [B, T, C, h', w']
 
 
 @dataclass(slots=True)

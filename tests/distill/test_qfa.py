@@ -45,6 +45,7 @@ def frames(scores: list[list[float]], masks: list[Tensor]) -> FrameQueries:
     )
 
 
+ONE = torch.tensor([0])  # the only clip of its batch
 NOWHERE = torch.zeros(3, 4, 8)
 PART = LEFT.clone()
 PART[:, :, 1:] = 0  # a quarter of the left half
@@ -106,7 +107,7 @@ def test_an_instance_out_of_view_makes_no_pair_in_that_frame() -> None:
     seen = TRACKS.at(torch.tensor([0, 2]))
     answer = frames([[0.5, 0.5]], [LEFT[0]])
     lesson = Lesson(answer, torch.tensor([[3, 1], [3, 1]]), seen.visible.T)
-    pairs = associate_by_label(kept, lesson, torch.tensor([[0, 2]]))
+    pairs = associate_by_label(kept, lesson, ONE, torch.tensor([[0, 2]]))
     rows = sorted(
         zip(
             pairs.frame.tolist(),
@@ -123,8 +124,21 @@ def test_an_unkept_instance_makes_no_pair_although_the_student_found_it() -> Non
     queries = teacher([[0.9, 0.1], [0.9, 0.1]], [LEFT, RIGHT])  # the right one has the wrong class
     kept = keep(queries, [TRACKS], Filter(kind="exact"))
     lesson = Lesson(frames([[0.5, 0.5]], [LEFT[0]]), torch.tensor([[3, 1], [3, 1]]), TRACKS.visible.T[1:])
-    pairs = associate_by_label(kept, lesson, torch.tensor([[1, 2]]))
+    pairs = associate_by_label(kept, lesson, ONE, torch.tensor([[1, 2]]))
     assert pairs.student.tolist() == [3, 3]
+
+
+def test_a_clip_is_taught_in_the_frames_of_its_place_in_the_batch() -> None:
+    """The teacher speaks of the batch's second clip alone, whose frames are 2 and 3 of the lesson."""
+    queries = teacher([[0.9, 0.1]], [LEFT])
+    kept = keep(queries, [TRACKS], Filter(kind="exact"))
+    shown = torch.tensor([[False, False], [False, False], [True, False], [True, True]])
+    lesson = Lesson(frames([[0.5, 0.5]], [LEFT[0]]), torch.tensor([[0, 0], [0, 0], [5, 0], [6, 0]]), shown)
+    pairs = associate_by_label(kept, lesson, torch.tensor([1]), torch.tensor([[0, 2]]))
+    assert pairs.clip.tolist() == [0, 0]
+    assert pairs.frame.tolist() == [2, 3]
+    assert pairs.place.tolist() == [0, 2]
+    assert pairs.student.tolist() == [5, 6]
 
 
 def test_association_by_prediction_needs_overlap_in_the_frame() -> None:
@@ -132,15 +146,16 @@ def test_association_by_prediction_needs_overlap_in_the_frame() -> None:
     queries = teacher([[0.9, 0.1], [0.1, 0.9]], [LEFT, RIGHT])
     kept = keep(queries, [TRACKS], Filter(kind="sure"))
     answer = frames([[0.1, 0.8], [0.8, 0.1], [0.5, 0.5]], [RIGHT[2], LEFT[2], NOWHERE[0]])
-    pairs = associate_by_prediction(kept, queries, answer, torch.tensor([[0, 2]]), min_iou=0.5)
+    pairs = associate_by_prediction(kept, queries, answer, ONE, torch.tensor([[0, 2]]), min_iou=0.5)
     rows = sorted(zip(pairs.frame.tolist(), pairs.teacher.tolist(), pairs.student.tolist(), strict=True))
     assert rows == [(0, 0, 1), (1, 0, 1), (1, 1, 0)]
 
 
 def test_nothing_kept_makes_no_pairs() -> None:
     queries = teacher([[0.01, 0.01]], [NOWHERE])
+    seen = torch.tensor([[1, 2]])
     for kind in ("exact", "sure"):
         kept = keep(queries, [TRACKS], Filter(kind=kind))  # type: ignore[arg-type]
         lesson = Lesson(frames([[0.5, 0.5]], [LEFT[0]]), torch.tensor([[0, 0], [0, 0]]), TRACKS.visible.T[1:])
-        assert len(associate_by_label(kept, lesson, torch.tensor([[1, 2]]))) == 0
-        assert len(associate_by_prediction(kept, queries, lesson.answer, torch.tensor([[1, 2]]), 0.5)) == 0
+        assert len(associate_by_label(kept, lesson, ONE, torch.tensor([[1, 2]]))) == 0
+        assert len(associate_by_prediction(kept, queries, lesson.answer, ONE, seen, 0.5)) == 0

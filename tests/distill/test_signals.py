@@ -7,64 +7,27 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
+from distill.scene import knowledge, mean, pairs, signal
 from ookd.config import Signal
-from ookd.distill.qfa import Pairs
-from ookd.distill.signals import SIGNALS, Bridge, Knowledge
+from ookd.distill.signals import SIGNALS
 from ookd.distill.task import factor
-from ookd.structures import ClipQueries, FrameQueries
 
-
-def knowledge(embed: Tensor, features: Tensor, pairs: Pairs, temperature: float = 1.0) -> Knowledge:
-    """Student embeddings [F, R, E], teacher features [1, Q, E]; the bridge is the identity."""
-    width = embed.shape[-1]
-    bridge = Bridge(width, width)
-    for layer in (bridge.to_teacher, bridge.to_student):
-        torch.nn.init.eye_(layer.weight)
-        torch.nn.init.zeros_(layer.bias)
-    masks = torch.zeros(1, features.shape[1], 2, 4, 4)
-    masks[0, 1] = 3.0
-    drawn = torch.zeros(embed.shape[0], embed.shape[1], 4, 4, requires_grad=True)
-    student = FrameQueries(
-        torch.zeros(*embed.shape[:2], 2),
-        None,
-        embed,
-        embed,
-        lambda select: drawn[torch.arange(len(drawn)).unsqueeze(1), select],
-    )
-    logits = torch.tensor([[0.8, 0.1]]).logit().expand(1, features.shape[1], 2)
-    teacher = ClipQueries(logits, None, features, features, lambda select: masks[:, select[0]])
-    return Knowledge(pairs, teacher, student, torch.tensor([True, False]), bridge, temperature)
-
-
-def pairs(frame: list[int], teacher: list[int], student: list[int], weight: list[float]) -> Pairs:
-    zeros = torch.zeros(len(frame), dtype=torch.long)
-    return Pairs(
-        zeros, torch.tensor(frame), torch.tensor(frame), torch.tensor(teacher), torch.tensor(student),
-        torch.tensor(weight),
-    )  # fmt: skip
-
-
-NO_PAIRS = pairs([], [], [], [])
-NO_PAIRS = Pairs(
-    *(getattr(NO_PAIRS, name).long() for name in ("clip", "frame", "place", "teacher", "student")),
-    torch.zeros(0),
-)
 EMBED = torch.tensor([[[1.0, 0.0], [0.0, 1.0]], [[1.0, 0.0], [0.6, 0.8]]])
 FEATURES = torch.tensor([[[2.0, 0.0], [0.0, 5.0], [9.0, 9.0]]])
+ALL = pairs([0, 0, 1, 1], [0, 1, 0, 1], [0, 1, 0, 1], [1.0] * 4)  # two instances in two frames
 
 
 def test_embedding_is_one_minus_the_cosine_weighted_by_trust() -> None:
     k = knowledge(EMBED, FEATURES, pairs([0, 1], [0, 1], [0, 1], [1.0, 0.5]))
     expected = (1.0 * (1 - 1.0) + 0.5 * (1 - 0.8)) / 1.5
-    assert SIGNALS["embedding"](k).item() == pytest.approx(expected, abs=1e-6)
+    assert mean("embedding", k) == pytest.approx(expected, abs=1e-6)
 
 
 def test_relation_follows_its_two_parts() -> None:
-    """Two instances in two frames. Own-key cross-entropy, and KL between the similarities across frames."""
+    """Own-key cross-entropy, and KL between the similarities across frames."""
     tau = 3.0
-    k = knowledge(EMBED, FEATURES, pairs([0, 0, 1, 1], [0, 1, 0, 1], [0, 1, 0, 1], [1.0] * 4), tau)
+    k = knowledge(EMBED, FEATURES, ALL, tau)
     e = [EMBED[0, 0], EMBED[0, 1], EMBED[1, 0], EMBED[1, 1]]
     f = [F.normalize(FEATURES[0, q], dim=0) for q in (0, 1, 0, 1)]
     total = 0.0
@@ -75,14 +38,68 @@ def test_relation_follows_its_two_parts() -> None:
         mine = torch.stack([tau * e[i] @ e[j] for j in other]).log_softmax(0)
         theirs = torch.stack([tau * f[i] @ f[j] for j in other]).log_softmax(0)
         total += (theirs.exp() * (theirs - mine)).sum().item()
-    assert SIGNALS["relation"](k).item() == pytest.approx(total / 4, abs=1e-5)
+    assert mean("relation", k) == pytest.approx(total / 4, abs=1e-5)
+
+
+def test_key_is_picked_among_the_instances_of_all_clips() -> None:
+    """Clip 0 has two instances, clip 1 one, seen in its second frame by query 1."""
+    tau = 3.0
+    embed = torch.cat([EMBED, EMBED])
+    features = torch.tensor([[[2.0, 0.0], [0.0, 5.0]], [[0.0, 0.0], [-3.0, 0.0]]])
+    where = pairs([0, 0, 1, 3], [0, 1, 0, 1], [0, 1, 0, 1], [1.0] * 4, [0, 0, 0, 1])
+    keys = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+    total = 0.0
+    for e, own in ((EMBED[0, 0], 0), (EMBED[0, 1], 1), (EMBED[1, 0], 0), (EMBED[1, 1], 2)):
+        total += -(tau * keys @ e).log_softmax(0)[own].item()
+    assert mean("key", knowledge(embed, features, where, tau)) == pytest.approx(total / 4, abs=1e-5)
+
+
+def test_soft_association_asks_among_all_queries_of_the_other_frame() -> None:
+    """Three queries a frame; the third is of no instance and lies elsewhere: it should get nothing.
+
+    The teacher's views of the two instances differ between the frames.
+    """
+    tau = 2.0
+    embed = torch.cat([EMBED, torch.tensor([[[-0.6, 0.8]], [[0.8, -0.6]]])], 1)
+    views = torch.tensor([[[[2.0, 0.0], [0.0, 5.0]], [[0.8, 0.6], [0.0, 1.0]]]])
+    drawn = torch.full((2, 3, 4, 4), -9.0)
+    k = knowledge(embed, FEATURES[:, :2], ALL, tau, views, drawn)
+    g = F.normalize(views[0], dim=-1)
+    total = 0.0
+    for frame in (0, 1):
+        for i in (0, 1):
+            theirs = (tau * g[1 - frame] @ g[frame, i]).softmax(0)
+            mine = (tau * embed[1 - frame] @ embed[frame, i]).log_softmax(0)
+            total += (theirs * (theirs.log() - mine[:2])).sum().item()
+    assert mean("soft_association", k) == pytest.approx(total / 4, abs=1e-5)
+
+
+def test_soft_association_leaves_out_a_query_that_lies_on_the_instance_without_being_its_pair() -> None:
+    """As above, but the third query of each frame covers what the teacher says of instance 1 there."""
+    embed = torch.cat([EMBED, torch.tensor([[[-0.6, 0.8]], [[0.8, -0.6]]])], 1)
+    drawn = torch.full((2, 3, 4, 4), -9.0)
+    drawn[:, 2] = 9.0
+    tubes = torch.full((1, 3, 2, 4, 4), -9.0)
+    tubes[:, 1] = 9.0
+    only = pairs([0, 1], [1, 1], [1, 1], [1.0, 1.0])
+    k = knowledge(embed, FEATURES, only, 2.0, None, drawn, tubes)
+    e = embed.clone()
+    total = 0.0
+    for frame in (0, 1):  # one instance: all of it belongs to its own query, against query 0
+        total += -(2.0 * e[1 - frame, :2] @ e[frame, 1]).log_softmax(0)[1].item()
+    assert mean("soft_association", k) == pytest.approx(total / 2, abs=1e-5)
+
+
+def test_soft_association_is_not_asked_where_the_other_frame_does_not_show_the_instance() -> None:
+    only = pairs([0, 1], [0, 1], [0, 1], [1.0, 1.0])
+    total, weight = signal("soft_association")(knowledge(EMBED, FEATURES, only))
+    assert total.item() == 0
+    assert weight.item() in (0, 2)
 
 
 def test_class_compares_only_classes_both_know() -> None:
     k = knowledge(EMBED, FEATURES, pairs([0], [0], [0], [1.0]))
-    assert SIGNALS["class"](k).item() == pytest.approx(
-        math.log(2), abs=1e-6
-    )  # student logit 0, for one class
+    assert mean("class", k) == pytest.approx(math.log(2), abs=1e-6)  # student logit 0, for one class
 
 
 def test_mask_compares_the_right_frame_and_queries() -> None:
@@ -90,22 +107,51 @@ def test_mask_compares_the_right_frame_and_queries() -> None:
     k = knowledge(EMBED, FEATURES, pairs([1, 0], [1, 1], [1, 0], [1.0, 1.0]))
     p = 1 / (1 + math.exp(-3))
     overlap = 1 - (2 * 16 * 0.5 * p + 1) / (16 * 0.5 + 16 * p + 1)
-    assert SIGNALS["mask"](k).item() == pytest.approx(math.log(2) + overlap, abs=1e-5)
+    assert mean("mask", k) == pytest.approx(math.log(2) + overlap, abs=1e-5)
 
 
-@pytest.mark.parametrize("name", SIGNALS)
+def test_pixels_compare_the_maps_of_the_student_s_frames_where_there_is_an_image() -> None:
+    """The teacher saw three frames, the student its first and last; the right half is padding."""
+    k = knowledge(EMBED, FEATURES, ALL)
+    k.told.places = torch.tensor([[0, 2]])
+    k.pad[:, :, 8:] = True
+    k.answer.pixels = torch.tensor([1.0, 0.0]).view(1, 2, 1, 1).expand(2, 2, 4, 4).clone()
+    theirs = torch.tensor([[0.0, 3.0], [-2.0, 0.0], [0.6, 0.8]]).view(1, 3, 2, 1, 1).expand(-1, -1, -1, 4, 4)
+    k.told.answer.pixels = theirs.clone()
+    k.told.answer.pixels[..., 2:] = 7.0
+    assert mean("pixels", k) == pytest.approx(((1 - 0.0) + (1 - 0.6)) / 2, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", [name for name in SIGNALS if name != "pixels"])
 def test_without_pairs_a_signal_is_zero_and_its_gradient_finite(name: str) -> None:
     embed = EMBED.clone().requires_grad_()
-    value = SIGNALS[name](knowledge(embed, FEATURES, NO_PAIRS))
-    assert value.item() == 0
-    if value.requires_grad:
-        value.backward()  # type: ignore[no-untyped-call]
+    total, weight = signal(name)(knowledge(embed, FEATURES, pairs([], [], [], [])))
+    assert total.item() == weight.item() == 0
+    if total.requires_grad:
+        total.backward()  # type: ignore[no-untyped-call]
     assert embed.grad is None or torch.isfinite(embed.grad).all()
 
 
+@pytest.mark.parametrize("name", ["embedding", "relation", "key", "soft_association"])
+def test_an_association_signal_falls_when_the_student_follows_it(name: str) -> None:
+    torch.manual_seed(0)
+    embed = torch.randn(2, 3, 2, requires_grad=True)
+    one = signal(name)
+    before = None
+    for _ in range(60):
+        total, weight = one(knowledge(embed, FEATURES, ALL, 5.0))
+        before = (total / weight).item() if before is None else before
+        (total / weight).backward()  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            assert embed.grad is not None
+            embed -= 0.3 * embed.grad
+            embed.grad = None
+    assert (total / weight).item() < 0.5 * before  # type: ignore[operator]
+
+
 def test_schedule_rises_stays_and_falls() -> None:
-    signal = Signal(weight=1, warmup=4, until=20, decay=5)
-    assert [round(factor(signal, step).item(), 3) for step in (0, 1, 3, 10, 15, 17, 19, 20, 30)] == [
+    spec = Signal(weight=1, warmup=4, until=20, decay=5)
+    assert [round(factor(spec, step).item(), 3) for step in (0, 1, 3, 10, 15, 17, 19, 20, 30)] == [
         0.25, 0.5, 1.0, 1.0, 1.0, 0.6, 0.2, 0.0, 0.0,
     ]  # fmt: skip
     assert factor(Signal(weight=1), 0).item() == 1

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from engine.test_loop import curve, stop_at, train
+from ookd.distill.signals import SIGNALS
 from ookd.engine.loop import Interrupted
 from ookd.errors import UserError
 from ookd.models import zoo
@@ -42,7 +43,7 @@ def own_loss(folder: Path) -> list[float]:
     return [json.loads(line)["loss"]["class"] for line in lines]
 
 
-EVERY = "embedding: {weight: 1}, relation: {weight: 1}, class: {weight: 1}, mask: {weight: 1}"
+EVERY = ", ".join(f"{name}: {{weight: 1}}" for name in SIGNALS)
 
 
 def test_switched_off_it_is_plain_training_to_the_bit(teacher: Path, tmp_path: Path) -> None:
@@ -59,15 +60,15 @@ def test_the_student_learns_and_the_teacher_does_not(teacher: Path, tmp_path: Pa
     before = load_file(teacher / "model.safetensors")
     trainer = train(tmp_path, *LONG, distilling(teacher, EVERY))
     task = trainer.accelerator.unwrap_model(trainer.task)
-    held = task._teacher[0].state_dict()
+    held = task.teacher.model.state_dict()
     assert all(torch.equal(held[name], value) for name, value in before.items())
-    assert not any("teacher" in name and "to_teacher" not in name for name, _ in task.named_parameters())
+    assert all(name.startswith(("student.", "signals.")) for name, _ in task.named_parameters())
     early, late = (tmp_path / "checkpoints" / f"step-{step:08d}" for step in (3, 6))
-    for file, name in (("beside", "bridge.to_student.weight"), ("model", "heads.embed.2.weight")):
+    for file, name in (("beside", "signals.relation.to_student.weight"), ("model", "heads.embed.2.weight")):
         first, last = (load_file(step / f"{file}.safetensors")[name] for step in (early, late))
         assert not torch.equal(first, last)
     line = (tmp_path / "metrics.jsonl").read_text().splitlines()[-1]
-    assert all(f'"kd_{name}"' in line for name in ("embedding", "relation", "class", "mask"))
+    assert all(f'"kd_{name}"' in line for name in SIGNALS)
     assert '"kept_share": 1.0' in line
 
 
@@ -83,7 +84,20 @@ def test_resuming_keeps_what_the_task_has_beside_the_model(teacher: Path, tmp_pa
 def test_classes_are_mapped_by_name(teacher: Path, tmp_path: Path) -> None:
     trainer = train(tmp_path, *LONG, "run.steps=1", distilling(teacher, EVERY))
     task = trainer.accelerator.unwrap_model(trainer.task)
-    assert task._columns.tolist() == list(range(len(trainer.names), 0, -1))
+    assert task.teacher._columns.tolist() == list(range(len(trainer.names), 0, -1))
+
+
+@pytest.mark.parametrize("control", ["shuffled", "classes", "instances"])
+def test_a_stand_in_changes_what_is_taught(control: str, teacher: Path, tmp_path: Path) -> None:
+    taught = distilling(teacher, "key: {weight: 1}, embedding: {weight: 1}")
+    train(tmp_path / "own", *LONG, "run.steps=2", taught)
+    train(tmp_path / "other", *LONG, "run.steps=2", taught, f"distill.control={control}")
+    assert curve(tmp_path / "own")[0] != curve(tmp_path / "other")[0]
+
+
+def test_pairs_by_label_need_a_filter_by_label(teacher: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"distill\.associate=prediction"):
+        train(tmp_path, *LONG, f"distill={{teacher: {teacher}, filter: {{kind: sure}}}}")
 
 
 def test_a_teacher_must_see_clips(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ class Kept:
 class Pairs:
     """The same instance as the teacher knows it and as the student sees it in one frame; one row a pair."""
 
-    clip: Tensor  # [P]
+    clip: Tensor  # [P] row of the teacher's answer
     frame: Tensor  # [P] row of the student's B * S frames
     place: Tensor  # [P] which of the teacher's T frames that is
     teacher: Tensor  # [P] teacher query
@@ -83,28 +83,34 @@ def keep_sure(teacher: ClipQueries, clip: int, rule: Filter) -> Kept:
     return Kept(order, torch.full_like(order, -1), score[order] ** rule.gamma)
 
 
-def associate_by_label(kept: list[Kept], lesson: Lesson, student: Tensor) -> Pairs:
+def associate_by_label(kept: list[Kept], lesson: Lesson, clips: Tensor, places: Tensor) -> Pairs:
     """Through the student's own positives; an instance that a frame does not show makes no pair there.
 
-    `student` [B, S] says which of the teacher's frames the student saw.
+    Row i of `kept` is clip `clips[i]` of the lesson; `places` [n, S] says which of the teacher's frames the
+    student saw.
     """
-    s = student.shape[1]
+    s = places.shape[1]
     rows = []
     for clip, one in enumerate(kept):
         for step in range(s):
-            frame = clip * s + step
+            frame = int(clips[clip]) * s + step
             shown = lesson.valid[frame, one.instance]
             teacher, instance = one.query[shown], one.instance[shown]
             query = lesson.query[frame, instance]
-            rows.append((clip, frame, student[clip, step], teacher, query, one.weight[shown]))
+            rows.append((clip, frame, places[clip, step], teacher, query, one.weight[shown]))
     return _pairs(rows)
 
 
 def associate_by_prediction(
-    kept: list[Kept], teacher: ClipQueries, answer: FrameQueries, student: Tensor, min_iou: float
+    kept: list[Kept],
+    teacher: ClipQueries,
+    answer: FrameQueries,
+    clips: Tensor,
+    places: Tensor,
+    min_iou: float,
 ) -> Pairs:
     """Without labels: in each frame by class and mask; a pair must overlap by `min_iou` there."""
-    s = student.shape[1]
+    s = places.shape[1]
     probs = answer.logits.float().sigmoid()  # [F, R, K]
     everyone = torch.arange(probs.shape[1], device=probs.device).expand(len(probs), -1)
     masks = answer.masks(everyone)
@@ -113,7 +119,7 @@ def associate_by_prediction(
     for clip, one in enumerate(kept):
         tubes = _tubes(teacher, clip, one.query) > 0  # [M, T, h, w]
         for step in range(s):
-            frame, place = clip * s + step, student[clip, step]
+            frame, place = int(clips[clip]) * s + step, places[clip, step]
             theirs = _like(tubes[:, place].float(), masks) > 0.5
             iou = tube_iou(masks[frame].unsqueeze(1) > 0, theirs.unsqueeze(1).float())  # [R, M]
             alike = probs[frame] @ named[clip, one.query].T

@@ -1,131 +1,184 @@
-"""What is transferred over the pairs. Teacher tensors carry no gradient; every signal is one number.
+"""What is transferred over the pairs. Teacher tensors carry no gradient.
 
-Adding one: a function of `Knowledge` here, its name in `SIGNALS`, its entry in the recipe's `distill`.
+A signal is a module of `Knowledge` that answers with a sum and the weight it is over. It owns the learned
+maps that it needs between the two models' spaces; they are used in training only. Adding one: a class, its
+name in `SIGNALS` and in the recipe's schema.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ookd.distill.qfa import Pairs
+from ookd.distill.knowledge import Knowledge, Widths
+from ookd.distill.qfa import tube_iou
 from ookd.losses import dice, mask_bce
-from ookd.structures import ClipQueries, FrameQueries
+
+UNSURE = 0.5  # overlap with an instance above which a query without one is neither it nor something else
 
 
-class Bridge(nn.Module):
-    """Learned maps between the two models' spaces; used in training only."""
-
-    def __init__(self, teacher: int, student: int) -> None:
+class Signal(nn.Module):
+    def __init__(self, widths: Widths) -> None:
         super().__init__()
-        self.to_teacher = nn.Linear(student, teacher)  # a student's embedding, to where clip features are
-        self.to_student = nn.Linear(teacher, student)  # a clip feature, to where the tracker compares
+
+    def forward(self, k: Knowledge) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError
 
 
-@dataclass(slots=True)
-class Knowledge:
-    """Everything a signal may look at."""
+class Embedding(Signal):
+    """The student's embedding, mapped, points where the teacher's clip feature does."""
 
-    pairs: Pairs
-    teacher: ClipQueries
-    answer: FrameQueries  # of the student, F frames
-    known: Tensor  # [K] bool: classes that the teacher knows too
-    bridge: Bridge
-    temperature: float  # cosines are multiplied by it, as in the tracker
+    def __init__(self, widths: Widths) -> None:
+        super().__init__(widths)
+        self.to_teacher = nn.Linear(widths.embed, widths.features)
 
-    def weighted(self, values: Tensor) -> Tensor:
-        """Mean over the pairs, each by its trust; 0 without pairs."""
-        weight = self.pairs.weight
-        return (values * weight).sum() / weight.sum().clamp(min=1e-6)
-
-    def embeds(self) -> Tensor:
-        """[P, E] the student's embeddings, of length one."""
-        return F.normalize(self.answer.embed[self.pairs.frame, self.pairs.student].float(), dim=-1)
-
-    def clip_features(self) -> Tensor:
-        """[P, D] what the teacher says of the instance in the whole clip."""
-        return self.teacher.features[self.pairs.clip, self.pairs.teacher].float()
+    def forward(self, k: Knowledge) -> tuple[Tensor, Tensor]:
+        cosine = F.cosine_similarity(self.to_teacher(k.embeds()).float(), k.features, dim=-1)
+        return k.weighted(1 - cosine)
 
 
-def embedding(k: Knowledge) -> Tensor:
-    """The student's embedding, projected, points where the teacher's clip feature does."""
-    cosine = F.cosine_similarity(k.bridge.to_teacher(k.embeds()), k.clip_features(), dim=-1)
-    return k.weighted(1 - cosine)
+class Key(Signal):
+    """In the tracker's own space: an embedding must find the mapped clip feature of its instance.
 
-
-def relation(k: Knowledge) -> Tensor:
-    """In the tracker's own space: nearest to one's own clip feature, and as confusable as the teacher finds.
-
-    A student embedding must pick its instance's mapped clip feature among those of its clip. And between two
-    frames, its similarities to the other frame's instances follow those of the teacher's clip features.
+    One key an instance; those of all clips take part.
     """
-    pairs, embeds, features = k.pairs, k.embeds(), k.clip_features()
-    if not len(pairs):
-        return embeds.sum() * 0
-    keys = F.normalize(k.bridge.to_student(features), dim=-1)
-    together = pairs.clip.unsqueeze(1) == pairs.clip
-    # one key an instance: of the pairs that share a teacher query the first stands for all
-    same = together & (pairs.teacher.unsqueeze(1) == pairs.teacher)
-    first = same.float().argmax(1)  # [P]
-    is_key = first == torch.arange(len(first), device=first.device)
-    logits = (k.temperature * embeds @ keys.T).masked_fill(~(together & is_key), -torch.inf)
-    own = F.cross_entropy(logits, first, reduction="none")
 
-    across = together & (pairs.frame.unsqueeze(1) != pairs.frame)
-    alike = F.normalize(features, dim=-1)
-    mine = _rows(k.temperature * embeds @ embeds.T, across)
-    theirs = _rows(k.temperature * alike @ alike.T, across)
-    rows = across.any(1)
-    soft = torch.zeros_like(own)
-    divergence = (theirs.exp() * (theirs - mine)).masked_fill(~across, 0.0).sum(1)
-    soft = torch.where(rows, divergence, soft)
-    return k.weighted(own + soft)
+    def __init__(self, widths: Widths) -> None:
+        super().__init__(widths)
+        self.to_student = nn.Linear(widths.features, widths.embed)
+
+    def forward(self, k: Knowledge) -> tuple[Tensor, Tensor]:
+        return k.weighted(self.miss(k, torch.ones_like(k.together())))
+
+    def miss(self, k: Knowledge, among: Tensor) -> Tensor:
+        """[P] how far each embedding is from picking its own key, `among` [P, P] those of other pairs."""
+        keys = F.normalize(self.to_student(k.features).float(), dim=-1)
+        # of the pairs that share an instance the first stands for all
+        everyone = torch.arange(len(keys), device=keys.device)
+        first = torch.where(k.same(), everyone, len(keys)).amin(1) if len(keys) else everyone
+        logits = k.temperature * k.embeds() @ keys.T
+        logits = logits.masked_fill(~(among & (first == everyone)), -torch.inf)
+        return F.cross_entropy(logits, first, reduction="none")
 
 
-def class_(k: Knowledge) -> Tensor:
+class Relation(Key):
+    """As `key`, within the clip, and as confusable as the teacher finds.
+
+    Between two frames, an embedding's similarities to the instances of the other frame follow those of the
+    clip features.
+    """
+
+    def forward(self, k: Knowledge) -> tuple[Tensor, Tensor]:
+        embeds, together = k.embeds(), k.together()
+        across = together & (k.pairs.frame.unsqueeze(1) != k.pairs.frame)
+        alike = F.normalize(k.features, dim=-1)
+        mine = _rows(k.temperature * embeds @ embeds.T, across)
+        theirs = _rows(k.temperature * alike @ alike.T, across)
+        divergence = (theirs.exp() * (theirs - mine)).masked_fill(~across, 0.0).sum(1)
+        return k.weighted(self.miss(k, together) + divergence)
+
+
+class SoftAssociation(Signal):
+    """As the tracker asks: which of *all* queries of another frame is this instance?
+
+    The teacher's answer spreads over the paired queries there by how alike their views are to it; every other
+    query, background and distractors, gets nothing, except that one without a pair which lies on the instance
+    is left out. Asked only where the other frame shows the instance too.
+    """
+
+    def forward(self, k: Knowledge) -> tuple[Tensor, Tensor]:
+        pairs = k.pairs
+        across = k.together() & (pairs.frame.unsqueeze(1) != pairs.frame)
+        mine, other = (across & k.same()).nonzero(as_tuple=True)  # A questions: pair, its instance elsewhere
+        if not len(mine):
+            return k.nothing()
+        there = pairs.frame[other]
+        answers = pairs.frame.unsqueeze(0) == there.unsqueeze(1)  # [A, P] the pairs of that frame
+        unit = F.normalize(k.answer.embed.float(), dim=-1)
+        logits = k.temperature * torch.einsum("ae,are->ar", k.embeds()[mine], unit[there])
+        views = F.normalize(k.views, dim=-1)
+        theirs = _rows(k.temperature * views[mine] @ views.T, answers).exp() * answers
+        wanted = torch.zeros_like(logits).index_add(1, pairs.student, theirs)
+        logits = logits.masked_fill(self._unsure(k, mine, other), -1e4)
+        divergence = (torch.xlogy(wanted, wanted) - wanted * logits.log_softmax(1)).sum(1)
+        weight = pairs.weight[mine]
+        return (divergence * weight).sum(), weight.sum()
+
+    @torch.no_grad()
+    def _unsure(self, k: Knowledge, mine: Tensor, other: Tensor) -> Tensor:
+        """[A, R] queries of the other frame without a pair that lie on the instance."""
+        frames, count = k.answer.logits.shape[:2]
+        everyone = torch.arange(count, device=mine.device).expand(frames, -1)
+        drawn = k.answer.masks(everyone) > 0  # [F, R, h, w]
+        theirs = k.teacher_masks(drawn.shape[-2:]) > 0.5  # [P, h, w]
+        paired = torch.zeros(frames, count, dtype=torch.bool, device=mine.device)
+        paired[k.pairs.frame, k.pairs.student] = True
+        unsure = torch.zeros(len(mine), count, dtype=torch.bool, device=mine.device)
+        for frame in k.pairs.frame[other].unique():
+            asked = k.pairs.frame[other] == frame
+            overlap = tube_iou(drawn[frame].unsqueeze(1), theirs[other[asked]].unsqueeze(1).float())
+            unsure[asked] = (overlap.T >= UNSURE) & ~paired[frame]
+        return unsure
+
+
+class Class(Signal):
     """Soft class probabilities, of the classes both know."""
-    logits = k.answer.logits[k.pairs.frame, k.pairs.student].float()
-    wanted = k.teacher.logits[k.pairs.clip, k.pairs.teacher].float().sigmoid()
-    each = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none") * k.known
-    return k.weighted(each.sum(-1))
+
+    def forward(self, k: Knowledge) -> tuple[Tensor, Tensor]:
+        logits = k.answer.logits[k.pairs.frame, k.pairs.student].float()
+        wanted = k.told.answer.logits[k.pairs.clip, k.pairs.teacher].float().sigmoid()
+        each = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none") * k.known
+        return k.weighted(each.sum(-1))
 
 
-def mask(k: Knowledge) -> Tensor:
+class Mask(Signal):
     """Soft masks of the frame."""
-    pairs = k.pairs
-    if not len(pairs):
-        return k.answer.embed.sum() * 0
-    frames, clips = len(k.answer.logits), len(k.teacher.logits)
-    mine = _selected(k.answer.masks, pairs.frame, pairs.student, frames)
-    tubes = _selected(k.teacher.masks, pairs.clip, pairs.teacher, clips)  # [P, T, h, w]
-    theirs = tubes[torch.arange(len(pairs), device=tubes.device), pairs.place].sigmoid()
-    theirs = F.interpolate(theirs.unsqueeze(1), mine.shape[-2:], mode="bilinear").squeeze(1)
-    return k.weighted(mask_bce(mine, theirs) + dice(mine, theirs))
+
+    def forward(self, k: Knowledge) -> tuple[Tensor, Tensor]:
+        if not len(k.pairs):
+            return k.nothing()
+        mine = k.student_masks()
+        theirs = k.teacher_masks(mine.shape[-2:])
+        return k.weighted(mask_bce(mine, theirs) + dice(mine, theirs))
 
 
-SIGNALS: dict[str, Callable[[Knowledge], Tensor]] = {
-    "embedding": embedding,
-    "relation": relation,
-    "class": class_,
-    "mask": mask,
+class Pixels(Signal):
+    """Where there is an image, the map that the student makes masks from, mapped, points where the teacher's
+    does. It asks no pairs.
+    """
+
+    def __init__(self, widths: Widths) -> None:
+        super().__init__(widths)
+        self.to_teacher = nn.Conv2d(widths.student_pixels, widths.teacher_pixels, 1)
+
+    def forward(self, k: Knowledge) -> tuple[Tensor, Tensor]:
+        mine, theirs = k.answer.pixels, k.told.answer.pixels
+        assert mine is not None
+        assert theirs is not None
+        frames = (k.told.clips.unsqueeze(1) * k.told.places.shape[1]) + torch.arange(
+            k.told.places.shape[1], device=mine.device
+        )  # [n, S] the student's frames
+        seen = theirs[torch.arange(len(theirs), device=mine.device).unsqueeze(1), k.told.places]
+        size = mine.shape[-2:]
+        seen = F.interpolate(seen.flatten(0, 1).float(), size, mode="bilinear")
+        pad = k.pad[frames.flatten()]
+        shown = ~pad[:, :: pad.shape[1] // size[0], :: pad.shape[2] // size[1]]
+        cosine = F.cosine_similarity(self.to_teacher(mine[frames.flatten()]).float(), seen, dim=1)
+        return ((1 - cosine) * shown).sum(), shown.sum()
+
+
+SIGNALS: dict[str, type[Signal]] = {
+    "embedding": Embedding,
+    "relation": Relation,
+    "key": Key,
+    "soft_association": SoftAssociation,
+    "class": Class,
+    "mask": Mask,
+    "pixels": Pixels,
 }
 
 
 def _rows(logits: Tensor, allowed: Tensor) -> Tensor:
     """Log-probabilities over the allowed entries of each row; the others stay finite and are not used."""
     return logits.masked_fill(~allowed, -1e4).log_softmax(1)
-
-
-def _selected(masks: Callable[[Tensor], Tensor], row: Tensor, query: Tensor, rows: int) -> Tensor:
-    """The masks of (row, query) pairs [P, ...] from a function that takes [rows, N] queries."""
-    count = torch.bincount(row, minlength=rows)
-    order = row.argsort(stable=True)
-    within = torch.arange(len(row), device=row.device) - (count.cumsum(0) - count)[row[order]]
-    select = torch.zeros(rows, int(count.max()), dtype=torch.long, device=row.device)
-    select[row[order], within] = query[order]
-    found = masks(select)[row[order], within]
-    return found[order.argsort()]

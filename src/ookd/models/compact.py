@@ -233,7 +233,13 @@ class Heads(nn.Module):
             return mask_logits(rows(weights), rows(shapes), rows(places), pixels.masks[stride])
 
         return CompactQueries(
-            self.classify(x), None, self.embed(x), x, lambda select: masks_at(select, FINEST), masks_at
+            self.classify(x),
+            None,
+            self.embed(x),
+            x,
+            lambda select: masks_at(select, FINEST),
+            masks_at,
+            pixels=pixels.masks[4],
         )
 
 

@@ -224,7 +224,8 @@ def as_clip_queries(answer: ClipAnswer) -> ClipQueries:
         absent = answer.presence.gather(2, every).transpose(1, 2) < 0  # [B, N, T]
         return logits - ABSENT * absent[..., None, None]
 
-    return ClipQueries(answer.logits, None, answer.clip, answer.parts, masks)
+    pixels = None if answer.frame.pixels is None else answer.frame.pixels.unflatten(0, (b, t))
+    return ClipQueries(answer.logits, None, answer.clip, answer.parts, masks, pixels=pixels)
 
 
 def _expected(association: Tensor, places: Tensor) -> Tensor:

@@ -75,3 +75,4 @@ class Idol(nn.Module):
             features=decoded.features,
             masks=masks,
         )
+            pixels=maps,

@@ -53,6 +53,8 @@ class FrameMemory:
 
 class SeqFormer(nn.Module):
     def __init__(self, config: SeqFormerConfig) -> None:
+    offline = True
+
         super().__init__()
         self.pixels = PixelEncoder(config, extra_pad="image")
         self.config = config.model_copy(update={"backbone": self.pixels.backbone.config})
@@ -108,3 +110,4 @@ class SeqFormer(nn.Module):
             frame_features=decoded.frame_features,
             masks=masks,
         )
+            pixels=frames.maps.unflatten(0, clip),

@@ -1,0 +1,97 @@
+"""What a signal may look at: the pairs, both models' answers, and what is known of each pair's instance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ookd.distill.qfa import Pairs
+from ookd.structures import ClipQueries, FrameQueries, Tracks
+
+
+@dataclass(slots=True)
+class Told:
+    """What a teacher says of n clips of a batch. It may have seen other frames than the student."""
+
+    answer: ClipQueries  # of n clips
+    tracks: list[Tracks]  # n, the truth on the answer's frames; empty where there are no labels
+    clips: Tensor  # [n] which clips of the batch
+    places: Tensor  # [n, S] which of the answer's frames the student saw
+
+
+@dataclass(frozen=True, slots=True)
+class Widths:
+    """How many channels things have, so that a signal can make its maps from one model's space to the
+    other's.
+    """
+
+    features: int  # of what is known of an instance
+    embed: int  # of the student's embeddings
+    teacher_pixels: int
+    student_pixels: int
+
+
+@dataclass(slots=True)
+class Knowledge:
+    """Everything a signal may look at. P pairs, n clips, F student frames; the teacher's side has no
+    gradient.
+    """
+
+    pairs: Pairs
+    told: Told
+    answer: FrameQueries  # of the student, F frames
+    pad: Tensor  # [F, H, W] bool, of the student's frames
+    features: Tensor  # [P, D] what is known of the instance in the whole clip
+    views: Tensor  # [P, D] and in the pair's frame
+    known: Tensor  # [K] bool: classes that the teacher knows too
+    temperature: float  # cosines are multiplied by it, as in the tracker
+
+    def weighted(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """[P] values of the pairs: their sum, each by its trust, and the sum of the trust."""
+        return (values * self.pairs.weight).sum(), self.pairs.weight.sum()
+
+    def nothing(self) -> tuple[Tensor, Tensor]:
+        """Where there are no pairs."""
+        return self.answer.embed.sum() * 0, self.pairs.weight.sum()
+
+    def embeds(self) -> Tensor:
+        """[P, E] the student's embeddings, of length one."""
+        return F.normalize(self.answer.embed[self.pairs.frame, self.pairs.student].float(), dim=-1)
+
+    def together(self) -> Tensor:
+        """[P, P] pairs of the same clip."""
+        return self.pairs.clip.unsqueeze(1) == self.pairs.clip
+
+    def same(self) -> Tensor:
+        """[P, P] pairs of the same instance."""
+        return self.together() & (self.pairs.teacher.unsqueeze(1) == self.pairs.teacher)
+
+    def student_masks(self) -> Tensor:
+        """[P, h, w] logits in the pair's frame."""
+        return _selected(self.answer.masks, self.pairs.frame, self.pairs.student, len(self.answer.logits))
+
+    def teacher_tubes(self) -> Tensor:
+        """[P, T, h, w] logits in all frames of the answer."""
+        answer = self.told.answer
+        return _selected(answer.masks, self.pairs.clip, self.pairs.teacher, len(answer.logits))
+
+    def teacher_masks(self, size: torch.Size) -> Tensor:
+        """[P, *size] probabilities in the pair's frame."""
+        tubes = self.teacher_tubes()
+        shown = tubes[torch.arange(len(tubes), device=tubes.device), self.pairs.place].float().sigmoid()
+        return F.interpolate(shown.unsqueeze(1), size, mode="bilinear").squeeze(1)
+
+
+def _selected(masks: Callable[[Tensor], Tensor], row: Tensor, query: Tensor, rows: int) -> Tensor:
+    """The masks of (row, query) pairs [P, ...] from a function that takes [rows, N] queries."""
+    count = torch.bincount(row, minlength=rows)
+    order = row.argsort(stable=True)
+    within = torch.arange(len(row), device=row.device) - (count.cumsum(0) - count)[row[order]]
+    select = torch.zeros(rows, int(count.max()), dtype=torch.long, device=row.device)
+    select[row[order], within] = query[order]
+    found = masks(select)[row[order], within]
+    return found[order.argsort()]

@@ -1,0 +1,69 @@
+"""The teacher beside a student's training: frozen, asked for what it knows of a batch's clips."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ookd.distill.knowledge import Told
+from ookd.errors import UserError
+from ookd.models import zoo
+from ookd.models.preprocess import normalise
+from ookd.structures import Batch, ClipQueries
+
+
+class LiveTeacher:
+    """Runs the offline model on every clip of every step.
+
+    It is no module: neither trained, nor saved, nor shared among processes.
+    """
+
+    def __init__(self, folder: str, names: list[str]) -> None:
+        saved = zoo.load(folder)
+        if not getattr(saved.model, "offline", False):
+            raise UserError(f"{folder}: a teacher sees whole clips; this model sees single frames")
+        columns = [saved.names.index(name) if name in saved.names else -1 for name in names]
+        if max(columns) < 0:
+            raise UserError(f"{folder}: the teacher knows none of the classes {', '.join(names)}")
+        self.model = saved.model.requires_grad_(False).eval()
+        self._columns = torch.tensor(columns)  # [K] its class for each of the student's; -1 where it has none
+        self.known = self._columns >= 0  # [K]
+
+    @torch.no_grad()
+    def ask(self, batch: Batch) -> list[Told]:
+        """What it knows of all clips, its classes in the student's order."""
+        device = batch.frames.device
+        self.model.to(device)
+        answer: ClipQueries = self.model(normalise(batch.frames, batch.pad), batch.pad)
+        answer.logits = self.in_order(answer.logits)
+        return [Told(answer, batch.tracks, torch.arange(len(batch.frames), device=device), places(batch))]
+
+    def in_order(self, logits: Tensor) -> Tensor:
+        """[..., K] the teacher's logits for the student's classes; far below 0 where it knows none such."""
+        columns = self._columns.to(logits.device)
+        return logits[..., columns.clamp(min=0)].masked_fill(columns < 0, -20.0)
+
+    def width(self) -> tuple[int, int]:
+        """Channels of its clip features and of the map it makes masks from."""
+        answer: ClipQueries = look(self.model, torch.zeros(1, 1, 3, 64, 64))
+        return answer.features.shape[-1], 0 if answer.pixels is None else answer.pixels.shape[2]
+
+
+def places(batch: Batch) -> Tensor:
+    """[B, S] which of a clip's frames the student sees."""
+    if batch.student is not None:
+        return batch.student
+    every = torch.arange(batch.frames.shape[1], device=batch.frames.device)
+    return every.expand(len(batch.frames), -1)
+
+
+@torch.no_grad()
+def look(model: nn.Module, frames: Tensor) -> Any:
+    """A model's answer to empty frames, from which its widths are read."""
+    training, device = model.training, next(model.parameters()).device
+    pad = torch.zeros(*frames.shape[:-3], *frames.shape[-2:], dtype=torch.bool, device=device)
+    answer = model.eval()(frames.to(device), pad)
+    model.train(training)
+    return answer

@@ -1,0 +1,89 @@
+"""Knowledge made by hand."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ookd.distill.knowledge import Knowledge, Told, Widths
+from ookd.distill.qfa import Pairs
+from ookd.distill.signals import SIGNALS, Signal
+from ookd.structures import ClipQueries, FrameQueries
+
+
+def signal(name: str, width: int = 2) -> Signal:
+    """A signal between spaces of one width, its maps the identity."""
+    made = SIGNALS[name](Widths(width, width, width, width))
+    for layer in made.children():
+        weight = layer.weight
+        assert isinstance(weight, Tensor)
+        torch.nn.init.dirac_(weight) if weight.dim() > 2 else torch.nn.init.eye_(weight)
+        torch.nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    return made
+
+
+def mean(name: str, k: Knowledge) -> float:
+    total, weight = signal(name)(k)
+    return (total / weight).item()
+
+
+def pairs(
+    frame: list[int],
+    teacher: list[int],
+    student: list[int],
+    weight: list[float],
+    clip: list[int] | None = None,
+) -> Pairs:
+    """The teacher saw the student's frames only, of which every clip has two."""
+    where = torch.tensor(frame, dtype=torch.long)
+    return Pairs(
+        torch.tensor(clip or [0] * len(frame), dtype=torch.long),
+        where,
+        where % 2,
+        torch.tensor(teacher, dtype=torch.long),
+        torch.tensor(student, dtype=torch.long),
+        torch.tensor(weight),
+    )
+
+
+def knowledge(
+    embed: Tensor,
+    features: Tensor,
+    pairs: Pairs,
+    temperature: float = 1.0,
+    views: Tensor | None = None,
+    student_masks: Tensor | None = None,
+    teacher_masks: Tensor | None = None,
+) -> Knowledge:
+    """Student embeddings [F, R, E], clip features [n, Q, E], views [n, 2, Q, E]; masks [F, R, 4, 4] and
+    [n, Q, 2, 4, 4].
+    """
+    clips = len(features)
+    if views is None:
+        views = features.unsqueeze(1).expand(-1, 2, -1, -1)
+    if teacher_masks is None:
+        teacher_masks = torch.zeros(clips, features.shape[1], 2, 4, 4)
+        teacher_masks[:, 1] = 3.0
+    if student_masks is None:
+        student_masks = torch.zeros(*embed.shape[:2], 4, 4, requires_grad=True)
+
+    def chosen(masks: Tensor, select: Tensor) -> Tensor:
+        return masks[torch.arange(len(masks)).unsqueeze(1), select]
+
+    drawn, tubes = student_masks, teacher_masks
+    answer = FrameQueries(
+        torch.zeros(*embed.shape[:2], 2), None, embed, embed, lambda select: chosen(drawn, select)
+    )
+    logits = torch.tensor([[0.8, 0.1]]).logit().expand(clips, features.shape[1], 2)
+    teacher = ClipQueries(logits, None, features, views, lambda select: chosen(tubes, select))
+    told = Told(teacher, [], torch.arange(clips), torch.arange(2).expand(clips, -1))
+    return Knowledge(
+        pairs,
+        told,
+        answer,
+        torch.zeros(len(embed), 16, 16, dtype=torch.bool),
+        features[pairs.clip, pairs.teacher],
+        views[pairs.clip, pairs.place, pairs.teacher],
+        torch.tensor([True, False]),
+        temperature,
+    )
