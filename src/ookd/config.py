@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ookd.errors import UserError
 
@@ -22,6 +22,27 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Augment(Strict):
+    """Drawn once for a clip and applied to all its frames, except for the published crops."""
+
+    flip: Fraction = Field(0.5, description="probability of mirroring")
+    sides: list[int] = Field([], description="short sides to draw from; none: frames keep their size")
+    longest: int = Field(1333, ge=32, description="largest long side")
+    crop: Literal["none", "video", "image"] = Field(
+        "none",
+        description="published random crops (they need sides): each frame its own window, or, for clips that "
+        "repeat an image, each copy its own flip, crop and size",
+    )
+    colour: bool = Field(False, description="brightness, contrast, saturation and hue")
+    degrees: float = Field(0.0, ge=0, le=45, description="largest rotation")
+
+    @model_validator(mode="after")
+    def _sides_for_crops(self) -> Augment:
+        if self.crop != "none" and not self.sides:
+            raise ValueError(f"crop: {self.crop} needs sides, the short sides to draw from")
+        return self
 
 
 class WorldData(Strict):
@@ -41,6 +62,7 @@ class FolderData(Strict):
 
     kind: Literal["folder"]
     path: str = Field(description="folder, annotation file or dataset.yaml")
+    augment: Augment | None = Field(None, description="changes for this source instead of data.augment")
     ratio: float = Field(1.0, gt=0, description="share of training clips, relative to the other sources")
 
 
@@ -72,17 +94,7 @@ class Clips(Strict):
     kind: Literal["clip"]
     length: int = Field(5, ge=1, description="frames in a clip")
     span: int = Field(10, ge=1, description="largest distance from the first frame drawn")
-
-
-class Augment(Strict):
-    """Drawn once for a clip and applied to all its frames, except for the published crops."""
-
-    flip: Fraction = Field(0.5, description="probability of mirroring")
-    sides: list[int] = Field([], description="short sides to draw from; none: frames keep their size")
-    longest: int = Field(1333, ge=32, description="largest long side")
-    crop: bool = Field(False, description="published random crops, each frame its own window (needs sides)")
-    colour: bool = Field(False, description="brightness, contrast, saturation and hue")
-    degrees: float = Field(0.0, ge=0, le=45, description="largest rotation")
+    replace: bool = Field(False, description="draw the frames independently, as SeqFormer does")
 
 
 class Within(Strict):
@@ -148,6 +160,12 @@ class Run(Strict):
     log_every: int = Field(20, ge=1, description="steps between lines of metrics")
     save_every: int = Field(500, ge=1, description="steps between checkpoints")
     keep: int = Field(2, ge=1, description="checkpoints that are kept")
+    validate_every: int | None = Field(
+        None, ge=1, description="steps between validations on data.val; null: only at the end"
+    )
+    val_videos: int | None = Field(
+        None, ge=1, description="validate on the first so many videos of data.val; null: on all"
+    )
     trackers: list[Literal["tensorboard", "wandb", "trackio", "mlflow"]] = Field(
         [], description="where metrics go besides metrics.jsonl"
     )
@@ -173,6 +191,9 @@ class Signal(Strict):
     decay: int = Field(1, ge=1, description="steps over which it falls before `until`")
 
 
+SignalName = Literal["embedding", "relation", "key", "soft_association", "class", "mask", "pixels"]
+
+
 class Distill(Strict):
     teacher: str = Field("", description="model folder of an offline teacher")
     filter: Filter = Field(Filter(), description="which teacher queries count")
@@ -181,6 +202,11 @@ class Distill(Strict):
     temperature: float = Field(20.0, gt=0, description="cosines are multiplied by it, as in the tracker")
     signals: dict[SignalName, Signal] = Field(
         {"relation": Signal(weight=1.0)}, description="what is transferred, and how much it weighs"
+    )
+    control: Literal["shuffled", "classes", "instances"] | None = Field(
+        None,
+        description="what stands in for the teacher's features, for comparison: another instance's, the mean "
+        "of the class, or the student's own mean of the instance",
     )
 
 
@@ -191,9 +217,6 @@ class Recipe(Strict):
     model: Model = Model()
     loss: Loss = Loss()
     optim: Optim = Optim()
-SignalName = Literal["embedding", "relation", "key", "soft_association", "class", "mask", "pixels"]
-
-
     run: Run = Run()
     tracker: dict[str, Any] = Field({}, description="tracker constants that differ from the family's")
     distill: Distill | None = Field(None, description="learn from an offline teacher")
@@ -203,11 +226,6 @@ SignalName = Literal["embedding", "relation", "key", "soft_association", "class"
 _KINDS: dict[str, type[Strict]] = {
     "world": WorldData,
     "folder": FolderData,
-    control: Literal["shuffled", "classes", "instances"] | None = Field(
-        None,
-        description="what stands in for the teacher's features, for comparison: another instance's, the mean "
-        "of the class, or the student's own mean of the instance",
-    )
     "composite": CompositeData,
     "pair": Pairs,
     "clip": Clips,

@@ -19,6 +19,7 @@ from ookd.data.composite import Composite
 from ookd.data.formats import load
 from ookd.data.loader import ClipLoader, Mixture, make_loader
 from ookd.data.minor_paste import MinorPaste, MinorPasteConfig
+from ookd.data.pseudo_clips import published_pair
 from ookd.data.sampling import ClipSampler, DistillSampler, FrameSampler, PairSampler
 from ookd.data.synthetic import World
 from ookd.data.transforms import (
@@ -67,9 +68,12 @@ def open_loader(recipe: Recipe, rank: int, world: int) -> tuple[ClipLoader, list
     elif isinstance(frames, Within):
         sampler = DistillSampler(frames.length, frames.span, frames.pair_span)
     else:
-        sampler = ClipSampler(frames.length, frames.span)
+        sampler = ClipSampler(frames.length, frames.span, frames.replace)
     seed = recipe.run.seed
-    parts = [ClipDataset(source, sampler, stages(recipe.data, source), seed) for source in sources]
+    parts = [
+        ClipDataset(source, sampler, stages(recipe.data, data, source), seed)
+        for data, source in zip(recipe.data.train, sources, strict=True)
+    ]
     ratios = [data.ratio for data in recipe.data.train]
     stream = parts[0] if len(parts) == 1 else Mixture(parts, ratios, seed)
     share, rest = divmod(recipe.data.batch, world * recipe.run.accumulate)
@@ -81,8 +85,8 @@ def open_loader(recipe: Recipe, rank: int, world: int) -> tuple[ClipLoader, list
     return make_loader(stream, share, workers=recipe.data.workers, rank=rank, world=world), names
 
 
-def stages(data: Data, source: ClipSource) -> list[Stage]:
-    """What happens to each clip after it is read."""
+def stages(data: Data, given: DataSource, source: ClipSource) -> list[Stage]:
+    """What happens to each clip of a source after it is read."""
     chain: list[Stage] = []
     if data.minor_paste is not None:
         try:
@@ -94,15 +98,18 @@ def stages(data: Data, source: ClipSource) -> list[Stage]:
                 f"there are {', '.join(MinorPasteConfig.model_fields)}"
             ) from None
         chain.append(MinorPaste(source, settings))
-    return [*chain, augmentation(data.augment)]
+    own = given.augment if isinstance(given, FolderData) else None
+    return [*chain, augmentation(own or data.augment)]
 
 
 def augmentation(spec: AugmentSpec) -> Augment:
     """The changes a recipe draws for each clip."""
     parts: list[Part] = []
     sides = tuple(spec.sides)
-    if spec.crop:
+    if spec.crop == "video":
         parts.append(published_video(sides, spec.longest))
+    elif spec.crop == "image":
+        parts.append(published_pair(sides, spec.longest))
     elif sides:
         parts += [RandomShortSide(sides, spec.longest), RandomFlip(spec.flip)]
     else:
