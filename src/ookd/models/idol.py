@@ -74,5 +74,5 @@ class Idol(nn.Module):
             embed=self.embed_head(decoded.features),
             features=decoded.features,
             masks=masks,
-        )
             pixels=maps,
+        )

@@ -52,9 +52,9 @@ class FrameMemory:
 
 
 class SeqFormer(nn.Module):
-    def __init__(self, config: SeqFormerConfig) -> None:
     offline = True
 
+    def __init__(self, config: SeqFormerConfig) -> None:
         super().__init__()
         self.pixels = PixelEncoder(config, extra_pad="image")
         self.config = config.model_copy(update={"backbone": self.pixels.backbone.config})
@@ -109,5 +109,5 @@ class SeqFormer(nn.Module):
             features=decoded.features,
             frame_features=decoded.frame_features,
             masks=masks,
-        )
             pixels=frames.maps.unflatten(0, clip),
+        )
