@@ -15,8 +15,10 @@ from ookd.losses import (
     heatmap_focal,
     mask_bce,
     mask_focal,
+    mask_quality,
     mean_over_ranks,
     pair_logsumexp,
+    quality_focal,
     sigmoid_focal,
     stride4,
 )
@@ -63,13 +65,13 @@ def test_losses_stay_finite_for_extreme_logits_and_half_precision() -> None:
     assert torch.isfinite(logits.grad).all()
 
 
-def test_mask_terms_average_over_all_pixels_of_a_tube() -> None:
+def test_mask_terms_of_a_tube() -> None:
     logits, targets = torch.randn(2, 3, 4, 5), (torch.rand(2, 3, 4, 5) > 0.5).float()
     for index in range(2):
         p, t = logits[index].sigmoid(), targets[index]
         soft = 1 - (2 * (p * t).sum() + 1) / (p.sum() + t.sum() + 1)
         torch.testing.assert_close(dice(logits, targets)[index], soft)
-        entropy = -(t * p.log() + (1 - t) * (1 - p).log()).mean()
+        entropy = -(t * p.log() + (1 - t) * (1 - p).log()).sum() / (2 * t.sum() + 16)
         torch.testing.assert_close(mask_bce(logits, targets)[index], entropy)
         focal = sigmoid_focal(logits[index], t).sum() / 60
         torch.testing.assert_close(mask_focal(logits, targets)[index], focal)
@@ -165,3 +167,17 @@ def test_the_normaliser_is_the_mean_over_processes(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda own: own.add_(4))  # the other rank has 4
     assert mean_over_ranks(7, torch.device("cpu")).item() == 5.5
+
+
+def test_quality_focal_fades_with_the_error() -> None:
+    p = sigmoid(0.4)
+    good = abs(0.7 - p) * -(0.7 * math.log(p) + 0.3 * math.log(1 - p))
+    nothing = p**2 * -math.log(1 - p)
+    found = quality_focal(torch.tensor([0.4, 0.4]), torch.tensor([0.7, 0.0]))
+    torch.testing.assert_close(found, torch.tensor([good, nothing]))
+
+
+def test_mask_quality_is_the_overlap_of_what_would_be_reported() -> None:
+    logits = torch.tensor([[3.0, 0.1, -0.1, -3.0], [-1.0, -1.0, -1.0, -1.0]])
+    truth = torch.tensor([[1.0, 0.5, 0.5, 0.0], [0.0, 0.0, 0.0, 0.0]])
+    torch.testing.assert_close(mask_quality(logits, truth), torch.tensor([1.5 / 2.5, 0.0]))

@@ -25,6 +25,18 @@ def sigmoid_focal(logits: Tensor, targets: Tensor, alpha: float = 0.25, gamma: f
     return (alpha * targets + (1 - alpha) * (1 - targets)) * wrong**gamma * entropy
 
 
+def quality_focal(logits: Tensor, quality: Tensor) -> Tensor:
+    """Cross-entropy towards a score that says how good the answer is: [...] of logits, quality in 0..1.
+
+    Quality 0 is "nothing here", and there the loss fades with the square of the error, for there is much of
+    it; elsewhere with the error. After "Generalized Focal Loss", whose exponent is the same for both.
+    """
+    logits, quality = logits.float(), quality.float()
+    entropy = F.binary_cross_entropy_with_logits(logits, quality, reduction="none")
+    wrong = (quality - logits.sigmoid()).abs()
+    return torch.where(quality > 0, wrong, wrong**2) * entropy
+
+
 def heatmap_focal(logits: Tensor, heat: Tensor, alpha: float = 2.0, beta: float = 4.0) -> Tensor:
     """Focal loss for peaks: cells near a peak (heat close to 1) are forgiven. Positive where heat is 1.
 
@@ -43,15 +55,27 @@ def mask_focal(logits: Tensor, targets: Tensor, alpha: float = 0.25, gamma: floa
 
 
 def mask_bce(logits: Tensor, targets: Tensor) -> Tensor:
-    """Binary cross-entropy of masks or tubes [N, ...], mean over pixels: [N]."""
-    entropy = F.binary_cross_entropy_with_logits(logits.float(), targets.float(), reduction="none")
-    return entropy.flatten(1).mean(1)
+    """Binary cross-entropy of masks or tubes [N, ...], its sum relative to twice the true area: [N].
+
+    A mean over all pixels would hardly see the outline of a small object. The added cells keep slivers from
+    shouting.
+    """
+    targets = targets.float().flatten(1)
+    entropy = F.binary_cross_entropy_with_logits(logits.float().flatten(1), targets, reduction="none")
+    return entropy.sum(1) / (2 * targets.sum(1) + 16)
 
 
 def dice(logits: Tensor, targets: Tensor) -> Tensor:
     """One minus the soft overlap of masks or tubes [N, ...]: [N]. The added ones keep empty masks at 0."""
     p, t = logits.float().sigmoid().flatten(1), targets.float().flatten(1)
     return 1 - (2 * (p * t).sum(1) + 1) / (p.sum(1) + t.sum(1) + 1)
+
+
+@torch.no_grad()
+def mask_quality(logits: Tensor, targets: Tensor) -> Tensor:
+    """Overlap with the truth of masks or tubes [N, ...] as they would be reported: [N]."""
+    p, t = (logits > 0).float().flatten(1), targets.float().flatten(1)
+    return torch.minimum(p, t).sum(1) / torch.maximum(p, t).sum(1).clamp(min=1e-6)
 
 
 def pair_logsumexp(similarity: Tensor, positive: Tensor, negative: Tensor) -> Tensor:

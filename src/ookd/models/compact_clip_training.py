@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ookd.losses import dice, mask_bce, mean_over_ranks, sigmoid_focal
+from ookd.losses import dice, mask_bce, mask_quality, mean_over_ranks, quality_focal
 from ookd.matching import hungarian
 from ookd.models import compact_training
 from ookd.models.compact import FINEST
@@ -26,7 +26,7 @@ from ookd.models.compact_training import CompactTraining, Targets, frame_targets
 from ookd.models.preprocess import normalise
 from ookd.structures import Batch
 
-_WEIGHTS = {"class": 3.0, "mask": 5.0, "dice": 5.0, "presence": 2.0, "association": 1.0}
+_WEIGHTS = {"class": 1.5, "mask": 1.0, "dice": 5.0, "presence": 2.0, "association": 1.0}
 WEIGHTS: Mapping[str, float] = {
     **_WEIGHTS,
     **{f"aux_{name}": weight for name, weight in _WEIGHTS.items()},
@@ -71,9 +71,11 @@ class CompactClipTraining(nn.Module):
         for answer in answers:
             stride = FINEST if answer is answers[-1] else 2 * FINEST
             found = tube_terms(answer, query, tubes, matched, stride)
-            found["class"] = class_term(answer.logits[:, :main], query, tubes)
+            quality = tube_quality(answer, query, tubes)
+            found["class"] = class_term(answer.logits[:, :main], query, quality, tubes)
             found |= {f"aux_{k}": v for k, v in tube_terms(answer, given, tubes, matched, stride).items()}
-            found["aux_class"] = class_term(answer.logits[:, main:], given - main, tubes)
+            quality = tube_quality(answer, given, tubes)
+            found["aux_class"] = class_term(answer.logits[:, main:], given - main, quality, tubes)
             for name, value in found.items():
                 terms.setdefault(name, []).append(value)
         return losses | {name: torch.stack(values).mean() for name, values in terms.items()}
@@ -121,14 +123,26 @@ def assign(answer: ClipAnswer, main: int, tubes: Tubes) -> Tensor:
     return query.to(cost.device)
 
 
-def class_term(logits: Tensor, query: Tensor, tubes: Tubes) -> Tensor:
-    """Focal loss of the clip queries' classes; logits [B, C, K], query [B, N]."""
+@torch.no_grad()
+def tube_quality(answer: ClipAnswer, query: Tensor, tubes: Tubes) -> Tensor:
+    """Overlap [B, N] of every instance's tube with that of its query [B, N]."""
+    b, t = tubes.visible.shape[:2]
+    every = query.unsqueeze(1).expand(-1, t, -1)  # [B, T, N]
+    logits = answer.frame.masks_at(every.flatten(0, 1), 4).unflatten(0, (b, t))  # [B, T, N, h, w]
+    logits = logits.masked_fill((answer.presence.gather(2, every) < 0)[..., None, None], -1.0)
+    truth = tubes.masks[4] * tubes.visible[..., None, None]
+    quality = mask_quality(logits.transpose(1, 2).flatten(0, 1), truth.transpose(1, 2).flatten(0, 1))
+    return quality.unflatten(0, (b, -1))
+
+
+def class_term(logits: Tensor, query: Tensor, quality: Tensor, tubes: Tubes) -> Tensor:
+    """What the clip queries are, and how well; logits [B, C, K], query and quality [B, N]."""
     wanted = torch.zeros_like(logits, dtype=torch.float32)
     clip, instance = tubes.there.nonzero(as_tuple=True)
-    wanted[clip, query[clip, instance], tubes.labels[clip, instance]] = 1.0
-    return sigmoid_focal(logits, wanted, alpha=0.5).sum() / mean_over_ranks(
-        tubes.there.sum(), logits.device
-    ).clamp(min=1)
+    wanted[clip, query[clip, instance], tubes.labels[clip, instance]] = quality[clip, instance]
+    return quality_focal(logits, wanted).sum() / mean_over_ranks(tubes.there.sum(), logits.device).clamp(
+        min=1
+    )
 
 
 def tube_terms(

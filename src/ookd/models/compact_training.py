@@ -19,20 +19,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ookd.losses import dice, heatmap_focal, mask_bce, mean_over_ranks, sigmoid_focal
+from ookd.losses import dice, heatmap_focal, mask_bce, mask_quality, mean_over_ranks, quality_focal
 from ookd.matching import hungarian
 from ookd.models.compact import FINEST, Compact, CompactQueries, peaks
 from ookd.models.preprocess import normalise
 from ookd.structures import Batch, Lesson, Tracks
 
 WEIGHTS: Mapping[str, float] = {
-    "class": 3.0,
-    "mask": 5.0,
+    "class": 1.5,
+    "mask": 1.0,
     "dice": 5.0,
     "heat": 1.0,
     "embed": 1.0,
-    "aux_class": 3.0,
-    "aux_mask": 5.0,
+    "aux_class": 1.5,
+    "aux_mask": 1.0,
     "aux_dice": 5.0,
 }
 TEMPERATURE = 20.0  # the tracker compares cosines times this, so training does too
@@ -95,12 +95,13 @@ class CompactTraining(nn.Module):
         q = answer.logits.shape[1] - self.auxiliary
         wanted = torch.zeros_like(answer.logits[:, :q], dtype=torch.float32)
         frame, instance = valid.nonzero(as_tuple=True)
-        wanted[frame, query[frame, instance], targets.labels[frame, instance]] = 1.0
         count = mean_over_ranks(valid.sum(), valid.device).clamp(min=1)
         masks = answer.masks_at(query, stride)[frame, instance]
         truth = targets.masks[stride][frame, instance]
+        label = targets.labels[frame, instance]
+        wanted[frame, query[frame, instance], label] = mask_quality(masks, truth)
         return {
-            "class": sigmoid_focal(answer.logits[:, :q], wanted, alpha=0.5).sum() / count,
+            "class": quality_focal(answer.logits[:, :q], wanted).sum() / count,
             "mask": mask_bce(masks, truth).sum() / count,
             "dice": dice(masks, truth).sum() / count,
         }
@@ -111,11 +112,12 @@ class CompactTraining(nn.Module):
         frame, extra = picked.valid.nonzero(as_tuple=True)
         count = mean_over_ranks(picked.valid.sum(), owner.device).clamp(min=1)
         logits = answer.logits[frame, places[frame, extra]]
-        wanted = F.one_hot(picked.labels[frame, extra], logits.shape[-1])
         masks = answer.masks_at(places, stride)[frame, extra]
         truth = picked.masks[stride][frame, owner[frame, extra]]
+        wanted = F.one_hot(picked.labels[frame, extra], logits.shape[-1])
+        wanted = wanted * mask_quality(masks, truth).unsqueeze(1)
         return {
-            "aux_class": sigmoid_focal(logits, wanted, alpha=0.5).sum() / count,
+            "aux_class": quality_focal(logits, wanted).sum() / count,
             "aux_mask": mask_bce(masks, truth).sum() / count,
             "aux_dice": dice(masks, truth).sum() / count,
         }
