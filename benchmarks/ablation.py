@@ -1,0 +1,280 @@
+"""Does a teacher make the student better? Arms trained from one start, at equal steps, judged alike.
+
+    python benchmarks/ablation.py --world identity --steps 2000 --teacher-steps 3000 --out runs/ablation
+
+Each (arm, seed) has its folder; what is done is never repeated, and an interrupted training goes on where
+it was. Several processes may be started on one `--out`: each takes what no other has. Tracker constants are
+tuned for every arm on the tuning split; scores are of the test split. `results.json` holds what is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from experiment.arms import ARMS, Arm, defined, named, recipe_of, set_to
+from experiment.claim import claimed, write_whole
+from experiment.judge import Conditions, judge
+from experiment.splits import SPLITS, Split, given, of_world
+from experiment.summary import place, summarise, table
+from experiment.training import common_start, step_cost, trained
+from ookd import config
+from ookd.config import Recipe
+from ookd.engine.record import surroundings
+from ookd.errors import UserError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    wanted = options().parse_args(arguments)
+    torch.set_num_threads(wanted.threads)
+    try:
+        experiment = Experiment(wanted)
+        failed = [] if wanted.report else experiment.work()
+        print(experiment.report())
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as stop:
+        print(stop or "stopped", file=sys.stderr)
+        return 130
+    return 2 if failed else 0
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """All arms and seeds of one `--out`."""
+
+    wanted: argparse.Namespace
+
+    @property
+    def out(self) -> Path:
+        out: Path = self.wanted.out
+        return out
+
+    @cached_property
+    def arms(self) -> list[Arm]:
+        """Those that need no teacher first: so a second process has work while the first trains it."""
+        extra = [defined(text) for text in self.wanted.arm]
+        names = self.wanted.arms if self.wanted.arms is not None else ([] if extra else list(ARMS))
+        return sorted([*map(named, names), *extra], key=lambda arm: arm.taught or arm.longer or arm.offline)
+
+    @cached_property
+    def splits(self) -> dict[str, Split]:
+        wanted = self.wanted
+        found = {}
+        for split in SPLITS:
+            videos, source = getattr(wanted, f"{split}_videos"), getattr(wanted, split)
+            if source is not None:
+                found[split] = Split(given(source), videos)
+            elif videos:
+                world = of_world(wanted.world, split, videos, wanted.world_seed, wanted.world_change)
+                found[split] = Split(world)
+        return found
+
+    def work(self) -> list[str]:
+        """Train and judge what is left; arms that failed."""
+        recipes = {arm.name: self.recipe(arm) for arm in self.arms}  # what is wrong with one is said at once
+        failed = []
+        for seed in self.wanted.seeds:
+            for arm in self.arms:
+                if arm.offline and seed != self.wanted.seeds[0]:
+                    continue
+                try:
+                    self.finish(arm, seed, recipes[arm.name])
+                except UserError as error:
+                    failed.append(arm.name)
+                    print(f"error: {arm.name}, seed {seed}: {error}", file=sys.stderr)
+        return failed
+
+    def finish(self, arm: Arm, seed: int, recipe: Recipe, wait: bool = False) -> None:
+        """Train and judge one arm with one seed, unless that is done or another process is at it."""
+        folder = place(self.out, arm.name, seed)
+        if (folder / "result.json").exists():
+            return
+        with claimed(folder, wait) as mine:
+            if not mine or (folder / "result.json").exists():
+                return
+            self.same_as_before(arm, folder)
+            print(f"{arm.name}, seed {seed}: training", file=sys.stderr)
+            if arm.offline:
+                model, facts = self.teacher, {"steps": 0, "seconds": 0.0}
+                if (model.parent / "trained.json").exists():
+                    facts = json.loads((model.parent / "trained.json").read_text())
+            else:
+                recipe = self.ready(arm, seed, recipe)
+                model, facts = folder / "model", trained(recipe, folder)
+            print(f"{arm.name}, seed {seed}: judging", file=sys.stderr)
+            torch.set_num_threads(self.wanted.threads)
+            judged, outcomes = judge(model, self.conditions)
+            outcomes.save(folder / "videos.npz")
+            result = {
+                **facts,
+                **judged,
+                "offline": arm.offline,
+                "recipe": None if arm.offline else recipe.model_dump(mode="json"),
+                "machine": surroundings(),
+            }
+            write_whole(folder / "result.json", json.dumps(result, indent=1).encode())
+            print(f"{arm.name}, seed {seed}: track AP {judged['test_ap']:.1f}", file=sys.stderr)
+
+    def recipe(self, arm: Arm) -> Recipe:
+        """Before it is known from where it starts, and what teaches it."""
+        return recipe_of(arm, self.wanted.student, self.shared())
+
+    def ready(self, arm: Arm, seed: int, recipe: Recipe) -> Recipe:
+        """With everything that it needs, which is made first where it is not there."""
+        start = self.start
+        steps = round(self.wanted.steps * self.ratio) if arm.longer else self.wanted.steps
+        run = recipe.run.model_copy(update={"seed": seed, "steps": steps})
+        model = recipe.model.model_copy(update={"start": str(start), "pretrained": False})
+        taught = recipe.distill
+        if taught is not None:
+            taught = taught.model_copy(update={"teacher": str(self.teacher)})
+        return recipe.model_copy(update={"run": run, "model": model, "distill": taught})
+
+    def shared(self) -> list[str]:
+        """Changes of the recipe that all arms have."""
+        wanted = self.wanted
+        changes = [
+            set_to("data.train", [self.splits["train"].data.model_dump()]),
+            "data.tune=null",
+            "data.val=null",
+            "run.keep=1",
+            f"run.threads={wanted.threads}",
+        ]
+        if wanted.start:
+            changes.append(set_to("model.start", wanted.start))
+        return [*changes, *wanted.changes]
+
+    @cached_property
+    def start(self) -> Path:
+        recipe = config.load(self.wanted.student, self.shared())
+        return common_start(recipe, list(self.splits["train"].source.names), self.out / "start")
+
+    @cached_property
+    def teacher(self) -> Path:
+        """The teacher's model folder; trained first where only its steps are given."""
+        wanted = self.wanted
+        if wanted.teacher:
+            return Path(wanted.teacher)
+        if not wanted.teacher_steps:
+            raise UserError("name a teacher with --teacher MODEL, or train one with --teacher-steps N")
+        begin = wanted.start
+        if not begin:  # a teacher wraps a trained student
+            alone, seed = ARMS["alone"], wanted.seeds[0]
+            self.finish(alone, seed, self.recipe(alone), wait=True)
+            begin = place(self.out, alone.name, seed) / "model"
+        changes = [
+            change
+            for change in self.shared()
+            if change.startswith(("data.train", "data.tune", "data.val", "run."))
+        ]
+        changes += [set_to("model.start", str(begin)), f"run.steps={wanted.teacher_steps}"]
+        with claimed(self.out / "teacher", wait=True):
+            print("teacher: training", file=sys.stderr)
+            trained(
+                config.load(wanted.teacher_recipe, [*changes, *wanted.teacher_changes]), self.out / "teacher"
+            )
+        return self.out / "teacher" / "model"
+
+    @cached_property
+    def ratio(self) -> float:
+        """What a step of OOKD costs, in steps of the student alone."""
+        folder = self.out / "ratio"
+        with claimed(folder, wait=True):
+            kept = folder / "ratio.json"
+            if not kept.exists():
+                costs = {}
+                for arm in (ARMS["ookd"], ARMS["longer"]):
+                    recipe = recipe_of(arm, self.wanted.student, self.shared())
+                    taught = recipe.distill
+                    if taught is not None:
+                        taught = taught.model_copy(update={"teacher": str(self.teacher)})
+                    recipe = recipe.model_copy(update={"distill": taught})
+                    costs[arm.name] = step_cost(recipe, folder / arm.name)
+                found = {"seconds_a_step": costs, "ratio": costs["ookd"] / costs["longer"]}
+                write_whole(kept, json.dumps(found).encode())
+            return float(json.loads(kept.read_text())["ratio"])
+
+    @cached_property
+    def conditions(self) -> Conditions:
+        recipe = config.load(self.wanted.student, self.shared())
+        return Conditions(self.splits, self.wanted.trials, 0, recipe.run.precision == "bf16")
+
+    def same_as_before(self, arm: Arm, folder: Path) -> None:
+        """An arm that was begun under other conditions is no part of this experiment."""
+        asked = {
+            name: value
+            for name, value in vars(self.wanted).items()
+            if name not in ("out", "arms", "arm", "seeds", "threads", "report")
+            and (arm.taught or arm.longer or arm.offline or not name.startswith("teacher"))
+        }
+        asked |= {"arm": [arm.name, *arm.changes]}
+        now = json.loads(json.dumps(asked, default=str))
+        path = folder / "asked.json"
+        if not path.exists():
+            write_whole(path, json.dumps(now, indent=1).encode())
+            return
+        before = json.loads(path.read_text())
+        differ = [f"{k} {before.get(k)} there, {now.get(k)} now" for k in now if now[k] != before.get(k)]
+        if differ:
+            raise UserError(f"{folder} was begun with {'; '.join(differ)}: name another --out")
+
+    def report(self) -> str:
+        """The tables, of what is there; everything as JSON beside it."""
+        results: dict[str, dict[int, Any]] = {}
+        order = [arm.name for arm in self.arms]
+        folders = (self.out / "arms").glob("*/seed-*/result.json")
+        for path in sorted(
+            folders, key=lambda p: (order.index(p.parts[-3]) if p.parts[-3] in order else 99, p)
+        ):
+            results.setdefault(path.parts[-3], {})[int(path.parent.name.removeprefix("seed-"))] = json.loads(
+                path.read_text()
+            )
+        summary = summarise(results, self.out)
+        whole = {
+            "machine": surroundings(),
+            "command": {name: str(value) for name, value in vars(self.wanted).items()},
+            "arms": summary,
+        }
+        write_whole(self.out / "results.json", json.dumps(whole, indent=1).encode())
+        return table(summary)
+
+
+def options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    add = parser.add_argument
+    add("--out", type=Path, default=Path("runs/ablation"))
+    add("--student", default="nano-distill", metavar="RECIPE", help="of the student and of its distillation")
+    add("--set", dest="changes", action="append", default=[], metavar="KEY=VALUE", help="for all arms")
+    add("--start", metavar="MODEL", help="where all arms start; else the recipe's own beginning")
+    add("--steps", type=int, default=2000)
+    add("--arms", nargs="+", metavar="ARM", help=f"of {', '.join(ARMS)}; all if none is named")
+    add("--arm", action="append", default=[], metavar="NAME[=BASE]:KEY=VALUE,...", help="another arm")
+    add("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    add("--teacher", metavar="MODEL", help="a trained teacher")
+    add("--teacher-recipe", default="nano-clip", metavar="RECIPE")
+    add("--teacher-steps", type=int, default=0, help="train it first, for so long")
+    add("--teacher-set", dest="teacher_changes", action="append", default=[], metavar="KEY=VALUE")
+    add("--world", default="identity", help="preset world")
+    add("--world-seed", type=int, default=0)
+    add("--world-change", action="append", default=[], metavar="KEY=VALUE")
+    for split, videos in {"train": 1000, "tune": 100, "val": 48, "test": 100}.items():
+        add(f"--{split}", metavar="DATA", help="annotated videos, or a data source, in place of the world's")
+        add(f"--{split}-videos", type=int, default=videos)
+    add("--trials", type=int, default=64, help="sets of tracker constants tried for each arm")
+    add("--threads", type=int, default=1, help="of torch, in this process")
+    add("--report", action="store_true", help="only print what is there")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

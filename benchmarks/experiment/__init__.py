@@ -1,0 +1,1 @@
+"""A fair fight among ways to train one student: what `benchmarks/ablation.py` is made of."""

@@ -1,0 +1,120 @@
+"""The arms of the ablation, as data, and the recipe that each stands for."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, get_args
+
+from ookd import config
+from ookd.config import Recipe, Signal, SignalName, Within
+from ookd.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One way to train the student; what it does not say is as the recipe has it."""
+
+    name: str
+    about: str
+    taught: bool = True  # with the teacher beside it
+    pasted: bool = False  # with Minor-Paste
+    signal: SignalName | None = None  # the only one that is transferred; None: those of the recipe
+    longer: bool = False  # as many steps as distillation's cost pays for
+    offline: bool = False  # not a student: the teacher itself
+    changes: tuple[str, ...] = ()  # of the recipe
+
+
+_ALL = (
+    Arm("alone", "the student without a teacher", taught=False),
+    Arm("longer", "without a teacher, for as long as OOKD computes", taught=False, longer=True),
+    Arm("paste", "Minor-Paste alone", taught=False, pasted=True),
+    Arm(
+        "naive",
+        "every teacher query, paired by prediction",
+        changes=("distill.filter.kind=none", "distill.associate=prediction", "distill.pair_iou=0"),
+    ),
+    *(
+        Arm(f"qfa-{signal}", f"filtered and associated, {signal} alone", signal=signal)
+        for signal in get_args(SignalName)
+    ),
+    Arm("qfa", "filtered and associated, the recipe's signals"),
+    Arm("ookd", "QFA and Minor-Paste", pasted=True),
+    Arm(
+        "prototypes",
+        "class means in place of the teacher's features",
+        changes=("distill.control=classes",),
+    ),
+    Arm(
+        "own-means",
+        "the student's means of each instance in place of the teacher's features",
+        changes=("distill.control=instances",),
+    ),
+    Arm("shuffled", "a teacher that takes one instance for another", changes=("distill.control=shuffled",)),
+    Arm("teacher", "the teacher itself, offline", taught=False, offline=True),
+)
+ARMS = {arm.name: arm for arm in _ALL}
+
+
+def named(name: str) -> Arm:
+    if name not in ARMS:
+        near = difflib.get_close_matches(name, ARMS, 1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(ARMS)}"
+        raise UserError(f"no arm {name}; {hint}")
+    return ARMS[name]
+
+
+def defined(text: str) -> Arm:
+    """An arm from `NAME[=BASE]:key=value,key=value`; without a base it changes `qfa`."""
+    head, found, tail = text.partition(":")
+    name, _, base = head.partition("=")
+    changes = tuple(_split(tail))
+    if not found or not name or not all("=" in change for change in changes):
+        raise UserError(f"--arm {text}: write it as NAME:key=value,key=value or NAME=BASE:key=value")
+    if name in ARMS:
+        raise UserError(f"--arm {text}: {name} is an arm already; choose another name")
+    start = named(base or "qfa")
+    return replace(
+        start, name=name, about=f"{start.name} with {', '.join(changes)}", changes=(*start.changes, *changes)
+    )
+
+
+def recipe_of(arm: Arm, name: str, changes: Sequence[str]) -> Recipe:
+    """The student's recipe `name`, with `changes` that all arms share, as this arm has it."""
+    base = config.load(name, changes)
+    if base.distill is None:
+        raise UserError(f"recipe {name} has no `distill`, so its arms would not differ; see nano-distill")
+    own = []
+    if arm.signal is not None:
+        signal = base.distill.signals.get(arm.signal, Signal(weight=1.0))
+        own.append(set_to("distill.signals", {arm.signal: signal.model_dump()}))
+    if not arm.taught:
+        own.append("distill=null")
+    if not arm.pasted:
+        own.append("data.minor_paste=null")
+    elif base.data.minor_paste is None:
+        own.append("data.minor_paste={}")
+    if arm.longer and isinstance(
+        base.data.frames, Within
+    ):  # the same pairs; no frames for a teacher are read
+        own.append(set_to("data.frames", {"kind": "pair", "span": base.data.frames.pair_span}))
+    return config.load(name, [*changes, *own, *arm.changes])
+
+
+def set_to(key: str, value: Any) -> str:
+    """A change for `config.load`."""
+    return f"{key}={json.dumps(value)}"
+
+
+def _split(text: str) -> list[str]:
+    """At commas that stand in no bracket."""
+    parts, depth = [""], 0
+    for letter in text:
+        depth += (letter in "[{") - (letter in "]}")
+        if letter == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return parts

@@ -1,0 +1,37 @@
+"""Several processes on one folder: each takes work that no other has, and a killed one blocks nobody."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def claimed(folder: Path, wait: bool = False) -> Iterator[bool]:
+    """Whether `folder` is ours for now. With `wait`, once it is.
+
+    The system itself ends a lock with its process, so there are no stale ones; a process that was forked off
+    does not hold it. The file says who has it, for people. Not to be nested on one folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except (BlockingIOError, PermissionError):
+            yield False
+            return
+        file.truncate(0)
+        file.write(f"{socket.gethostname()} {os.getpid()}\n")
+        file.flush()
+        yield True
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """A file that is there whole or not at all; several processes may write it."""
+    beside = path.with_name(f"{path.name}.{socket.gethostname()}.{os.getpid()}")
+    beside.write_bytes(content)
+    beside.replace(path)

@@ -1,0 +1,78 @@
+"""The four splits of an experiment: learn, tune, look at, and test, each used for nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from ookd.config import DataSource, FolderData, WorldData
+from ookd.data.clips import ClipSource, DatasetClips
+from ookd.engine.build import open_source
+from ookd.errors import UserError
+from ookd.structures import Dataset
+
+SPLITS = ("train", "tune", "val", "test")
+
+
+@dataclass
+class Split:
+    """Videos with their annotations, opened when they are first needed."""
+
+    data: DataSource
+    videos: int | None = None  # only the first so many of a folder
+
+    @cached_property
+    def source(self) -> ClipSource:
+        source = open_source(self.data)
+        if isinstance(source, DatasetClips) and self.videos is not None:
+            source.dataset.videos = source.dataset.videos[: self.videos]
+            source = DatasetClips(source.dataset)
+        return source
+
+    @cached_property
+    def truth(self) -> Dataset:
+        if isinstance(self.source, DatasetClips):
+            return self.source.dataset
+        dataset: Dataset = self.source.dataset()  # type: ignore[attr-defined]
+        return dataset
+
+    @cached_property
+    def counts(self) -> dict[str, int]:
+        """Tracks of each class."""
+        return dict(zip(self.source.names, self.source.class_counts(), strict=True))
+
+
+def of_world(preset: str, split: str, videos: int, seed: int, changes: Sequence[str]) -> WorldData:
+    """A split of a preset world with some of its settings changed."""
+    change: dict[str, Any] = {}
+    for text in changes:
+        key, found, value = text.partition("=")
+        if not found:
+            raise UserError(f"--world-change {text}: write it as key=value, such as size=[0.2, 0.4]")
+        change[key] = yaml.safe_load(value)
+    return WorldData.model_validate(
+        {
+            "kind": "world",
+            "preset": preset,
+            "split": split,
+            "videos": videos,
+            "seed": seed,
+            "change": change,
+        }
+    )
+
+
+def given(text: str) -> DataSource:
+    """A folder or file of annotated videos, or any source as recipes write it: `{kind: composite, ...}`."""
+    if not text.lstrip().startswith("{"):
+        return FolderData(kind="folder", path=text)
+    try:
+        source: DataSource = TypeAdapter(DataSource).validate_python(yaml.safe_load(text))
+    except (ValidationError, yaml.YAMLError) as error:
+        raise UserError(f"{text}: not a data source: {' '.join(str(error).split())}") from None
+    return source
