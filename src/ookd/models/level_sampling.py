@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 Shapes = Sequence[tuple[int, int]]  # L x (h, w); maps lie one after another, row by row
+Way = Callable[[Tensor, Shapes, Tensor, Tensor], Tensor]
 
 
 def sample_levels(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
@@ -16,11 +18,22 @@ def sample_levels(value: Tensor, shapes: Shapes, locations: Tensor, weights: Ten
 
     value [B, S, M, D], locations [B, Q, M, L, P, 2] (x, y in 0..1 of a map, zeros outside), weights
     [B, Q, M, L, P]. On CPUs by table look-up, which is several times faster; otherwise, and wherever the
-    model is traced, by grid sampling, which every device and runtime has.
+    model is traced, by grid sampling, which every device and runtime has, unless `traced_by` says better.
     """
     traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-    way = by_table if value.device.type == "cpu" and not traced else by_grid
+    way = _traced if traced else by_table if value.device.type == "cpu" else by_grid
     return way(value, shapes, locations, weights)
+
+
+@contextmanager
+def traced_by(way: Way) -> Iterator[None]:
+    """Sample this way in models that are traced meanwhile: not every runtime knows the faster one."""
+    global _traced
+    before, _traced = _traced, way
+    try:
+        yield
+    finally:
+        _traced = before
 
 
 def by_grid(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
@@ -53,28 +66,31 @@ def by_table(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) 
 
     size = torch.tensor([(w, h) for h, w in shapes], device=device, dtype=locations.dtype).unsqueeze(1)
     place = (locations * size - 0.5).clamp(min=-1).minimum(size)  # in cells
-    corner = place.floor().nan_to_num(0.0)  # rows must exist; the shares keep what is not a number
-    far_x, far_y = (place - corner).unbind(-1)  # [B, Q, M, L, P]
-    x, y = corner.to(torch.int32).unbind(-1)
+    corner = place.floor()
+    far_x, far_y = (place - corner).unbind(-1)  # [B, Q, M, L, P]; they keep what is not a number
+    x, y = corner.to(torch.int32).clamp(min=-1).unbind(-1)  # rows must exist even then
 
     def level_numbers(numbers: list[int]) -> Tensor:
         return torch.tensor(numbers, dtype=torch.int32, device=device).unsqueeze(1)  # [L, 1]
 
     cells = [x.shape[1] for x in bordered]
-    row = level_numbers([w + 3 for _, w in shapes])
-    origin = level_numbers([sum(cells[:level]) + w + 3 + 1 for level, (_, w) in enumerate(shapes)])
-    image = torch.arange(batch, dtype=torch.int32, device=device).view(-1, 1, 1, 1, 1)
+    right, below = heads, level_numbers([(w + 3) * heads for _, w in shapes])
+    origin = level_numbers([(sum(cells[:level]) + w + 3 + 1) * heads for level, (_, w) in enumerate(shapes)])
     head = torch.arange(heads, dtype=torch.int32, device=device).view(-1, 1, 1)
-    first = (y * row + x + origin + image * sum(cells)) * heads + head  # [B, Q, M, L, P] upper left
-    right, below = heads, row * heads
-    rows = torch.stack([first, first + right, first + below, first + below + right], -1)
+    image = torch.arange(batch, dtype=torch.int32, device=device).view(-1, 1, 1, 1, 1)
+    start = origin + head + image * (sum(cells) * heads)  # [B, 1, M, L, 1]
+    first = y * below + x * heads + start  # [B, Q, M, L, P] upper left
+    rows = torch.cat([first, first + right, first + below, first + (below + right)], -1)
 
     lower = far_y * weights
     upper = weights - lower
     upper_right, lower_right = upper * far_x, lower * far_x
-    shares = torch.stack([upper - upper_right, upper_right, lower - lower_right, lower_right], -1)
+    shares = torch.cat([upper - upper_right, upper_right, lower - lower_right, lower_right], -1)
     bags = batch * queries * heads
     seen = F.embedding_bag(
         rows.view(bags, -1), table, per_sample_weights=shares.view(bags, -1), mode="sum"
     )  # [B*Q*M, D]
     return seen.view(batch, queries, heads * dim)
+
+
+_traced: Way = by_grid
