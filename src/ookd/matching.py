@@ -15,6 +15,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from ookd.boxes import giou, iou, to_xyxy
+from ookd.stopwatch import timed
 
 CENTRE_RADIUS = 2.5 / 32  # of the image on each axis: how far from an instance's centre still is "near" it
 
@@ -26,6 +27,7 @@ class Match(NamedTuple):
     instance: Tensor  # [M] int64
 
 
+@timed("matcher")
 def hungarian(cost: Tensor) -> Match:
     """One query for each instance at the least total cost: [Q, N] -> min(Q, N) pairs.
 
@@ -47,6 +49,7 @@ def focal_cost(logits: Tensor, labels: Tensor) -> Tensor:
     return claimed - background
 
 
+@timed("matcher")
 @torch.no_grad()
 def match_tubes(logits: Tensor, boxes: Tensor, labels: Tensor, targets: Tensor) -> Match:
     """One query for each track of a clip: logits [Q, K], boxes [T, Q, 4], labels [N], target boxes [N, T, 4].
@@ -59,6 +62,7 @@ def match_tubes(logits: Tensor, boxes: Tensor, labels: Tensor, targets: Tensor) 
     return hungarian(5 * distance + 2 * focal_cost(logits, labels) - 2 * overlap)
 
 
+@timed("matcher")
 @torch.no_grad()
 def match_frame(logits: Tensor, boxes: Tensor, labels: Tensor, targets: Tensor) -> tuple[Match, Tensor]:
     """Several queries for each instance of a frame, and the best query of each: Match, [N].
@@ -73,6 +77,7 @@ def match_frame(logits: Tensor, boxes: Tensor, labels: Tensor, targets: Tensor) 
     return Match(query, instance), best
 
 
+@timed("matcher")
 @torch.no_grad()
 def contrast_sets(logits: Tensor, boxes: Tensor, labels: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Queries that show each instance, and queries that surely do not: bool [N, Q] each.

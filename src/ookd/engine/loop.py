@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from ookd.engine import checkpoint, is_main
 from ookd.engine.build import make_model, make_optimizer, make_task, open_loader, rate
 from ookd.engine.record import Record
 from ookd.errors import UserError
+from ookd.models import zoo
+from ookd.stopwatch import seconds, timed
 from ookd.structures import Batch
 
 
@@ -89,45 +92,51 @@ class Trainer:
         self._factor = rate(recipe.optim, run.steps)
         self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()} if run.ema else {}
         self.step = 0
+        self.stop = Interruption()
         self._skipped = 0
 
-    def fit(self) -> int:
-        """Run until the recipe's last step or an interruption; a checkpoint is written in both cases."""
+    def fit(self, between: Callable[[], None] = lambda: None) -> int:
+        """Run until the recipe's last step or an interruption; a checkpoint is written in both cases.
+
+        Every process calls `between` after each step but the last.
+        """
         run = self.recipe.run
         self.task.train()
-        with Interruption() as stop:
+        with self.stop as stop:
             batches = iter(self.loader)
             while self.step < run.steps and stop.signal is None:
                 began = time.perf_counter()
-                terms, norm, frames, waited = self._advance(batches)
+                seconds.clear()
+                terms, norm, frames = self._advance(batches)
                 self.step += 1
                 if is_main():
+                    spent = {**seconds, "all": time.perf_counter() - began}
                     line = self.record.step(
-                        self.step, terms, self._factor(self.step - 1), norm, frames, began, waited
+                        self.step, terms, self._factor(self.step - 1), norm, frames, spent
                     )
                     if line:
                         self.accelerator.log(line, self.step)
                 if self.step % run.save_every == 0 and self.step < run.steps:
                     self.save()
+                if self.step < run.steps:
+                    between()
             self.save()
-        self.accelerator.end_training()
         if stop.signal is not None and self.step < run.steps:
             raise Interrupted(stop.signal, self.step)
         return self.step
 
-    def _advance(self, batches: Any) -> tuple[dict[str, float], float, int, float]:
-        """One optimiser step: named losses, gradient norm, frames seen, seconds spent waiting for data."""
+    def _advance(self, batches: Any) -> tuple[dict[str, float], float, int]:
+        """One optimiser step: named losses, gradient norm, frames seen."""
         factor = self._factor(self.step)
         for group, lr in zip(self.optimizer.param_groups, self._rates, strict=True):
             group["lr"] = lr * factor
         sums: dict[str, float] = {}
-        norm, frames, waited = 0.0, 0, 0.0
+        norm, frames = 0.0, 0
         for _ in range(self.recipe.run.accumulate):
-            asked = time.perf_counter()
-            batch: Batch = next(batches).to(self.accelerator.device)
-            waited += time.perf_counter() - asked
+            with timed("loader"):
+                batch: Batch = next(batches).to(self.accelerator.device)
             frames += batch.frames.shape[0] * batch.frames.shape[1] * self.accelerator.num_processes
-            with self.accelerator.accumulate(self.task):
+            with self.accelerator.accumulate(self.task), timed("model"):
                 terms = self.task(batch)
                 total = torch.stack(
                     [self.weights[k] * v for k, v in terms.items() if k in self.weights]
@@ -148,7 +157,7 @@ class Trainer:
         else:
             self._skipped = 0
             self._follow()
-        return sums, norm, frames, waited
+        return sums, norm, frames
 
     def _finite(self, total: Tensor) -> bool:
         """Whether the loss is finite on every rank."""
@@ -230,10 +239,11 @@ class Trainer:
         return True
 
     def trained(self) -> nn.Module:
-        """The model with its final weights: the averaged ones where the recipe keeps them."""
-        if self.average:
-            self.model.load_state_dict(self.average)
-        return self.model.eval()
+        """A copy of the model with the weights to use: the averaged ones where the recipe keeps them."""
+        config: Any = self.model.config
+        model = zoo.build(config).to(self.accelerator.device)
+        model.load_state_dict(self.average or self.model.state_dict())
+        return model.eval()
 
 
 class Interrupted(KeyboardInterrupt):

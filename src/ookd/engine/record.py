@@ -1,4 +1,4 @@
-"""What a run leaves behind: its recipe, its surroundings, a line of metrics every few steps."""
+"""What a run leaves behind while it goes: its recipe, its surroundings, a line of metrics every few steps."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import platform
 import resource
 import subprocess
 import sys
-import time
 from collections import deque
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from rich.console import Console
 from safetensors.torch import save_file
 
 from ookd import __version__
 from ookd.config import Recipe
 from ookd.engine import is_main
+from ookd.engine.display import Display, Progress
 from ookd.structures import Batch
 
-WATCHED = ("lr", "grad_norm", "frames_per_s", "waited", "memory_mb")
+RECIPE, ENVIRONMENT, METRICS = "recipe.yaml", "environment.json", "metrics.jsonl"
+RECENT = 200  # steps that speed and shares of time are measured over
 
 
 class Record:
@@ -31,14 +31,16 @@ class Record:
 
     def __init__(self, recipe: Recipe, out: Path, quiet: bool = False) -> None:
         self.recipe, self.out = recipe, out
-        self.console = Console(stderr=True, quiet=quiet)
+        self.display = Display(recipe.run.steps, quiet)
         out.mkdir(parents=True, exist_ok=True)
-        self._metrics = out / "metrics.jsonl"
-        self._recent: deque[tuple[float, int]] = deque(maxlen=200)  # seconds and frames of steps
+        self._metrics = out / METRICS
+        self._recent: deque[tuple[int, dict[str, float]]] = deque(
+            maxlen=RECENT
+        )  # frames and seconds of steps
         if not is_main():
             return
-        (out / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(), sort_keys=False))
-        (out / "environment.json").write_text(json.dumps(surroundings(), indent=1))
+        (out / RECIPE).write_text(yaml.safe_dump(recipe.model_dump(), sort_keys=False))
+        (out / ENVIRONMENT).write_text(json.dumps(surroundings(), indent=1))
 
     def step(
         self,
@@ -47,64 +49,70 @@ class Record:
         factor: float,
         norm: float,
         frames: int,
-        began: float,
-        waited: float,
+        spent: dict[str, float],
     ) -> dict[str, float]:
-        """Note a finished step that began at `began`; every `log_every` steps it becomes a line.
+        """Note a finished step and the seconds `spent` on its parts and on "all" of it.
 
-        The numbers of the line, for trackers; nothing where there is no line.
+        Every `log_every` steps it becomes a line; the numbers of the line, for trackers, otherwise nothing.
         """
-        self._recent.append((time.perf_counter() - began, frames))
-        every, steps = self.recipe.run.log_every, self.recipe.run.steps
-        if step % every and step != steps and step != 1:
+        self._recent.append((frames, spent))
+        run = self.recipe.run
+        seconds = sum(spent["all"] for _, spent in self._recent)
+        speed = sum(frames for frames, _ in self._recent) / seconds
+        memory = memory_in_use()
+        due = step % run.log_every == 0 or step in (1, run.steps)
+        left = seconds / len(self._recent) * (run.steps - step)
+        rate = self.recipe.optim.lr * factor
+        self.display.step(Progress(step, terms, rate, speed, max(memory.values()), left), line=due)
+        if not due:
             return {}
-        seconds = sum(s for s, _ in self._recent)
-        speed = sum(f for _, f in self._recent) / seconds
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        line: dict[str, Any] = {
-            "step": step,
-            "loss": terms,
-            "lr": self.recipe.optim.lr * factor,
+        numbers = {
+            "lr": rate,
             "grad_norm": norm,
             "frames_per_s": round(speed, 2),
-            "waited": round(waited, 4),
-            "memory_mb": round(memory),
+            **memory,
+            **{f"time_{part}": round(share, 4) for part, share in self._shares(seconds).items()},
         }
-        self.write(line)
-        left = seconds / len(self._recent) * (steps - step)
-        parts = " ".join(f"{name} {value:.3f}" for name, value in terms.items() if not name[-1].isdigit())
-        self.console.print(
-            f"step {step}/{steps}  {parts}  lr {line['lr']:.2e}  {speed:.1f} frames/s  {memory:.0f} MB  "
-            f"{_clock(left)} left",
-            highlight=False,
-            soft_wrap=True,
-        )
-        return {f"loss/{k}": v for k, v in terms.items()} | {k: v for k, v in line.items() if k in WATCHED}
+        self.write({"step": step, "loss": terms, **numbers})
+        return {f"loss/{name}": value for name, value in terms.items()} | numbers
 
-    def write(self, line: dict[str, object]) -> None:
+    def _shares(self, seconds: float) -> dict[str, float]:
+        """The share of each part of a step in the time of recent steps; they sum to 1."""
+        parts = {"loader": 0.0, "matcher": 0.0, "model": 0.0}
+        for _, spent in self._recent:
+            for part, value in spent.items():
+                if part != "all":
+                    parts[part] = parts.get(part, 0.0) + value
+        shares = {part: value / seconds for part, value in parts.items()}
+        return {**shares, "rest": 1 - sum(shares.values())}
+
+    def write(self, line: dict[str, Any]) -> None:
         """Append one line to `metrics.jsonl`."""
         with self._metrics.open("a") as file:
             file.write(json.dumps(line) + "\n")
 
+    def lines(self) -> list[dict[str, Any]]:
+        """What was written so far."""
+        return read_lines(self._metrics)
+
+    def last_ap(self) -> float | None:
+        """Of the last validation, if there was one."""
+        found = [line["val"]["AP"] for line in self.lines() if "val" in line]
+        return found[-1] if found else None
+
     def note(self, text: str) -> None:
-        self.console.print(text, highlight=False, soft_wrap=True)
+        self.display.note(text)
 
     def warn(self, text: str) -> None:
-        self.console.print(f"warning: {text}", highlight=False, soft_wrap=True)
+        self.display.note(f"warning: {text}")
 
     def rewind(self, step: int) -> None:
         """Drop the lines after `step`: the run is about to write them again."""
         if not is_main() or not self._metrics.exists():
             return
-        kept = []
-        for line in self._metrics.read_text().splitlines():
-            try:
-                if json.loads(line)["step"] <= step:
-                    kept.append(line)
-            except (ValueError, KeyError):
-                continue  # cut off by a kill
+        kept = [line for line in self.lines() if line["step"] <= step]
         beside = self._metrics.with_suffix(".new")
-        beside.write_text("".join(line + "\n" for line in kept))
+        beside.write_text("".join(json.dumps(line) + "\n" for line in kept))
         beside.replace(self._metrics)
 
     def keep_batch(self, step: int, batch: Batch, terms: dict[str, float]) -> Path:
@@ -121,14 +129,34 @@ class Record:
         return path
 
 
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a `metrics.jsonl`, without one that a kill cut off."""
+    lines = []
+    for text in path.read_text().splitlines() if path.exists() else []:
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(line, dict) and "step" in line:
+            lines.append(line)
+    return lines
+
+
+def memory_in_use() -> dict[str, float]:
+    """The most memory this process has held so far, in MB, and the most of its GPU's."""
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    memory = {"memory_mb": float(round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit))}
+    if torch.cuda.is_initialized():
+        memory["gpu_mb"] = float(round(torch.cuda.max_memory_allocated() / 2**20))
+    return memory
+
+
 def surroundings() -> dict[str, object]:
     """Machine, versions and revision, so that a number can be traced."""
-    revision = subprocess.run(
-        ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True
-    ).stdout.strip()
     return {
         "ookd": __version__,
-        "revision": revision or None,
+        "revision": _git("rev-parse", "HEAD") or None,
+        "changed": bool(_git("status", "--porcelain", "--untracked-files=no")),
         "python": sys.version.split()[0],
         "torch": torch.__version__,
         "machine": platform.machine(),
@@ -138,7 +166,12 @@ def surroundings() -> dict[str, object]:
     }
 
 
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}"
+def _git(*words: str) -> str:
+    """What git says about the program's own repository; nothing where there is none."""
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), *words], capture_output=True, text=True, check=False
+        )
+    except OSError:  # no git on this machine
+        return ""
+    return answer.stdout.strip()

@@ -1,18 +1,33 @@
-"""A whole training run: build, continue if begun, train, validate, leave a model folder."""
+"""A whole training run: build, continue if begun, train and validate, leave model folders and a page.
+
+RUN/model   the weights after the last step
+RUN/best    the weights with the highest validation AP so far, where the recipe names validation videos
+RUN/run.html, RUN/validation.json   what there is to see
+"""
 
 from __future__ import annotations
 
+import json
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from accelerate.utils import broadcast_object_list
+
 from ookd.config import Recipe
+from ookd.data.clips import ClipDataset
 from ookd.engine import is_main
 from ookd.engine.loop import Trainer
+from ookd.engine.page import VALIDATION, write_run_page
 from ookd.engine.record import Record
-from ookd.engine.validate import validate
+from ookd.engine.samples import samples
+from ookd.engine.validate import Validation, undisturbed
+from ookd.evaluation.report import Report
 from ookd.models import zoo
+
+MODEL, BEST = "model", "best"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +48,113 @@ def run(recipe: Recipe, folder: Path, cpu: bool = False) -> Outcome:
     began = time.perf_counter()
     record = Record(recipe, folder, quiet=not is_main())
     trainer = Trainer(recipe, folder, record, cpu)
-    if trainer.resume():
-        record.note(f"continuing after step {trainer.step}")
-    trainer.fit()
-    model = trainer.trained()
-    ap = None
-    if is_main():
-        zoo.save_pretrained(model, folder / "model", trainer.names, recipe.tracker, overwrite=True)
-        if recipe.data.val is not None:
-            ap = validate(model, recipe.data.val, recipe.run.precision, recipe.tracker).ap
-            record.write({"step": trainer.step, "val_ap": ap})
-            record.note(f"track AP {100 * ap:.1f} on the validation videos")
-    return Outcome(str(folder / "model"), trainer.step, time.perf_counter() - began, ap)
+    watch = Watch(trainer, record)
+    try:
+        if trainer.resume():
+            record.note(f"continuing after step {trainer.step}")
+            record.display.ap = record.last_ap()
+        watch()  # a validation that an interruption cut short
+        trainer.fit(watch)
+        watch()
+        model = trainer.trained()
+        if is_main():
+            zoo.save_pretrained(model, folder / MODEL, trainer.names, recipe.tracker, overwrite=True)
+    finally:
+        record.display.close()
+        if is_main():
+            write_run_page(folder)
+        trainer.accelerator.end_training()
+    return Outcome(str(folder / MODEL), trainer.step, time.perf_counter() - began, record.last_ap())
+
+
+class Watch:
+    """Between steps: validates when it is due, keeps the best model, brings the page up to date."""
+
+    def __init__(self, trainer: Trainer, record: Record) -> None:
+        self.trainer, self.record, self.recipe = trainer, record, trainer.recipe
+        val = self.recipe.data.val
+        self.validation = None if val is None else Validation(self.recipe, val, trainer.names)
+
+    def __call__(self) -> None:
+        step, run = self.trainer.step, self.recipe.run
+        if self.validation is not None and self._due(step):
+            with undisturbed():
+                self._validate(self.validation)
+        if is_main() and step and step % run.save_every == 0:
+            write_run_page(self.record.out)
+
+    def _due(self, step: int) -> bool:
+        """Whether all processes should validate now."""
+        every = self.recipe.run.validate_every
+        if step != self.recipe.run.steps and not (step and every and step % every == 0):
+            return False
+        answer = [
+            is_main() and not any("val" in line and line["step"] == step for line in self.record.lines())
+        ]
+        broadcast_object_list(answer)
+        return answer[0]
+
+    def _validate(self, validation: Validation) -> None:
+        began = time.perf_counter()
+        accelerator, display = self.trainer.accelerator, self.record.display
+        display.busy("validating")
+        model = self.trainer.trained()
+        found = validation.measure(
+            model,
+            accelerator.process_index,
+            accelerator.num_processes,
+            self._class_counts() if is_main() else {},
+            stop=lambda: self.trainer.stop.signal is not None,
+        )
+        if found is None:
+            return
+        step, report = self.trainer.step, found.report
+        best = report.ap >= max(
+            (line["val"]["AP"] for line in self.record.lines() if "val" in line), default=-2
+        )
+        if best:
+            zoo.save_pretrained(
+                model, self.record.out / BEST, self.trainer.names, self.recipe.tracker, overwrite=True
+            )
+        told = {"step": step, **report.as_dict()}
+        told["samples"] = [asdict(one) for one in samples(validation.source, validation.truth, found.results)]
+        write_whole(self.record.out / VALIDATION, json.dumps(told))
+        seconds = round(time.perf_counter() - began, 1)
+        scores = summary(report)
+        self.record.write({"step": step, "val": scores, "best": best, "seconds": seconds})
+        accelerator.log({f"val/{name}": value for name, value in scores.items()}, step)
+        display.ap = report.ap
+        display.note(
+            f"step {step}: AP {100 * report.ap:.1f}  AP50 {100 * report.summary['AP50']:.1f}  "
+            f"HOTA {100 * report.tracking.hota:.1f}  {report.tracking.switches} identity switches on "
+            f"{report.videos} validation videos in {seconds:.0f} s{', the best so far' if best else ''}"
+        )
+        write_run_page(self.record.out)
+
+    def _class_counts(self) -> dict[str, int]:
+        """How many tracks of each class there are to learn from."""
+        stream: Any = self.trainer.loader.stream
+        parts: list[ClipDataset] = getattr(stream, "parts", [stream])
+        counts: Counter[str] = Counter()
+        for part in parts:
+            counts.update(dict(zip(part.source.names, part.source.class_counts(), strict=True)))
+        return counts
+
+
+def summary(report: Report) -> dict[str, float]:
+    """The numbers of a validation that are followed through the run."""
+    frequency = report.strata.get("frequency", {})
+    return {
+        **{name: report.summary[name] for name in ("AP", "AP50", "AP75")},
+        "HOTA": report.tracking.hota,
+        "IDF1": report.tracking.idf1,
+        "switches": report.tracking.switches,
+        **{f"AP_{name}": value for name, value in frequency.items() if value >= 0},
+    }
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write beside and rename, so that a name that exists is whole."""
+    beside = path.with_name(path.name + ".partial")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)

@@ -24,7 +24,7 @@ from ookd.structures import Dataset, Rle, TrackResult
 from ookd.tracking.config import Count, Share
 from ookd.tracking.masks import Geometry, full_size
 from ookd.tracking.observe import Image, device_of, prepare
-from ookd.tracking.predict import category_ids, recordings
+from ookd.tracking.predict import Recording, category_ids, recordings
 from ookd.tracking.select import Bools, Floats, suppress
 
 
@@ -68,15 +68,23 @@ def predict_offline(
     if names is None:
         names = [c.name for c in source.categories] if isinstance(source, Dataset) else source.names
     categories = category_ids(source, names)
-    results = []
-    for recording in recordings(source):
-        for track in track_offline(model, recording.images(), config):
-            probs = track.probs / track.frames
-            for label in np.flatnonzero(probs > config.final_score).tolist():
-                category = categories[label]
-                if category is not None:
-                    results.append(TrackResult(recording.id, category, float(probs[label]), track.masks))
-    return results
+    return [
+        result
+        for recording in recordings(source)
+        for result in predict_recording(model, recording, config, categories)
+    ]
+
+
+def predict_recording(
+    model: nn.Module, recording: Recording, config: OfflineConfig, categories: Sequence[int | None]
+) -> Iterator[TrackResult]:
+    """All results of one video; `categories` are the data set's numbers of the model's classes."""
+    for track in track_offline(model, recording.images(), config):
+        probs = track.probs / track.frames
+        for label in np.flatnonzero(probs > config.final_score).tolist():
+            category = categories[label]
+            if category is not None:
+                yield TrackResult(recording.id, category, float(probs[label]), track.masks)
 
 
 def track_offline(model: nn.Module, images: Iterator[Image], config: OfflineConfig) -> list[Joined]:

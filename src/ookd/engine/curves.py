@@ -1,0 +1,109 @@
+"""Line charts of numbers over steps, as SVG within a page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ookd.html import COLOURS
+
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 340, 170, 46, 12, 26, 22
+POINTS = 240  # more steps than that are averaged in groups
+SMOOTH = 12  # points that the bold line of a noisy curve averages over
+
+Curve = Sequence[tuple[float, float]]  # step, value
+
+
+def chart(
+    title: str, curves: Mapping[str, Curve], last: str = "{:.3g}", noisy: bool = False, floor: bool = True
+) -> str:
+    """One chart; several curves share its axes. Nothing where no curve has a finite point.
+
+    `last` says how the newest value is written. A noisy curve is drawn pale, its running mean bold. `floor`
+    starts the axis at 0.
+    """
+    thinned = {name: _thinned(curve) for name, curve in curves.items()}
+    thinned = {name: curve for name, curve in thinned.items() if len(curve)}
+    if not thinned:
+        return ""
+    every = np.concatenate(list(thinned.values()))
+    steps = (float(every[:, 0].min()), float(every[:, 0].max()))
+    low, high, ticks = _axis(every[:, 1], floor)
+
+    def place(curve: NDArray[np.float64]) -> str:
+        x = LEFT + (curve[:, 0] - steps[0]) / max(steps[1] - steps[0], 1e-9) * (WIDTH - LEFT - RIGHT)
+        y = TOP + (high - curve[:, 1].clip(low, high)) / (high - low) * (HEIGHT - TOP - BOTTOM)
+        return " ".join(f"{px:.1f},{py:.1f}" for px, py in zip(x, y, strict=True))
+
+    parts = []
+    for tick in ticks:
+        y = TOP + (high - tick) / (high - low) * (HEIGHT - TOP - BOTTOM)
+        parts.append(f'<path d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}" stroke="var(--line)"/>')
+        parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{_short(tick)}</text>')
+    parts.append(f'<text x="{LEFT}" y="{HEIGHT - 5}">{_short(steps[0])}</text>')
+    parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 5}" text-anchor="end">{_short(steps[1])}</text>')
+    legend = []
+    for (name, curve), colour in zip(thinned.items(), _colours(len(thinned)), strict=True):
+        shown = f'stroke="{colour}" fill="none" stroke-linejoin="round"'
+        if len(curve) == 1:
+            cx, _, cy = place(curve).partition(",")
+            parts.append(f'<circle cx="{cx}" cy="{cy}" r="3" fill="{colour}"/>')
+        elif noisy and len(curve) > 2 * SMOOTH:
+            parts.append(f'<polyline points="{place(curve)}" {shown} stroke-width="1" opacity="0.3"/>')
+            parts.append(f'<polyline points="{place(_smooth(curve))}" {shown} stroke-width="2"/>')
+        else:
+            parts.append(f'<polyline points="{place(curve)}" {shown} stroke-width="2"/>')
+        label = f"{name} " if len(thinned) > 1 else ""
+        legend.append(
+            f'<tspan dx="8" style="fill:{colour}">{escape(label)}{last.format(curve[-1, 1])}</tspan>'
+        )
+    head = f'<text x="0" y="14" class="value">{escape(title)}<tspan dx="2"></tspan>{"".join(legend)}</text>'
+    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">{head}{"".join(parts)}</svg>'
+
+
+def _thinned(curve: Curve) -> NDArray[np.float64]:
+    """[P, 2] the finite points, averaged in groups where there are too many."""
+    points = np.array([point for point in curve if math.isfinite(point[1])], np.float64).reshape(-1, 2)
+    if len(points) <= POINTS:
+        return points
+    return np.stack([group.mean(0) for group in np.array_split(points, POINTS)])
+
+
+def _smooth(curve: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean of the last `SMOOTH` points at every point, of fewer where there are no more yet."""
+    total = np.concatenate([[0.0], curve[:, 1].cumsum()])
+    end = np.arange(1, len(curve) + 1)
+    begin = np.maximum(end - SMOOTH, 0)
+    return np.stack([curve[:, 0], (total[end] - total[begin]) / (end - begin)], 1)
+
+
+def _axis(values: NDArray[np.float64], floor: bool) -> tuple[float, float, list[float]]:
+    """Ends and round ticks of an axis; the highest few of many values may lie beyond it."""
+    low, high = float(values.min()), float(values.max())
+    if len(values) > 100:  # the first steps of a run are often far from all the others
+        high = min(high, 1.5 * float(np.percentile(values, 98)))
+    if floor:
+        low = min(low, 0.0)
+    if high <= low:
+        high = low + (abs(low) or 1.0)
+    raw = (high - low) / 3
+    unit = 10 ** math.floor(math.log10(raw))
+    step = next(m * unit for m in (1, 2, 5, 10) if m * unit >= raw)
+    low = math.floor(low / step) * step
+    ticks = [low + i * step for i in range(math.ceil(round((high - low) / step, 6)) + 1)]
+    return low, ticks[-1], ticks
+
+
+def _colours(count: int) -> list[str]:
+    return [COLOURS[i % len(COLOURS)] for i in range(count)]
+
+
+def _short(value: float) -> str:
+    """A tick of an axis in few characters."""
+    if abs(value) >= 10_000:
+        return f"{value / 1000:g}k"
+    return f"{value:.4g}" if not value or abs(value) >= 1e-3 else f"{value:.0e}"

@@ -1,0 +1,183 @@
+"""The page of a run: everything there is to see about it, made from the files in its folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from ookd import html
+from ookd.engine.curves import Curve, chart
+from ookd.engine.record import ENVIRONMENT, METRICS, RECIPE, read_lines
+from ookd.errors import UserError
+from ookd.evaluation.page import cause_bars, stratum_bars
+from ookd.evaluation.table import points
+
+PAGE, VALIDATION = "run.html", "validation.json"
+
+# terms of the loss that tell what a teacher does, by the beginning of their name
+TEACHER = {
+    "kd_": "what each signal loses",
+    "kept_": "teacher queries kept, and pairs for each instance",
+    "exact_": "exactness of the teacher",
+    "share_": "share of each signal in the gradient",
+    "agree_": "agreement of student and teacher",
+}
+_STYLE = """
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(300px, 1fr)); gap: .8rem 1.6rem; }
+pre { overflow-x: auto; font-size: .8rem; line-height: 1.35; }
+summary { cursor: pointer; color: var(--soft); margin-top: 2rem; }
+"""
+
+
+def write_run_page(folder: Path) -> Path:
+    """Write `run.html` anew from what the run has left in `folder`."""
+    recipe = folder / RECIPE
+    if not recipe.is_file():
+        raise UserError(f"{folder} holds no run: there is no {RECIPE}")
+    lines = read_lines(folder / METRICS)
+    steps = [line for line in lines if "loss" in line]
+    vals = [line for line in lines if "val" in line]
+    report = _json(folder / VALIDATION)
+    environment = _json(folder / ENVIRONMENT)
+    body = [
+        _head(folder, steps, vals),
+        html.section("Validation", "AP and HOTA in points.", _validations(vals)),
+        html.section("Losses", "As the trainer weighs them: before their weights.", _losses(steps)),
+        html.section("Teacher", "", _teacher(steps)),
+        html.section("Training", "", _training(steps)),
+        *_report(report),
+        _details("Recipe", recipe.read_text()),
+        _details("Environment", "\n".join(f"{name}: {value}" for name, value in environment.items())),
+    ]
+    html.write_page(folder / PAGE, f"{folder.name} - ookd run", body, _STYLE)
+    return folder / PAGE
+
+
+def _head(folder: Path, steps: list[dict[str, Any]], vals: list[dict[str, Any]]) -> str:
+    shown: dict[str, str] = {}
+    if vals:
+        best = max(vals, key=lambda line: line["val"]["AP"])
+        last = vals[-1]["val"]
+        shown |= {"AP": points(last["AP"]), f"best AP, step {best['step']}": points(best["val"]["AP"])}
+        shown |= {name: points(last[name]) for name in ("AP50", "AP75", "HOTA")}
+        shown["identity switches"] = str(last["switches"])
+    if steps:
+        last = steps[-1]
+        shown["steps"] = str(last["step"])
+        if "total" in last["loss"]:
+            shown["loss"] = f"{last['loss']['total']:.2f}"
+        shown |= {"frames/s": f"{last['frames_per_s']:.0f}", "MB": f"{last['memory_mb']:.0f}"}
+    return f"<h1>{escape(folder.name)}</h1><p>a training run</p>{html.tiles(shown)}"
+
+
+def _validations(vals: list[dict[str, Any]]) -> str:
+    def curve(name: str) -> Curve:
+        return [(line["step"], 100 * line["val"][name]) for line in vals if name in line["val"]]
+
+    frequency = {name: curve(f"AP_{name}") for name in ("minor", "middle", "major")}
+    return _charts(
+        [
+            chart("AP", {name: curve(name) for name in ("AP", "AP50", "AP75")}, "{:.1f}"),
+            chart("HOTA", {"HOTA": curve("HOTA")}, "{:.1f}"),
+            chart("AP of classes that are", frequency, "{:.1f}"),
+            chart(
+                "Identity switches",
+                {"": [(line["step"], line["val"]["switches"]) for line in vals]},
+                "{:.0f}",
+            ),
+        ]
+    )
+
+
+def _losses(steps: list[dict[str, Any]]) -> str:
+    return _charts(
+        chart(name, {name: _term(steps, name)}, noisy=True)
+        for name in sorted(_terms(steps), key=lambda name: name != "total")
+        if not name.startswith(tuple(TEACHER)) and not name[-1].isdigit()
+    )
+
+
+def _teacher(steps: list[dict[str, Any]]) -> str:
+    """What is logged about distillation, one chart for each kind of number."""
+    charts = []
+    for start, title in TEACHER.items():
+        names = [name for name in _terms(steps) if name.startswith(start)]
+        curves = {name.removeprefix(start): _term(steps, name) for name in names}
+        charts.append(chart(title, curves, noisy=len(names) < 4))
+    return _charts(charts)
+
+
+def _training(steps: list[dict[str, Any]]) -> str:
+    def curve(name: str) -> Curve:
+        return [(line["step"], line[name]) for line in steps if name in line]
+
+    parts = sorted({name for line in steps for name in line if name.startswith("time_")})
+    times: dict[str, Curve] = {
+        part.removeprefix("time_"): [(step, 100 * share) for step, share in curve(part)] for part in parts
+    }
+    return _charts(
+        [
+            chart("learning rate", {"": curve("lr")}, "{:.2e}"),
+            chart("norm of the gradient", {"": curve("grad_norm")}, noisy=True),
+            chart("frames/s", {"": curve("frames_per_s")}, "{:.1f}"),
+            chart("memory, MB", {"process": curve("memory_mb"), "GPU": curve("gpu_mb")}, "{:.0f}"),
+            chart("% of time in", times, "{:.0f}"),
+        ]
+    )
+
+
+def _report(report: dict[str, Any]) -> list[str]:
+    """The sections about the last validation."""
+    if not report:
+        return []
+    classes = [
+        [row["name"], row["frequency"], str(row["tracks"]), *(points(row[key]) for key in ("ap", "ap50"))]
+        for row in report["per_class"].values()
+        if row["tracks"] or row["predictions"]
+    ]
+    pictures = "".join(html.picture(one["jpeg"], one["caption"]) for one in report["samples"])
+    return [
+        html.section(
+            f"Samples at step {report['step']}",
+            "Truth above, prediction below. A predicted track has the colour of the object it covers best.",
+            pictures,
+        ),
+        '<div class="columns">',
+        html.section(
+            "What mending one kind of error would add",
+            "AP in points; in brackets how often it occurs at IoU 0.5.",
+            cause_bars(report["errors"]),
+        ),
+        html.section(
+            "AP by kind of track",
+            "Frequency is that of the class in training.",
+            stratum_bars(report["strata"]),
+        ),
+        "</div>",
+        html.section("Classes", "", html.table([["class", "frequency", "tracks", "AP", "AP50"], *classes])),
+    ]
+
+
+def _terms(steps: list[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(name for line in steps for name in line["loss"]))
+
+
+def _term(steps: list[dict[str, Any]], name: str) -> Curve:
+    return [(line["step"], line["loss"][name]) for line in steps if name in line["loss"]]
+
+
+def _charts(charts: Iterable[str]) -> str:
+    drawn = "".join(f"<div>{one}</div>" for one in charts if one)
+    return f'<div class="charts">{drawn}</div>' if drawn else ""
+
+
+def _details(title: str, text: str) -> str:
+    return f"<details><summary>{escape(title)}</summary><pre>{escape(text)}</pre></details>"
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """What the file holds; nothing where it is not there yet."""
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
