@@ -12,7 +12,8 @@ from transformers import AutoBackbone, AutoConfig
 
 from ookd import UserError
 from ookd.models import zoo
-from ookd.models.backbone import TransformersConfig, build
+from ookd.models.backbone import LiteConfig, Pretrained, TransformersConfig, build
+from ookd.models.efficientnet_lite import EfficientNetLite
 from ookd.models.idol import Idol, IdolConfig
 from ookd.models.preprocess import pad_to_stride
 from ookd.models.resnet import ResNetConfig
@@ -92,3 +93,16 @@ def test_frozen_stages_of_a_resnet() -> None:
         backbone = build(ResNetConfig(width=2, frozen_stages=stages))
         trained = [name for name, p in backbone.named_parameters() if p.requires_grad]
         assert trained[0].startswith(learns) if trained else not learns
+
+
+def test_lite_gives_the_last_three_maps_of_its_trunk_and_knows_its_weights() -> None:
+    trunk = EfficientNetLite("lite0")
+    trunk.load_imagenet()
+    backbone = build(LiteConfig())
+    assert isinstance(backbone, Pretrained)
+    backbone.load_pretrained()
+    frames = torch.randn(1, 3, 64, 96)
+    maps = backbone(frames)
+    assert [tuple(x.shape[1:]) for x in maps] == [(40, 8, 12), (112, 4, 6), (320, 2, 3)]
+    assert backbone.channels == [40, 112, 320]
+    assert all(torch.equal(x, y) for x, y in zip(maps, trunk(frames)[2:], strict=True))

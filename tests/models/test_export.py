@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from models.published import assert_close
+from ookd.models.backbone import LiteConfig
 from ookd.models.idol import Idol, IdolConfig
 from ookd.models.resnet import ResNetConfig
 from ookd.models.seqformer import SeqFormer, SeqFormerConfig
@@ -42,6 +43,7 @@ def inputs(shape: tuple[int, ...], seed: int) -> tuple[Tensor, Tensor]:
 
 MODELS = {
     "idol": (lambda: Idol(IdolConfig(backbone=ResNetConfig(width=4), **SMALL)), (1,)),
+    "idol-peaks": (lambda: Idol(IdolConfig(backbone=LiteConfig(), start="peaks", **SMALL)), (1,)),
     "idol-swin": (lambda: Idol(IdolConfig(backbone=SWIN, **SMALL)), (1,)),
     "seqformer": (lambda: SeqFormer(SeqFormerConfig(backbone=ResNetConfig(width=4), **SMALL)), (1, 2)),
 }

@@ -11,6 +11,7 @@ import torch
 
 from ookd import UserError
 from ookd.models import zoo
+from ookd.models.backbone import LiteConfig
 from ookd.models.idol import Idol, IdolConfig
 from ookd.models.presets import PRESETS, preset
 from ookd.models.resnet import ResNetConfig
@@ -27,9 +28,10 @@ SWIN = SwinConfig(width=8, blocks=(1, 1, 1, 1), heads=(1, 1, 2, 2), window=4)
     [
         Idol(TINY),
         Idol(IdolConfig(backbone=SWIN, classes=2, **SMALL)),
+        Idol(IdolConfig(backbone=LiteConfig(), classes=2, start="peaks", auxiliary=4, **SMALL)),
         SeqFormer(SeqFormerConfig(backbone=ResNetConfig(width=2, frozen_stages=0), classes=2, **SMALL)),
     ],
-    ids=["idol", "idol-swin", "seqformer"],
+    ids=["idol", "idol-swin", "idol-peaks", "seqformer"],
 )
 def test_round_trip(model: Idol | SeqFormer, tmp_path: Path) -> None:
     zoo.save_pretrained(model, tmp_path / "m", ["cat", "dog"], {"match": 0.4})

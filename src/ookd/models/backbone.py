@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
 import torch.nn.functional as F
 from pydantic import BaseModel, Field, model_validator
@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ookd.errors import UserError
+from ookd.models.efficientnet_lite import EfficientNetLite, Variant
 from ookd.models.resnet import ResNet, ResNetConfig
 from ookd.models.swin import Swin, SwinConfig
 
@@ -35,20 +36,53 @@ class TransformersConfig(BaseModel, frozen=True, extra="forbid"):
         return self
 
 
-BackboneConfig = Annotated[ResNetConfig | SwinConfig | TransformersConfig, Field(discriminator="kind")]
+class LiteConfig(BaseModel, frozen=True, extra="forbid"):
+    """EfficientNet-Lite, for models that learn on a laptop; frames must be multiples of 32."""
+
+    kind: Literal["lite"] = "lite"
+    variant: Variant = "lite0"
+    frozen_stages: int = Field(2, ge=0, le=7)
 
 
-def build(
-    config: ResNetConfig | SwinConfig | TransformersConfig,
-) -> ResNet | Swin | TransformersBackbone:
+AnyConfig = ResNetConfig | SwinConfig | LiteConfig | TransformersConfig
+BackboneConfig = Annotated[AnyConfig, Field(discriminator="kind")]
+
+
+@runtime_checkable
+class Pretrained(Protocol):
+    """A backbone that knows where its pretrained weights are."""
+
+    def load_pretrained(self) -> None: ...
+
+
+def build(config: AnyConfig) -> ResNet | Swin | Lite | TransformersBackbone:
     """With random weights. Frames [B, 3, H, W] -> maps [B, C, ceil(H/s), ceil(W/s)], s = 8, 16, 32."""
     match config:
         case ResNetConfig():
             return ResNet(config)
         case SwinConfig():
             return Swin(config)
+        case LiteConfig():
+            return Lite(config)
         case TransformersConfig():
             return TransformersBackbone(config)
+
+
+class Lite(nn.Module):
+    """The last three of EfficientNet-Lite's maps."""
+
+    def __init__(self, config: LiteConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.body = EfficientNetLite(config.variant, config.frozen_stages)
+        self.channels = self.body.channels[-3:]
+
+    def forward(self, frames: Tensor) -> list[Tensor]:
+        return self.body(frames)[-3:]
+
+    def load_pretrained(self) -> None:
+        """Take the ImageNet weights that install with pip."""
+        self.body.load_imagenet()
 
 
 class TransformersBackbone(nn.Module):

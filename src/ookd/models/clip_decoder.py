@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from ookd.models.decoder import QueryStart, SelfAttention
+from ookd.models.decoder import SelfAttention
 from ookd.models.deformable import DeformableAttention
 from ookd.models.heads import box_head, refine
 from ookd.models.pixels import LEVELS, DeformableConfig, FeedForward, Memory
+from ookd.models.query_start import Start, query_start
 
 
 @dataclass(slots=True)
@@ -46,13 +47,19 @@ class ClipDecoderLayer(nn.Module):
         self.box_feed_forward = FeedForward(config.dim, config.ffn, config.dropout)
 
     def forward(
-        self, x: Tensor, boxes: Tensor, position: Tensor, reference: Tensor, memory: Memory
+        self,
+        x: Tensor,
+        boxes: Tensor,
+        position: Tensor,
+        reference: Tensor,
+        memory: Memory,
+        hidden: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """x, position [B, Q, D]; boxes [B, T, Q, D]; reference [B, T, Q, 2 or 4]; memory of B*T frames."""
         clip = boxes.shape[:2]
-        x = self.self_attention(x, position)
+        x = self.self_attention(x, position, hidden)
         box_position = position.unsqueeze(1).expand_as(boxes).flatten(0, 1)
-        boxes = self.box_self_attention(boxes.flatten(0, 1), box_position)
+        boxes = self.box_self_attention(boxes.flatten(0, 1), box_position, hidden)
         place = memory.levels.spread(reference.flatten(0, 1))
         seen = self.attention.look(boxes + box_position, place, memory.tokens, memory.levels)
         boxes = self.box_norm(boxes + self.dropout(self.box_output(seen)))
@@ -66,18 +73,19 @@ class ClipDecoderLayer(nn.Module):
 class ClipDecoder(nn.Module):
     def __init__(self, config: DeformableConfig) -> None:
         super().__init__()
-        self.start = QueryStart(config)
+        self.start = query_start(config)
         self.layers = nn.ModuleList([ClipDecoderLayer(config) for _ in range(config.decoder_layers)])
         self.box_heads = nn.ModuleList([box_head(config.dim, i == 0) for i in range(config.decoder_layers)])
 
-    def forward(self, memory: Memory, frames: int) -> list[ClipDecoded]:
+    def forward(self, memory: Memory, frames: int, start: Start | None = None) -> list[ClipDecoded]:
         """One answer a layer, from the memory of B clips of `frames` frames each."""
-        position, x, reference = self.start(len(memory.tokens) // frames)
+        start = start or self.start(memory, frames)
+        x = start.content
         boxes = x.unsqueeze(1).expand(-1, frames, -1, -1)  # both kinds of query start from the same content
-        reference = reference.unsqueeze(1).expand(-1, frames, -1, -1)
+        reference = start.reference.unsqueeze(1).expand(-1, frames, -1, -1)
         answers = []
         for layer, head in zip(self.layers, self.box_heads, strict=True):
-            x, boxes = layer(x, boxes, position, reference, memory)
+            x, boxes = layer(x, boxes, start.position, reference, memory, start.hidden)
             refined = refine(head(boxes), reference)
             answers.append(ClipDecoded(x, boxes, reference, refined))
             reference = refined.detach()

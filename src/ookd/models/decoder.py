@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ookd.models.deformable import DeformableAttention
 from ookd.models.heads import box_head, refine
 from ookd.models.pixels import LEVELS, DeformableConfig, FeedForward, Memory
+from ookd.models.query_start import Start, query_start
 
 
 @dataclass(slots=True)
@@ -30,9 +31,9 @@ class SelfAttention(nn.Module):
         self.norm = nn.LayerNorm(config.dim)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, position: Tensor) -> Tensor:
+    def forward(self, x: Tensor, position: Tensor, hidden: Tensor | None = None) -> Tensor:
         key = x + position
-        seen, _ = self.attention(key, key, x, need_weights=False)
+        seen, _ = self.attention(key, key, x, need_weights=False, attn_mask=hidden)
         return self.norm(x + self.dropout(seen))
 
 
@@ -45,42 +46,29 @@ class DecoderLayer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.feed_forward = FeedForward(config.dim, config.ffn, config.dropout)
 
-    def forward(self, x: Tensor, position: Tensor, reference: Tensor, memory: Memory) -> Tensor:
-        x = self.self_attention(x, position)
+    def forward(
+        self, x: Tensor, position: Tensor, reference: Tensor, memory: Memory, hidden: Tensor | None
+    ) -> Tensor:
+        x = self.self_attention(x, position, hidden)
         levels = memory.levels
         seen = self.attention(x + position, levels.spread(reference), memory.tokens, levels)
         return self.feed_forward(self.norm(x + self.dropout(seen)))
 
 
-class QueryStart(nn.Module):
-    """What the queries are before they see a frame: a position code, a first content, a reference point."""
-
-    def __init__(self, config: DeformableConfig) -> None:
-        super().__init__()
-        self.codes = nn.Embedding(config.queries, 2 * config.dim)  # position first, content second
-        self.point = nn.Linear(config.dim, 2)
-        nn.init.xavier_uniform_(self.point.weight)
-        nn.init.zeros_(self.point.bias)
-
-    def forward(self, batch: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Position [B, Q, D], content [B, Q, D], reference point [B, Q, 2] in 0..1."""
-        position, content = self.codes.weight.expand(batch, -1, -1).chunk(2, -1)
-        return position, content, self.point(position).float().sigmoid()
-
-
 class Decoder(nn.Module):
     def __init__(self, config: DeformableConfig) -> None:
         super().__init__()
-        self.start = QueryStart(config)
+        self.start = query_start(config)
         self.layers = nn.ModuleList([DecoderLayer(config) for _ in range(config.decoder_layers)])
         self.box_heads = nn.ModuleList([box_head(config.dim, i == 0) for i in range(config.decoder_layers)])
 
-    def forward(self, memory: Memory) -> list[Decoded]:
+    def forward(self, memory: Memory, start: Start | None = None) -> list[Decoded]:
         """One answer a layer. Boxes reach the next layer without their gradient."""
-        position, x, reference = self.start(len(memory.tokens))
+        start = start or self.start(memory)
+        x, reference = start.content, start.reference
         answers = []
         for layer, head in zip(self.layers, self.box_heads, strict=True):
-            x = layer(x, position, reference, memory)
+            x = layer(x, start.position, reference, memory, start.hidden)
             boxes = refine(head(x), reference)
             answers.append(Decoded(x, reference, boxes))
             reference = boxes.detach()

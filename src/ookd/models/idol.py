@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from ookd.models.decoder import Decoded, Decoder
 from ookd.models.heads import Mlp, class_head
 from ookd.models.mask_head import MaskHead
-from ookd.models.pixels import DeformableConfig, PixelEncoder
+from ookd.models.pixels import DeformableConfig, Memory, PixelEncoder
 from ookd.models.preprocess import unpadded_sizes
+from ookd.models.query_start import Start
 from ookd.structures import FrameQueries
 
 
@@ -50,10 +51,15 @@ class Idol(nn.Module):
 
         Without `masks` none can be asked for, and the maps they are drawn on are not computed.
         """
-        memory = self.pixels(frames, pad)
+        return self.decode(self.pixels(frames, pad), pad, masks)
+
+    def decode(
+        self, memory: Memory, pad: Tensor, masks: bool = True, start: Start | None = None
+    ) -> list[FrameQueries]:
+        """The layers' answers from what the encoder saw, by other queries than the model's own if given."""
         maps = self.mask_head.maps(memory.maps()) if masks else None
         sizes = unpadded_sizes(pad)
-        answers = zip(self.decoder(memory), self.class_heads, strict=True)
+        answers = zip(self.decoder(memory, start), self.class_heads, strict=True)
         return [self._answer(decoded, class_head, maps, sizes) for decoded, class_head in answers]
 
     def _answer(

@@ -13,27 +13,31 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from ookd.errors import UserError
 from ookd.losses import Sample, cosine_aux, pair_logsumexp, stride4
-from ookd.matching import contrast_sets, match_frame
+from ookd.matching import Match, contrast_sets, match_frame
 from ookd.models.idol import Idol
+from ookd.models.placed_training import WEIGHTS as PLACED_WEIGHTS
+from ookd.models.placed_training import place_auxiliary, term_weights
 from ookd.models.preprocess import normalise
 from ookd.models.supervision import WEIGHTS as DETECTION_WEIGHTS
-from ookd.models.supervision import Targets, detection_terms, layer_weights, name_layers
-from ookd.structures import Batch, FrameQueries
+from ookd.models.supervision import Targets, detection_terms, name_layers
+from ookd.structures import Batch, FrameQueries, Tracks
 
-WEIGHTS: Mapping[str, float] = {**DETECTION_WEIGHTS, "embed": 2.0, "embed_aux": 3.0}
+WEIGHTS: Mapping[str, float] = {**DETECTION_WEIGHTS, "embed": 2.0, "embed_aux": 3.0, **PLACED_WEIGHTS}
 
 
 @dataclass(slots=True)
 class Seen:
     """Instances of one clip that the key frame shows, and where they are in the reference frame."""
 
-    targets: Targets  # N, T = 1
+    tracks: Tracks  # N, T = 1
+    targets: Targets
     again: Tensor  # [N] bool: the reference frame shows the instance too
     boxes_again: Tensor  # [N, 4]
 
@@ -46,25 +50,40 @@ class IdolTraining(nn.Module):
     ) -> None:
         super().__init__()
         self.model = model
-        self.weights = layer_weights(weights, model.config.decoder_layers, last_only=("embed", "embed_aux"))
+        self.weights = term_weights(weights, model.config, last_only=("embed", "embed_aux"))
         self.sample: Sample = (rng or random).sample  # draws the negatives of `embed_aux`
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         places = frame_places(batch)
-        key = self._look(batch, places[:, 0])
         seen = [seen_instances(batch, clip, place) for clip, place in enumerate(places.tolist())]
+        key, terms = self._look_and_learn(batch, places[:, 0], seen)
         layers, best = zip(*(frame_terms(answer, seen) for answer in key), strict=True)
-        terms = name_layers(layers)
+        terms |= name_layers(layers)
         if places.shape[1] == 2:
-            reference = self._look(batch, places[:, 1], masks=False)[-1]
+            reference = self.model.layers(*self._inputs(batch, places[:, 1]), masks=False)[-1]
             terms |= contrast_terms(key[-1], reference, seen, best[-1], self.sample)
         return terms
 
-    def _look(self, batch: Batch, place: Tensor, masks: bool = True) -> list[FrameQueries]:
-        """The model's answers for one frame [B] of every clip."""
+    def _look_and_learn(
+        self, batch: Batch, place: Tensor, seen: list[Seen]
+    ) -> tuple[list[FrameQueries], dict[str, Tensor]]:
+        """The model's answers for one frame [B] of every clip, and what only placed queries learn from it."""
+        frames, pad = self._inputs(batch, place)
+        if self.model.config.start == "learned":
+            return self.model.layers(frames, pad), {}
+        memory = self.model.pixels(frames, pad)
+        auxiliary = place_auxiliary(batch, [x.tracks for x in seen], self.model.config.auxiliary)
+        start = self.model.decoder.start(memory, extra=auxiliary.cells)
+        answers = self.model.decode(memory, pad, start=start)
+        targets = [x.targets for x in seen]
+        terms = auxiliary.terms(start.heat, answers, partial(detect, targets=targets))
+        return auxiliary.main(answers), terms
+
+    def _inputs(self, batch: Batch, place: Tensor) -> tuple[Tensor, Tensor]:
+        """One frame [B] of every clip, and its padding."""
         clip = torch.arange(len(place), device=place.device)
         frames, pad = batch.frames[clip, place], batch.pad[clip, place]
-        return self.model.layers(normalise(frames, pad), pad, masks)
+        return normalise(frames, pad), pad
 
 
 def frame_places(batch: Batch) -> Tensor:
@@ -85,12 +104,16 @@ def seen_instances(batch: Batch, clip: int, places: list[int]) -> Seen:
     """What the key frame of a clip shows; instances that only the reference frame shows are left out."""
     tracks, key, reference = batch.tracks[clip], places[0], places[-1]
     shown = tracks.visible[:, key]
+    now = Tracks(
+        tracks.labels[shown],
+        tracks.ids[shown],
+        tracks.boxes[shown, key : key + 1],
+        tracks.masks[shown, key : key + 1],
+        tracks.visible[shown, key : key + 1],
+    )
     return Seen(
-        Targets(
-            tracks.labels[shown],
-            tracks.boxes[shown, key : key + 1],
-            stride4(tracks.masks[shown, key : key + 1]),
-        ),
+        now,
+        Targets(now.labels, now.boxes, stride4(now.masks)),
         tracks.visible[shown, reference],
         tracks.boxes[shown, reference],
     )
@@ -110,15 +133,23 @@ def frame_terms(answer: FrameQueries, seen: list[Seen]) -> tuple[dict[str, Tenso
         ),
         strict=True,
     )
-    terms = detection_terms(
+    count = max(sum(len(match.query) for match in matches), 1)
+    return detect(answer, list(matches), count, targets), list(best)
+
+
+def detect(
+    answer: FrameQueries, matches: list[Match], count: Tensor | float, targets: list[Targets]
+) -> dict[str, Tensor]:
+    """Detection terms of one decoder layer, its frames taken for clips of length 1."""
+    assert answer.boxes is not None
+    return detection_terms(
         answer.logits,
         answer.boxes.unsqueeze(1),
         lambda select: answer.masks(select).unsqueeze(2),
         targets,
         matches,
-        count=max(sum(len(match.query) for match in matches), 1),
+        count,
     )
-    return terms, list(best)
 
 
 def contrast_terms(

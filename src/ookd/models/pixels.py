@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from pydantic import BaseModel, Field, model_validator
 from torch import Tensor, nn
 
-from ookd.models.backbone import BackboneConfig, TransformersBackbone, build
+from ookd.models.backbone import BackboneConfig, Pretrained, build
 from ookd.models.deformable import DeformableAttention, Levels
 from ookd.models.position import sine_code
 from ookd.models.resnet import ResNetConfig
@@ -31,9 +31,13 @@ class DeformableConfig(BaseModel, frozen=True, extra="forbid"):
     decoder_layers: int = Field(default=6, ge=1)
     ffn: int = Field(default=1024, ge=1)
     dropout: float = Field(default=0.1, ge=0, lt=1)
+    start: Literal["learned", "peaks"] = "learned"  # of queries; peaks of a heat-map learn faster
+    auxiliary: int = Field(default=0, ge=0)  # queries inside true objects, in training only; needs peaks
 
     @model_validator(mode="after")
-    def _heads_divide(self) -> Self:
+    def _fits(self) -> Self:
+        if self.auxiliary and self.start != "peaks":
+            raise ValueError("auxiliary queries need start: peaks")
         if self.dim % self.heads:
             raise ValueError(f"dim {self.dim} does not split into {self.heads} heads")
         return self
@@ -130,7 +134,7 @@ class PixelEncoder(nn.Module):
 
     def load_pretrained(self) -> None:
         """Take pretrained weights for a backbone whose configuration says where they are."""
-        if isinstance(self.backbone, TransformersBackbone):
+        if isinstance(self.backbone, Pretrained):
             self.backbone.load_pretrained()
 
     def level_pads(self, pad: Tensor, shapes: list[tuple[int, int]]) -> list[Tensor]:

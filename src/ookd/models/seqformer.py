@@ -18,6 +18,7 @@ from ookd.models.heads import class_head
 from ookd.models.mask_head import MaskHead
 from ookd.models.pixels import DeformableConfig, Memory, PixelEncoder
 from ookd.models.preprocess import unpadded_sizes
+from ookd.models.query_start import Start
 from ookd.structures import ClipQueries
 
 
@@ -74,8 +75,13 @@ class SeqFormer(nn.Module):
 
     def layers(self, clip: Tensor, pad: Tensor) -> list[ClipQueries]:
         """The answers of all decoder layers, for training; the last one is what `forward` returns."""
-        frames, length = self.encode(clip, pad), clip.shape[1]
-        answers = zip(self.decoder(frames.memory, length), self.class_heads, strict=True)
+        return self.decode_layers(self.encode(clip, pad), clip.shape[1])
+
+    def decode_layers(
+        self, frames: FrameMemory, length: int, start: Start | None = None
+    ) -> list[ClipQueries]:
+        """The same from what the encoder saw, by other queries than the model's own if given."""
+        answers = zip(self.decoder(frames.memory, length, start), self.class_heads, strict=True)
         return [self._answer(decoded, class_head, frames) for decoded, class_head in answers]
 
     def encode(self, clip: Tensor, pad: Tensor) -> FrameMemory:
