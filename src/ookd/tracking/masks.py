@@ -33,12 +33,18 @@ def full_size(logits: Floats, geometry: Geometry) -> tuple[Bools, Floats]:
     columns = _taps(w, geometry.stride, geometry.resized_width, geometry.width)
     masks = np.zeros((n, geometry.height, geometry.width), bool)
     boxes = np.zeros((n, 4), np.float32)
-    for index in range(n):
-        logit = logits[index]
-        y = rows.touched(np.flatnonzero(logit.max(1) > 0))
-        x = columns.touched(np.flatnonzero(logit.max(0) > 0))
-        near = logit[rows.low[y]] * rows.near[y, None] + logit[rows.high[y]] * rows.far[y, None]  # [H', w]
-        inside = near[:, columns.low[x]] * columns.near[x] + near[:, columns.high[x]] * columns.far[x] > 0
+    positive = logits > 0
+    down, across = positive.any(2), positive.any(1)  # [N, h], [N, w]
+    for index, logit in enumerate(logits):
+        y = rows.touched(np.flatnonzero(down[index]))
+        x = columns.touched(np.flatnonzero(across[index]))
+        if not x.stop:
+            continue
+        first = columns.low[x.start]
+        crop = logit[:, first : columns.high[x.stop - 1] + 1]
+        near = crop[rows.low[y]] * rows.near[y, None] + crop[rows.high[y]] * rows.far[y, None]  # [H', w']
+        low, high = columns.low[x] - first, columns.high[x] - first
+        inside = near[:, low] * columns.near[x] + near[:, high] * columns.far[x] > 0
         masks[index, y, x] = inside
         at_y, at_x = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
         if len(at_y):
