@@ -24,6 +24,7 @@ from ookd.models.compact import FINEST
 from ookd.models.compact_clip import ClipAnswer, CompactClip
 from ookd.models.compact_training import CompactTraining, Targets, frame_targets, match
 from ookd.models.preprocess import normalise
+from ookd.stopwatch import timed
 from ookd.structures import Batch
 
 _WEIGHTS = {"class": 1.5, "mask": 1.0, "dice": 5.0, "presence": 2.0, "association": 1.0}
@@ -102,6 +103,7 @@ class Tubes:
         return frame * frame_queries + query
 
 
+@timed("matcher")
 @torch.no_grad()
 def assign(answer: ClipAnswer, main: int, tubes: Tubes) -> Tensor:
     """The clip query [B, N] of each instance, by class and by its tube's overlap; 0 where there is none."""

@@ -23,6 +23,7 @@ from ookd.losses import dice, heatmap_focal, mask_bce, mask_quality, mean_over_r
 from ookd.matching import hungarian
 from ookd.models.compact import FINEST, Compact, CompactQueries, peaks
 from ookd.models.preprocess import normalise
+from ookd.stopwatch import timed
 from ookd.structures import Batch, Lesson, Tracks
 
 WEIGHTS: Mapping[str, float] = {
@@ -160,6 +161,7 @@ def places_inside(targets: Targets, chance: Tensor) -> tuple[Tensor, Tensor]:
     return torch.stack([(x + 0.5) / width, (y + 0.5) / height], -1), owner
 
 
+@timed("matcher")
 @torch.no_grad()
 def match(answer: CompactQueries, main: int, targets: Targets) -> Tensor:
     """The main query [F, N] of each instance by class and mask; 0 where the instance is not in view."""
