@@ -6,6 +6,7 @@ that differ from the tracker's defaults}. Nothing in a folder is ever unpickled.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -130,6 +131,15 @@ def start_from(model: nn.Module, source: str | Path) -> list[str]:
         raise UserError(f"{folder / WEIGHTS}: no weight fits this model by name and shape")
     model.load_state_dict(fitting, strict=False)
     return [name for name in own if name not in fitting]
+
+
+def fingerprint(model: nn.Module) -> str:
+    """The same for the same weights, wherever they lie."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.cpu().reshape(-1).contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def misfits(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:

@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from ookd.data.video import FrameSource, open_source
+from ookd.deploy import runtime as runtimes
+from ookd.deploy.folder import is_exported
 from ookd.errors import UserError
-from ookd.models import zoo
 from ookd.structures import FrameResult
 from ookd.tracking.config import TrackerConfig, tracker_config
+from ookd.tracking.pipeline import follow
 from ookd.tracking.session import MultiSession, Session, Wanted
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+RUNTIMES = ("auto", "torch", "compiled", *runtimes.RUNTIMES)
 
 
 @dataclass(frozen=True, slots=True)
 class Tracker:
     """A model, its class names and its tracker constants: what a session is made from."""
 
-    model: nn.Module
+    model: nn.Module | runtimes.GraphEye
     names: Sequence[str]
     config: TrackerConfig
-    device: torch.device
+    device: torch.device | None  # None for an exported model, whose runtime decides
 
     def session(
         self, *, classes: Collection[str] | None = None, score: float | None = None, final: bool = False
@@ -48,11 +53,11 @@ class Tracker:
 
     def fingerprint(self) -> str:
         """The same for the same weights, wherever they lie."""
-        digest = hashlib.blake2b(digest_size=8)
-        for name, tensor in self.model.state_dict().items():
-            digest.update(name.encode())
-            digest.update(tensor.cpu().reshape(-1).contiguous().view(torch.uint8).numpy())
-        return digest.hexdigest()
+        if isinstance(self.model, runtimes.GraphEye):
+            return self.model.fingerprint
+        from ookd.models import zoo
+
+        return zoo.fingerprint(self.model)
 
     def _wanted(self, classes: Collection[str] | None, score: float | None) -> Wanted:
         if classes is None:
@@ -65,20 +70,33 @@ class Tracker:
         return Wanted({label for label, name in enumerate(self.names) if name in classes}, score or 0.0)
 
 
-def load(model: str | Path = "nano", device: str = "auto") -> Tracker:
+def load(model: str | Path = "nano", device: str = "auto", runtime: str = "auto") -> Tracker:
     """The model of a folder, of a bundled name or of a hub id, ready to track.
+
+    `runtime` is what computes it: torch or compiled (`torch.compile`) for weights, openvino or onnx for the
+    folder of `ookd export`; auto takes the fastest one that is installed. `device` is for PyTorch.
 
     >>> session = ookd.load("nano").session()
     >>> result = session.step(image)  # uint8 [H, W, 3] RGB
     """
-    place = _device(device)
+    if runtime not in RUNTIMES:
+        raise UserError(f"runtime {runtime}: right are {', '.join(RUNTIMES)}")
+    if is_exported(model):
+        exported = runtimes.load(model, runtime)
+        return Tracker(
+            exported.model, exported.names, _config(model, exported.family, exported.tracker), None
+        )
+    if runtime in runtimes.RUNTIMES:
+        raise UserError(f"model {model}: {runtime} reads what `ookd export` writes; these are weights")
+    from ookd.models import zoo
+    from ookd.tracking.observe import device_named
+
+    place = device_named(device)
     saved = zoo.load(model, place)
     family: Any = saved.model.config
-    try:
-        config = tracker_config(family.family, saved.tracker)
-    except UserError as error:
-        raise UserError(f"model {model}: {error}") from None
-    return Tracker(saved.model, saved.names, config, place)
+    if runtime == "compiled":
+        saved.model.compile()
+    return Tracker(saved.model, saved.names, _config(model, family.family, saved.tracker), place)
 
 
 def track(
@@ -91,6 +109,7 @@ def track(
     start: int | str | None = None,
     end: int | str | None = None,
     device: str = "auto",
+    runtime: str = "auto",
 ) -> Generator[FrameResult, None, None]:
     """Follow objects through a video file, folder, glob, camera or stream, one result a frame.
 
@@ -100,25 +119,14 @@ def track(
     >>> for result in ookd.track("street.mp4"):
     ...     print(result.index, result.ids, [result.names[label] for label in result.labels])
     """
-    tracker = model if isinstance(model, Tracker) else load(model, device)
+    tracker = model if isinstance(model, Tracker) else load(model, device, runtime)
     session = tracker.session(classes=classes, score=score)
     with open_source(source, start=start, end=end, every=every) as frames:
-        for frame in frames.frames():
-            result = session.step(frame.image)
-            result.index, result.seconds = frame.index, frame.seconds
-            yield result
+        yield from follow(session, frames)
 
 
-def _device(name: str) -> torch.device:
-    """A device by name; "auto" is the fastest one here."""
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+def _config(model: str | Path, family: str, changes: dict[str, Any]) -> TrackerConfig:
     try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise UserError(f"device {name} is not to be had here (auto, cpu, cuda, mps): {reason}") from None
-    return device
+        return tracker_config(family, changes)
+    except UserError as error:
+        raise UserError(f"model {model}: {error}") from None

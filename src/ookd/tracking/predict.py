@@ -16,9 +16,10 @@ from ookd.data.frames import read_frame
 from ookd.errors import UserError
 from ookd.structures import Dataset, TrackResult, Video
 from ookd.tracking.config import TrackerConfig
+from ookd.tracking.eye import Eye, Image, detect
 from ookd.tracking.masks import Geometry, full_size
 from ookd.tracking.memory import Memory
-from ookd.tracking.observe import Image, device_of, observe
+from ookd.tracking.observe import device_of, observe
 from ookd.tracking.results import VideoResults
 from ookd.tracking.select import Detections
 from ookd.tracking.tracker import advance
@@ -61,7 +62,10 @@ def category_ids(source: Dataset | ClipSource, names: Sequence[str]) -> list[int
 
 
 def predict(
-    model: nn.Module, source: Dataset | ClipSource, config: TrackerConfig, names: Sequence[str] | None = None
+    model: nn.Module | Eye,
+    source: Dataset | ClipSource,
+    config: TrackerConfig,
+    names: Sequence[str] | None = None,
 ) -> list[TrackResult]:
     """All results of all videos. Without `names` the model's classes are the source's, in its order."""
     if names is None:
@@ -75,7 +79,7 @@ def predict(
 
 
 def predict_video(
-    model: nn.Module,
+    model: nn.Module | Eye,
     recording: Recording,
     config: TrackerConfig,
     told: Callable[[], None] = lambda: None,
@@ -95,9 +99,12 @@ def predict_video(
 
 
 def observe_video(
-    model: nn.Module, images: Iterator[Image], config: TrackerConfig
+    model: nn.Module | Eye, images: Iterator[Image], config: TrackerConfig
 ) -> Iterator[tuple[Detections, Geometry]]:
     """The detections of each frame; several frames at once if the model carries nothing between them."""
+    if isinstance(model, Eye):
+        yield from _observe_stream(model, images, config)
+        return
     device, training = device_of(model), model.training
     model.eval()
     try:
@@ -108,6 +115,13 @@ def observe_video(
             chunk = CHUNK if state is None else 1
     finally:
         model.train(training)
+
+
+def _observe_stream(
+    eye: Eye, images: Iterator[Image], config: TrackerConfig
+) -> Iterator[tuple[Detections, Geometry]]:
+    for _, sight in eye.stream(images, config.short_side):
+        yield from zip(*detect(sight, config), strict=True)
 
 
 def _read(dataset: Dataset, video: Video) -> Iterator[Image]:

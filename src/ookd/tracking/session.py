@@ -7,15 +7,15 @@ to the same results.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import safetensors
 import safetensors.numpy
-import torch
 from numpy.typing import NDArray
 
 from ookd.data import rle
@@ -23,12 +23,17 @@ from ookd.data.partial import finish, part_of, write_error
 from ookd.errors import UserError
 from ookd.structures import FrameResult
 from ookd.tracking.config import TrackerConfig
+from ookd.tracking.eye import Eye, Image, Sight, detect
 from ookd.tracking.masks import Geometry, full_size
 from ookd.tracking.memory import Memory
-from ookd.tracking.observe import Image, ModelState, OnlineModel, observe
 from ookd.tracking.results import VideoResults
 from ookd.tracking.select import Detections
 from ookd.tracking.tracker import advance
+
+if TYPE_CHECKING:
+    import torch
+
+    from ookd.tracking.observe import ModelState, OnlineModel
 
 State = dict[str, NDArray[Any]]
 
@@ -49,16 +54,17 @@ class MultiSession:
 
     def __init__(
         self,
-        model: OnlineModel,
+        model: OnlineModel | Eye,
         config: TrackerConfig,
         names: Sequence[str],
-        device: torch.device,
+        device: torch.device | None,
         streams: int,
         *,
         wanted: Wanted | None = None,
         final: bool = False,
     ) -> None:
-        self.model, self.config, self.names, self.device = model, config, names, device
+        self.eye = model if isinstance(model, Eye) else _torch_eye(model, device)
+        self.config, self.names, self.device = config, names, device
         self.wanted = wanted or Wanted()
         self.memories: list[Memory | None] = [None] * streams
         self.model_states: list[ModelState] = [None] * streams
@@ -71,10 +77,13 @@ class MultiSession:
             raise UserError(
                 f"{len(images)} images for {len(self.memories)} streams; each step takes one a stream"
             )
-        detections, geometries, state = observe(
-            self.model, images, self.config, self.device, _joined(self.model_states)
-        )
+        sight, state = self.eye.look(images, self.config.short_side, _joined(self.model_states))
         self.model_states = _parted(state, len(images))
+        return self.follow(images, sight)
+
+    def follow(self, images: Sequence[Image], sight: Sight) -> list[FrameResult]:
+        """What is known at the next images once the network has seen them."""
+        detections, geometries = detect(sight, self.config)
         return [
             self._advance(stream, images[stream], detections[stream], geometries[stream])
             for stream in range(len(images))
@@ -110,10 +119,10 @@ class Session:
 
     def __init__(
         self,
-        model: OnlineModel,
+        model: OnlineModel | Eye,
         config: TrackerConfig,
         names: Sequence[str],
-        device: torch.device,
+        device: torch.device | None,
         *,
         wanted: Wanted | None = None,
         final: bool = False,
@@ -123,6 +132,20 @@ class Session:
     def step(self, image: Image) -> FrameResult:
         """What is known after this image [H, W, 3] RGB."""
         return self._one.step([image])[0]
+
+    def stream(self, images: Iterable[Image]) -> Iterator[FrameResult]:
+        """The same for one image after another; the network may already see the next ones meanwhile.
+
+        It may if it carries nothing from frame to frame, which is known after the first.
+        """
+        one, images = self._one, iter(images)
+        for image in images:
+            yield self.step(image)
+            if one.model_states[0] is None:
+                break
+        with closing(one.eye.stream(images, one.config.short_side)) as seen:
+            for image, sight in seen:
+                yield one.follow([image], sight)[0]
 
     @property
     def results(self) -> VideoResults:
@@ -145,9 +168,7 @@ class Session:
         memory = _under("memory.", arrays)
         carried = _under("model.", arrays)
         self._one.memories[0] = Memory.of_arrays(memory) if memory else None
-        self._one.model_states[0] = {
-            name: torch.from_numpy(value).to(self._one.device) for name, value in carried.items()
-        } or None
+        self._one.model_states[0] = _tensors(carried, self._one.device) if carried else None
 
     def save(self, path: str | Path) -> None:
         """Write the state to a safetensors file that `load` reads back."""
@@ -180,6 +201,20 @@ def _under(prefix: str, arrays: State) -> State:
     return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
 
 
+def _torch_eye(model: OnlineModel, device: torch.device | None) -> Eye:
+    import torch
+
+    from ookd.tracking.observe import TorchEye
+
+    return TorchEye(model, device or torch.device("cpu"))
+
+
+def _tensors(arrays: State, device: torch.device | None) -> ModelState:
+    import torch
+
+    return {name: torch.from_numpy(value).to(device) for name, value in arrays.items()}
+
+
 def _joined(states: Sequence[ModelState]) -> ModelState:
     """The states of all streams as one batch."""
     carried = [state for state in states if state is not None]
@@ -187,6 +222,8 @@ def _joined(states: Sequence[ModelState]) -> ModelState:
         return None
     if len(carried) < len(states):
         raise UserError("streams of a model that carries state must start together")
+    import torch
+
     return {name: torch.cat([state[name] for state in carried]) for name in carried[0]}
 
 

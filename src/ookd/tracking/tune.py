@@ -21,6 +21,7 @@ from ookd.data.clips import ClipSource
 from ookd.errors import UserError
 from ookd.structures import Dataset, Video
 from ookd.tracking.config import TrackerConfig
+from ookd.tracking.eye import Eye
 from ookd.tracking.masks import Geometry, full_size
 from ookd.tracking.predict import category_ids, observe_video, recordings
 from ookd.tracking.replay import Cache, CachedFrame, CachedVideo, average_precision, hold, score_held
@@ -40,7 +41,7 @@ class Tuned:
 
 
 def cache_queries(
-    model: nn.Module,
+    model: nn.Module | Eye,
     source: Dataset | ClipSource,
     truth: Dataset,
     names: Sequence[str],

@@ -1,0 +1,1 @@
+"""Models outside PyTorch: export, and the runtimes that track with what was exported."""

@@ -1,0 +1,126 @@
+"""From a model to two ONNX graphs: one a frame, and a small one for the masks of chosen queries.
+
+The model is traced as one graph from the image to the masks of chosen queries, and that graph is cut: what
+depends on the choice is the mask graph, all before it the frame graph. So any model that answers as
+`FrameQueries` exports, and nothing here knows how it makes its masks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from ookd.models.preprocess import normalise
+
+OPSET = 18
+TRACED = 3  # queries chosen while tracing; any number may be chosen later
+
+
+@dataclass(frozen=True, slots=True)
+class Graphs:
+    frame: onnx.ModelProto  # frames uint8 [1, H, W, 3] RGB, size int64 [2] -> outputs and shared
+    masks: onnx.ModelProto  # shared, select int64 [1, N] -> masks [1, N, h, w]
+    outputs: list[str]
+    shared: list[str]
+
+
+class Whole(nn.Module):
+    """From 8-bit pixels to the masks of chosen queries, as one function of tensors."""
+
+    def __init__(self, model: nn.Module, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.model, self.size = model, size
+
+    def forward(self, frames: Tensor, size: Tensor, select: Tensor) -> tuple[Tensor, ...]:
+        """frames uint8 [1, H, W, 3]; size [2] height and width of the image in their top left corner."""
+        height, width = self.size
+        below = torch.arange(height).unsqueeze(1) >= size[0]
+        beside = torch.arange(width).unsqueeze(0) >= size[1]
+        pad = (below | beside).unsqueeze(0)
+        answer, _ = self.model(normalise(frames.permute(0, 3, 1, 2), pad), pad, None)
+        boxes = () if answer.boxes is None else (answer.boxes,)
+        return (answer.logits.float(), *boxes, answer.embed.float(), answer.masks(select).float())
+
+
+@torch.no_grad()
+def trace(model: nn.Module, size: tuple[int, int]) -> Graphs:
+    """The graphs of a model in evaluation mode on the CPU, for frames of one size."""
+    whole = Whole(model, size)
+    inputs = (
+        torch.zeros(1, *size, 3, dtype=torch.uint8),
+        torch.tensor(size),
+        torch.arange(TRACED).unsqueeze(0),
+    )
+    boxes = len(whole(*inputs)) == 4
+    outputs = ["logits", "boxes", "embed"] if boxes else ["logits", "embed"]
+    with _quiet():
+        program: Any = torch.onnx.export(
+            whole,
+            inputs,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["frames", "size", "select"],
+            output_names=[*outputs, "masks"],
+            dynamic_shapes={"frames": None, "size": None, "select": {1: torch.export.Dim("n", max=10_000)}},
+        )
+    return cut(program.model_proto, outputs)
+
+
+def cut(whole: onnx.ModelProto, outputs: list[str]) -> Graphs:
+    """Split at `select`; what depends on no input at all goes to both sides."""
+    late, early = {"select"}, {"frames", "size"}
+    for node in whole.graph.node:
+        if late.intersection(node.input):
+            late.update(node.output)
+        elif early.intersection(node.input):
+            early.update(node.output)
+    shared = sorted(
+        {name for node in whole.graph.node if late & {*node.output} for name in node.input if name in early}
+    )
+    shapes = {value.name: value for value in (*whole.graph.value_info, *whole.graph.output)}
+    frame = _part(whole, ["frames", "size"], [*outputs, *shared], shapes)
+    return Graphs(frame, _part(whole, [*shared, "select"], ["masks"], shapes), outputs, shared)
+
+
+def _part(
+    whole: onnx.ModelProto, inputs: list[str], outputs: list[str], shapes: dict[str, Any]
+) -> onnx.ModelProto:
+    """The nodes between some tensors and others."""
+    needed, nodes = {*outputs}, []
+    for node in reversed(whole.graph.node):
+        if needed.intersection(node.output) and not set(inputs).issuperset(node.output):
+            nodes.append(node)
+            needed.update(node.input)
+    known = shapes | {value.name: value for value in whole.graph.input}
+    graph = onnx.helper.make_graph(
+        nodes[::-1],
+        whole.graph.name,
+        [known[name] for name in inputs],
+        [known[name] for name in outputs],
+        [weight for weight in whole.graph.initializer if weight.name in needed],
+    )
+    part = onnx.helper.make_model(graph, opset_imports=whole.opset_import, ir_version=whole.ir_version)
+    onnx.checker.check_model(part)
+    return part
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter tells its steps on standard output and warns about its own parts."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)

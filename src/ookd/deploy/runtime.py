@@ -1,0 +1,143 @@
+"""Tracking with an exported model: the runtime is chosen, opened and given the look of an `Eye`.
+
+Nothing here needs PyTorch, so that a process that only tracks neither waits for it nor holds it in memory.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image as Pillow
+
+from ookd.deploy.engine import IN_FLIGHT, Arrays, Engine
+from ookd.deploy.folder import Exported, read
+from ookd.errors import UserError
+from ookd.tracking.eye import Eye, Image, Sight, check_image, target_size
+from ookd.tracking.masks import Geometry
+from ookd.tracking.select import Floats, Ints
+
+# runtime -> its package, its engine, and the kinds of graph it reads; the fastest first
+RUNTIMES = {
+    "openvino": ("openvino", "ookd.deploy.openvino:OpenVinoEngine", ("openvino", "onnx")),
+    "onnx": ("onnxruntime", "ookd.deploy.onnx:OnnxEngine", ("onnx",)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """An exported model, ready to track."""
+
+    model: GraphEye
+    names: list[str]
+    family: str
+    tracker: dict[str, Any]
+
+
+class GraphEye(Eye):
+    """The graphs of an exported model. They take frames of one size: other images are fitted into it."""
+
+    def __init__(self, exported: Exported, engine: Engine) -> None:
+        manifest = exported.manifest
+        self.fingerprint = f"{manifest.source}-{manifest.kind}-{manifest.precision}"
+        self.size = manifest.size
+        self._shared, self._engine = manifest.shared, engine
+
+    def look(self, images: Sequence[Image], short_side: int | None, state: None = None) -> tuple[Sight, None]:
+        waiting = [self._start(image, short_side) for image in images]
+        return _joined([finish() for finish in waiting]), None
+
+    def stream(
+        self, images: Iterable[Image], short_side: int | None
+    ) -> Generator[tuple[Image, Sight], None, None]:
+        """Images with what is seen in them, in order; the next ones are computed while one is in use."""
+        waiting: deque[tuple[Image, Callable[[], Sight]]] = deque()
+        try:
+            for image in images:
+                waiting.append((image, self._start(image, short_side)))
+                if len(waiting) == IN_FLIGHT:
+                    done, finish = waiting.popleft()
+                    yield done, finish()
+            while waiting:
+                done, finish = waiting.popleft()
+                yield done, finish()
+        finally:  # left early: what is under way still reads its image
+            for _, finish in waiting:
+                finish()
+
+    def _start(self, image: Image, short_side: int | None) -> Callable[[], Sight]:
+        frame, geometry = fit(image, short_side, self.size)
+        size = np.array([geometry.resized_height, geometry.resized_width])
+        finish = self._engine.start({"frames": frame, "size": size})
+        return lambda: self._sight(finish(), geometry)
+
+    def _sight(self, answer: Arrays, geometry: Geometry) -> Sight:
+        shared = {name: answer[name] for name in self._shared}
+
+        def masks(select: Ints) -> Floats:
+            return self._engine.masks({**shared, "select": select})
+
+        return Sight(answer["logits"], answer.get("boxes"), answer["embed"], masks, self.size[0], [geometry])
+
+
+def load(folder: str | Path, runtime: str = "auto") -> Loaded:
+    """The model of an exported folder, through the named runtime or the best one that is installed."""
+    exported = read(folder)
+    manifest = exported.manifest
+    engine = _engine_class(runtime, manifest.kind, exported.folder)
+    opened = engine(exported.graph("frame"), exported.graph("masks"), manifest.precision)
+    return Loaded(GraphEye(exported, opened), exported.names, exported.family, exported.tracker)
+
+
+def _engine_class(runtime: str, kind: str, folder: Path) -> Any:
+    fitting = [name for name, (_, _, kinds) in RUNTIMES.items() if kind in kinds]
+    if runtime not in ("auto", *fitting):
+        raise UserError(f"{folder}: holds a graph for {' or '.join(fitting)}, which {runtime} does not read")
+    for name in fitting if runtime == "auto" else [runtime]:
+        package, place, _ = RUNTIMES[name]
+        if find_spec(package):
+            module, _, engine = place.partition(":")
+            return getattr(import_module(module), engine)
+    wanted = " or ".join(RUNTIMES[name][0] for name in (fitting if runtime == "auto" else [runtime]))
+    raise UserError(f"{folder}: needs {wanted}, which is not installed")
+
+
+def fit(image: Image, short_side: int | None, size: tuple[int, int]) -> tuple[Image, Geometry]:
+    """The image in the top left corner of a frame [1, H, W, 3] of this size; the rest is left as it is."""
+    check_image(image)
+    height, width = image.shape[:2]
+    target = target_size(height, width, short_side, size)
+    geometry = Geometry(height, width, *target)
+    if target != (height, width):
+        image = np.asarray(Pillow.fromarray(image).resize(target[::-1], Pillow.Resampling.BILINEAR))
+    if target == size:
+        return np.ascontiguousarray(image)[None], geometry
+    frame = np.zeros((1, *size, 3), np.uint8)
+    frame[0, : target[0], : target[1]] = image
+    return frame, geometry
+
+
+def _joined(sights: list[Sight]) -> Sight:
+    """Frames that were seen one by one as one batch."""
+    if len(sights) == 1:
+        return sights[0]
+
+    def masks(select: Ints) -> Floats:
+        pairs = zip(sights, select, strict=True)
+        return np.concatenate([sight.masks(row[None]) for sight, row in pairs])
+
+    boxes = [sight.boxes for sight in sights if sight.boxes is not None]
+    return Sight(
+        np.concatenate([sight.logits for sight in sights]),
+        np.concatenate(boxes) if boxes else None,
+        np.concatenate([sight.embed for sight in sights]),
+        masks,
+        sights[0].height,
+        [geometry for sight in sights for geometry in sight.geometries],
+    )
