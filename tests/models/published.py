@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -47,9 +49,13 @@ def prepare(raw: Tensor) -> tuple[Tensor, Tensor]:
     return normalise(frames, pad), pad
 
 
-def record(module: nn.Module, outputs: list[object]) -> None:
-    """Append what the module answers to `outputs`, at every call."""
-    module.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
+def record(stages: Mapping[str, Iterable[nn.Module]]) -> dict[str, list[Any]]:
+    """What the modules of each stage answer from now on, call by call."""
+    seen: dict[str, list[Any]] = {name: [] for name in stages}
+    for name, modules in stages.items():
+        for module in modules:
+            module.register_forward_hook(lambda _module, _inputs, output, to=seen[name]: to.append(output))
+    return seen
 
 
 def assert_stage(actual: Tensor, expected: Tensor) -> None:

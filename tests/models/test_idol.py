@@ -27,17 +27,14 @@ class Run:
         self.model: Idol = published.idol(case.parent)
         self.frames, self.pad = published.prepare(self.expected["frames_raw"])
         pixels, decoder = self.model.pixels, self.model.decoder
-        recorded = {
+        stages = {
             "backbone": list(pixels.backbone.stages.values()),
             "input_proj": list(pixels.projections),
             "encoder": list(pixels.layers),
             "decoder": [decoder],
             "memory": [pixels],
         }
-        self.seen: dict[str, list] = {name: [] for name in recorded}
-        for name, modules in recorded.items():
-            for module in modules:
-                published.record(module, self.seen[name])
+        self.seen = published.record(stages)
         with torch.no_grad():
             self.layers: list[FrameQueries] = self.model.layers(self.frames, self.pad)
             self.maps = self.model.mask_head.maps(self.seen["memory"][0].maps())

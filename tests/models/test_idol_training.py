@@ -16,13 +16,14 @@ from torch.nn import Module
 
 import ookd.models.idol_training
 from conftest import golden_cases
+from models import published
 from ookd.boxes import to_cxcywh
 from ookd.errors import UserError
 from ookd.models.idol import Idol, IdolConfig
 from ookd.models.idol_training import IdolTraining
 from ookd.models.resnet import ResNetConfig
 from ookd.models.supervision import WEIGHTS
-from ookd.models.upstream import from_upstream, to_upstream
+from ookd.models.upstream import to_upstream
 from ookd.structures import Batch, Tracks
 
 UPSTREAM_TERMS = {
@@ -48,18 +49,7 @@ def our_name(upstream: str) -> str:
 
 
 def golden_model(golden: Path) -> Idol:
-    config = IdolConfig(
-        backbone=ResNetConfig(depth=50, width=16),
-        classes=5,
-        queries=120,
-        encoder_layers=2,
-        decoder_layers=3,
-        ffn=256,
-        dropout=0.0,
-    )
-    model = Idol(config)
-    model.load_state_dict(from_upstream(load_file(golden / "idol_state_dict.safetensors")))
-    return model
+    return published.idol(golden).train()
 
 
 def golden_batch(values: dict[str, Tensor]) -> Batch:

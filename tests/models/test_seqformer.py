@@ -26,7 +26,7 @@ class Run:
         frames, pad = published.prepare(self.expected["frames_raw"])
         self.clip, self.pad = frames[None], pad[None]
         pixels, decoder = self.model.pixels, self.model.decoder
-        recorded = {
+        stages = {
             "input_proj": list(pixels.projections),
             "memory": [pixels],
             "decoder": [decoder],
@@ -34,10 +34,7 @@ class Run:
             "cross_out_box": [layer.box_output for layer in decoder.layers],
             "time_logits": [layer.time for layer in decoder.layers],
         }
-        self.seen: dict[str, list] = {name: [] for name in recorded}
-        for name, modules in recorded.items():
-            for module in modules:
-                published.record(module, self.seen[name])
+        self.seen = published.record(stages)
         with torch.no_grad():
             self.layers: list[ClipQueries] = self.model.layers(self.clip, self.pad)
 

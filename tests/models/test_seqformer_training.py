@@ -13,11 +13,12 @@ from torch import Tensor
 
 import ookd.models.seqformer_training
 from conftest import golden_cases
+from models import published
 from ookd.models.resnet import ResNetConfig
 from ookd.models.seqformer import SeqFormer, SeqFormerConfig
 from ookd.models.seqformer_training import SeqFormerTraining
 from ookd.models.supervision import WEIGHTS
-from ookd.models.upstream import from_upstream, to_upstream
+from ookd.models.upstream import to_upstream
 from ookd.structures import Batch, Tracks
 
 UPSTREAM_TERMS = {"ce": "class", "bbox": "box", "giou": "giou", "mask": "mask", "dice": "dice"}
@@ -32,18 +33,7 @@ def our_name(upstream: str) -> str:
 
 
 def golden_model(golden: Path) -> SeqFormer:
-    config = SeqFormerConfig(
-        backbone=ResNetConfig(depth=50, width=16),
-        classes=5,
-        queries=300,
-        encoder_layers=2,
-        decoder_layers=3,
-        ffn=128,
-        dropout=0.0,
-    )
-    model = SeqFormer(config)
-    model.load_state_dict(from_upstream(load_file(golden / "seqformer_state_dict.safetensors")))
-    return model
+    return published.seqformer(golden).train()
 
 
 def golden_batch(values: dict[str, Tensor]) -> Batch:
