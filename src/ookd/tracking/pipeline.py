@@ -1,0 +1,46 @@
+"""A whole video through a session, so that all cores are busy: four stages, each working on another frame.
+
+Decoding has a thread of its own. An exported model computes in its runtime's threads, and already has the
+next frame while this thread selects, tracks and paints the last one; a PyTorch model computes in this thread.
+Whoever takes the results may write them in a fourth stage (`ookd.data.pipeline.Behind`).
+
+Every queue is short and waits when it is full, and results come in the order of the frames.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
+
+from ookd.data.video import Frame, FrameSource
+from ookd.structures import FrameResult
+from ookd.tracking.eye import Image
+from ookd.tracking.session import Session
+
+
+def follow(session: Session, source: FrameSource) -> Generator[FrameResult, None, None]:
+    """One result a frame. Leaving early ends all stages; an error of the source comes after the results of
+    the frames before it.
+
+    A live source is followed frame by frame: working ahead would hold a result back until the next frame.
+    """
+    ahead: deque[Frame] = deque()  # frames that went in and whose results have not come out
+    failed: list[Exception] = []
+
+    def images(frames: Iterable[Frame]) -> Iterator[Image]:
+        try:
+            for frame in frames:
+                ahead.append(frame)
+                yield frame.image
+        except Exception as error:
+            failed.append(error)
+
+    with closing(source.frames()) as frames:
+        results = map(session.step, images(frames)) if source.live else session.stream(images(frames))
+        for result in results:
+            frame = ahead.popleft()
+            result.index, result.seconds = frame.index, frame.seconds
+            yield result
+        if failed:
+            raise failed[0]
