@@ -2,7 +2,8 @@
 
 A checkpoint is a folder: tensors as safetensors, everything else as JSON, and a manifest of checksums. It
 is written beside its final name and renamed, so a name that exists is whole; the manifest notices later
-damage, and the newest undamaged checkpoint is used. Nothing is pickled.
+damage, and the newest undamaged checkpoint is used. Nothing is pickled. What several processes share out
+among them is put together first, so a run may go on with other processes, sharing or not.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from ookd.errors import UserError
 
@@ -107,7 +110,34 @@ def restore_optimizer(
         name, _, kind = key.rpartition("|")
         parameter = parameters[name]
         # a scalar (the step count) stays on the CPU, where the optimiser keeps it
-        optimizer.state[parameter][kind] = value.to(parameter.device) if value.dim() else value
+        optimizer.state[parameter][kind] = _like(value, parameter) if value.dim() else value
+
+
+def full(value: Tensor) -> Tensor:
+    """A tensor with its shares put together. Every process must call it."""
+    return value.full_tensor() if isinstance(value, DTensor) else value
+
+
+def whole(tensors: Mapping[str, Tensor], keep: bool = True) -> dict[str, Tensor]:
+    """Full tensors on the CPU. Every process must call it, though not all need `keep` them."""
+    found = {}
+    for name, value in tensors.items():
+        value = full(value)
+        if keep:
+            found[name] = value.cpu()
+    return found
+
+
+def like(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Full tensors where those of the same name are, and shared out like them."""
+    return {name: _like(value, own.get(name, value)) for name, value in tensors.items()}
+
+
+def _like(value: Tensor, own: Tensor) -> Tensor:
+    value = value.to(own.device)
+    if isinstance(own, DTensor):
+        return distribute_tensor(value, own.device_mesh, own.placements, src_data_rank=None)
+    return value
 
 
 def _finished(folder: Path) -> list[Path]:
