@@ -54,6 +54,7 @@ class WorldData(Strict):
     videos: int = Field(700, ge=1, description="how many videos")
     seed: int = Field(0, ge=0, description="seed of the world")
     change: dict[str, Any] = Field({}, description="world settings that differ from the preset")
+    unlabelled: bool = Field(False, description="its labels are hidden: only a teacher teaches from it")
     ratio: float = Field(1.0, gt=0, description="share of training clips, relative to the other sources")
 
 
@@ -62,6 +63,7 @@ class FolderData(Strict):
 
     kind: Literal["folder"]
     path: str = Field(description="folder, annotation file or dataset.yaml")
+    unlabelled: bool = Field(False, description="its labels are not used: only a teacher teaches from it")
     augment: Augment | None = Field(None, description="changes for this source instead of data.augment")
     ratio: float = Field(1.0, gt=0, description="share of training clips, relative to the other sources")
 
@@ -75,6 +77,7 @@ class CompositeData(Strict):
     videos: int = Field(500, ge=1, description="how many composites")
     seed: int = Field(0, ge=0, description="seed of the composites")
     change: dict[str, Any] = Field({}, description="settings that differ from the default")
+    unlabelled: bool = Field(False, description="its labels are hidden: only a teacher teaches from it")
     ratio: float = Field(1.0, gt=0, description="share of training clips, relative to the other sources")
 
 
@@ -154,6 +157,15 @@ class Run(Strict):
     precision: Literal["fp32", "bf16", "fp16"] = Field("bf16", description="precision of matrix products")
     channels_last: bool = Field(True, description="memory layout that convolutions like")
     accumulate: int = Field(1, ge=1, description="micro-batches of a step")
+    recompute: bool = Field(
+        False, description="gradient checkpointing: compute layers again for their gradient, to save memory"
+    )
+    shard: bool = Field(
+        False, description="FSDP2: share out weights, gradients and optimiser state over the processes"
+    )
+    frozen_norms: bool = Field(
+        True, description="batch norms keep the statistics and factors they start with"
+    )
     ema: float = Field(0.0, ge=0, lt=1, description="decay of averaged weights; 0 keeps none")
     compile: bool = Field(False, description="torch.compile the training step")
     threads: int | None = Field(None, ge=1, description="CPU threads of the trainer; all if not given")
@@ -170,6 +182,12 @@ class Run(Strict):
         [], description="where metrics go besides metrics.jsonl"
     )
     patience: int = Field(10, ge=1, description="steps in a row that may be skipped for a loss not finite")
+
+    @model_validator(mode="after")
+    def _shard_alone(self) -> Run:
+        if self.shard and (self.channels_last or self.compile or self.precision == "fp16"):
+            raise ValueError("shard goes with neither channels_last, compile nor precision fp16")
+        return self
 
 
 class Filter(Strict):
@@ -196,6 +214,9 @@ SignalName = Literal["embedding", "relation", "key", "soft_association", "class"
 
 class Distill(Strict):
     teacher: str = Field("", description="model folder of an offline teacher")
+    cache: str | None = Field(
+        None, description="folder with what the teacher knows of the videos; none: it is asked in every step"
+    )
     filter: Filter = Field(Filter(), description="which teacher queries count")
     associate: Literal["labels", "prediction"] = Field("labels", description="how a pair is found")
     pair_iou: Fraction = Field(0.5, description="by prediction: least overlap of a pair in the frame")

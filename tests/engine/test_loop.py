@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from ookd import config
 from ookd.engine.loop import Interrupted, Trainer
 from ookd.engine.record import Record
 from ookd.errors import UserError
+from ookd.models import zoo
 
 TINY = [
     "data.train.0.videos=12",
@@ -211,11 +214,8 @@ def test_accumulated_micro_batches_weigh_the_same(whole: Path, tmp_path: Path) -
     assert trainer.loader.state_dict()["position"] == 8
 
 
-def test_two_processes_equal_one(tmp_path: Path) -> None:
-    """One process with 4 clips a step and two with 2 each: same data, same losses."""
-    changes = ["data.batch=4", "run.steps=6", "run.save_every=6"]
-    train(tmp_path / "one", *changes)
-    arguments = command(tmp_path / "two", *changes)
+def two_processes(folder: Path, *changes: str) -> None:
+    """The run as two processes on this machine, as `torchrun` starts them."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -223,11 +223,92 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
     for rank in range(2):
         place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
         environment = os.environ | {"MASTER_ADDR": "127.0.0.1"} | {k: str(v) for k, v in place.items()}
+        arguments = [*command(folder, *changes), "--resume"]
         ranks.append(subprocess.Popen(arguments, env=environment, stderr=subprocess.PIPE, text=True))
     for process in ranks:
         _, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
-    assert curve(tmp_path / "two") == pytest.approx(curve(tmp_path / "one"), rel=1e-5)
+
+
+GLOBAL_BATCH = ["data.batch=4", "run.steps=6", "run.save_every=3", "run.channels_last=false", "run.ema=0.9"]
+
+
+@pytest.fixture(scope="module")
+def one_process(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("one")
+    train(folder, *GLOBAL_BATCH)
+    return folder
+
+
+def test_two_processes_equal_one(one_process: Path, tmp_path: Path) -> None:
+    """One process with 4 clips a step and two with 2 each: same data, same losses."""
+    two_processes(tmp_path, *GLOBAL_BATCH)
+    assert curve(tmp_path) == pytest.approx(curve(one_process), rel=1e-5)
+
+
+def test_two_processes_that_share_the_weights_equal_one(one_process: Path, tmp_path: Path) -> None:
+    """FSDP2, from a checkpoint of one process to one that any number of processes can go on from."""
+    shutil.copytree(one_process, tmp_path, dirs_exist_ok=True)
+    last = Path("checkpoints/step-00000006")
+    shutil.rmtree(tmp_path / last)
+    two_processes(tmp_path, *GLOBAL_BATCH, "run.shard=true", "run.recompute=true")
+    assert curve(tmp_path) == pytest.approx(curve(one_process), rel=1e-5)
+    for part in ("model", "average", "optimizer"):
+        found, expected = (
+            load_file(folder / last / f"{part}.safetensors") for folder in (tmp_path, one_process)
+        )
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value, rtol=1e-2, atol=1e-4, msg=f"{part} {name}")
+    saved, averaged = (
+        zoo.load(tmp_path / "model").model.state_dict(),
+        load_file(tmp_path / last / "average.safetensors"),
+    )
+    assert same(saved, averaged)
+
+
+def test_layers_computed_again_change_no_number(whole: Path, tmp_path: Path) -> None:
+    train(tmp_path, "run.recompute=true", "run.steps=2")
+    assert curve(tmp_path) == curve(whole)[:2]
+
+
+def test_a_compiled_step_gives_the_same_losses(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is traced is run as it is: compiling kernels would take minutes."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    train(tmp_path, "run.compile=true", "run.steps=2")
+    assert curve(tmp_path) == pytest.approx(curve(whole)[:2], rel=1e-4)
+
+
+def test_fp16_on_a_cpu_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="fp16 needs a GPU"):
+        train(tmp_path, "run.precision=fp16")
+
+
+def test_the_scaler_is_part_of_a_checkpoint(tmp_path: Path) -> None:
+    recipe = config.load("nano-ytvis-like", TINY)
+    scales = []
+    for scale in (1024.0, 2.0):
+        trainer = Trainer(recipe, tmp_path, Record(recipe, tmp_path, quiet=True), cpu=True)
+        trainer.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+        trainer.accelerator.scaler.scale(torch.zeros(1))  # begins to count
+        trainer.resume()
+        trainer.save()
+        scales.append(trainer.accelerator.scaler.get_scale())
+    assert scales == [1024.0, 1024.0]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_fp16_with_a_scaler_resumes(tmp_path: Path) -> None:
+    recipe = config.load("nano-ytvis-like", [*TINY, "run.precision=fp16"])
+    for folder in (tmp_path / "whole", tmp_path / "resumed"):
+        Trainer(recipe, folder, Record(recipe, folder, quiet=True)).fit()
+    shutil.rmtree(tmp_path / "resumed" / "checkpoints" / "step-00000020")
+    trainer = Trainer(recipe, tmp_path / "resumed", Record(recipe, tmp_path / "resumed", quiet=True))
+    assert trainer.resume()
+    trainer.fit()
+    assert curve(tmp_path / "resumed") == pytest.approx(curve(tmp_path / "whole"), rel=2e-2)
 
 
 def test_metrics_reach_tensorboard(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ a batch into named terms and says how much each weighs.
 
 from __future__ import annotations
 
-import random
 import signal
 import time
 from collections.abc import Callable
@@ -14,14 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from ookd.config import Recipe
-from ookd.engine import checkpoint, is_main
+from ookd.engine import chance, checkpoint, is_main
+from ookd.engine.blocks import freeze_norms, recompute, share_out
 from ookd.engine.build import make_model, make_optimizer, make_task, open_loader, rate
 from ookd.engine.record import Record
 from ookd.errors import UserError
@@ -69,23 +68,34 @@ class Trainer:
             log_with=list(run.trackers) or None,
             project_dir=out,
         )
+        if run.precision == "fp16" and self.accelerator.device.type == "cpu":
+            raise UserError("run.precision: fp16 needs a GPU; use bf16 or fp32 on a CPU")
         self.accelerator.init_trackers(
             recipe.name, {"seed": run.seed, "lr": recipe.optim.lr, "steps": run.steps}
         )
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        _seed_everything(run.seed, rank)
+        chance.begin(run.seed, rank)
         self.loader, self.names = open_loader(recipe, rank, world)
         self.model = make_model(recipe.model, len(self.names))
         task: Any = make_task(self.model, recipe, self.names)
         self.weights: dict[str, float] = dict(task.weights)
         if run.channels_last:
             task.to(memory_format=torch.channels_last)
+        if run.frozen_norms:
+            freeze_norms(task)
+        if run.recompute:
+            recompute(self.model)
+        self._shared = run.shard and world > 1
+        if self._shared:
+            share_out(task, self.accelerator.device.type, world)
         self.optimizer = make_optimizer(task, recipe.optim)
         self._names = {id(p): name for name, p in task.named_parameters()}
         own = {id(value) for value in self.model.state_dict(keep_vars=True).values()}
         # what the task has beside the model
         self._beside = [k for k, v in task.state_dict(keep_vars=True).items() if id(v) not in own]
-        self.task, self._prepared = self.accelerator.prepare(task, self.optimizer)
+        # where weights are shared out, the processes are already joined
+        self.task = self.accelerator.prepare_model(task, evaluation_mode=self._shared)
+        self._prepared = self.accelerator.prepare_optimizer(self.optimizer)
         if run.compile:
             self.task = torch.compile(self.task)
         self._rates = [group["lr"] for group in self.optimizer.param_groups]
@@ -102,6 +112,8 @@ class Trainer:
         """
         run = self.recipe.run
         self.task.train()
+        if run.frozen_norms:
+            freeze_norms(self.task)
         with self.stop as stop:
             batches = iter(self.loader)
             while self.step < run.steps and stop.signal is None:
@@ -146,9 +158,9 @@ class Trainer:
                     break
                 self.accelerator.backward(total)
                 if self.accelerator.sync_gradients:
-                    norm = float(
-                        self.accelerator.clip_grad_norm_(self.task.parameters(), self.recipe.optim.clip)
-                    )
+                    clip = self.recipe.optim.clip
+                    length = self.accelerator.clip_grad_norm_(self.task.parameters(), clip)
+                    norm = float(checkpoint.full(length))
                 self._prepared.step()
                 self._prepared.zero_grad()
             for name, value in {**terms, "total": total}.items():
@@ -189,20 +201,21 @@ class Trainer:
 
     def save(self) -> None:
         """Write a checkpoint; every rank waits until it is there."""
+        tensors = {
+            "model": self.model.state_dict(),
+            "optimizer": checkpoint.optimizer_tensors(self.optimizer, self._names),
+        }
+        if self._beside:
+            state = self.accelerator.unwrap_model(self.task).state_dict()
+            tensors["beside"] = {name: state[name] for name in self._beside}
+        if self.average:
+            tensors["average"] = self.average
+        tensors = {name: checkpoint.whole(part, keep=is_main()) for name, part in tensors.items()}
+        tensors["random"], python = chance.state()
         if is_main():
             scaler = self.accelerator.scaler
-            tensors = {
-                "model": self.model.state_dict(),
-                "optimizer": checkpoint.optimizer_tensors(self.optimizer, self._names),
-                "random": {"torch": torch.get_rng_state()},
-            }
-            if self._beside:
-                state = self.accelerator.unwrap_model(self.task).state_dict()
-                tensors["beside"] = {name: state[name] for name in self._beside}
-            if self.average:
-                tensors["average"] = self.average
             facts = {
-                "python": random.getstate(),
+                "python": python,
                 "loader": self.loader.state_dict(),
                 "scaler": scaler.state_dict() if scaler is not None else None,
                 "skipped": self._skipped,
@@ -223,15 +236,14 @@ class Trainer:
         if found is None:
             return False
         self.step = found.step
-        self.model.load_state_dict(found.tensors["model"])
-        if self._beside:
-            task = self.accelerator.unwrap_model(self.task)
-            task.load_state_dict(found.tensors["beside"], strict=False)
+        task = self.accelerator.unwrap_model(self.task)
+        own = self.model.state_dict()
+        self.model.load_state_dict(checkpoint.like(found.tensors["model"], own))
+        beside = checkpoint.like(found.tensors.get("beside", {}), task.state_dict())
+        task.load_state_dict(beside, strict=False)
         checkpoint.restore_optimizer(self.optimizer, self._names, found.tensors["optimizer"])
-        self.average = {k: v.to(self.accelerator.device) for k, v in found.tensors.get("average", {}).items()}
-        torch.set_rng_state(found.tensors["random"]["torch"])
-        version, numbers, rest = found.facts["python"]
-        random.setstate((version, tuple(numbers), rest))
+        self.average = checkpoint.like(found.tensors.get("average", {}), own)
+        chance.restore(found.tensors["random"], found.facts["python"], self.accelerator.process_index)
         self.loader.load_state_dict(found.facts["loader"])
         if found.facts["scaler"] is not None and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(found.facts["scaler"])
@@ -242,7 +254,7 @@ class Trainer:
         """A copy of the model with the weights to use: the averaged ones where the recipe keeps them."""
         config: Any = self.model.config
         model = zoo.build(config).to(self.accelerator.device)
-        model.load_state_dict(self.average or self.model.state_dict())
+        model.load_state_dict(checkpoint.whole(self.average or self.model.state_dict()))
         return model.eval()
 
 
@@ -253,9 +265,3 @@ class Interrupted(KeyboardInterrupt):
         name = signal.Signals(number).name
         super().__init__(f"stopped by {name} after step {step}; continue with --resume")
         self.number = number
-
-
-def _seed_everything(seed: int, rank: int) -> None:
-    random.seed(seed + rank)
-    np.random.seed(seed + rank)  # noqa: NPY002 - third-party code draws from it
-    torch.manual_seed(seed + rank)
