@@ -99,6 +99,8 @@ class Clip:
     video: str = ""  # where it comes from, for messages
     student: tuple[int, ...] = ()  # which of the T frames the student sees; empty: all
     seed: int = 0  # for what training draws by chance about this clip
+    placed: NDArray[np.float64] | None = None  # [T, 2, 3] from pixels of the video's frames; None: unchanged
+    labelled: bool = True  # False: nobody has said what is in it
 
     def __post_init__(self) -> None:
         if DEBUG:
@@ -145,6 +147,20 @@ class Tracks:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a clip of a batch comes from."""
+
+    video: str
+    frames: NDArray[np.int64]  # [T] frame numbers in the video
+    placed: NDArray[np.float64]  # [T, 2, 3] from pixels of the video's frames to those of the batch
+    labelled: bool = True  # False: its tracks are empty because nobody has said what is in it
+
+    def at(self, frames: list[int]) -> Origin:
+        """The same clip with some of its frames only."""
+        return Origin(self.video, self.frames[frames], self.placed[frames], self.labelled)
+
+
 @dataclass(slots=True)
 class Batch:
     """Clips padded to one size, bottom right."""
@@ -154,6 +170,7 @@ class Batch:
     tracks: list[Tracks]  # B
     student: Tensor | None = None  # [B, S] which of the T frames the student sees; None: all
     seeds: Sequence[int] = ()  # B, one a clip; empty: all 0
+    origins: Sequence[Origin] = ()  # B; empty: unknown, and all labelled
 
     def to(self, device: Any) -> Batch:
         return Batch(
@@ -162,6 +179,19 @@ class Batch:
             [tracks.to(device) for tracks in self.tracks],
             None if self.student is None else self.student.to(device),
             self.seeds,
+            self.origins,
+        )
+
+    def pick(self, clips: Sequence[int]) -> Batch:
+        """Some of the clips."""
+        rows = list(clips)
+        return Batch(
+            self.frames[rows],
+            self.pad[rows],
+            [self.tracks[b] for b in rows],
+            None if self.student is None else self.student[rows],
+            [self.seeds[b] for b in rows] if self.seeds else (),
+            [self.origins[b] for b in rows] if self.origins else (),
         )
 
     def seen_by_student(self) -> Batch:
@@ -175,6 +205,7 @@ class Batch:
             [tracks.at(places) for tracks, places in zip(self.tracks, self.student, strict=True)],
             None,
             self.seeds,
+            [origin.at(row) for origin, row in zip(self.origins, self.student.tolist(), strict=False)],
         )
 
     def draw(self, *shape: int) -> Tensor:

@@ -103,11 +103,12 @@ def test_class_compares_only_classes_both_know() -> None:
 
 
 def test_mask_compares_the_right_frame_and_queries() -> None:
-    """Student logits are 0: entropy log 2; the teacher's query 1 says sigmoid(3) everywhere."""
+    """Student logits are 0: log 2 in each of 16 cells; the teacher's query 1 says sigmoid(3) everywhere."""
     k = knowledge(EMBED, FEATURES, pairs([1, 0], [1, 1], [1, 0], [1.0, 1.0]))
     p = 1 / (1 + math.exp(-3))
     overlap = 1 - (2 * 16 * 0.5 * p + 1) / (16 * 0.5 + 16 * p + 1)
-    assert mean("mask", k) == pytest.approx(math.log(2) + overlap, abs=1e-5)
+    entropy = 16 * math.log(2) / (2 * 16 * p + 16)  # relative to the area
+    assert mean("mask", k) == pytest.approx(entropy + overlap, abs=1e-5)
 
 
 def test_pixels_compare_the_maps_of_the_student_s_frames_where_there_is_an_image() -> None:

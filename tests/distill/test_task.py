@@ -69,7 +69,10 @@ def test_the_student_learns_and_the_teacher_does_not(teacher: Path, tmp_path: Pa
         assert not torch.equal(first, last)
     line = (tmp_path / "metrics.jsonl").read_text().splitlines()[-1]
     assert all(f'"kd_{name}"' in line for name in SIGNALS)
-    assert '"kept_share": 1.0' in line
+    loss = json.loads(line)["loss"]
+    assert loss["kept_share"] == 1.0
+    assert 0 < loss["share_relation"] < 100
+    assert 0 <= loss["agree_iou"] <= 1
 
 
 def test_resuming_keeps_what_the_task_has_beside_the_model(teacher: Path, tmp_path: Path) -> None:
@@ -79,6 +82,45 @@ def test_resuming_keeps_what_the_task_has_beside_the_model(teacher: Path, tmp_pa
         stop_at(4, tmp_path / "cut", *changes)
     train(tmp_path / "cut", *changes)
     assert curve(tmp_path / "cut") == curve(tmp_path / "whole")
+
+
+HALF = [
+    "data.train=[{kind: world, videos: 6, change: {height: 64, width: 96, frames: 6, crowd: [2, 3]}}, "
+    "{kind: world, videos: 6, seed: 1, unlabelled: true, "
+    "change: {height: 64, width: 96, frames: 6, crowd: [2, 3]}}]",
+    "data.minor_paste={probability: 1.0}",
+]
+
+
+def test_clips_without_labels_teach_through_the_teacher_alone(teacher: Path, tmp_path: Path) -> None:
+    """Batches of one clip: where it has no labels, the student's own terms are 0 and the signals are not."""
+    taught = distilling(teacher, "class: {weight: 1}, relation: {weight: 1}")
+    trainer = train(tmp_path, *LONG, *HALF, "data.batch=1", "run.steps=8", taught)
+    lines = [json.loads(line)["loss"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    own = trainer.weights.keys() - {"kd_class", "kd_relation"}
+    bare = [line for line in lines if all(line[name] == 0 for name in own)]
+    labelled = [line for line in lines if line["class"] > 0 and line["heat"] > 0]
+    assert len(bare) + len(labelled) == len(lines)
+    assert bare
+    assert labelled
+    assert all(line["kd_class"] > 0 for line in lines)
+    assert all(line.keys() == lines[0].keys() for line in lines)
+
+
+def test_a_mixed_batch_is_the_labelled_part_for_the_students_own_terms(teacher: Path, tmp_path: Path) -> None:
+    trainer = train(tmp_path, *LONG, *HALF, "run.steps=1", distilling(teacher, "class: {weight: 1}"))
+    task = trainer.accelerator.unwrap_model(trainer.task)
+    batches = iter(trainer.loader)
+    mixed = next(b for b in batches if {origin.labelled for origin in b.origins} == {True, False})
+    labelled = mixed.pick([b for b, origin in enumerate(mixed.origins) if origin.labelled])
+    whole, alone = task(mixed), task(labelled)
+    assert all(torch.equal(whole[name], alone[name]) for name in task.student.weights)
+    assert whole["kd_class"] != alone["kd_class"]
+
+
+def test_an_unlabelled_source_needs_a_teacher(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="use ookd distill"):
+        train(tmp_path, *HALF)
 
 
 def test_classes_are_mapped_by_name(teacher: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +11,9 @@ from typing import Annotated
 import typer
 
 from ookd import config
+from ookd.cli.progress import FrameProgress
 from ookd.cli.train import AsJson, Change, Device, Out, Overwrite, Resume, Show, start
+from ookd.errors import UserError
 
 app = typer.Typer(help="Train a student with an offline teacher.", rich_markup_mode=None)
 
@@ -19,6 +22,10 @@ app = typer.Typer(help="Train a student with an offline teacher.", rich_markup_m
 def distill(
     recipe: Annotated[str, typer.Argument(help="Bundled recipe, or a .yaml file.")] = "nano-distill",
     teacher: Annotated[Path | None, typer.Option(help="Model folder of the teacher.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder for what the teacher knows; asked once, what is missing.")
+    ] = None,
+    only_cache: Annotated[bool, typer.Option("--only-cache", help="Fill --cache and stop.")] = False,
     out: Out = None,
     change: Change = None,
     resume: Resume = False,
@@ -29,13 +36,56 @@ def distill(
 ) -> None:
     """Train a student as RECIPE says, with what TEACHER knows of the frames around.
 
-    The teacher is an offline model: `ookd train nano-clip` makes one. It is not changed.
+    The teacher is an offline model: `ookd train nano-clip` makes one. It is not changed. With --cache it sees
+    every video once, before the training; without, every clip in every step.
     """
     changes = list(change or ())
     if teacher is not None:
         changes.append(f"distill.teacher={json.dumps(str(teacher))}")
+    if cache is not None:
+        changes.append(f"distill.cache={json.dumps(str(cache))}")
     parsed = config.load(recipe, changes)
     if show:
         sys.stdout.write(config.describe(parsed))
-    else:
+        return
+    if parsed.distill is not None and parsed.distill.cache is not None:
+        fill_cache(parsed, device, as_json and only_cache)
+    elif only_cache:
+        raise UserError("--only-cache: name the folder with --cache")
+    if not only_cache:
         start(parsed, out, resume, overwrite, device, as_json)
+
+
+def fill_cache(recipe: config.Recipe, device: str, as_json: bool) -> None:
+    """Ask the teacher about the videos that are not in the cache yet, and say how large it is."""
+    from ookd.distill.fill import FillPlan
+
+    plan = FillPlan(recipe, device)
+    for shard in plan.cache.damaged:
+        print(f"warning: {plan.cache.folder / shard} is damaged and is made again", file=sys.stderr)
+    if plan.missing and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError(
+            f"{plan.cache.folder} lacks {plan.missing} videos: fill it in one process first (--only-cache)"
+        )
+    if plan.missing:
+        with FrameProgress(plan.missing_frames) as progress:
+
+            def told(frames: int, estimate: int) -> None:
+                if not progress.done:
+                    print(f"about {_size(estimate)} in all", file=sys.stderr)
+                for _ in range(frames):
+                    progress.step()
+
+            plan.run(told)
+    if as_json:
+        print(
+            json.dumps(
+                {"cache": str(plan.cache.folder), "videos": len(plan.cache), "bytes": plan.cache.bytes}
+            )
+        )
+    else:
+        print(f"{plan.cache.folder}: {len(plan.cache)} videos, {_size(plan.cache.bytes)}", file=sys.stderr)
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"

@@ -8,6 +8,7 @@ comes from one generator seeded by (seed, epoch, index), so a clip does not depe
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -167,6 +168,13 @@ def _draw(polygons: list[list[float]], steps: Sequence[Warp], size: Size) -> NDA
         size = step.size(size)
     left = [outline.ravel().tolist() for outline in outlines if len(outline) >= 3]
     return rle.decode(rle.from_any(left, *size)) if left else np.zeros(size, np.bool_)
+
+
+def hide_labels(clip: Clip, rng: np.random.Generator) -> Clip:
+    """The stage of a source whose videos are to teach without labels."""
+    none = np.zeros(0, np.int64)
+    masks = [np.zeros((0, *image.shape[:2]), np.bool_) for image in clip.images]
+    return replace(clip, masks=masks, labels=none, ids=none, labelled=False)
 
 
 class ClipDataset(TorchDataset[Clip]):

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from ookd.data.clips import ClipDataset
 from ookd.errors import UserError
-from ookd.structures import Batch, Clip, Tracks
+from ookd.structures import Batch, Clip, Origin, Tracks
 
 
 def collate(clips: Sequence[Clip], divisor: int = 32) -> Batch:
@@ -44,7 +44,15 @@ def collate(clips: Sequence[Clip], divisor: int = 32) -> Batch:
     student = torch.tensor([clip.student for clip in clips]) if seen_by_student != {0} else None
     tracks = [_tracks(clip, height, width) for clip in clips]
     seeds = [clip.seed for clip in clips]
-    return Batch(torch.from_numpy(frames), torch.from_numpy(pad), tracks, student, seeds)
+    origins = [_origin(clip) for clip in clips]
+    return Batch(torch.from_numpy(frames), torch.from_numpy(pad), tracks, student, seeds, origins)
+
+
+def _origin(clip: Clip) -> Origin:
+    placed = clip.placed
+    if placed is None:
+        placed = np.broadcast_to(np.eye(2, 3), (len(clip.images), 2, 3))
+    return Origin(clip.video, clip.frames, placed, clip.labelled)
 
 
 def _tracks(clip: Clip, height: int, width: int) -> Tracks:

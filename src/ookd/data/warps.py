@@ -166,11 +166,30 @@ class Recolour:
 
 def warp_clip(clip: Clip, warps: Sequence[Sequence[Warp]]) -> Clip:
     """The clip after each frame's own warps. Instances keep their rows even where nothing of them is left."""
-    images, masks = list(clip.images), list(clip.masks)
+    images, masks, placed = list(clip.images), list(clip.masks), []
     for t, steps in enumerate(warps):
+        placed.append(affine(steps, (images[t].shape[0], images[t].shape[1])))
         for step in steps:
             images[t], masks[t] = step.image(images[t]), step.masks(masks[t])
-    return replace(clip, images=images, masks=masks)
+    if clip.placed is not None:
+        placed = [_after(then, before) for then, before in zip(placed, clip.placed, strict=True)]
+    return replace(clip, images=images, masks=masks, placed=np.stack(placed))
+
+
+def affine(warps: Sequence[Warp], size: Size) -> NDArray[np.float64]:
+    """[2, 3] where points of a frame of this size go: (x, y, 1) -> (x', y')."""
+    points: Points = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    for step in warps:
+        points, size = step.points(points, size), step.size(size)
+    origin, x, y = points
+    return np.stack([x - origin, y - origin, origin], axis=1)
+
+
+def _after(then: NDArray[np.float64], before: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The one affine map after the other."""
+    both: NDArray[np.float64] = then[:, :2] @ before
+    both[:, 2] += then[:, 2]
+    return both
 
 
 def warp_polygon(points: Points, warps: Sequence[Warp], size: Size) -> Points:

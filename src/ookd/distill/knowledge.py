@@ -19,7 +19,7 @@ class Told:
 
     answer: ClipQueries  # of n clips
     tracks: list[Tracks]  # n, the truth on the answer's frames; empty where there are no labels
-    clips: Tensor  # [n] which clips of the batch
+    clips: Tensor  # [n] which clips of the batch that was asked about
     places: Tensor  # [n, S] which of the answer's frames the student saw
 
 

@@ -21,12 +21,24 @@ from ookd.structures import ClipQueries, FrameQueries, Lesson, Tracks
 
 
 @dataclass(frozen=True, slots=True)
+class Judged:
+    """The best teacher query for each track of a clip, one row each, and how good it is."""
+
+    query: Tensor  # [N] index into the teacher's Q queries
+    instance: Tensor  # [N] index into the clip's tracks
+    score: Tensor  # [N] of its best class
+    named: Tensor  # [N] bool: that is the right class
+    iou: Tensor  # [N] overlap of the tubes
+
+
+@dataclass(frozen=True, slots=True)
 class Kept:
     """Teacher queries of one clip that survived, one row each. Lengths agree; there may be none."""
 
     query: Tensor  # [M] index into the teacher's Q queries
     instance: Tensor  # [M] index into the clip's ground-truth tracks; -1 where no labels were asked
     weight: Tensor  # [M] in (0, 1], how much to trust the row
+    judged: Judged | None = None  # what the choice is made from; none where no labels were asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +59,26 @@ class Pairs:
 def keep(teacher: ClipQueries, tracks: list[Tracks], rule: Filter) -> list[Kept]:
     """The teacher queries of each clip that carry knowledge, as the rule says."""
     if rule.kind == "exact":
-        return [keep_exact(teacher, clip, one, rule) for clip, one in enumerate(tracks)]
+        return [keep_exact(judge(teacher, clip, one), rule) for clip, one in enumerate(tracks)]
     return [keep_sure(teacher, clip, rule) for clip in range(len(tracks))]
 
 
-def keep_exact(teacher: ClipQueries, clip: int, tracks: Tracks, rule: Filter) -> Kept:
-    """Match each track to its best teacher query, then drop matches that are not exact."""
+def judge(teacher: ClipQueries, clip: int, tracks: Tracks) -> Judged:
+    """Match each track to its best teacher query."""
     probs = teacher.logits[clip].float().sigmoid()  # [Q, K]
     masks = _tubes(teacher, clip, torch.arange(len(probs), device=probs.device))  # [Q, T, h, w]
     iou = tube_iou(masks > 0, _truth(tracks, masks))  # [Q, N]
     matched = hungarian(-iou - probs[:, tracks.labels])
     score, label = probs[matched.query].max(-1)
-    found = iou[matched.query, matched.instance]
-    right = (label == tracks.labels[matched.instance]) & (found >= rule.min_iou) & (score >= rule.min_score)
-    weight = (score * found) ** rule.gamma
-    return Kept(matched.query[right], matched.instance[right], weight[right])
+    named = label == tracks.labels[matched.instance]
+    return Judged(*matched, score, named, iou[matched.query, matched.instance])
+
+
+def keep_exact(judged: Judged, rule: Filter) -> Kept:
+    """Drop matches that are not exact."""
+    right = judged.named & (judged.iou >= rule.min_iou) & (judged.score >= rule.min_score)
+    weight = (judged.score * judged.iou) ** rule.gamma
+    return Kept(judged.query[right], judged.instance[right], weight[right], judged)
 
 
 def keep_sure(teacher: ClipQueries, clip: int, rule: Filter) -> Kept:

@@ -14,7 +14,7 @@ from torch import nn
 
 from ookd.config import Augment as AugmentSpec
 from ookd.config import CompositeData, Data, DataSource, FolderData, Model, Optim, Pairs, Recipe, Within
-from ookd.data.clips import ClipDataset, ClipSource, DatasetClips, Stage
+from ookd.data.clips import ClipDataset, ClipSource, DatasetClips, Stage, hide_labels
 from ookd.data.composite import Composite
 from ookd.data.formats import load
 from ookd.data.loader import ClipLoader, Mixture, make_loader
@@ -48,7 +48,7 @@ TASKS = {
 def open_source(data: DataSource) -> ClipSource:
     """The videos a recipe names."""
     if isinstance(data, FolderData):
-        return DatasetClips(load(Path(data.path)))
+        return DatasetClips(load(Path(data.path)), labelled_only=not data.unlabelled)
     if isinstance(data, CompositeData):
         return Composite(load(Path(data.path)), data.part, data.seed, data.videos, **data.change)
     return World(data.preset, split=data.split, seed=data.seed, videos=data.videos, **data.change)
@@ -57,9 +57,9 @@ def open_source(data: DataSource) -> ClipSource:
 def open_loader(recipe: Recipe, rank: int, world: int) -> tuple[ClipLoader, list[str]]:
     """Training batches for this rank, and the names of the classes."""
     sources = [open_source(data) for data in recipe.data.train]
-    names = list(sources[0].names)
+    names = class_names(recipe, sources)
     for data, source in zip(recipe.data.train, sources, strict=True):
-        if list(source.names) != names:
+        if not data.unlabelled and list(source.names) != names:
             raise UserError(f"the classes of {data} differ from those of the first training source")
     frames = recipe.data.frames
     sampler: FrameSampler
@@ -85,10 +85,21 @@ def open_loader(recipe: Recipe, rank: int, world: int) -> tuple[ClipLoader, list
     return make_loader(stream, share, workers=recipe.data.workers, rank=rank, world=world), names
 
 
+def class_names(recipe: Recipe, sources: list[ClipSource]) -> list[str]:
+    """Those of the first source with labels, or of the first one if none has any."""
+    hidden = [data.unlabelled for data in recipe.data.train]
+    if any(hidden) and recipe.distill is None:
+        raise UserError("data.train: from an unlabelled source only a teacher teaches: use ookd distill")
+    names = list(sources[hidden.index(False) if False in hidden else 0].names)
+    if not names:
+        raise UserError("data.train: a source must tell what classes there are; none here has labels")
+    return names
+
+
 def stages(data: Data, given: DataSource, source: ClipSource) -> list[Stage]:
     """What happens to each clip of a source after it is read."""
-    chain: list[Stage] = []
-    if data.minor_paste is not None:
+    chain: list[Stage] = [hide_labels] if given.unlabelled else []
+    if data.minor_paste is not None and not given.unlabelled:
         try:
             settings = MinorPasteConfig.model_validate(data.minor_paste)
         except ValidationError as error:
@@ -152,7 +163,7 @@ def make_task(model: nn.Module, recipe: Recipe, names: list[str]) -> nn.Module:
         return task
     if not hasattr(task, "learn"):
         raise UserError(f"distill: a {config.family} model cannot be taught yet; compact students can")
-    return Distillation(task, recipe.distill, names)
+    return Distillation(task, recipe.distill, names, recipe.data)
 
 
 def make_optimizer(task: nn.Module, optim: Optim) -> torch.optim.AdamW:

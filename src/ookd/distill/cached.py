@@ -1,0 +1,108 @@
+"""A teacher whose knowledge of the videos was computed once.
+
+Knowledge is kept in the coordinates of the video's own frames: masks are brought to where augmentation put
+the frame. About what the cache cannot know, clips with pasted objects and videos that are not in it, the live
+teacher is asked.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ookd.data.minor_paste import PASTED
+from ookd.distill.cache import Cache, Window
+from ookd.distill.knowledge import Told
+from ookd.distill.teacher import LiveTeacher, places
+from ookd.structures import Batch, ClipQueries, Origin
+
+STRIDE = 4  # of the masks that are handed out, in pixels of the batch
+NEVER = -20.0  # logit of what is not there
+
+
+class CachedTeacher:
+    """Answers for the student's frames only: what the other frames tell is in the features already."""
+
+    def __init__(self, live: LiveTeacher, cache: Cache) -> None:
+        self.live, self.cache = live, cache
+
+    def ask(self, batch: Batch) -> list[Told]:
+        shown = places(batch).cpu()
+        found = {
+            b: known
+            for b, (origin, row) in enumerate(zip(batch.origins, shown.tolist(), strict=False))
+            if not bool((batch.tracks[b].ids >= PASTED).any()) and (known := self._find(origin.at(row)))
+        }
+        told = [self._remember(batch, found)] if found else []
+        if rest := [b for b in range(len(batch.frames)) if b not in found]:
+            for one in self.live.ask(batch.pick(rest)):
+                one.clips = torch.tensor(rest, device=one.clips.device)[one.clips]
+                told.append(one)
+        return told
+
+    def _find(self, seen: Origin) -> Window | None:
+        """The window of the video with all frames that the student saw."""
+        if seen.video not in self.cache:
+            return None
+        frames = seen.frames.tolist()
+        for number, first in enumerate(self.cache.windows(seen.video)):
+            if first <= min(frames):
+                window = self.cache.read(seen.video, number)
+                if max(frames) in window.frames:
+                    return window
+        return None
+
+    def _remember(self, batch: Batch, found: dict[int, Window]) -> Told:
+        """The answer for some clips, padded to the most kept queries of one with rows of nothing."""
+        device = batch.frames.device
+        seen = batch.pick(list(found)).seen_by_student()
+        most = max(1, *(len(window.features) for window in found.values()))
+        size = (batch.frames.shape[-2] // STRIDE, batch.frames.shape[-1] // STRIDE)
+        rows = []
+        for window, origin in zip(found.values(), seen.origins, strict=True):
+            frames = torch.from_numpy(origin.frames) - window.first
+            masks = place_masks(window.masks[:, frames], window.extent, origin.placed, size)
+            rows.append(
+                (
+                    _padded(self.live.in_order(window.logits.float()), most, NEVER),
+                    _padded(window.features.float(), most, 0.0),
+                    _padded(window.frame_features[frames].float().transpose(0, 1), most, 0.0).transpose(0, 1),
+                    _padded(masks, most, NEVER),
+                )
+            )
+        logits, features, views, masks = (
+            torch.stack(column).to(device) for column in zip(*rows, strict=True)
+        )
+
+        def drawn(select: Tensor) -> Tensor:
+            return masks[torch.arange(len(masks), device=device).unsqueeze(1), select]
+
+        answer = ClipQueries(logits, None, features, views, drawn)
+        return Told(answer, seen.tracks, torch.tensor(list(found), device=device), places(seen))
+
+
+def place_masks(masks: Tensor, extent: Tensor, placed: NDArray[np.float64], size: tuple[int, int]) -> Tensor:
+    """Mask logits [M, T, *size] in the batch, from uint8 [M, T, h, w] that span `extent` of the frame.
+
+    `placed` [T, 2, 3] says where the frame's pixels went. A cell of the batch asks what is at its centre.
+    """
+    height, width = size
+    y, x = torch.meshgrid(
+        (torch.arange(height) + 0.5) * STRIDE, (torch.arange(width) + 0.5) * STRIDE, indexing="ij"
+    )
+    centres = torch.stack([x, y], -1).double()  # [h, w, 2] pixels of the batch
+    forward = torch.from_numpy(np.ascontiguousarray(placed))
+    back = torch.linalg.inv(forward[:, :, :2])  # [T, 2, 2]
+    pixels = torch.einsum("tij,thwj->thwi", back, centres - forward[:, None, None, :, 2])
+    grid = (2 * pixels / extent.double() - 1).float()  # [T, h, w, 2]
+    values = F.grid_sample(
+        masks.transpose(0, 1).float() / 255, grid, mode="bilinear", padding_mode="zeros", align_corners=False
+    )
+    return values.transpose(0, 1).logit(eps=1e-4)
+
+
+def _padded(x: Tensor, rows: int, value: float) -> Tensor:
+    return F.pad(x, [0, 0] * (x.dim() - 1) + [0, rows - len(x)], value=value)

@@ -1,0 +1,299 @@
+"""What a teacher knows, kept on disk: the same as asking it, wherever augmentation put the frames."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from engine.test_loop import TINY
+from ookd import config
+from ookd.data.clips import hide_labels
+from ookd.data.loader import collate
+from ookd.data.minor_paste import PASTED
+from ookd.data.synthetic import World
+from ookd.data.warps import Crop, Flip, Resize, Warp, warp_clip
+from ookd.distill.cache import MANIFEST, Cache, Subject, Window
+from ookd.distill.cached import CachedTeacher
+from ookd.distill.fill import FRAMES, SHARED, FillPlan, look, starts
+from ookd.distill.teacher import LiveTeacher
+from ookd.errors import UserError
+from ookd.models import zoo
+from ookd.models.presets import preset
+from ookd.structures import Clip, ClipQueries
+
+SUBJECT = Subject("teacher", [{"kind": "world"}], 0.3, 0.6, None)
+
+
+def window(first: int, value: int = 7, frames: int = 3) -> Window:
+    masks = torch.full((2, frames, 4, 6), value, dtype=torch.uint8)
+    return Window(
+        first,
+        torch.full((2, 5), float(value)).half(),
+        torch.full((2, 8), float(value)).half(),
+        torch.full((frames, 2, 8), float(value)).half(),
+        masks,
+        torch.tensor([24.0, 16.0]),
+    )
+
+
+def test_windows_cover_a_video_and_hold_every_near_pair() -> None:
+    for length in (1, FRAMES, FRAMES + 1, 200):
+        spans = [range(first, min(first + FRAMES, length)) for first in starts(length)]
+        assert all(len(span) == min(FRAMES, length) for span in spans)
+        for frame in range(length):
+            other = min(frame + SHARED - 1, length - 1)
+            assert any(frame in span and other in span for span in spans)
+
+
+def test_what_was_written_is_read_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    cache = Cache(tmp_path, SUBJECT)
+    cache.add("a", [window(0, 1), window(2, 2)])
+    cache.flush()
+    cache.add("b", [window(0, 3)])
+    cache.flush()
+    again = Cache(tmp_path, SUBJECT)
+    assert "a" in again
+    assert "c" not in again
+    assert len(again) == 2
+    assert again.windows("a") == [0, 2]
+    found = again.read("a", 1)
+    assert list(found.frames) == [2, 3, 4]
+    assert all(torch.equal(value, window(2, 2).tensors()[name]) for name, value in found.tensors().items())
+    again.add("c", [window(0, 4)])
+    again.flush()
+    assert sorted(path.name for path in tmp_path.glob("shard-*")) == [
+        f"shard-0000{n}.safetensors" for n in range(3)
+    ]
+    assert again.bytes == sum(path.stat().st_size for path in tmp_path.glob("shard-*"))
+
+
+def test_what_is_not_in_the_manifest_does_not_count(tmp_path: Path) -> None:
+    """A kill between the shard and the manifest leaves a shard that is written again."""
+    cache = Cache(tmp_path, SUBJECT)
+    cache.add("a", [window(0)])
+    cache.flush()
+    (tmp_path / MANIFEST).unlink()
+    again = Cache(tmp_path, SUBJECT)
+    assert len(again) == 0
+    again.add("b", [window(0, 9)])
+    again.flush()
+    assert Cache(tmp_path, SUBJECT).read("b", 0).masks.unique().tolist() == [9]
+
+
+@pytest.mark.parametrize("how", ["flipped", "cut", "gone"])
+def test_a_damaged_shard_is_noticed_and_left_out(how: str, tmp_path: Path) -> None:
+    cache = Cache(tmp_path, SUBJECT)
+    for video in ("a", "b"):
+        cache.add(video, [window(0)])
+        cache.flush()
+    shard = tmp_path / "shard-00000.safetensors"
+    content = bytearray(shard.read_bytes())
+    content[-1] ^= 1
+    if how == "gone":
+        shard.unlink()
+    else:
+        shard.write_bytes(content if how == "flipped" else content[:-5])
+    again = Cache(tmp_path, SUBJECT)
+    assert again.damaged == ["shard-00000.safetensors"]
+    assert "a" not in again
+    assert "b" in again
+    again.add("a", [window(0)])
+    again.flush()
+    mended = Cache(tmp_path, SUBJECT)
+    assert not mended.damaged
+    assert len(mended) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"teacher": "other"}, "another teacher"),
+        ({"data": []}, "other data"),
+        ({"short_side": 360}, "another size"),
+        ({"min_score": 0.1}, "filtered by min_score 0.3"),
+    ],
+)
+def test_a_cache_of_something_else_is_refused(change: dict[str, Any], words: str, tmp_path: Path) -> None:
+    cache = Cache(tmp_path, SUBJECT)
+    cache.add("a", [window(0)])
+    cache.flush()
+    fields = {
+        "teacher": "teacher",
+        "data": SUBJECT.data,
+        "min_score": 0.3,
+        "tube_nms": 0.6,
+        "short_side": None,
+    }
+    with pytest.raises(UserError, match=words):
+        Cache(tmp_path, Subject(**{**fields, **change}))
+    stricter = Cache(tmp_path, Subject(**{**fields, "min_score": 0.5}))  # chooses among what is there
+    assert "a" in stricter
+    (tmp_path / MANIFEST).write_text("{}")
+    with pytest.raises(UserError, match="not a manifest"):
+        Cache(tmp_path, SUBJECT)
+
+
+class Boxes(nn.Module):
+    """A teacher whose masks are where the image is red: query 0; and nowhere: query 1."""
+
+    offline = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.anchor = nn.Parameter(torch.zeros(1))
+
+    def forward(self, clip: Tensor, pad: Tensor) -> ClipQueries:
+        red = clip[:, :, 0, ::2, ::2] > 0  # [B, T, h, w]
+        tubes = torch.stack([red, torch.zeros_like(red)], 1).float() * 20 - 10
+        b, t = clip.shape[:2]
+        logits = torch.tensor([[4.0, -4.0], [3.0, -4.0]]).expand(b, -1, -1)
+        features = torch.arange(6.0).view(1, 2, 3).expand(b, -1, -1)
+        frame = torch.arange(float(t)).view(1, t, 1, 1).expand(b, -1, 2, 3)
+
+        def masks(select: Tensor) -> Tensor:
+            return tubes[torch.arange(b).unsqueeze(1), select]
+
+        return ClipQueries(logits, None, features, frame, masks)
+
+
+def red_block() -> Clip:
+    """Six frames of 64 x 96; a red block of 20 x 24 moves right by four pixels a frame."""
+    images, masks = [], []
+    for t in range(6):
+        image = np.zeros((64, 96, 3), np.uint8)
+        mask = np.zeros((1, 64, 96), np.bool_)
+        image[20:40, 10 + 4 * t : 34 + 4 * t, 0] = 255
+        mask[0, 20:40, 10 + 4 * t : 34 + 4 * t] = True
+        images.append(image)
+        masks.append(mask)
+    one = np.ones(1, np.int64)
+    return Clip(images, masks, 0 * one, one, np.arange(6), "v", student=(1, 4))
+
+
+def cached(tmp_path: Path) -> CachedTeacher:
+    live = LiveTeacher.__new__(LiveTeacher)
+    live.model = Boxes()
+    live._columns, live.known = (
+        torch.tensor([1, 0]),
+        torch.tensor([True, True]),
+    )  # classes the other way round
+    spec = config.Distill()
+    cache = Cache(tmp_path, SUBJECT)
+    cache.add("v", [look(live, 0, red_block().images, spec, None)])
+    cache.flush()
+    return CachedTeacher(live, cache)
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [],
+        [Flip()],
+        [Resize(96, 144)],
+        [Crop(8, 8, 64, 48)],
+        [Resize(128, 192), Flip(), Crop(31, 10, 130, 100), Resize(77, 100)],
+    ],
+)
+def test_cached_masks_are_where_augmentation_put_the_frames(steps: list[Warp], tmp_path: Path) -> None:
+    teacher = cached(tmp_path)
+    batch = collate([warp_clip(red_block(), [steps] * 6)])
+    (told,) = teacher.ask(batch)
+    assert told.answer.features[0, 0].tolist() == [0, 1, 2]
+    assert told.answer.frame_features[0, :, 0, 0].tolist() == [1, 4]  # the student's frames
+    assert told.answer.logits[0, 0].tolist() == [-4, 4]
+    assert told.places.tolist() == [[0, 1]]
+    masks = told.answer.masks(torch.tensor([[0]]))[0, 0].sigmoid()  # [2, h, w]
+    for step, frame in enumerate((1, 4)):
+        there = batch.tracks[0].masks[0, frame].float()
+        truth = torch.nn.functional.avg_pool2d(there[None], 4)[0]  # share of each cell
+        overlap = torch.minimum(masks[step], truth).sum() / torch.maximum(masks[step], truth).sum()
+        assert overlap > 0.85, (steps, frame)
+
+
+def test_the_live_teacher_is_asked_about_what_the_cache_cannot_know(tmp_path: Path) -> None:
+    """Clip 0 is known, clip 1 has a pasted object, clip 2 is of another video."""
+    teacher = cached(tmp_path)
+    clips = [red_block() for _ in range(3)]
+    clips[1].ids = clips[1].ids + PASTED
+    clips[2].video = "w"
+    told = teacher.ask(collate(clips))
+    assert [one.clips.tolist() for one in told] == [[0], [1, 2]]
+    assert told[0].answer.frame_features.shape[1] == 2
+    assert told[1].answer.frame_features.shape[1] == 6
+    assert told[1].places.tolist() == [[1, 4], [1, 4]]
+
+
+SMALL = {"width": 32, "mask_width": 16, "embed": 16, "heads": 4, "hidden": 64, "queries": 8}
+
+
+def recipe(tmp_path: Path, *changes: str) -> config.Recipe:
+    torch.manual_seed(0)
+    folder = tmp_path / "teacher"
+    if not folder.exists():
+        names = list(World("ytvis-like").names)
+        model = zoo.build(preset("nano-clip", classes=len(names), clip_queries=6, **SMALL))
+        torch.nn.init.constant_(model.presence.bias, 5.0)  # type: ignore[union-attr, arg-type]
+        zoo.save_pretrained(model, folder, names)
+    taught = (
+        f"distill={{teacher: {folder}, cache: {tmp_path / 'cache'}, filter: {{min_score: 0, min_iou: 0}},"
+        "signals: {relation: {weight: 1}, class: {weight: 1}, mask: {weight: 1}}}"
+    )
+    return config.load("nano-ytvis-like", [*TINY, "data.train.0.videos=3", "run.steps=2", taught, *changes])
+
+
+def test_filling_resumes_mends_and_tells_the_size(tmp_path: Path) -> None:
+    estimates: list[int] = []
+    plan = FillPlan(recipe(tmp_path), "cpu")
+    assert (plan.missing, plan.missing_frames) == (3, 18)
+    plan.run(lambda frames, estimate: estimates.append(estimate))
+    on_disk = sum(path.stat().st_size for path in (tmp_path / "cache").glob("*.safetensors"))
+    assert estimates[-1] == pytest.approx(on_disk, rel=0.1)
+    assert FillPlan(recipe(tmp_path), "cpu").missing == 0
+    assert FillPlan(recipe(tmp_path, "data.train.0.videos=5"), "cpu").missing == 2
+    with pytest.raises(UserError, match="other data"):
+        FillPlan(recipe(tmp_path, "data.train.0.seed=1"), "cpu")
+    (tmp_path / "cache" / "shard-00000.safetensors").write_bytes(b"?")
+    assert FillPlan(recipe(tmp_path), "cpu").missing == 3
+
+
+def test_stopping_keeps_what_is_done(tmp_path: Path) -> None:
+    plan = FillPlan(recipe(tmp_path), "cpu")
+
+    def stop(frames: int, estimate: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        plan.run(stop)
+    assert FillPlan(recipe(tmp_path), "cpu").missing == 2
+
+
+def test_the_manifest_says_whose_knowledge_it_is(tmp_path: Path) -> None:
+    plan = FillPlan(recipe(tmp_path), "cpu")
+    plan.run()
+    manifest = json.loads((tmp_path / "cache" / MANIFEST).read_text())
+    assert len(manifest["subject"]["teacher"]) == 64
+    assert manifest["subject"]["data"][0]["preset"] == "ytvis-like"
+    assert sum(len(shard["videos"]) for shard in manifest["shards"]) == 3
+
+
+def test_unlabelled_clips_are_served_too(tmp_path: Path) -> None:
+    teacher = cached(tmp_path)
+    clip = hide_labels(red_block(), np.random.default_rng(0))
+    (told,) = teacher.ask(collate([clip]))
+    assert len(told.tracks[0]) == 0
+    assert told.answer.features.shape == (1, 1, 3)
+
+
+@pytest.mark.parametrize("change", ["distill.filter.kind=none", "distill.signals.pixels={weight: 1}"])
+def test_what_a_cache_leaves_out_cannot_be_asked_of_it(change: str, tmp_path: Path) -> None:
+    made = recipe(tmp_path, change, "distill.associate=prediction")
+    from ookd.engine.build import make_model, make_task
+
+    with pytest.raises(UserError, match="without the cache"):
+        make_task(make_model(made.model, 14), made, list(World("ytvis-like").names))
