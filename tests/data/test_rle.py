@@ -56,8 +56,6 @@ def test_many_masks_at_once_equal_one_at_a_time() -> None:
     encoded = rle.encode_many(masks)
     assert encoded == [rle.encode(mask) for mask in masks]
     assert np.array_equal(rle.decode_many(encoded), masks)
-    runs = rle.runs_of([mask["counts"] for mask in encoded], 61 * 83)
-    assert runs.areas().tolist() == masks.sum((1, 2)).tolist()
     assert rle.decode_many([]).shape[0] == 0
     assert rle.encode_many(masks[:0]) == []
 
@@ -125,15 +123,6 @@ def test_hostile_masks_are_refused_with_the_reason(kind: str) -> None:
     segmentation, reason = HOSTILE[kind]
     with pytest.raises(rle.RleError, match=reason):
         rle.from_any(segmentation, 4, 5)
-
-
-def test_one_bad_mask_among_many_is_found() -> None:
-    good = [mask["counts"] for mask in rle.encode_many(blobs(2, 20, 12, 13))]
-    rle.runs_of(good, 12 * 13)
-    for place in (0, 7, 19):
-        bad = [*good[:place], compress([100, 57]), *good[place + 1 :]]
-        with pytest.raises(rle.RleError, match="add up"):
-            rle.runs_of(bad, 12 * 13)
 
 
 @settings(max_examples=400, deadline=None)

@@ -7,15 +7,16 @@ prediction in each frame, the area of each true track, and the area that each pa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco
 
 from ookd.data import rle
+from ookd.data.runs import ColumnRuns, runs_of
+from ookd.evaluation.placed import Placed
 from ookd.structures import Rle
 
 
@@ -26,10 +27,16 @@ class Tubes:
     area: NDArray[np.int64]  # [N, T] pixels, 0 where not seen
     listed: NDArray[np.bool_]  # [N, T] False past the end of a list that is too short
     size: NDArray[np.int64]  # [N, T, 2] height and width, 0 where there is no mask
-    masks: list[list[Rle | None]]  # N x T
+    runs: ColumnRuns  # of N x T masks, none where not seen
 
     def __len__(self) -> int:
         return len(self.area)
+
+    def placed(self, width: int) -> Placed:
+        """The runs of all masks, in frames of this width."""
+        frame = np.tile(np.arange(self.area.shape[1]), len(self))
+        place = np.repeat(frame * width, np.diff(self.runs.bounds)) + self.runs.column
+        return Placed(place, self.runs.top, self.runs.bottom)
 
 
 @dataclass(slots=True)
@@ -129,24 +136,34 @@ def _measured(masks: list[list[Rle | None]], frames: int) -> Tubes:
     whole = [mask for tube in masks for mask in tube if mask is not None]
     sides = chain.from_iterable(mask["size"] for mask in whole)
     sizes = np.fromiter(sides, np.int64, 2 * len(whole)).reshape(-1, 2)
-    area = np.zeros((len(masks), frames), np.int64)
-    area[there] = rle.runs_of([mask["counts"] for mask in whole], sizes.prod(1)).areas()
+    runs = runs_of([mask["counts"] for mask in whole], sizes.prod(1)).columns(sizes[:, 0])
     size = np.zeros((len(masks), frames, 2), np.int64)
     size[there] = sizes
-    return Tubes(area, listed, size, masks)
+    cell = np.zeros(there.size, np.int64)
+    cell[there.ravel()] = np.diff(runs.bounds)
+    runs = replace(runs, bounds=np.append(0, cell.cumsum()))
+    return Tubes(runs.areas().reshape(there.shape), listed, size, runs)
 
 
-def _shared(results: Tubes, truth: Tubes, frames: int) -> NDArray[np.int64]:
-    """[D, G, T] pixels in both masks, from the IoU and the areas, where they are whole numbers again."""
-    iou = np.zeros((len(results), len(truth), frames))
-    seen = np.logical_and(results.area[:, :frames].any(0), truth.area[:, :frames].any(0))
-    for t in np.flatnonzero(seen).tolist():
-        d, g = results.area[:, t].nonzero()[0], truth.area[:, t].nonzero()[0]
-        masks = [results.masks[i][t] for i in d.tolist()], [truth.masks[i][t] for i in g.tolist()]
-        iou[d[:, None], g, t] = coco.iou(*masks, [0] * len(g))
-    iou = np.maximum(iou, 0)  # -1: of different sizes
-    both = results.area[:, None, :frames] + truth.area[:, :frames]
-    return np.asarray(np.rint(iou * both / (1 + iou)).astype(np.int64))
+def _shared(results: Tubes, truth: Tubes) -> NDArray[np.int64]:
+    """[D, G, T] pixels in both masks: rows that runs of both have in the same place."""
+    shared = np.zeros((len(truth), *results.area.shape), np.int64)
+    width = max(tubes.size[..., 1].max(initial=0) for tubes in (results, truth))
+    places = width * max(tubes.area.shape[1] for tubes in (results, truth))
+    runs, true_runs = results.placed(width), truth.placed(width)
+    seen = np.flatnonzero(results.area)
+    first = results.runs.bounds[seen]
+    bounds = truth.runs.bounds[:: truth.area.shape[1]].tolist()
+    every = np.arange(len(runs.place))
+    for g in np.flatnonzero(truth.area.any(1)).tolist():
+        layers = true_runs.only(slice(bounds[g], bounds[g + 1])).layers(places)
+        inside = runs.inside(next(layers))
+        some = every
+        for layer in layers:  # each within the places of the one before
+            some = some[layer.bottom.take(runs.place[some]) > 0]
+            inside[some] += runs.only(some).inside(layer)
+        shared[g].ravel()[seen] = np.add.reduceat(inside, first)
+    return shared.transpose(1, 0, 2)
 
 
 def _unlike(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -161,7 +178,7 @@ def overlap(results: Tubes, truth: Tubes) -> Overlap:
     result_area, truth_area = results.area[:, :frames], truth.area[:, :frames]
     alone = result_area.astype(float) @ truth.listed[:, :frames].T.astype(float)  # [D, G] exact: below 2**53
     alone += results.listed[:, :frames].astype(float) @ truth_area.T.astype(float)
-    shared = _shared(results, truth, frames)
+    shared = _shared(results, truth)[:, :, :frames]
     unlike = _unlike(results.size[:, :frames], truth.size[:, :frames])
     if unlike.any():
         shared[unlike] = 0
