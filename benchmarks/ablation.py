@@ -42,8 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt as stop:
-        print(stop or "stopped", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
     return 2 if failed else 0
 
@@ -73,7 +73,7 @@ class Experiment:
         for split in SPLITS:
             videos, source = getattr(wanted, f"{split}_videos"), getattr(wanted, split)
             if source is not None:
-                found[split] = Split(given(source), videos)
+                found[split] = Split(given(source))
             elif videos:
                 world = of_world(wanted.world, split, videos, wanted.world_seed, wanted.world_change)
                 found[split] = Split(world)
@@ -82,16 +82,18 @@ class Experiment:
     def work(self) -> list[str]:
         """Train and judge what is left; arms that failed."""
         recipes = {arm.name: self.recipe(arm) for arm in self.arms}  # what is wrong with one is said at once
+        once = self.wanted.seeds[:1]  # is enough for a teacher, which is not trained anew
+        rounds = [(arm, seed) for seed in self.wanted.seeds for arm in self.arms]
+        rounds = [(arm, seed) for arm, seed in rounds if seed in once or not arm.offline]
+        for arm, seed in rounds:
+            self.same_as_before(arm, place(self.out, arm.name, seed))
         failed = []
-        for seed in self.wanted.seeds:
-            for arm in self.arms:
-                if arm.offline and seed != self.wanted.seeds[0]:
-                    continue
-                try:
-                    self.finish(arm, seed, recipes[arm.name])
-                except UserError as error:
-                    failed.append(arm.name)
-                    print(f"error: {arm.name}, seed {seed}: {error}", file=sys.stderr)
+        for arm, seed in rounds:
+            try:
+                self.finish(arm, seed, recipes[arm.name])
+            except UserError as error:
+                failed.append(arm.name)
+                print(f"error: {arm.name}, seed {seed}: {error}", file=sys.stderr)
         return failed
 
     def finish(self, arm: Arm, seed: int, recipe: Recipe, wait: bool = False) -> None:
@@ -102,7 +104,7 @@ class Experiment:
         with claimed(folder, wait) as mine:
             if not mine or (folder / "result.json").exists():
                 return
-            self.same_as_before(arm, folder)
+            write_whole(folder / "asked.json", json.dumps(self.asked(arm), indent=1).encode())
             print(f"{arm.name}, seed {seed}: training", file=sys.stderr)
             if arm.offline:
                 model, facts = self.teacher, {"steps": 0, "seconds": 0.0}
@@ -209,37 +211,34 @@ class Experiment:
         recipe = config.load(self.wanted.student, self.shared())
         return Conditions(self.splits, self.wanted.trials, 0, recipe.run.precision == "bf16")
 
+    def asked(self, arm: Arm) -> dict[str, Any]:
+        """What an arm's outcome depends on."""
+        asked = {"arm": arm.changes}
+        for name, value in vars(self.wanted).items():
+            about_teacher = name.startswith("teacher") and not (arm.taught or arm.longer or arm.offline)
+            if name not in ("out", "arms", "arm", "seeds", "threads", "report") and not about_teacher:
+                asked[name] = value
+        plain: dict[str, Any] = json.loads(json.dumps(asked))
+        return plain
+
     def same_as_before(self, arm: Arm, folder: Path) -> None:
-        """An arm that was begun under other conditions is no part of this experiment."""
-        asked = {
-            name: value
-            for name, value in vars(self.wanted).items()
-            if name not in ("out", "arms", "arm", "seeds", "threads", "report")
-            and (arm.taught or arm.longer or arm.offline or not name.startswith("teacher"))
-        }
-        asked |= {"arm": [arm.name, *arm.changes]}
-        now = json.loads(json.dumps(asked, default=str))
+        """What was done under other conditions is no part of this experiment."""
         path = folder / "asked.json"
-        if not path.exists():
-            write_whole(path, json.dumps(now, indent=1).encode())
-            return
-        before = json.loads(path.read_text())
-        differ = [f"{k} {before.get(k)} there, {now.get(k)} now" for k in now if now[k] != before.get(k)]
-        if differ:
-            raise UserError(f"{folder} was begun with {'; '.join(differ)}: name another --out")
+        if path.exists():
+            before, now = json.loads(path.read_text()), self.asked(arm)
+            differ = [f"{k} {before.get(k)}, not {now[k]}" for k in now if now[k] != before.get(k)]
+            if differ:
+                raise UserError(f"{folder} was begun with {'; '.join(differ)}: choose another --out")
 
     def report(self) -> str:
         """The tables, of what is there; everything as JSON beside it."""
         results: dict[str, dict[int, Any]] = {}
-        order = [arm.name for arm in self.arms]
-        folders = (self.out / "arms").glob("*/seed-*/result.json")
-        for path in sorted(
-            folders, key=lambda p: (order.index(p.parts[-3]) if p.parts[-3] in order else 99, p)
-        ):
-            results.setdefault(path.parts[-3], {})[int(path.parent.name.removeprefix("seed-"))] = json.loads(
-                path.read_text()
-            )
-        summary = summarise(results, self.out)
+        known = list(ARMS)
+        for path in sorted((self.out / "arms").glob("*/seed-*/result.json")):
+            seed = int(path.parent.name.removeprefix("seed-"))
+            results.setdefault(path.parts[-3], {})[seed] = json.loads(path.read_text())
+        order = sorted(results, key=lambda arm: known.index(arm) if arm in known else len(known))
+        summary = summarise({arm: results[arm] for arm in order}, self.out)
         whole = {
             "machine": surroundings(),
             "command": {name: str(value) for name, value in vars(self.wanted).items()},
@@ -269,7 +268,7 @@ def options() -> argparse.ArgumentParser:
     add("--world-change", action="append", default=[], metavar="KEY=VALUE")
     for split, videos in {"train": 1000, "tune": 100, "val": 48, "test": 100}.items():
         add(f"--{split}", metavar="DATA", help="annotated videos, or a data source, in place of the world's")
-        add(f"--{split}-videos", type=int, default=videos)
+        add(f"--{split}-videos", type=int, default=videos, help=f"of the world; {videos}")
     add("--trials", type=int, default=64, help="sets of tracker constants tried for each arm")
     add("--threads", type=int, default=1, help="of torch, in this process")
     add("--report", action="store_true", help="only print what is there")

@@ -86,7 +86,7 @@ def _judge_online(saved: zoo.Saved, conditions: Conditions) -> tuple[dict[str, A
         cache = cached("val")
         told["val_ap"] = 100 * average_precision(cache, tuned.config)
         told["val_ap_default"] = 100 * average_precision(cache, start)
-    results = track_with(saved.model, conditions.splits["test"], saved.names, [tuned.config, start])
+    results = track_with(saved.model, conditions.splits["test"].source, saved.names, [tuned.config, start])
     best, plain = (_report(found, "test", conditions) for found in results)
     return {**told, "test_ap_default": 100 * plain.ap}, best
 

@@ -24,15 +24,10 @@ class Split:
     """Videos with their annotations, opened when they are first needed."""
 
     data: DataSource
-    videos: int | None = None  # only the first so many of a folder
 
     @cached_property
     def source(self) -> ClipSource:
-        source = open_source(self.data)
-        if isinstance(source, DatasetClips) and self.videos is not None:
-            source.dataset.videos = source.dataset.videos[: self.videos]
-            source = DatasetClips(source.dataset)
-        return source
+        return open_source(self.data)
 
     @cached_property
     def truth(self) -> Dataset:

@@ -60,6 +60,8 @@ def difference(
     found = {}
     for name, a in means[0].items():
         b = means[1][name]
+        if np.isnan(a[0]):  # no class of this group is in the test videos
+            continue
         low, high = np.nanpercentile((a - b)[1:], [2.5, 97.5])
         found[name] = Difference(float(a[0]), float(b[0]), float(a[0] - b[0]), float(low), float(high))
     return found
@@ -119,7 +121,7 @@ def table(summary: Mapping[str, Any]) -> str:
             arm,
             f"{mean['steps']:.0f}",
             str(len(row["seeds"])),
-            f"{shown['test_ap']} ± {spread['test_ap']:.1f}",
+            shown["test_ap"] + (f" ± {spread['test_ap']:.1f}" if len(row["seeds"]) > 1 else ""),
             _above(row, "test_ap", 1),
             shown["test_ap_default"],
             shown.get("val_ap", "-"),

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from experiment.splits import Split
 from ookd.data import rle
+from ookd.data.clips import ClipSource
 from ookd.structures import TrackResult
 from ookd.tracking.config import TrackerConfig
 from ookd.tracking.masks import Geometry, full_size
@@ -22,7 +22,7 @@ from ookd.tracking.tracker import advance
 
 
 def track_with(
-    model: nn.Module, split: Split, names: Sequence[str], configs: Sequence[TrackerConfig]
+    model: nn.Module, source: ClipSource, names: Sequence[str], configs: Sequence[TrackerConfig]
 ) -> list[list[TrackResult]]:
     """The results of each config, the same as `predict` gives one after the other."""
     loose = configs[0].model_copy(
@@ -32,9 +32,9 @@ def track_with(
             "mask_nms": 1.0,
         }
     )
-    categories = category_ids(split.source, names)
+    categories = category_ids(source, names)
     results: list[list[TrackResult]] = [[] for _ in configs]
-    for recording in recordings(split.source):
+    for recording in recordings(source):
         trackers = [_Tracker(config, VideoResults(config)) for config in configs]
         for seen, geometry in observe_video(model, recording.images(), loose):
             iou = mask_iou(seen.masks > 0)
