@@ -162,7 +162,7 @@ def make_task(model: nn.Module, recipe: Recipe, names: list[str]) -> nn.Module:
     if recipe.distill is None:
         return task
     if not hasattr(task, "learn"):
-        raise UserError(f"distill: a {config.family} model cannot be taught yet; compact students can")
+        raise UserError(f"distill: a {config.family} model sees whole clips; a student sees single frames")
     return Distillation(task, recipe.distill, names, recipe.data)
 
 

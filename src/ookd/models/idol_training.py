@@ -22,12 +22,13 @@ from ookd.errors import UserError
 from ookd.losses import Sample, cosine_aux, pair_logsumexp, stride4
 from ookd.matching import Match, contrast_sets, match_frame
 from ookd.models.idol import Idol
+from ookd.models.idol_lesson import lesson
 from ookd.models.placed_training import WEIGHTS as PLACED_WEIGHTS
 from ookd.models.placed_training import place_auxiliary, term_weights
 from ookd.models.preprocess import normalise
 from ookd.models.supervision import WEIGHTS as DETECTION_WEIGHTS
 from ookd.models.supervision import Targets, detection_terms, name_layers
-from ookd.structures import Batch, FrameQueries, Tracks
+from ookd.structures import Batch, FrameQueries, Lesson, Tracks
 
 WEIGHTS: Mapping[str, float] = {**DETECTION_WEIGHTS, "embed": 2.0, "embed_aux": 3.0, **PLACED_WEIGHTS}
 
@@ -54,15 +55,26 @@ class IdolTraining(nn.Module):
         self.sample: Sample = (rng or random).sample  # draws the negatives of `embed_aux`
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
+        return self._learn(batch, masks=False)[0]
+
+    def learn(self, batch: Batch) -> tuple[dict[str, Tensor], Lesson]:
+        """The terms, and what the student answered for the frames it saw."""
+        terms, answers = self._learn(batch, masks=True)
+        return terms, lesson(batch, frame_places(batch), answers)
+
+    def _learn(self, batch: Batch, masks: bool) -> tuple[dict[str, Tensor], list[FrameQueries]]:
+        """The terms, and the last layer's answer for key and reference; `masks`: the latter's can be asked
+        for."""
         places = frame_places(batch)
         seen = [seen_instances(batch, clip, place) for clip, place in enumerate(places.tolist())]
         key, terms = self._look_and_learn(batch, places[:, 0], seen)
         layers, best = zip(*(frame_terms(answer, seen) for answer in key), strict=True)
         terms |= name_layers(layers)
         if places.shape[1] == 2:
-            reference = self.model.layers(*self._inputs(batch, places[:, 1]), masks=False)[-1]
+            reference = self.model.layers(*self._inputs(batch, places[:, 1]), masks=masks)[-1]
             terms |= contrast_terms(key[-1], reference, seen, best[-1], self.sample)
-        return terms
+            return terms, [key[-1], reference]
+        return terms, [key[-1]]
 
     def _look_and_learn(
         self, batch: Batch, place: Tensor, seen: list[Seen]
