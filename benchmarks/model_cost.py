@@ -133,7 +133,7 @@ def main() -> None:
     for row in rows:
         cells = [f"{row[f'{d}_{what}']:.2f}" for d in args.dtypes for what in ("s", "spread", "cpu_s")]
         print(
-            f"| {row['model']} | {row['frames']} | {row['parameters_m']:.1f} | {row['gmac_a_frame']:.1f} | "
+            f"| {row['model']} | {row['frames']} | {row['parameters_m']:.2f} | {row['gmac_a_frame']:.2f} | "
             + " | ".join(cells)
             + " |"
         )
