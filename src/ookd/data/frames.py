@@ -14,7 +14,7 @@ import tarfile
 import threading
 import zipfile
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -168,20 +168,13 @@ _open_archives = threading.local()
 
 
 def _read_member(archive: Path, member: str) -> bytes:
-    cache: dict[tuple[int, Path], zipfile.ZipFile | tarfile.TarFile]
+    cache: dict[tuple[int, Path], Callable[[str], bytes]]
     cache = _open_archives.__dict__.setdefault("by_path", {})
     key = (os.getpid(), archive)  # a forked worker must not share a file position with its parent
     try:
         if key not in cache:
-            zipped = archive.suffix.lower() == ".zip"
-            cache[key] = zipfile.ZipFile(archive) if zipped else tarfile.open(archive)  # noqa: SIM115
-        opened = cache[key]
-        if isinstance(opened, zipfile.ZipFile):
-            return opened.read(member)
-        stream = opened.extractfile(_member_of(opened, member))
-        if stream is None:  # a folder
-            raise KeyError(member)
-        return stream.read()
+            cache[key] = _open_archive(archive)
+        return cache[key](member)
     except KeyError:
         raise UserError(f"{archive}: holds no '{member}'") from None
     except (
@@ -196,8 +189,19 @@ def _read_member(archive: Path, member: str) -> bytes:
         raise UserError(f"{archive}: '{member}' cannot be read: {reason}") from None
 
 
-def _member_of(archive: tarfile.TarFile, name: str) -> tarfile.TarInfo:
-    try:
-        return archive.getmember(name)
-    except KeyError:
-        return archive.getmember(f"./{name}")  # as `tar -cf x.tar .` calls it
+def _open_archive(archive: Path) -> Callable[[str], bytes]:
+    """Reads members by name, in any order: the archive is gone through once, here."""
+    if archive.suffix.lower() == ".zip":
+        return zipfile.ZipFile(archive).read
+    opened = tarfile.open(archive)  # noqa: SIM115
+    members = {
+        info.name.removeprefix("./"): info for info in opened.getmembers()
+    }  # `tar -cf x.tar .` adds ./
+
+    def read(name: str) -> bytes:
+        stream = opened.extractfile(members[name])
+        if stream is None:  # a folder
+            raise KeyError(name)
+        return stream.read()
+
+    return read
