@@ -31,7 +31,7 @@ class Embedding(Signal):
 
     def __init__(self, widths: Widths) -> None:
         super().__init__(widths)
-        self.to_teacher = nn.Linear(widths.embed, widths.features)
+        self.to_teacher = _same(widths.embed, widths.features)
 
     def forward(self, k: Knowledge) -> tuple[Tensor, Tensor]:
         cosine = F.cosine_similarity(self.to_teacher(k.embeds()).float(), k.features, dim=-1)
@@ -46,7 +46,7 @@ class Key(Signal):
 
     def __init__(self, widths: Widths) -> None:
         super().__init__(widths)
-        self.to_student = nn.Linear(widths.features, widths.embed)
+        self.to_student = _same(widths.features, widths.embed)
 
     def forward(self, k: Knowledge) -> tuple[Tensor, Tensor]:
         return k.weighted(self.miss(k, torch.ones_like(k.together())))
@@ -177,6 +177,14 @@ SIGNALS: dict[str, type[Signal]] = {
     "mask": Mask,
     "pixels": Pixels,
 }
+
+
+def _same(inputs: int, outputs: int) -> nn.Linear:
+    """A map that leaves things as they are: student and teacher often begin as the same frame network."""
+    linear = nn.Linear(inputs, outputs)
+    nn.init.eye_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return linear
 
 
 def _rows(logits: Tensor, allowed: Tensor) -> Tensor:

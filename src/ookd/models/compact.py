@@ -222,7 +222,10 @@ class Heads(nn.Module):
 
     def forward(self, x: Tensor, places: Tensor, pixels: Pixels) -> CompactQueries:
         """x [B, Q, D], places [B, Q, 2] as x, y in 0..1."""
-        x = self.norm(x)
+        return self.answer(self.norm(x), places, pixels)
+
+    def answer(self, x: Tensor, places: Tensor, pixels: Pixels) -> CompactQueries:
+        """The same from features that are normed."""
         weights = self.mask(x) * (pixels.masks[FINEST].shape[1] ** -0.5)
         shapes = self.shape(x)
 

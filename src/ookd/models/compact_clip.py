@@ -6,12 +6,14 @@ whole clip. The part in a frame looks at the frame queries there (which of them 
 its own mask; then all parts of a clip query exchange what they saw over time, and the clip queries of a frame
 compare themselves. What an occluded frame hides, the other frames tell.
 
+Everything is a correction that starts at zero: before training, a part is the frame query that looks most
+like the seed, with the mask, class and place that the frame network gave it.
+
 Shapes: B clips, T frames, N clip queries, Q frame queries, D width.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,7 +28,6 @@ from ookd.models.compact import (
     CompactConfig,
     CompactQueries,
     FeedForward,
-    Heads,
     Pixels,
     mask_focus,
     peaks,
@@ -35,6 +36,7 @@ from ookd.models.compact import (
 from ookd.structures import ClipQueries
 
 SHARPNESS = 20.0  # of the association between embeddings: cosines times this, as the tracker has it
+SEEN = (10.0, 0.6)  # first guess of presence: slope, and the cosine that leaves it open
 ABSENT = 20.0  # what mask logits lose in a frame where the instance is not in view
 
 
@@ -63,8 +65,8 @@ class ClipAnswer:
     logits: Tensor  # [B, N, K]
     presence: Tensor  # [B, T, N] logits of "in view in this frame"
     association: Tensor  # [B, T, N, Q] logits of "this frame query is me"
-    clip: Tensor  # [B, N, D]
-    parts: Tensor  # [B, T, N, D]
+    views: Tensor  # [B, T, N, E] the embedding of "me" in each frame, in the frame network's space
+    identity: Tensor  # [B, N, E] their mean over the frames that show the instance
     frame: CompactQueries  # of B * T frames: masks of the N parts
 
 
@@ -98,15 +100,17 @@ class ClipLayer(nn.Module):
         parts = x[:, :t].flatten(0, 1)  # [BT, N, D]
         where = place.flatten(0, 1)
         pixels, tokens = frames.pixels, frames.pixels.tokens
-        parts = self.norms[0](parts + self.find(parts + where, known, frames.answer.features, None))
+        parts = self.norms[0](parts + self.find(parts + where, known, known, None))
         parts = self.norms[1](parts + self.look(parts + where, tokens + pixels.position, tokens, focus))
         x = torch.cat([parts.unflatten(0, (b, t)), x[:, t:]], 1)
+        code = torch.cat([place, torch.zeros_like(place[:, :1])], 1)  # the whole is nowhere
         along = x.transpose(1, 2).flatten(0, 1)  # [BN, T + 1, D]
-        along = self.norms[2](along + self.recall(along + time, along + time, along, None))
+        when = along + time + code.transpose(1, 2).flatten(0, 1)
+        along = self.norms[2](along + self.recall(when, when, along, None))
         x = along.unflatten(0, (b, n)).transpose(1, 2)
         within = x.flatten(0, 1)  # [B(T + 1), N, D]
-        code = torch.cat([place, torch.zeros_like(place[:, :1])], 1).flatten(0, 1)
-        within = self.norms[3](within + self.compare(within + code, within + code, within, between))
+        here = within + code.flatten(0, 1)
+        within = self.norms[3](within + self.compare(here, here, within, between))
         within = self.norms[4](within + self.feed_forward(within))
         return within.unflatten(0, (b, t + 1))
 
@@ -125,13 +129,15 @@ class CompactClip(nn.Module):
         self.know = nn.Linear(d, d)
         self.whole = nn.Parameter(torch.zeros(d))
         self.layers = nn.ModuleList(ClipLayer(config) for _ in range(config.clip_layers))
-        self.heads = Heads(config)
         self.norm = nn.LayerNorm(d)
+        self.change = nn.Linear(d, d)
         self.classify = nn.Linear(d, config.classes)
-        nn.init.constant_(self.classify.bias, -math.log(50 - 1))
         self.presence = nn.Linear(d, 1)
         self.me = nn.Linear(d, config.embed)
         self.other = nn.Linear(d, config.embed)
+        for correction in (self.change, self.classify, self.presence, self.me):
+            nn.init.zeros_(correction.weight)
+            nn.init.zeros_(correction.bias)
 
     def load_pretrained(self) -> None:
         """Start the trunk from its ImageNet weights."""
@@ -167,35 +173,40 @@ class CompactClip(nn.Module):
         b, t = frames.score.shape[:2]
         features = frames.answer.features.unflatten(0, (b, t))  # [B, T, Q, D]
         seed_unit = _rows(frames.unit.flatten(1, 2), seeds)  # [B, N, E]
-        association = SHARPNESS * torch.einsum("bne,btqe->btnq", seed_unit, frames.unit)
-        parts = self.start(association.softmax(-1).to(features.dtype) @ features)  # [B, T, N, D]
+        alike = torch.einsum("bne,btqe->btnq", seed_unit, frames.unit)
+        parts = self.start((SHARPNESS * alike).softmax(-1).to(features.dtype) @ features)  # [B, T, N, D]
         whole = self.start(_rows(features.flatten(1, 2), seeds)) + self.whole
         x = torch.cat([parts, whole.unsqueeze(1)], 1)
         time = sine_rows(t, x.shape[-1], x.device)
         time = torch.cat([time, torch.zeros_like(time[:1])])  # the whole has no time
         known = self.know(features.flatten(0, 1)) + _code(frames.places.flatten(0, 1), frames.pixels)
-        answers = [self._answer(x, association, frames)]
+        answers = [self._answer(x, alike, known, frames)]
         for layer in self.layers:
             places = _expected(answers[-1].association, frames.places)
             place = _code(places.flatten(0, 1), frames.pixels).unflatten(0, (b, t))
             focus = mask_focus(answers[-1].frame, frames.pixels)
             x = layer(x, place, time, known, frames, focus, between)
-            answers.append(self._answer(x, None, frames))
+            answers.append(self._answer(x, alike, known, frames))
         return answers
 
-    def _answer(self, x: Tensor, association: Tensor | None, frames: Frames) -> ClipAnswer:
+    def _answer(self, x: Tensor, alike: Tensor, known: Tensor, frames: Frames) -> ClipAnswer:
+        """What x [B, T + 1, N, D] comes to; alike [B, T, N, Q] cosine of each seed and frame query."""
         b, t = frames.score.shape[:2]
-        parts, whole = x[:, :t], self.norm(x[:, t])
-        normed = self.norm(parts)
-        if association is None:
-            others = self.other(frames.answer.features).unflatten(0, (b, t))
-            association = torch.einsum("btne,btqe->btnq", self.me(normed), others).float()
-            association = association * others.shape[-1] ** -0.5
+        parts, whole = self.norm(x[:, :t]), self.norm(x[:, t])
+        others = self.other(known).unflatten(0, (b, t))  # what they are and where
+        mine = torch.einsum("btne,btqe->btnq", self.me(parts), others).float()
+        association = SHARPNESS * alike + mine
+        share = association.softmax(-1)
+        presence = SEEN[0] * ((share * alike).sum(-1) - SEEN[1]) + self.presence(parts).squeeze(-1).float()
+        features = frames.answer.features.unflatten(0, (b, t))
+        features = share.to(features.dtype) @ features + self.change(parts)
+        logits = share @ frames.answer.logits.unflatten(0, (b, t)).float()  # [B, T, N, K]
+        views = share @ frames.unit  # [B, T, N, E]
+        when = (presence.sigmoid() / presence.sigmoid().sum(1, keepdim=True)).unsqueeze(-1)
+        pooled = (when * logits).sum(1) + self.classify(whole)
         places = _expected(association, frames.places).flatten(0, 1)
-        frame = self.heads(parts.flatten(0, 1), places, frames.pixels)
-        return ClipAnswer(
-            self.classify(whole), self.presence(normed).squeeze(-1).float(), association, whole, normed, frame
-        )
+        frame = self.frame.heads.answer(features.flatten(0, 1), places, frames.pixels)
+        return ClipAnswer(pooled, presence, association, views, (when * views).sum(1), frame)
 
 
 @torch.no_grad()
@@ -225,7 +236,7 @@ def as_clip_queries(answer: ClipAnswer) -> ClipQueries:
         return logits - ABSENT * absent[..., None, None]
 
     pixels = None if answer.frame.pixels is None else answer.frame.pixels.unflatten(0, (b, t))
-    return ClipQueries(answer.logits, None, answer.clip, answer.parts, masks, pixels=pixels)
+    return ClipQueries(answer.logits, None, answer.identity, answer.views, masks, pixels=pixels)
 
 
 def _expected(association: Tensor, places: Tensor) -> Tensor:
