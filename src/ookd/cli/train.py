@@ -40,6 +40,9 @@ def train(
     device: Device = "auto",
     list_: Annotated[bool, typer.Option("--list", help="List the bundled recipes.")] = False,
     show: Show = False,
+    page: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Write run.html of a run anew, and stop.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a teacher or a student as RECIPE says.
@@ -48,6 +51,11 @@ def train(
     """
     if list_:
         _print_recipes()
+        return
+    if page is not None:
+        from ookd.engine.page import write_run_page
+
+        print(write_run_page(page))
         return
     if recipe is None:
         raise UserError("name a recipe; `ookd train --list` lists the bundled ones")

@@ -1,4 +1,4 @@
-"""Line charts of numbers over steps, as SVG within a page."""
+"""Line charts of numbers over steps: SVG and a legend, within a page."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from ookd.html import COLOURS
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 340, 170, 46, 12, 26, 22
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 340, 150, 46, 12, 8, 22
 POINTS = 240  # more steps than that are averaged in groups
 SMOOTH = 12  # points that the bold line of a noisy curve averages over
+FEW = 3  # noisy curves of a chart of which the noise is shown as well
 
 Curve = Sequence[tuple[float, float]]  # step, value
 
@@ -23,19 +24,20 @@ def chart(
 ) -> str:
     """One chart; several curves share its axes. Nothing where no curve has a finite point.
 
-    `last` says how the newest value is written. A noisy curve is drawn pale, its running mean bold. `floor`
-    starts the axis at 0.
+    `last` says how the newest value is written. Of a noisy curve the running mean is drawn bold. With `floor`
+    the axis begins at 0.
     """
     thinned = {name: _thinned(curve) for name, curve in curves.items()}
     thinned = {name: curve for name, curve in thinned.items() if len(curve)}
     if not thinned:
         return ""
-    every = np.concatenate(list(thinned.values()))
-    steps = (float(every[:, 0].min()), float(every[:, 0].max()))
-    low, high, ticks = _axis(every[:, 1], floor)
+    values = np.concatenate([curve[:, 1] for curve in thinned.values()])
+    steps = [step for curve in curves.values() for step, _ in curve]
+    first, final = min(steps), max(steps)
+    low, high, ticks = _axis(values, floor)
 
     def place(curve: NDArray[np.float64]) -> str:
-        x = LEFT + (curve[:, 0] - steps[0]) / max(steps[1] - steps[0], 1e-9) * (WIDTH - LEFT - RIGHT)
+        x = LEFT + (curve[:, 0] - first) / max(final - first, 1e-9) * (WIDTH - LEFT - RIGHT)
         y = TOP + (high - curve[:, 1].clip(low, high)) / (high - low) * (HEIGHT - TOP - BOTTOM)
         return " ".join(f"{px:.1f},{py:.1f}" for px, py in zip(x, y, strict=True))
 
@@ -44,25 +46,27 @@ def chart(
         y = TOP + (high - tick) / (high - low) * (HEIGHT - TOP - BOTTOM)
         parts.append(f'<path d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}" stroke="var(--line)"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{_short(tick)}</text>')
-    parts.append(f'<text x="{LEFT}" y="{HEIGHT - 5}">{_short(steps[0])}</text>')
-    parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 5}" text-anchor="end">{_short(steps[1])}</text>')
-    legend = []
-    for (name, curve), colour in zip(thinned.items(), _colours(len(thinned)), strict=True):
-        shown = f'stroke="{colour}" fill="none" stroke-linejoin="round"'
+    parts.append(f'<text x="{LEFT}" y="{HEIGHT - 5}">{_short(first)}</text>')
+    parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 5}" text-anchor="end">{_short(final)}</text>')
+    legend = [f"<b>{escape(title)}</b>"]
+    for i, (name, curve) in enumerate(thinned.items()):
+        colour = COLOURS[i % len(COLOURS)]
+        line = f'stroke="{colour}" fill="none" stroke-linejoin="round" stroke-width'
         if len(curve) == 1:
             cx, _, cy = place(curve).partition(",")
             parts.append(f'<circle cx="{cx}" cy="{cy}" r="3" fill="{colour}"/>')
         elif noisy and len(curve) > 2 * SMOOTH:
-            parts.append(f'<polyline points="{place(curve)}" {shown} stroke-width="1" opacity="0.3"/>')
-            parts.append(f'<polyline points="{place(_smooth(curve))}" {shown} stroke-width="2"/>')
+            if len(thinned) <= FEW:
+                parts.append(f'<polyline points="{place(curve)}" {line}="1" opacity="0.3"/>')
+            parts.append(f'<polyline points="{place(_smooth(curve))}" {line}="2"/>')
         else:
-            parts.append(f'<polyline points="{place(curve)}" {shown} stroke-width="2"/>')
+            parts.append(f'<polyline points="{place(curve)}" {line}="2"/>')
         label = f"{name} " if len(thinned) > 1 else ""
         legend.append(
-            f'<tspan dx="8" style="fill:{colour}">{escape(label)}{last.format(curve[-1, 1])}</tspan>'
+            f'<span style="color:{colour}">{escape(label)}{last.format(curves[name][-1][1])}</span>'
         )
-    head = f'<text x="0" y="14" class="value">{escape(title)}<tspan dx="2"></tspan>{"".join(legend)}</text>'
-    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">{head}{"".join(parts)}</svg>'
+    svg = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">{"".join(parts)}</svg>'
+    return f'<figure class="chart"><figcaption>{" ".join(legend)}</figcaption>{svg}</figure>'
 
 
 def _thinned(curve: Curve) -> NDArray[np.float64]:
@@ -96,10 +100,6 @@ def _axis(values: NDArray[np.float64], floor: bool) -> tuple[float, float, list[
     low = math.floor(low / step) * step
     ticks = [low + i * step for i in range(math.ceil(round((high - low) / step, 6)) + 1)]
     return low, ticks[-1], ticks
-
-
-def _colours(count: int) -> list[str]:
-    return [COLOURS[i % len(COLOURS)] for i in range(count)]
 
 
 def _short(value: float) -> str:

@@ -19,7 +19,7 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from ookd.config import Recipe
-from ookd.engine import chance, checkpoint, is_main
+from ookd.engine import chance, checkpoint, is_main, trackers
 from ookd.engine.blocks import freeze_norms, recompute, share_out
 from ookd.engine.build import make_model, make_optimizer, make_task, open_loader, rate
 from ookd.engine.record import Record
@@ -65,14 +65,12 @@ class Trainer:
             mixed_precision=precision,
             gradient_accumulation_steps=run.accumulate,
             cpu=cpu,
-            log_with=list(run.trackers) or None,
+            log_with=trackers.named(run.trackers),
             project_dir=out,
         )
         if run.precision == "fp16" and self.accelerator.device.type == "cpu":
             raise UserError("run.precision: fp16 needs a GPU; use bf16 or fp32 on a CPU")
-        self.accelerator.init_trackers(
-            recipe.name, {"seed": run.seed, "lr": recipe.optim.lr, "steps": run.steps}
-        )
+        trackers.start(self.accelerator, recipe)
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         chance.begin(run.seed, rank)
         self.loader, self.names = open_loader(recipe, rank, world)

@@ -8,6 +8,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from ookd import html
 from ookd.engine.curves import Curve, chart
 from ookd.engine.record import ENVIRONMENT, METRICS, RECIPE, read_lines
@@ -26,7 +28,9 @@ TEACHER = {
     "agree_": "agreement of student and teacher",
 }
 _STYLE = """
-.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(300px, 1fr)); gap: .8rem 1.6rem; }
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(300px, 1fr)); gap: .4rem 1.6rem;
+          align-items: end; }
+.chart { margin: 0; } .chart figcaption { font-size: .8rem; } .chart b { color: var(--ink); }
 pre { overflow-x: auto; font-size: .8rem; line-height: 1.35; }
 summary { cursor: pointer; color: var(--soft); margin-top: 2rem; }
 """
@@ -34,29 +38,37 @@ summary { cursor: pointer; color: var(--soft); margin-top: 2rem; }
 
 def write_run_page(folder: Path) -> Path:
     """Write `run.html` anew from what the run has left in `folder`."""
-    recipe = folder / RECIPE
-    if not recipe.is_file():
+    if not (folder / RECIPE).is_file():
         raise UserError(f"{folder} holds no run: there is no {RECIPE}")
+    text = (folder / RECIPE).read_text()
+    recipe = yaml.safe_load(text)
     lines = read_lines(folder / METRICS)
     steps = [line for line in lines if "loss" in line]
     vals = [line for line in lines if "val" in line]
     report = _json(folder / VALIDATION)
     environment = _json(folder / ENVIRONMENT)
     body = [
-        _head(folder, steps, vals),
-        html.section("Validation", "AP and HOTA in points.", _validations(vals)),
-        html.section("Losses", "As the trainer weighs them: before their weights.", _losses(steps)),
+        _head(recipe, environment, steps, vals),
+        html.section("Validation", "In points.", _validations(vals)),
+        html.section(
+            "Losses", "Each before its weight; of a noisy curve the running mean is bold.", _losses(steps)
+        ),
         html.section("Teacher", "", _teacher(steps)),
         html.section("Training", "", _training(steps)),
         *_report(report),
-        _details("Recipe", recipe.read_text()),
+        _details("Recipe", text),
         _details("Environment", "\n".join(f"{name}: {value}" for name, value in environment.items())),
     ]
     html.write_page(folder / PAGE, f"{folder.name} - ookd run", body, _STYLE)
     return folder / PAGE
 
 
-def _head(folder: Path, steps: list[dict[str, Any]], vals: list[dict[str, Any]]) -> str:
+def _head(
+    recipe: dict[str, Any],
+    environment: dict[str, Any],
+    steps: list[dict[str, Any]],
+    vals: list[dict[str, Any]],
+) -> str:
     shown: dict[str, str] = {}
     if vals:
         best = max(vals, key=lambda line: line["val"]["AP"])
@@ -66,11 +78,14 @@ def _head(folder: Path, steps: list[dict[str, Any]], vals: list[dict[str, Any]])
         shown["identity switches"] = str(last["switches"])
     if steps:
         last = steps[-1]
-        shown["steps"] = str(last["step"])
+        shown[f"of {recipe['run']['steps']} steps"] = str(last["step"])
         if "total" in last["loss"]:
             shown["loss"] = f"{last['loss']['total']:.2f}"
         shown |= {"frames/s": f"{last['frames_per_s']:.0f}", "MB": f"{last['memory_mb']:.0f}"}
-    return f"<h1>{escape(folder.name)}</h1><p>a training run</p>{html.tiles(shown)}"
+    revision = str(environment.get("revision") or "unknown")[:10]
+    changed = " with changes" if environment.get("changed") else ""
+    about = f"{recipe['about']} ookd {environment.get('ookd', '')}, revision {revision}{changed}."
+    return f"<h1>{escape(recipe['name'])}</h1><p>{escape(about)}</p>{html.tiles(shown)}"
 
 
 def _validations(vals: list[dict[str, Any]]) -> str:
@@ -80,8 +95,7 @@ def _validations(vals: list[dict[str, Any]]) -> str:
     frequency = {name: curve(f"AP_{name}") for name in ("minor", "middle", "major")}
     return _charts(
         [
-            chart("AP", {name: curve(name) for name in ("AP", "AP50", "AP75")}, "{:.1f}"),
-            chart("HOTA", {"HOTA": curve("HOTA")}, "{:.1f}"),
+            chart("", {name: curve(name) for name in ("AP", "AP50", "AP75", "HOTA")}, "{:.1f}"),
             chart("AP of classes that are", frequency, "{:.1f}"),
             chart(
                 "Identity switches",
@@ -106,7 +120,7 @@ def _teacher(steps: list[dict[str, Any]]) -> str:
     for start, title in TEACHER.items():
         names = [name for name in _terms(steps) if name.startswith(start)]
         curves = {name.removeprefix(start): _term(steps, name) for name in names}
-        charts.append(chart(title, curves, noisy=len(names) < 4))
+        charts.append(chart(title, curves, noisy=True))
     return _charts(charts)
 
 
@@ -120,7 +134,7 @@ def _training(steps: list[dict[str, Any]]) -> str:
     }
     return _charts(
         [
-            chart("learning rate", {"": curve("lr")}, "{:.2e}"),
+            chart("learning rate", {"": curve("lr")}, "{:.2g}"),
             chart("norm of the gradient", {"": curve("grad_norm")}, noisy=True),
             chart("frames/s", {"": curve("frames_per_s")}, "{:.1f}"),
             chart("memory, MB", {"process": curve("memory_mb"), "GPU": curve("gpu_mb")}, "{:.0f}"),
@@ -170,7 +184,7 @@ def _term(steps: list[dict[str, Any]], name: str) -> Curve:
 
 
 def _charts(charts: Iterable[str]) -> str:
-    drawn = "".join(f"<div>{one}</div>" for one in charts if one)
+    drawn = "".join(charts)
     return f'<div class="charts">{drawn}</div>' if drawn else ""
 
 

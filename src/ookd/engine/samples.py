@@ -21,7 +21,7 @@ from ookd.structures import Dataset, FrameResult, Rle, TrackResult, Video
 from ookd.tracking.predict import recordings
 from ookd.viz import Overlay
 
-VIDEOS, FRAMES, WIDTH = 3, 5, 300  # videos shown, frames of each, pixels a frame is wide
+VIDEOS, FRAMES, WIDTH = 3, 4, 360  # videos shown, frames of each, pixels a frame is wide
 SURE = 0.3  # the least score of a predicted track that is drawn
 LONGEST = 60  # no later frame is shown: videos are read from their beginning
 

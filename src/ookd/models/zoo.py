@@ -67,7 +67,7 @@ def bundled() -> list[str]:
 
 
 def load(source: str | Path, device: torch.device | str = "cpu") -> Saved:
-    """The model of a folder, of a bundled name or of a hub id, ready for inference."""
+    """The model of a folder, of a run, of a bundled name or of a hub id, ready for inference."""
     folder = _folder(source)
     saved = _read(folder)
     state = _read_weights(folder)
@@ -109,7 +109,7 @@ def write_folder(
 
 def save_tracker(folder: str | Path, tracker: Mapping[str, Any]) -> None:
     """Change only the tracker's constants of a model folder."""
-    folder = Path(folder)
+    folder = _of_run(Path(folder))
     _write_config(folder, {**_read_config(folder), "tracker": dict(tracker)})
 
 
@@ -160,13 +160,19 @@ def _named(place: str) -> Any:
 
 def _folder(source: str | Path) -> Path:
     if Path(source).is_dir():
-        return Path(source)
+        return _of_run(Path(source))
     if isinstance(source, str) and source in bundled():
         return BUNDLED / source
     if isinstance(source, str) and source.count("/") == 1 and not source.startswith((".", "~", "/")):
         return _download(source)
     names = ", ".join(bundled()) or "none"
     raise UserError(f"model {source}: neither a folder, a bundled name ({names}) nor a hub id (owner/name)")
+
+
+def _of_run(folder: Path) -> Path:
+    """A training run stands for its best model, or for its last where none was validated."""
+    places = [folder, folder / "best", folder / "model"]
+    return next((place for place in places if (place / CONFIG).is_file()), folder)
 
 
 def _download(hub_id: str) -> Path:

@@ -1,0 +1,30 @@
+"""Where metrics go besides `metrics.jsonl`: the trackers that Accelerate knows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from accelerate import Accelerator
+from accelerate.tracking import get_available_trackers
+
+from ookd.config import Recipe
+from ookd.errors import UserError
+
+
+def named(wanted: Sequence[str]) -> list[str] | None:
+    """What Accelerate is told to log with. It would leave out silently what is not installed."""
+    installed = {str(tracker) for tracker in get_available_trackers()}
+    if missing := [tracker for tracker in wanted if tracker not in installed]:
+        raise UserError(f"run.trackers: {', '.join(missing)} not installed; pip install {' '.join(missing)}")
+    return list(wanted) or None
+
+
+def start(accelerator: Accelerator, recipe: Recipe) -> None:
+    """Begin the trackers, each of which has reasons of its own not to: no account, no server, no key."""
+    try:
+        accelerator.init_trackers(
+            recipe.name, {"seed": recipe.run.seed, "lr": recipe.optim.lr, "steps": recipe.run.steps}
+        )
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise UserError(f"run.trackers: {', '.join(recipe.run.trackers)} cannot begin: {reason}") from error
