@@ -98,12 +98,14 @@ def make_report(
     categories = sorted(truth.categories, key=lambda category: category.id)
     names = ["all classes"] if rules.class_agnostic else [category.name for category in categories]
     curves = ap.accumulate(_outcomes(measured, len(names)))
+    frequency = _frequency(truth, names, measured, class_counts)
+    counts, of_class = _tracking_counts(measured)
     return Report(
         summary=ap.summarise(curves),
-        per_class=_per_class(names, curves, measured, _frequency(truth, names, measured, class_counts)),
+        per_class=_per_class(names, curves, measured, of_class, frequency),
         splits=_splits(truth, measured, len(names)),
-        strata=_strata(curves, _frequency(truth, names, measured, class_counts)),
-        tracking=hota.measures(_tracking_counts(measured, None)),
+        strata=_strata(curves, frequency),
+        tracking=hota.measures(counts),
         errors=_causes(measured, len(names)),
         videos=len(measured),
         tracks=sum(len(video.crowd) for video in measured),
@@ -153,7 +155,11 @@ def _frequency(
 
 
 def _per_class(
-    names: list[str], curves: ap.Curves, measured: list[Measured], frequency: list[str]
+    names: list[str],
+    curves: ap.Curves,
+    measured: list[Measured],
+    counts: dict[int, hota.Counts],
+    frequency: list[str],
 ) -> dict[str, ClassReport]:
     tracks = errors.truths_by_video(measured, len(names)).sum(0)
     labels = np.concatenate([np.zeros(0, np.int64), *(video.label for video in measured)])
@@ -170,18 +176,19 @@ def _per_class(
             ap.mean_valid(precision[0]),
             ap.mean_valid(precision[5]),
             ap.mean_valid(curves.recall[:, k, 0, 1]),
-            hota.measures(_tracking_counts(measured, k)),
+            hota.measures(counts.get(k, hota.Counts())),
         )
     return rows
 
 
-def _tracking_counts(measured: list[Measured], label: int | None) -> hota.Counts:
-    total = hota.Counts()
+def _tracking_counts(measured: list[Measured]) -> tuple[hota.Counts, dict[int, hota.Counts]]:
+    """Of all classes together, and of each."""
+    total, of_class = hota.Counts(), dict[int, hota.Counts]()
     for video in measured:
         for k, counts in video.counts.items():
-            if label is None or k == label:
-                total = total + counts
-    return total
+            total = total + counts
+            of_class[k] = of_class.get(k, hota.Counts()) + counts
+    return total, of_class
 
 
 def _splits(truth: Truth, measured: list[Measured], classes: int) -> dict[str, dict[str, float]]:
