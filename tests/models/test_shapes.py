@@ -161,14 +161,17 @@ def test_bfloat16_stays_near_float32(how: str, name: str) -> None:
     assert near(actual[2], expected[2], 0.05)
 
 
+@pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("size", [(1, 1), (33, 7), (64, 96)], ids=str)
-def test_gradients_are_finite(size: tuple[int, int]) -> None:
-    model = idol().train()
-    for answer in model.layers(*prepared(1, 3, *size)):
+def test_gradients_are_finite(size: tuple[int, int], name: str) -> None:
+    make, shape = MODELS[name]
+    model = make().train()
+    for answer in model.layers(*prepared(1, *shape[1:], 3, *size)):
         assert answer.boxes is not None
         masks = answer.masks(torch.tensor([[0, 2]]))
         none = answer.masks(torch.zeros(1, 0, dtype=torch.long))
-        loss = answer.logits.sum() + answer.boxes.sum() + answer.embed.sum() + masks.sum() + none.sum()
+        loss = answer.logits.sum() + answer.boxes.sum() + answer.features.sum() + masks.sum() + none.sum()
+        loss = loss + (answer.embed.sum() if name == "idol" else answer.frame_features.sum())
         loss.backward(retain_graph=True)
     grads = [p.grad for p in model.parameters() if p.grad is not None]
     assert len(grads) > 100
