@@ -148,3 +148,38 @@ def test_a_damaged_string_is_refused_or_a_whole_mask(mask: np.ndarray, data: st.
         return
     expected = coco.decode({**damaged, "counts": damaged["counts"].encode()})
     assert np.array_equal(rle.decode(damaged), expected.astype(bool))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (7, 5), (40, 33)])
+def test_encoding_is_that_of_pycocotools_wherever_the_mask_lies(shape: tuple[int, int]) -> None:
+    height, width = shape
+    rng = np.random.default_rng(0)
+    masks = [np.zeros(shape, bool), np.ones(shape, bool), rng.random(shape) > 0.5]
+    for rows, columns in [
+        (slice(1), slice(None)),
+        (slice(None), slice(1)),
+        (slice(-1, None), slice(-1, None)),
+    ]:
+        edge = np.zeros(shape, bool)
+        edge[rows, columns] = True
+        masks.append(edge)
+    inner = np.zeros(shape, bool)
+    inner[height // 3 : height // 2 + 1, width // 3 : width // 2 + 1] = True
+    masks.append(inner)
+    expected = coco.encode(np.asfortranarray(np.stack(masks, 2).astype(np.uint8)))
+    for one, other in zip(rle.encode_many(np.stack(masks)), expected, strict=True):
+        assert one == {"size": [height, width], "counts": other["counts"].decode()}
+
+
+def test_many_masks_are_measured_in_any_form_and_each_fault_stays_at_its_place() -> None:
+    square = {"size": [4, 5], "counts": [5, 2, 2, 2, 9]}  # rows 1 and 2 of columns 1 and 2
+    text = {"size": [4, 5], "counts": compress(square["counts"])}
+    polygon = [[1, 1, 3, 1, 3, 3, 1, 3]]
+    cut = {"size": [4, 5], "counts": text["counts"][:-1]}
+    expected = (4, [1.0, 1.0, 2.0, 2.0])
+    assert rle.measure_many([text, square, polygon], 4, 5) == [expected] * 3
+    found = rle.measure_many([text, cut, square, [], polygon], 4, 5)
+    assert [found[0], found[2], found[4]] == [expected] * 3
+    assert str(found[1]).startswith("runs do not add up")
+    assert "list of polygons" in str(found[3])
+    assert rle.measure_many([], 4, 5) == []

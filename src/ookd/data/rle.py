@@ -9,7 +9,7 @@ masks proved whole are handed to pycocotools.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,11 +30,17 @@ def check(rle: Any, height: int, width: int) -> None:
 
 def from_any(segmentation: Any, height: int, width: int) -> Rle:
     """Turn compressed counts, a list of counts, or polygons into checked compressed counts."""
+    rle = _read(segmentation, height, width)
+    if isinstance(segmentation, dict):
+        _columns([rle])
+    return rle
+
+
+def _read(segmentation: Any, height: int, width: int) -> Rle:
+    """As compressed counts; a string that was given is not checked yet."""
     if isinstance(segmentation, dict):
         if isinstance(segmentation.get("counts"), str | bytes):
-            rle = _compressed(segmentation, height, width)
-            _columns([rle])
-            return rle
+            return _compressed(segmentation, height, width)
         return _from_counts(segmentation, height, width)
     return _from_polygons(segmentation, height, width)
 
@@ -64,11 +70,21 @@ def encode(mask: NDArray[Any]) -> Rle:
 
 
 def encode_many(masks: NDArray[Any]) -> list[Rle]:
-    """Run lengths of [N, H, W]."""
-    if len(masks) == 0:
-        return []
-    columns = np.asfortranarray(np.moveaxis(np.asarray(masks).astype(bool).view(np.uint8), 0, 2))
-    return [_owned(raw) for raw in coco.encode(columns)]
+    """Run lengths of [N, H, W]. Only the columns that a mask touches are looked at."""
+    masks = np.asarray(masks).astype(bool, copy=False)
+    height, width = masks.shape[1:]
+    encoded = []
+    for mask in masks:
+        x = np.flatnonzero(mask.any(0))
+        first, last = (x[0], x[-1] + 1) if len(x) else (0, 0)
+        strip = np.zeros((last - first) * height + 2, bool)  # these columns, background before and behind
+        strip[1:-1].reshape(-1, height)[:] = mask[:, first:last].T
+        edges = np.flatnonzero(strip[1:] != strip[:-1]) + first * height
+        lengths = np.diff(edges, prepend=0, append=height * width).tolist()
+        if len(lengths) > 1 and not lengths[-1]:
+            lengths.pop()
+        encoded.append(_from_lengths(lengths, height, width))
+    return encoded
 
 
 def area(rle: Rle) -> int:
@@ -80,6 +96,27 @@ def box_xywh(rle: Rle) -> list[float]:
     """The smallest box around the foreground in whole pixels; zeros where there is none."""
     box: list[float] = _columns([rle]).boxes_xywh()[0].astype(float).tolist()
     return box
+
+
+def measure_many(
+    segmentations: Sequence[Any], height: int, width: int
+) -> list[tuple[int, list[float]] | RleError]:
+    """Area and box of each mask, given as `from_any` takes it, or what is wrong with it."""
+    found = [_or_fault(_read, one, height, width) for one in segmentations]
+    try:
+        columns = _columns([rle for rle in found if isinstance(rle, dict)])
+    except RleError:  # does not say which mask it is
+        found = [_or_fault(from_any, one, height, width) for one in segmentations]
+        columns = _columns([rle for rle in found if isinstance(rle, dict)])
+    measures = zip(columns.areas().tolist(), columns.boxes_xywh().astype(float).tolist(), strict=True)
+    return [next(measures) if isinstance(one, dict) else one for one in found]
+
+
+def _or_fault(read: Callable[[Any, int, int], Rle], mask: Any, height: int, width: int) -> Rle | RleError:
+    try:
+        return read(mask, height, width)
+    except RleError as error:
+        return error
 
 
 def _columns(rles: Sequence[Rle]) -> ColumnRuns:
@@ -116,9 +153,11 @@ def _from_counts(segmentation: dict[str, Any], height: int, width: int) -> Rle:
         raise RleError("a run length is a whole number of at least 0")
     if sum(counts) != height * width:
         raise RleError("runs do not add up to the frame's height x width")
-    return _owned(
-        coco.frPyObjects({"size": [height, width], "counts": list(map(int, counts))}, height, width)
-    )
+    return _from_lengths(list(map(int, counts)), height, width)
+
+
+def _from_lengths(lengths: list[int], height: int, width: int) -> Rle:
+    return _owned(coco.frPyObjects({"size": [height, width], "counts": lengths}, height, width))
 
 
 def _from_polygons(polygons: Any, height: int, width: int) -> Rle:
