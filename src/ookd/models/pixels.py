@@ -31,7 +31,7 @@ class DeformableConfig(BaseModel, frozen=True, extra="forbid"):
     decoder_layers: int = Field(default=6, ge=1)
     ffn: int = Field(default=1024, ge=1)
     dropout: float = Field(default=0.1, ge=0, lt=1)
-    start: Literal["learned", "peaks"] = "learned"  # of queries; peaks of a heat-map learn faster
+    start: Literal["learned", "peaks"] = "learned"  # of queries: own codes, or where a heat-map peaks
     auxiliary: int = Field(default=0, ge=0)  # queries inside true objects, in training only; needs peaks
 
     @model_validator(mode="after")
