@@ -84,32 +84,34 @@ def _check_videos(dataset: Dataset, file: Path, pixels: bool, checked: Checked) 
 
 def _check_track(file: Path, video: Video, track: Track, report: Report) -> int:
     """Returns how many masks there are."""
-    masks = 0
-    for frame, segmentation in enumerate(track.segmentations):
-        box, area = track.boxes_xywh[frame], track.areas[frame]
-        if segmentation is None and box is None:
+    pairs = list(zip(track.segmentations, track.boxes_xywh, strict=True))
+    masks = [mask for mask, box in pairs if mask is not None and box is not None]
+    measured = iter(rle.measure_many(masks, video.height, video.width))
+    for frame, (mask, box) in enumerate(pairs):
+        if mask is None and box is None:
             continue
         where = f"video {video.id}, annotation {track.id}, frame {frame}"
-        if segmentation is None or box is None:
-            has, lacks = ("box", "mask") if segmentation is None else ("mask", "box")
+        if mask is None or box is None:
+            has, lacks = ("box", "mask") if mask is None else ("mask", "box")
             report(Problem(file, where, f"has a {has} but no {lacks}; both are null where nothing is seen"))
             continue
-        masks += 1
-        for what in _mask_faults(segmentation, box, area, video, track.iscrowd):
+        for what in _mask_faults(next(measured), box, track.areas[frame], video, track.iscrowd):
             report(Problem(file, where, what))
-    return masks
+    return len(masks)
 
 
 def _mask_faults(
-    segmentation: Any, box: list[float], area: float | None, video: Video, crowd: bool
+    measured: tuple[int, list[float]] | rle.RleError,
+    box: list[float],
+    area: float | None,
+    video: Video,
+    crowd: bool,
 ) -> Iterator[str]:
     """What is wrong with a mask, its box and its area, each alone and against each other."""
-    try:
-        mask = rle.from_any(segmentation, video.height, video.width)
-    except rle.RleError as error:
-        yield f"segmentation: {error}"
+    if isinstance(measured, rle.RleError):
+        yield f"segmentation: {measured}"
         return
-    pixels, tight = rle.area(mask), rle.box_xywh(mask)
+    pixels, tight = measured
     if pixels == 0:
         yield "the mask is empty; write null where nothing is seen"
     if area is not None and not crowd and pixels >= _SIDE**2 and not pixels / 2 <= area <= pixels * 2:
