@@ -11,6 +11,7 @@ from ookd.distill.knowledge import Told
 from ookd.errors import UserError
 from ookd.models import zoo
 from ookd.models.preprocess import normalise
+from ookd.stopwatch import timed
 from ookd.structures import Batch, ClipQueries
 
 
@@ -31,6 +32,7 @@ class LiveTeacher:
         self._columns = torch.tensor(columns)  # [K] its class for each of the student's; -1 where it has none
         self.known = self._columns >= 0  # [K]
 
+    @timed("teacher")
     @torch.no_grad()
     def ask(self, batch: Batch) -> list[Told]:
         """What it knows of all clips, its classes in the student's order."""
