@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import onnx
+import numpy as np
 
 import ookd
 from ookd.data.new_folder import check_free, new_folder
-from ookd.deploy import folder
+from ookd.deploy import check, folder, runtime
+from ookd.deploy.check import Agreement
+from ookd.deploy.convert import write_graphs
+from ookd.deploy.engine import Arrays
 from ookd.deploy.folder import MANIFEST, Kind, Precision
-from ookd.deploy.graph import OPSET, Graphs, trace
+from ookd.deploy.graph import OPSET, trace
 from ookd.errors import UserError
 from ookd.models import zoo
 from ookd.models.preprocess import STRIDE
+from ookd.structures import Dataset
+from ookd.tracking.config import tracker_config
+
+OFFLINE = ("compact-clip", "seqformer")
+COMPARED = 24  # frames on which the exported model must agree with its source
+CALIBRATED = 96  # frames that int8 takes its ranges from
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    agreement: Agreement
+    ap_before: float | None = None  # of the PyTorch model; None where AP was not asked for
+    ap_after: float | None = None
 
 
 def export(
@@ -24,18 +42,33 @@ def export(
     precision: Precision,
     size: tuple[int, int],
     *,
+    data: str = "ytvis-like",
+    scenes: int = 20,
+    required: bool = True,
     overwrite: bool = False,
-) -> None:
-    """Write the exported folder of a model."""
+    told: Callable[[], None] = lambda: None,
+) -> Outcome:
+    """Write the exported folder of an online model.
+
+    `data` is a synthetic world or annotated videos: frames for the comparison and for int8 ranges. Where
+    agreement is `required`, a model that differs too much from its source is not written. On so many `scenes`
+    AP is counted before and after; `told` hears of each frame of these.
+    """
     if any(side < STRIDE or side % STRIDE for side in size):
         raise UserError(f"size {size[0]}x{size[1]}: height and width must be multiples of {STRIDE}")
+    if kind == "onnx" and precision == "bf16":
+        raise UserError("bf16 is for openvino; ONNX Runtime computes in fp32 or int8 on CPUs")
     check_free(out, overwrite, (MANIFEST,))
     saved = zoo.load(source)
-    config: Any = saved.model.config
-    graphs = trace(saved.model, size)
+    model, fields = saved.model, _online(saved, source)
+    config = tracker_config(fields["model"]["family"], saved.tracker | {"short_side": min(size)})
+    world = check.source_of(data, "val", scenes, size) if scenes else None
+    if world is not None:
+        check.shared_classes(world, saved.names)
+    graphs = trace(model, size)
     manifest = {
         "ookd": ookd.__version__,
-        "source": zoo.fingerprint(saved.model),
+        "source": zoo.fingerprint(model),
         "kind": kind,
         "precision": precision,
         "opset": OPSET,
@@ -43,30 +76,39 @@ def export(
         "outputs": graphs.outputs,
         "shared": graphs.shared,
     }
-    fields = {"model": config.model_dump(mode="json"), "names": saved.names, "tracker": saved.tracker}
     with new_folder(out, overwrite, (MANIFEST,)) as part:
-        files = WRITERS[kind](graphs, part, precision)
-        folder.write(part, manifest, fields, files)
+        files = write_graphs(graphs, part, kind, precision, _calibration(data, size))
+        folder.write(part, manifest, fields | {"tracker": config.model_dump()}, files)
+        eye = runtime.load(part, "onnx" if kind == "onnx" else "openvino").model
+        some = check.source_of(data, "test", COMPARED // 4, size)
+        found = check.agreement(model, eye, check.some_images(some, COMPARED), config)
+        if required:
+            check.require(found, precision)
+        if world is None:
+            return Outcome(found)
+        before, after = (
+            check.average_precision(one, world, config, saved.names, told) for one in (model, eye)
+        )
+    return Outcome(found, before, after)
 
 
-def _write_onnx(graphs: Graphs, part: Path, precision: Precision) -> list[Path]:
-    files = [part / "frame.onnx", part / "masks.onnx"]
-    for graph, file in zip((graphs.frame, graphs.masks), files, strict=True):
-        onnx.save(graph, file)
-    return files
+def frames_compared(data: str, scenes: int, size: tuple[int, int]) -> int:
+    """How many frames `export` will tell of."""
+    world = check.source_of(data, "val", max(scenes, 1), size)
+    videos = world.videos if isinstance(world, Dataset) else world.dataset().videos
+    return 2 * sum(video.length for video in videos[:scenes])
 
 
-def _write_openvino(graphs: Graphs, part: Path, precision: Precision) -> list[Path]:
-    import openvino
-
-    files = []
-    onnx_files = _write_onnx(graphs, part, precision)
-    for file in onnx_files:
-        xml = file.with_suffix(".xml")
-        openvino.save_model(openvino.convert_model(file), xml, compress_to_fp16=precision != "fp32")
-        files += [xml, xml.with_suffix(".bin")]
-        file.unlink()
-    return files
+def _online(saved: zoo.Saved, source: str | Path) -> dict[str, Any]:
+    """config.json of the exported folder, but for the tracker."""
+    config: Any = saved.model.config
+    if config.family in OFFLINE:
+        raise UserError(f"model {source}: {config.family} sees whole clips; only online models export")
+    return {"model": config.model_dump(mode="json"), "names": saved.names}
 
 
-WRITERS = {"onnx": _write_onnx, "openvino": _write_openvino}
+def _calibration(data: str, size: tuple[int, int]) -> Iterator[Arrays]:
+    source = check.source_of(data, "train", CALIBRATED // 4, size)
+    for image in check.some_images(source, CALIBRATED):
+        frame, geometry = runtime.fit(image, size)
+        yield {"frames": frame, "size": np.array([geometry.resized_height, geometry.resized_width])}

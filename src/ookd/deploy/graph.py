@@ -19,6 +19,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from ookd.errors import UserError
 from ookd.models.preprocess import normalise
 
 OPSET = 18
@@ -46,7 +47,9 @@ class Whole(nn.Module):
         below = torch.arange(height).unsqueeze(1) >= size[0]
         beside = torch.arange(width).unsqueeze(0) >= size[1]
         pad = (below | beside).unsqueeze(0)
-        answer, _ = self.model(normalise(frames.permute(0, 3, 1, 2), pad), pad, None)
+        answer, state = self.model(normalise(frames.permute(0, 3, 1, 2), pad), pad, None)
+        if state is not None:
+            raise UserError("a model that carries state from frame to frame does not export")
         boxes = () if answer.boxes is None else (answer.boxes,)
         return (answer.logits.float(), *boxes, answer.embed.float(), answer.masks(select).float())
 

@@ -19,7 +19,7 @@ from PIL import Image as Pillow
 from ookd.deploy.engine import IN_FLIGHT, Arrays, Engine
 from ookd.deploy.folder import Exported, read
 from ookd.errors import UserError
-from ookd.tracking.eye import Eye, Image, Sight, check_image, target_size
+from ookd.tracking.eye import Eye, Image, Sight, check_image
 from ookd.tracking.masks import Geometry
 from ookd.tracking.select import Floats, Ints
 
@@ -41,7 +41,7 @@ class Loaded:
 
 
 class GraphEye(Eye):
-    """The graphs of an exported model. They take frames of one size: other images are fitted into it."""
+    """The graphs of an exported model. They take frames of one size, into which all images are fitted."""
 
     def __init__(self, exported: Exported, engine: Engine) -> None:
         manifest = exported.manifest
@@ -50,7 +50,7 @@ class GraphEye(Eye):
         self._shared, self._engine = manifest.shared, engine
 
     def look(self, images: Sequence[Image], short_side: int | None, state: None = None) -> tuple[Sight, None]:
-        waiting = [self._start(image, short_side) for image in images]
+        waiting = [self._start(image) for image in images]
         return _joined([finish() for finish in waiting]), None
 
     def stream(
@@ -60,7 +60,7 @@ class GraphEye(Eye):
         waiting: deque[tuple[Image, Callable[[], Sight]]] = deque()
         try:
             for image in images:
-                waiting.append((image, self._start(image, short_side)))
+                waiting.append((image, self._start(image)))
                 if len(waiting) == IN_FLIGHT:
                     done, finish = waiting.popleft()
                     yield done, finish()
@@ -71,8 +71,8 @@ class GraphEye(Eye):
             for _, finish in waiting:
                 finish()
 
-    def _start(self, image: Image, short_side: int | None) -> Callable[[], Sight]:
-        frame, geometry = fit(image, short_side, self.size)
+    def _start(self, image: Image) -> Callable[[], Sight]:
+        frame, geometry = fit(image, self.size)
         size = np.array([geometry.resized_height, geometry.resized_width])
         finish = self._engine.start({"frames": frame, "size": size})
         return lambda: self._sight(finish(), geometry)
@@ -108,19 +108,20 @@ def _engine_class(runtime: str, kind: str, folder: Path) -> Any:
     raise UserError(f"{folder}: needs {wanted}, which is not installed")
 
 
-def fit(image: Image, short_side: int | None, size: tuple[int, int]) -> tuple[Image, Geometry]:
-    """The image in the top left corner of a frame [1, H, W, 3] of this size; the rest is left as it is."""
+def fit(image: Image, size: tuple[int, int]) -> tuple[Image, Geometry]:
+    """The image as large as it fits into the top left corner of a frame [1, H, W, 3]; the rest is black.
+
+    PyTorch's resize follows Pillow's: here and there a value differs by 1 of 255.
+    """
     check_image(image)
     height, width = image.shape[:2]
-    target = target_size(height, width, short_side, size)
-    geometry = Geometry(height, width, *target)
-    if target != (height, width):
-        image = np.asarray(Pillow.fromarray(image).resize(target[::-1], Pillow.Resampling.BILINEAR))
-    if target == size:
-        return np.ascontiguousarray(image)[None], geometry
+    scale = min(size[0] / height, size[1] / width)
+    h, w = max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
+    if (h, w) != (height, width):
+        image = np.asarray(Pillow.fromarray(image).resize((w, h), Pillow.Resampling.BILINEAR))
     frame = np.zeros((1, *size, 3), np.uint8)
-    frame[0, : target[0], : target[1]] = image
-    return frame, geometry
+    frame[0, :h, :w] = image
+    return frame, Geometry(height, width, h, w)
 
 
 def _joined(sights: list[Sight]) -> Sight:

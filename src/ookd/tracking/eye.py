@@ -77,14 +77,9 @@ def check_image(image: Image) -> None:
         raise UserError(f"a frame must be uint8 [height, width, 3] RGB, not {image.dtype} {image.shape}")
 
 
-def target_size(
-    height: int, width: int, short_side: int | None, canvas: tuple[int, int] | None = None
-) -> tuple[int, int]:
-    """Height and width with the short side as asked, unless the long one would pass `LONGEST`.
-
-    A network that takes one size of frames only has them fit into this `canvas`.
-    """
-    scale = 1.0 if short_side is None else min(short_side / min(height, width), LONGEST / max(height, width))
-    if canvas is not None:
-        scale = min(scale, canvas[0] / height, canvas[1] / width)
+def target_size(height: int, width: int, short_side: int | None) -> tuple[int, int]:
+    """Height and width with the short side as asked, unless the long one would pass `LONGEST`."""
+    if short_side is None:
+        return height, width
+    scale = min(short_side / min(height, width), LONGEST / max(height, width))
     return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)

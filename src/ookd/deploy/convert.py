@@ -1,0 +1,65 @@
+"""The two graphs as files of a runtime, in the precision asked for.
+
+fp16 halves the files; arithmetic stays in single precision on CPUs, which have no fast half one. bf16 also
+computes in bfloat16, which only OpenVINO has. The mask graph always computes in single precision, for its
+terms cancel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from ookd.deploy.engine import Arrays
+from ookd.deploy.folder import Kind, Precision
+from ookd.deploy.graph import Graphs
+from ookd.deploy.quantise import quantise
+
+SMALL = 256  # values: weights with fewer stay in single precision
+
+
+def write_graphs(
+    graphs: Graphs, folder: Path, kind: Kind, precision: Precision, calibration: Iterable[Arrays]
+) -> list[Path]:
+    """The files written. `calibration` gives inputs of the frame graph, and is read only for int8."""
+    frame = quantise(graphs.frame, calibration) if precision == "int8" else graphs.frame
+    parts = {"frame": frame, "masks": graphs.masks}
+    write = _write_openvino if kind == "openvino" else _write_onnx
+    return [file for name, graph in parts.items() for file in write(graph, folder / name, precision)]
+
+
+def _write_onnx(graph: onnx.ModelProto, path: Path, precision: Precision) -> list[Path]:
+    file = path.with_suffix(".onnx")
+    onnx.save(_halved(graph) if precision == "fp16" else graph, file)
+    return [file]
+
+
+def _write_openvino(graph: onnx.ModelProto, path: Path, precision: Precision) -> list[Path]:
+    import openvino
+
+    (source,) = _write_onnx(graph, path, "fp32")
+    file = path.with_suffix(".xml")
+    model = openvino.convert_model(source)
+    openvino.save_model(model, file, compress_to_fp16=precision in ("fp16", "bf16"))
+    source.unlink()
+    return [file, file.with_suffix(".bin")]
+
+
+def _halved(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """The same graph with its weights stored in half precision, and cast when it is loaded."""
+    halved = onnx.ModelProto()
+    halved.CopyFrom(graph)
+    casts = []
+    for weight in halved.graph.initializer:
+        if weight.data_type == TensorProto.FLOAT and np.prod(weight.dims) >= SMALL:
+            name, values = weight.name, numpy_helper.to_array(weight)
+            weight.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}_half"))
+            casts.append(helper.make_node("Cast", [f"{name}_half"], [name], to=TensorProto.FLOAT))
+    nodes = [*casts, *halved.graph.node]
+    del halved.graph.node[:]
+    halved.graph.node.extend(nodes)
+    return halved

@@ -1,0 +1,147 @@
+"""Exported graphs compute what the model computes; an export that does not is not written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import orjson
+import pytest
+import torch
+
+from deploy.exported import SIZE, compact, compact_graphs, idol_graphs, images, small_idol
+from ookd.cli import main
+from ookd.deploy import export as exporting
+from ookd.deploy.check import Agreement, require
+from ookd.deploy.convert import write_graphs
+from ookd.deploy.export import export
+from ookd.deploy.graph import Graphs
+from ookd.deploy.quantise import trunk_convolutions
+from ookd.errors import UserError
+from ookd.models import zoo
+from ookd.models.efficientnet_lite import Conv
+from ookd.models.preprocess import normalise
+
+MODELS = {"compact": (lambda: zoo.load(compact()).model, compact_graphs), "idol": (small_idol, idol_graphs)}
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("chosen", [[2], [4, 0, 4, 1]])
+def test_both_graphs_together_are_the_model(name: str, chosen: list[int]) -> None:
+    model, graphs = (make() for make in MODELS[name])
+    frame = images()[0].copy()
+    frame[50:], frame[:, 90:] = 200, 200  # outside the image: must not matter
+    size, select = np.array([50, 90]), np.array([chosen])
+    actual = run(graphs, frame, size, select)
+
+    pad = torch.ones(1, *SIZE, dtype=torch.bool)
+    pad[:, :50, :90] = False
+    with torch.no_grad():
+        expected, _ = model(normalise(torch.from_numpy(frame).permute(2, 0, 1)[None], pad), pad)
+        masks = expected.masks(torch.from_numpy(select))
+    close(actual["logits"], expected.logits)
+    close(actual["embed"], expected.embed)
+    close(actual["masks"], masks)
+    if name == "idol":
+        close(actual["boxes"], expected.boxes)
+    else:
+        assert "boxes" not in actual
+
+
+def run(graphs: Graphs, frame: np.ndarray, size: np.ndarray, select: np.ndarray) -> dict[str, np.ndarray]:
+    first, second = (
+        onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+        for graph in (graphs.frame, graphs.masks)
+    )
+    names = [output.name for output in first.get_outputs()]
+    answer = dict(zip(names, first.run(None, {"frames": frame[None], "size": size}), strict=True))
+    shared = {name: answer[name] for name in graphs.shared}
+    return answer | {"masks": second.run(None, {**shared, "select": select})[0]}
+
+
+def close(actual: np.ndarray, expected: torch.Tensor) -> None:
+    np.testing.assert_allclose(actual, expected.numpy(), atol=1e-4 * max(1, expected.abs().max().item()))
+
+
+def test_int8_is_for_the_convolutions_of_the_trunk() -> None:
+    trunk = [
+        module for module in zoo.load(compact()).model.encoder.trunk.modules() if isinstance(module, Conv)
+    ]
+    assert len(trunk_convolutions(compact_graphs().frame)) == len(trunk)
+
+
+def test_fp16_halves_the_file_and_int8_quarters_the_trunk(tmp_path: Path) -> None:
+    sizes = {}
+    frames = [{"frames": image[None], "size": np.array(SIZE)} for image in images()[:2]]
+    for precision in ("fp32", "fp16", "int8"):
+        (tmp_path / precision).mkdir()
+        frame, _ = write_graphs(compact_graphs(), tmp_path / precision, "onnx", precision, iter(frames))
+        sizes[precision] = frame.stat().st_size
+        assert onnxruntime.InferenceSession(frame).run(["logits"], frames[0])[0].shape == (1, 40, 14)
+    saved = 4 * sum(p.numel() for p in zoo.load(compact()).model.parameters())
+    assert sizes["fp32"] - sizes["fp16"] == pytest.approx(saved / 2, rel=0.05)
+    trunk = 3 * sum(p.numel() for p in zoo.load(compact()).model.encoder.trunk.parameters() if p.dim() == 4)
+    assert sizes["fp32"] - sizes["int8"] == pytest.approx(trunk, rel=0.1)
+
+
+@pytest.fixture
+def traced(monkeypatch: pytest.MonkeyPatch) -> Callable[[Graphs], None]:
+    """Hand `export` graphs that were traced before."""
+
+    def use(graphs: Graphs) -> None:
+        monkeypatch.setattr(exporting, "trace", lambda model, size: graphs)
+
+    return use
+
+
+def test_an_export_that_differs_from_its_model_is_not_written(
+    tmp_path: Path, traced: Callable[[Graphs], None]
+) -> None:
+    good = compact_graphs()
+    frame = onnx.ModelProto()
+    frame.CopyFrom(good.frame)
+    for weight in frame.graph.initializer:
+        if weight.name.endswith("heads.classify.bias"):
+            weight.raw_data = np.ones(weight.dims, np.float32).tobytes()
+    traced(Graphs(frame, good.masks, good.outputs, good.shared))
+    with pytest.raises(UserError, match="not written, for the exported model differs"):
+        export(compact(), tmp_path / "out", "onnx", "fp32", SIZE, scenes=0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_an_export_must_reach() -> None:
+    require(Agreement(0.9995, 0.0005), "fp32")
+    for worse in (Agreement(0.99, 0.0005), Agreement(0.9995, 0.01), Agreement(float("nan"), 0.0)):
+        with pytest.raises(UserError, match="fp32 must reach"):
+            require(worse, "fp32")
+
+
+def test_the_command_writes_a_folder_and_tells_the_cost(
+    tmp_path: Path, traced: Callable[[Graphs], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    traced(compact_graphs())
+    out = tmp_path / "out"
+    command = ["export", str(compact()), str(out), "--size", "64x96", "--to", "onnx", "--scenes", "1"]
+    assert main([*command, "--json"]) == 0
+    summary = orjson.loads(capsys.readouterr().out)
+    assert summary["ap"][0] == pytest.approx(summary["ap"][1], abs=0.02)
+    assert summary["mask_overlap"] > 0.999
+    assert main(command) == 2
+    assert "exists; give another name or --overwrite" in capsys.readouterr().err
+
+
+def test_what_cannot_be_exported_is_said_in_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "out")
+    for options, message in {
+        ("--size", "160"): "--size 160: should be height x width, as in 160x288",
+        ("--size", "100x160"): "size 100x160: height and width must be multiples of 32",
+        ("--to", "onnx", "--precision", "bf16"): "bf16 is for openvino",
+    }.items():
+        assert main(["export", str(compact()), out, *options]) == 2
+        assert message in capsys.readouterr().err
+    assert not Path(out).exists()
