@@ -23,6 +23,7 @@ VERBS = {
     "weights": "Convert published weights into model folders.",
     "eval": "Score predicted tracks and tell why points are lost.",
     "predict": "Run a model over a data set; write benchmark results.",
+    "export": "Write a model for OpenVINO or ONNX Runtime.",
     "bench": "Measure how fast a model tracks on this machine.",
     "tune": "Find a model's tracker constants on a tuning set.",
 }

@@ -22,8 +22,9 @@ from ookd.data.clips import ClipSource
 from ookd.models.preprocess import normalise
 from ookd.structures import Dataset, Rle, TrackResult
 from ookd.tracking.config import Count, Share
+from ookd.tracking.eye import Image
 from ookd.tracking.masks import Geometry, full_size
-from ookd.tracking.observe import Image, device_of, prepare
+from ookd.tracking.observe import device_of, prepare
 from ookd.tracking.predict import Recording, category_ids, recordings
 from ookd.tracking.select import Bools, Floats, suppress
 
