@@ -61,6 +61,7 @@ def test_a_long_curve_is_averaged_in_groups() -> None:
     assert thin.shape == (POINTS, 2)
     assert (thin[:, 1] == 0.5).all()
     assert thin[:, 0].tolist() == [4 * i + 1.5 for i in range(POINTS)]
+    assert len(_thinned([(step, 0.0) for step in range(POINTS + 60)])) == POINTS // 2 + 30
 
 
 def test_the_running_mean_takes_what_there_is() -> None:

@@ -74,7 +74,8 @@ def _thinned(curve: Curve) -> NDArray[np.float64]:
     points = np.array([point for point in curve if math.isfinite(point[1])], np.float64).reshape(-1, 2)
     if len(points) <= POINTS:
         return points
-    return np.stack([group.mean(0) for group in np.array_split(points, POINTS)])
+    size = -(-len(points) // POINTS)  # equal groups, so that no part looks noisier than another
+    return np.stack([points[i : i + size].mean(0) for i in range(0, len(points), size)])
 
 
 def _smooth(curve: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -63,7 +63,8 @@ class Record:
         due = step % run.log_every == 0 or step in (1, run.steps)
         left = seconds / len(self._recent) * (run.steps - step)
         rate = self.recipe.optim.lr * factor
-        self.display.step(Progress(step, terms, rate, speed, max(memory.values()), left), line=due)
+        most = memory.get("gpu_mb", memory["memory_mb"])
+        self.display.step(Progress(step, terms, rate, speed, most, left), line=due)
         if not due:
             return {}
         numbers = {
