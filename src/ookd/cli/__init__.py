@@ -25,6 +25,7 @@ VERBS = {
     "predict": "Run a model over a data set; write benchmark results.",
     "export": "Write a model for OpenVINO or ONNX Runtime.",
     "bench": "Measure how fast a model tracks on this machine.",
+    "label": "Let a model annotate videos; what it is sure of becomes training data.",
     "tune": "Find a model's tracker constants on a tuning set.",
 }
 

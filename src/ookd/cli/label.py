@@ -1,0 +1,75 @@
+"""`ookd label`: a training set from videos that nobody annotated."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from ookd.cli.progress import FrameProgress
+from ookd.errors import UserError
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.command()
+def label(
+    data: Annotated[Path, typer.Argument(help="A folder of videos or of image folders, or any data set.")],
+    model: Annotated[str, typer.Option(help="Model folder: an offline teacher, or an online model.")],
+    out: Annotated[Path, typer.Option(help="Folder for the annotations.")],
+    score: Annotated[float, typer.Option(min=0, max=1, help="Least confidence of a track.")] = 0.5,
+    score_of: Annotated[
+        list[str] | None, typer.Option(metavar="CLASS=SCORE", help="Another least confidence for a class.")
+    ] = None,
+    frames: Annotated[int, typer.Option(min=1, help="Least frames that show a track.")] = 3,
+    device: Annotated[str, typer.Option(help="auto or cpu.")] = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The summary as JSON.")] = False,
+) -> None:
+    """Let MODEL annotate the videos of DATA; what it is sure of becomes a YouTube-VIS training set.
+
+    Annotations that DATA has are not looked at. The images stay where they are. Train on it as on any other
+    data, beside labelled data by a source of its own in data.train.
+    """
+    from ookd.data.convert import MARKS, convert
+    from ookd.data.new_folder import check_free
+    from ookd.distill.pseudo_labels import Sure, label_videos, videos_of
+    from ookd.models import zoo
+    from ookd.structures import Video
+
+    check_free(out, overwrite, MARKS)
+    sure = Sure(score, dict(_of_class(text) for text in score_of or ()), frames)
+    dataset = videos_of(data)
+    saved = zoo.load(model)
+    gpu = torch.accelerator.current_accelerator() if device != "cpu" else None
+    saved.model.to(gpu or "cpu")
+    with FrameProgress(sum(video.length for video in dataset.videos)) as progress:
+
+        def told(video: Video, tracks: int) -> None:
+            for _ in range(video.length):
+                progress.step()
+
+        labelled = label_videos(saved, dataset, sure, told)
+    tracks = sum(len(video.tracks) for video in labelled.videos)
+    if not tracks:
+        raise UserError(f"{data}: the model is sure of nothing in these videos; lower --score or --frames")
+    convert(labelled, out, "ytvis", frames=False, overwrite=overwrite)
+    if as_json:
+        summary = {"folder": str(out), "videos": len(labelled.videos), "tracks": tracks}
+        sys.stdout.write(json.dumps(summary) + "\n")
+    else:
+        print(f"{out}: {tracks} tracks in {len(labelled.videos)} videos")
+
+
+def _of_class(text: str) -> tuple[str, float]:
+    name, found, value = text.rpartition("=")
+    try:
+        if found and 0 <= float(value) <= 1:
+            return name, float(value)
+    except ValueError:
+        pass
+    raise UserError(f"--score-of {text}: write a class and a number from 0 to 1, such as cat=0.7")
