@@ -23,11 +23,12 @@ import torch
 from experiment.arms import ARMS, Arm, defined, named, recipe_of, set_to
 from experiment.claim import claimed, write_whole
 from experiment.judge import Conditions, judge
-from experiment.splits import SPLITS, Split, given, of_world
+from experiment.splits import SPLITS, Split, few_labels, given, of_world
 from experiment.summary import place, summarise, table
 from experiment.training import common_start, step_cost, trained
 from ookd import config
 from ookd.config import Recipe
+from ookd.distill.fill import FillPlan
 from ookd.engine.record import surroundings
 from ookd.errors import UserError
 
@@ -129,24 +130,32 @@ class Experiment:
 
     def recipe(self, arm: Arm) -> Recipe:
         """Before it is known from where it starts, and what teaches it."""
-        return recipe_of(arm, self.wanted.student, self.shared())
+        return recipe_of(arm, self.wanted.student, self.shared(arm.taught))
 
     def ready(self, arm: Arm, seed: int, recipe: Recipe) -> Recipe:
         """With everything that it needs, which is made first where it is not there."""
-        start = self.start
         steps = round(self.wanted.steps * self.ratio) if arm.longer else self.wanted.steps
         run = recipe.run.model_copy(update={"seed": seed, "steps": steps})
-        model = recipe.model.model_copy(update={"start": str(start), "pretrained": False})
-        taught = recipe.distill
-        if taught is not None:
-            taught = taught.model_copy(update={"teacher": str(self.teacher)})
-        return recipe.model_copy(update={"run": run, "model": model, "distill": taught})
+        model = recipe.model.model_copy(update={"start": str(self.start), "pretrained": False})
+        recipe = self.with_teacher(recipe.model_copy(update={"run": run, "model": model}))
+        if recipe.distill is not None and recipe.distill.cache is not None:
+            with claimed(self.out / "cache", wait=True):
+                FillPlan(recipe).run()
+        return recipe
 
-    def shared(self) -> list[str]:
-        """Changes of the recipe that all arms have."""
+    def with_teacher(self, recipe: Recipe) -> Recipe:
+        if recipe.distill is None:
+            return recipe
+        taught = recipe.distill.model_copy(update={"teacher": str(self.teacher)})
+        return recipe.model_copy(update={"distill": taught})
+
+    def shared(self, taught: bool = False) -> list[str]:
+        """Changes of the recipe that all arms have; only a teacher teaches from videos without labels."""
         wanted = self.wanted
+        labelled, unlabelled = few_labels(self.splits["train"].data, wanted.labelled, wanted.unlabelled)
+        sources = [labelled, *unlabelled] if taught else [labelled]
         changes = [
-            set_to("data.train", [self.splits["train"].data.model_dump()]),
+            set_to("data.train", [source.model_dump() for source in sources]),
             "data.tune=null",
             "data.val=null",
             "run.keep=1",
@@ -196,12 +205,7 @@ class Experiment:
             if not kept.exists():
                 costs = {}
                 for arm in (ARMS["ookd"], ARMS["longer"]):
-                    recipe = recipe_of(arm, self.wanted.student, self.shared())
-                    taught = recipe.distill
-                    if taught is not None:
-                        taught = taught.model_copy(update={"teacher": str(self.teacher)})
-                    recipe = recipe.model_copy(update={"distill": taught})
-                    costs[arm.name] = step_cost(recipe, folder / arm.name)
+                    costs[arm.name] = step_cost(self.with_teacher(self.recipe(arm)), folder / arm.name)
                 found = {"seconds_a_step": costs, "ratio": costs["ookd"] / costs["longer"]}
                 write_whole(kept, json.dumps(found).encode())
             return float(json.loads(kept.read_text())["ratio"])
@@ -225,8 +229,9 @@ class Experiment:
         """What was done under other conditions is no part of this experiment."""
         path = folder / "asked.json"
         if path.exists():
-            before, now = json.loads(path.read_text()), self.asked(arm)
-            differ = [f"{k} {before.get(k)}, not {now[k]}" for k in now if now[k] != before.get(k)]
+            now = self.asked(arm)
+            before = {name: options().get_default(name) for name in now} | json.loads(path.read_text())
+            differ = [f"{name} {before[name]}, not {now[name]}" for name in now if now[name] != before[name]]
             if differ:
                 raise UserError(f"{folder} was begun with {'; '.join(differ)}: choose another --out")
 
@@ -269,6 +274,10 @@ def options() -> argparse.ArgumentParser:
     for split, videos in {"train": 1000, "tune": 100, "val": 48, "test": 100}.items():
         add(f"--{split}", metavar="DATA", help="annotated videos, or a data source, in place of the world's")
         add(f"--{split}-videos", type=int, default=videos, help=f"of the world; {videos}")
+    add("--labelled", type=int, metavar="N", help="only the first N training videos have labels")
+    add(
+        "--unlabelled", action="append", default=[], metavar="DATA", help="more to learn from, without labels"
+    )
     add("--trials", type=int, default=64, help="sets of tracker constants tried for each arm")
     add("--threads", type=int, default=1, help="of torch, in this process")
     add("--report", action="store_true", help="only print what is there")

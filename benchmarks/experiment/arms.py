@@ -21,12 +21,14 @@ class Arm:
     about: str
     taught: bool = True  # with the teacher beside it
     pasted: bool = False  # with Minor-Paste
-    signal: SignalName | None = None  # the only one that is transferred; None: those of the recipe
+    signals: tuple[SignalName, ...] | None = None  # of the recipe's, or with weight 1; None: the recipe's
     longer: bool = False  # as many steps as distillation's cost pays for
     offline: bool = False  # not a student: the teacher itself
     changes: tuple[str, ...] = ()  # of the recipe
 
 
+# the signals that read a teacher's features, which are what controls replace
+_FEATURES: tuple[SignalName, ...] = ("embedding", "relation", "key", "soft_association")
 _ALL = (
     Arm("alone", "the student without a teacher", taught=False),
     Arm("longer", "without a teacher, for as long as OOKD computes", taught=False, longer=True),
@@ -34,25 +36,33 @@ _ALL = (
     Arm(
         "naive",
         "every teacher query, paired by prediction",
-        changes=("distill.filter.kind=none", "distill.associate=prediction", "distill.pair_iou=0"),
+        changes=(
+            "distill.filter.kind=none",
+            "distill.filter.gamma=0",
+            "distill.associate=prediction",
+            "distill.pair_iou=0",
+        ),
     ),
     *(
-        Arm(f"qfa-{signal}", f"filtered and associated, {signal} alone", signal=signal)
+        Arm(f"qfa-{signal}", f"filtered and associated, {signal} alone", signals=(signal,))
         for signal in get_args(SignalName)
     ),
+    Arm("qfa-features", "filtered and associated, the signals that read features", signals=_FEATURES),
     Arm("qfa", "filtered and associated, the recipe's signals"),
     Arm("ookd", "QFA and Minor-Paste", pasted=True),
-    Arm(
-        "prototypes",
-        "class means in place of the teacher's features",
-        changes=("distill.control=classes",),
+    *(
+        Arm(
+            name,
+            f"{what} in place of the teacher's features",
+            signals=_FEATURES,
+            changes=(f"distill.control={kind}",),
+        )
+        for name, kind, what in (
+            ("prototypes", "classes", "class means"),
+            ("own-means", "instances", "the student's own means of each instance"),
+            ("shuffled", "shuffled", "another instance's features"),
+        )
     ),
-    Arm(
-        "own-means",
-        "the student's means of each instance in place of the teacher's features",
-        changes=("distill.control=instances",),
-    ),
-    Arm("shuffled", "a teacher that takes one instance for another", changes=("distill.control=shuffled",)),
     Arm("teacher", "the teacher itself, offline", taught=False, offline=True),
 )
 ARMS = {arm.name: arm for arm in _ALL}
@@ -87,9 +97,10 @@ def recipe_of(arm: Arm, name: str, changes: Sequence[str]) -> Recipe:
     if base.distill is None:
         raise UserError(f"recipe {name} has no `distill`, so its arms would not differ; see nano-distill")
     own = []
-    if arm.signal is not None:
-        signal = base.distill.signals.get(arm.signal, Signal(weight=1.0))
-        own.append(set_to("distill.signals", {arm.signal: signal.model_dump()}))
+    if arm.signals is not None:
+        used = {k: one for k, one in base.distill.signals.items() if one.weight > 0 and k in arm.signals}
+        used = used or dict.fromkeys(arm.signals, Signal(weight=1.0))
+        own.append(set_to("distill.signals", {name: one.model_dump() for name, one in used.items()}))
     if not arm.taught:
         own.append("distill=null")
     if not arm.pasted:

@@ -62,6 +62,24 @@ def of_world(preset: str, split: str, videos: int, seed: int, changes: Sequence[
     )
 
 
+def few_labels(
+    train: DataSource, labelled: int | None, more: Sequence[str]
+) -> tuple[DataSource, list[DataSource]]:
+    """What has labels, and what is shown without them to students that have a teacher.
+
+    Of `train` the first so many videos keep their labels, and all of them are there without.
+    """
+    hidden = [given(text) for text in more]
+    if labelled is not None:
+        if isinstance(train, FolderData):
+            raise UserError(
+                "--labelled: of a folder all videos keep their labels; add others by --unlabelled"
+            )
+        hidden.insert(0, train)
+        train = train.model_copy(update={"videos": labelled})
+    return train, [source.model_copy(update={"unlabelled": True}) for source in hidden]
+
+
 def given(text: str) -> DataSource:
     """A folder or file of annotated videos, or any source as recipes write it: `{kind: composite, ...}`."""
     if not text.lstrip().startswith("{"):

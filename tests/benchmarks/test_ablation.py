@@ -107,6 +107,10 @@ def test_arms_differ_in_what_they_say() -> None:
         "paste",
         "ookd",
     }
+    features, shuffled = recipes["qfa-features"].distill, recipes["shuffled"].distill
+    assert features is not None
+    assert {"class", "mask"}.isdisjoint(features.signals)
+    assert shuffled == features.model_copy(update={"control": "shuffled"})
     key, naive = recipes["qfa-key"].distill, recipes["naive"].distill
     assert key is not None
     assert set(key.signals) == {"key"}
@@ -118,6 +122,19 @@ def test_arms_differ_in_what_they_say() -> None:
         "longer"
     }
     assert recipes["longer"].data.frames.kind == "pair"
+
+
+def test_few_labels_are_all_that_a_student_without_a_teacher_gets() -> None:
+    given = ["--labelled=20", "--train-videos=300", "--unlabelled=clips/"]
+    experiment = ablation.Experiment(ablation.options().parse_args(given))
+    alone, ookd = (experiment.recipe(ARMS[name]).data.train for name in ("alone", "ookd"))
+    assert [source.model_dump()["videos"] for source in alone] == [20]
+    assert alone == ookd[:1]
+    assert [source.unlabelled for source in ookd] == [False, True, True]
+    assert ookd[1].model_dump()["videos"] == 300
+    folder = ablation.Experiment(ablation.options().parse_args([*given, "--train=clips/"]))
+    with pytest.raises(UserError, match="of a folder all videos keep their labels"):
+        folder.recipe(ARMS["alone"])
 
 
 def test_arms_of_one_s_own() -> None:
