@@ -113,8 +113,14 @@ def accumulate(found: Outcomes, max_detections: Sequence[int] = MAX_DETECTIONS) 
     for k in range(classes):
         mine = np.flatnonzero(found.label == k)
         mine = mine[np.argsort(-found.score[mine], kind="mergesort")]
+        taken = -1
         for m, limit in enumerate(max_detections):
             first = mine[found.rank[mine] < limit]
+            if len(first) == taken:  # as at the limit before
+                for values in (precision, recall, scores):
+                    values[..., k, :, m] = values[..., k, :, m - 1]
+                continue
+            taken = len(first)
             for s in np.flatnonzero(found.truths[:, k]):
                 curve = _curve(found.outcome[s][:, first], found.score[first], int(found.truths[s, k]))
                 precision[:, :, k, s, m], recall[:, k, s, m], scores[:, :, k, s, m] = curve

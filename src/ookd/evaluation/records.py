@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ookd.errors import UserError
 
-_BLOCK = 1 << 16  # bytes; what is made of them stays in the cache
+_BLOCK = 1 << 18  # bytes; what is made of them stays in the cache
 _VIDEO = re.compile(rb'"video_id"\s*:\s*(-?\d{1,18})(?=\s*[,}])')
 
 
