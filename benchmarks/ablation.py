@@ -78,6 +78,8 @@ class Experiment:
             elif videos:
                 world = of_world(wanted.world, split, videos, wanted.world_seed, wanted.world_change)
                 found[split] = Split(world)
+            elif split != "val":
+                raise UserError(f"--{split}-videos {videos}: only val may be left out")
         return found
 
     def work(self) -> list[str]:
@@ -106,7 +108,6 @@ class Experiment:
             if not mine or (folder / "result.json").exists():
                 return
             write_whole(folder / "asked.json", json.dumps(self.asked(arm), indent=1).encode())
-            print(f"{arm.name}, seed {seed}: training", file=sys.stderr)
             if arm.offline:
                 model, facts = self.teacher, {"steps": 0, "seconds": 0.0}
                 if (model.parent / "trained.json").exists():
@@ -190,10 +191,8 @@ class Experiment:
         ]
         changes += [set_to("model.start", str(begin)), f"run.steps={wanted.teacher_steps}"]
         with claimed(self.out / "teacher", wait=True):
-            print("teacher: training", file=sys.stderr)
-            trained(
-                config.load(wanted.teacher_recipe, [*changes, *wanted.teacher_changes]), self.out / "teacher"
-            )
+            recipe = config.load(wanted.teacher_recipe, [*changes, *wanted.teacher_changes])
+            trained(recipe, self.out / "teacher")
         return self.out / "teacher" / "model"
 
     @cached_property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import statistics
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ def trained(recipe: Recipe, folder: Path) -> dict[str, Any]:
     if done.exists():
         found: dict[str, Any] = json.loads(done.read_text())
         return found
+    print(f"{folder}: training", file=sys.stderr)
     clock = folder / "seconds.json"
     before = json.loads(clock.read_text()) if clock.exists() else 0.0
     began = time.perf_counter()
