@@ -23,9 +23,9 @@ from ookd.tracking.eye import Eye, Image, Sight, check_image
 from ookd.tracking.masks import Geometry
 from ookd.tracking.select import Floats, Ints
 
-# runtime -> its package, its engine, and the kinds of graph it reads; the fastest first
+# runtime -> its package, its engine, and the kinds of graph it reads: those it was compared on
 RUNTIMES = {
-    "openvino": ("openvino", "ookd.deploy.openvino:OpenVinoEngine", ("openvino", "onnx")),
+    "openvino": ("openvino", "ookd.deploy.openvino:OpenVinoEngine", ("openvino",)),
     "onnx": ("onnxruntime", "ookd.deploy.onnx:OnnxEngine", ("onnx",)),
 }
 
