@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch import Tensor, nn
 
 from engine.test_loop import TINY
 from ookd import config
+from ookd.cli import main
 from ookd.data.clips import hide_labels
 from ookd.data.loader import collate
 from ookd.data.minor_paste import PASTED
@@ -297,3 +299,30 @@ def test_what_a_cache_leaves_out_cannot_be_asked_of_it(change: str, tmp_path: Pa
 
     with pytest.raises(UserError, match="without the cache"):
         make_task(make_model(made.model, 14), made, list(World("ytvis-like").names))
+
+
+def test_a_run_fills_the_cache_and_then_asks_it_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rule = ["distill.filter.kind=sure", "distill.associate=prediction", "distill.pair_iou=0"]
+    given = recipe(tmp_path, "distill.cache=null", "data.train.0.videos=2", *rule)
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump(given.model_dump()))
+    call = ["distill", str(file), "--cache", str(tmp_path / "known"), "--device", "cpu", "--json"]
+    assert main([*call, "--only-cache"]) == 0
+    known = json.loads(capsys.readouterr().out)
+    assert known["videos"] == 2
+    assert known["bytes"] == sum(path.stat().st_size for path in (tmp_path / "known").glob("shard-*"))
+
+    def live(*_: object) -> None:
+        raise AssertionError("the teacher was asked again")
+
+    monkeypatch.setattr(LiveTeacher, "ask", live)
+    assert main([*call, "--out", str(tmp_path / "run")]) == 0
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(lines[0])["loss"]["kept_share"] > 0
+
+
+def test_only_cache_needs_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["distill", "--teacher", str(tmp_path), "--only-cache"]) == 2
+    assert "--cache" in capsys.readouterr().err

@@ -43,7 +43,7 @@ class Window:
 
     def tensors(self) -> dict[str, Tensor]:
         """What is stored of it, by name."""
-        return {name: getattr(self, name) for name in _STORED}
+        return {name: getattr(self, name).contiguous() for name in _STORED}
 
     @property
     def bytes(self) -> int:

@@ -131,7 +131,7 @@ def look(
         first,
         answer.logits[0, query].half().cpu(),
         answer.features[0, query].half().cpu(),
-        answer.frame_features[0, :, query].half().cpu().contiguous(),
+        answer.frame_features[0, :, query].half().cpu(),
         _small(logits[..., :rows, :columns].sigmoid()).cpu(),
         extent,
     )
