@@ -214,7 +214,7 @@ def test_accumulated_micro_batches_weigh_the_same(whole: Path, tmp_path: Path) -
     assert trainer.loader.state_dict()["position"] == 8
 
 
-def two_processes(folder: Path, *changes: str) -> None:
+def start_two(folder: Path, *changes: str) -> list[subprocess.Popen[str]]:
     """The run as two processes on this machine, as `torchrun` starts them."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -225,7 +225,11 @@ def two_processes(folder: Path, *changes: str) -> None:
         environment = os.environ | {"MASTER_ADDR": "127.0.0.1"} | {k: str(v) for k, v in place.items()}
         arguments = [*command(folder, *changes), "--resume"]
         ranks.append(subprocess.Popen(arguments, env=environment, stderr=subprocess.PIPE, text=True))
-    for process in ranks:
+    return ranks
+
+
+def two_processes(folder: Path, *changes: str) -> None:
+    for process in start_two(folder, *changes):
         _, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
 
@@ -265,6 +269,19 @@ def test_two_processes_that_share_the_weights_equal_one(one_process: Path, tmp_p
         load_file(tmp_path / last / "average.safetensors"),
     )
     assert same(saved, averaged)
+
+
+def test_a_signal_to_one_process_stops_all_at_the_same_step(tmp_path: Path) -> None:
+    ranks = start_two(tmp_path, *GLOBAL_BATCH, "run.steps=2000", "run.save_every=2000")
+    metrics = tmp_path / "metrics.jsonl"
+    while ranks[0].poll() is None and not (metrics.exists() and metrics.stat().st_size):
+        time.sleep(0.01)
+    ranks[1].send_signal(signal.SIGTERM)
+    for process in ranks:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 128 + signal.SIGTERM, errors
+    (saved,) = (tmp_path / "checkpoints").iterdir()
+    assert saved.name == f"step-{len(curve(tmp_path)):08d}"
 
 
 def test_layers_computed_again_change_no_number(whole: Path, tmp_path: Path) -> None:
