@@ -119,7 +119,7 @@ def look(model: nn.Module, clip: Sequence[Image], config: OfflineConfig) -> tupl
     stride = frames.shape[-2] // logits.shape[-2]
     geometries = [replace(geometry, stride=stride) for geometry in geometries]
     masks = logits > 0
-    flat = masks.reshape(len(masks), -1).astype(np.float32)
+    flat = masks.reshape(len(masks), np.prod(masks.shape[1:], dtype=int)).astype(np.float32)  # maybe none
     shared = flat @ flat.T
     area = flat.sum(1)
     union = area[:, None] + area - shared
