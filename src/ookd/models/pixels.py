@@ -54,7 +54,8 @@ class Memory:
         """The tokens as L maps [B, D, h, w], finest first."""
         sizes = [h * w for h, w in self.levels.shapes]
         pairs = zip(self.tokens.split(sizes, 1), self.levels.shapes, strict=True)
-        return [tokens.transpose(1, 2).unflatten(-1, shape) for tokens, shape in pairs]
+        # rows and columns first: OpenVINO computes `transpose(1, 2).unflatten(-1, shape)` wrongly here
+        return [tokens.unflatten(1, shape).permute(0, 3, 1, 2) for tokens, shape in pairs]
 
 
 class FeedForward(nn.Module):
