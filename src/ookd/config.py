@@ -55,7 +55,6 @@ class WorldData(Strict):
     seed: int = Field(0, ge=0, description="seed of the world")
     change: dict[str, Any] = Field({}, description="world settings that differ from the preset")
     unlabelled: bool = Field(False, description="its labels are hidden: only a teacher teaches from it")
-    unlabelled: bool = Field(False, description="its labels are hidden: only a teacher teaches from it")
     ratio: float = Field(1.0, gt=0, description="share of training clips, relative to the other sources")
 
 
@@ -64,7 +63,7 @@ class FolderData(Strict):
 
     kind: Literal["folder"]
     path: str = Field(description="folder, annotation file or dataset.yaml")
-    unlabelled: bool = Field(False, description="its labels are not used: only a teacher teaches from it")
+    split: str | None = Field(None, description="which set, where the path holds several")
     unlabelled: bool = Field(False, description="its labels are not used: only a teacher teaches from it")
     augment: Augment | None = Field(None, description="changes for this source instead of data.augment")
     ratio: float = Field(1.0, gt=0, description="share of training clips, relative to the other sources")
@@ -79,7 +78,6 @@ class CompositeData(Strict):
     videos: int = Field(500, ge=1, description="how many composites")
     seed: int = Field(0, ge=0, description="seed of the composites")
     change: dict[str, Any] = Field({}, description="settings that differ from the default")
-    unlabelled: bool = Field(False, description="its labels are hidden: only a teacher teaches from it")
     unlabelled: bool = Field(False, description="its labels are hidden: only a teacher teaches from it")
     ratio: float = Field(1.0, gt=0, description="share of training clips, relative to the other sources")
 
@@ -217,9 +215,6 @@ SignalName = Literal["embedding", "relation", "key", "soft_association", "class"
 
 class Distill(Strict):
     teacher: str = Field("", description="model folder of an offline teacher")
-    cache: str | None = Field(
-        None, description="folder with what the teacher knows of the videos; none: it is asked in every step"
-    )
     cache: str | None = Field(
         None, description="folder with what the teacher knows of the videos; none: it is asked in every step"
     )

@@ -75,7 +75,7 @@ def picture(jpeg: str, caption: str) -> str:
     )
 
 
-def bars(rows: list[tuple[str, float, str]], behind: list[float] | None = None, most: float = 1e-9) -> str:
+def bars(rows: list[tuple[str, float, str]], behind: list[float] | None = None, most: float = 0.0) -> str:
     """Horizontal bars: a name, a length and what is said of it; `behind` are paler bars under them.
 
     The longest bar, or `most` if that is more, fills the width.
@@ -83,7 +83,7 @@ def bars(rows: list[tuple[str, float, str]], behind: list[float] | None = None, 
     if not rows:
         return ""
     label, width, row = 190, 460, 24
-    most = max([value for _, value, _ in rows] + (behind or []) + [most])
+    most = max([value for _, value, _ in rows] + (behind or []) + [most]) or 1.0
     unit = (width - label - 90) / most
     parts = []
     for i, (name, value, said) in enumerate(rows):

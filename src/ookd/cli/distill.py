@@ -11,8 +11,9 @@ from typing import Annotated
 import typer
 
 from ookd import config
+from ookd.cli.own_data import load_recipe
 from ookd.cli.progress import FrameProgress
-from ookd.cli.train import AsJson, Change, Device, Out, Overwrite, Resume, Show, start
+from ookd.cli.train import AsJson, Change, Data, Device, Out, Overwrite, Resume, Show, start
 from ookd.errors import UserError
 
 app = typer.Typer(help="Train a student with an offline teacher.", rich_markup_mode=None)
@@ -22,6 +23,10 @@ app = typer.Typer(help="Train a student with an offline teacher.", rich_markup_m
 def distill(
     recipe: Annotated[str, typer.Argument(help="Bundled recipe, or a .yaml file.")] = "nano-distill",
     teacher: Annotated[Path | None, typer.Option(help="Model folder of the teacher.")] = None,
+    data: Data = None,
+    unlabelled: Annotated[
+        Path | None, typer.Option(help="Videos without labels beside --data: only the teacher teaches there.")
+    ] = None,
     cache: Annotated[
         Path | None, typer.Option(help="Folder for what the teacher knows; asked once, what is missing.")
     ] = None,
@@ -44,7 +49,7 @@ def distill(
         changes.append(f"distill.teacher={json.dumps(str(teacher))}")
     if cache is not None:
         changes.append(f"distill.cache={json.dumps(str(cache))}")
-    parsed = config.load(recipe, changes)
+    parsed = load_recipe(recipe, changes, data, unlabelled)
     if show:
         sys.stdout.write(config.describe(parsed))
         return

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ookd import config
+from ookd.cli.own_data import load_recipe
 from ookd.engine import is_main
 from ookd.errors import UserError
 
@@ -20,6 +21,7 @@ app = typer.Typer(help="Train a teacher or a student.", rich_markup_mode=None)
 
 # options that `train` and `distill` share
 Out = Annotated[Path | None, typer.Option(help="Run folder; default runs/<name of the recipe>.")]
+Data = Annotated[Path | None, typer.Option(help="Your own videos instead of the recipe's.")]
 Change = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe.")
 ]
@@ -33,6 +35,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.
 @app.command()
 def train(
     recipe: Annotated[str | None, typer.Argument(help="Bundled recipe, or a .yaml file.")] = None,
+    data: Data = None,
     out: Out = None,
     change: Change = None,
     resume: Resume = False,
@@ -47,6 +50,7 @@ def train(
 ) -> None:
     """Train a teacher or a student as RECIPE says.
 
+    --data is anything `ookd data check` reads: its train split is learned from, its val split validates.
     Ctrl-C, SIGTERM and SIGUSR1 save and stop; --resume continues to the same numbers.
     """
     if list_:
@@ -59,7 +63,7 @@ def train(
         return
     if recipe is None:
         raise UserError("name a recipe; `ookd train --list` lists the bundled ones")
-    parsed = config.load(recipe, change or ())
+    parsed = load_recipe(recipe, change or (), data)
     if show:
         sys.stdout.write(config.describe(parsed))
     else:

@@ -38,7 +38,8 @@ def subject(teacher: LiveTeacher, data: Data, spec: Distill) -> Subject:
 
 def _identity(source: DataSource) -> dict[str, object]:
     """What determines the pixels of a video. More videos of the same world begin with the same ones."""
-    own: dict[str, object] = source.model_dump(exclude={"ratio", "videos", "unlabelled", "augment"})
+    other = {"ratio", "videos", "unlabelled", "augment"}
+    own: dict[str, object] = source.model_dump(exclude=other, exclude_none=True)
     return own
 
 

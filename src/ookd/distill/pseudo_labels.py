@@ -29,13 +29,13 @@ class Sure:
     frames: int = 3  # least frames that show it
 
 
-def videos_of(path: Path) -> Dataset:
+def videos_of(path: Path, split: str | None = None) -> Dataset:
     """The videos of a data set, whatever it says of them, or those in a folder: video files, and folders of
     images.
     """
     if path.is_dir() and (found := list(_loose(path))):
         return Dataset([], found, path, path.name)
-    dataset = load(path)
+    dataset = load(path, split)
     for video in dataset.videos:
         video.tracks = []
     return dataset

@@ -31,6 +31,7 @@ from ookd.data.transforms import (
     RandomShortSide,
     published_video,
 )
+from ookd.distill.pseudo_labels import videos_of
 from ookd.distill.task import Distillation
 from ookd.errors import UserError
 from ookd.models import zoo
@@ -48,7 +49,8 @@ TASKS = {
 def open_source(data: DataSource) -> ClipSource:
     """The videos a recipe names."""
     if isinstance(data, FolderData):
-        return DatasetClips(load(Path(data.path)), labelled_only=not data.unlabelled)
+        read = videos_of if data.unlabelled else load
+        return DatasetClips(read(Path(data.path), data.split), labelled_only=not data.unlabelled)
     if isinstance(data, CompositeData):
         return Composite(load(Path(data.path)), data.part, data.seed, data.videos, **data.change)
     return World(data.preset, split=data.split, seed=data.seed, videos=data.videos, **data.change)

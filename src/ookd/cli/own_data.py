@@ -1,0 +1,53 @@
+"""`--data` and `--unlabelled`: a user's own videos in place of those that a recipe names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ookd import config
+from ookd.errors import UserError
+
+
+def load_recipe(
+    name: str, changes: Sequence[str], data: Path | None = None, unlabelled: Path | None = None
+) -> config.Recipe:
+    """The recipe with its videos replaced by those of `data`; `changes` have the last word.
+
+    Own videos have any size. Where the recipe says at which size its model tracks, it also trains at it.
+    """
+    if data is None:
+        if unlabelled is not None:
+            raise UserError("--unlabelled adds videos to those with labels: name these with --data")
+        return config.load(name, changes)
+    own = _sources(data, unlabelled)
+    recipe = config.load(name, [*own, *changes])
+    side = recipe.tracker.get("short_side")
+    if side is None or recipe.data.augment.sides:
+        return recipe
+    return config.load(name, [*own, f"data.augment.sides=[{side}]", *changes])
+
+
+def _sources(data: Path, unlabelled: Path | None) -> list[str]:
+    from ookd.data.formats import find
+
+    found = find(data)
+    if len(found) == 1:
+        sources = {"train": _folder(data)}
+    else:
+        sources = {one.split: _folder(data, split=one.split) for one in found}
+        if "train" not in sources:
+            raise UserError(f"{data}: has no split 'train'; it has {', '.join(sources)}")
+    train = [sources["train"]]
+    if unlabelled is not None:
+        train.append(_folder(unlabelled, unlabelled=True))
+    return [
+        f"data.train={json.dumps(train)}",
+        *(f"data.{split}={json.dumps(sources.get(split))}" for split in ("tune", "val")),
+    ]
+
+
+def _folder(path: Path, **more: Any) -> dict[str, Any]:
+    return {"kind": "folder", "path": str(path), **more}
