@@ -60,7 +60,7 @@ def test_the_teacher_takes_any_clip(height: int, width: int, length: int, batch:
         answer = teacher()(clip, pad)
         masks = answer.masks(torch.tensor([[4, 0]]).expand(batch, -1))
     assert answer.logits.shape == (batch, 5, 3)
-    assert answer.frame_features.shape == (batch, length, 5, 32)
+    assert answer.frame_features.shape == (batch, length, 5, 16)
     assert masks.shape == (batch, 2, length, clip.shape[-2] // 2, clip.shape[-1] // 2)
     assert all(x.isfinite().all() for x in (answer.logits, answer.frame_features, masks))
 
