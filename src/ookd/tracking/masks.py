@@ -34,7 +34,7 @@ def full_size(logits: Floats, geometry: Geometry) -> tuple[Bools, Floats]:
     masks = np.zeros((n, geometry.height, geometry.width), bool)
     boxes = np.zeros((n, 4), np.float32)
     positive = logits > 0
-    down, across = positive.any(2), positive.any(1)  # [N, h], [N, w]
+    down, across = positive.max(2), positive.max(1)  # [N, h], [N, w]
     for index, logit in enumerate(logits):
         y = rows.touched(np.flatnonzero(down[index]))
         x = columns.touched(np.flatnonzero(across[index]))
