@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from engine.ranks import start_two
 from ookd import config
 from ookd.engine.loop import Interrupted, Trainer
 from ookd.engine.record import Record
@@ -214,22 +214,8 @@ def test_accumulated_micro_batches_weigh_the_same(whole: Path, tmp_path: Path) -
     assert trainer.loader.state_dict()["position"] == 8
 
 
-def start_two(folder: Path, *changes: str) -> list[subprocess.Popen[str]]:
-    """The run as two processes on this machine, as `torchrun` starts them."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    ranks = []
-    for rank in range(2):
-        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
-        environment = os.environ | {"MASTER_ADDR": "127.0.0.1"} | {k: str(v) for k, v in place.items()}
-        arguments = [*command(folder, *changes), "--resume"]
-        ranks.append(subprocess.Popen(arguments, env=environment, stderr=subprocess.PIPE, text=True))
-    return ranks
-
-
 def two_processes(folder: Path, *changes: str) -> None:
-    for process in start_two(folder, *changes):
+    for process in start_two([*command(folder, *changes), "--resume"]):
         _, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
 
@@ -272,7 +258,9 @@ def test_two_processes_that_share_the_weights_equal_one(one_process: Path, tmp_p
 
 
 def test_a_signal_to_one_process_stops_all_at_the_same_step(tmp_path: Path) -> None:
-    ranks = start_two(tmp_path, *GLOBAL_BATCH, "run.steps=2000", "run.save_every=2000")
+    ranks = start_two(
+        [*command(tmp_path, *GLOBAL_BATCH, "run.steps=2000", "run.save_every=2000"), "--resume"]
+    )
     metrics = tmp_path / "metrics.jsonl"
     while ranks[0].poll() is None and not (metrics.exists() and metrics.stat().st_size):
         time.sleep(0.01)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from engine.ranks import start_two
 from engine.tiny import CHANGES, losses, recipe, validations
 from ookd.engine import run as runs
 from ookd.engine.loop import Interrupted
@@ -138,14 +137,7 @@ def test_two_processes_validate_together(tmp_path: Path) -> None:
     arguments.append(str(tmp_path))
     for change in [*CHANGES, "run.steps=2"]:
         arguments += ["--set", change]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    ranks = []
-    for rank in range(2):
-        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
-        environment = os.environ | {"MASTER_ADDR": "127.0.0.1"} | {k: str(v) for k, v in place.items()}
-        ranks.append(subprocess.Popen(arguments, env=environment, stderr=subprocess.PIPE, text=True))
+    ranks = start_two(arguments)
     told = [process.communicate(timeout=300)[1] for process in ranks]
     assert [process.returncode for process in ranks] == [0, 0], told
     assert [step for step, _ in validations(tmp_path)] == [2]

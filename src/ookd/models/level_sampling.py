@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 Shapes = Sequence[tuple[int, int]]  # L x (h, w); maps lie one after another, row by row
-Way = Callable[[Tensor, Shapes, Tensor, Tensor], Tensor]
 
 
 def sample_levels(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
@@ -18,22 +16,11 @@ def sample_levels(value: Tensor, shapes: Shapes, locations: Tensor, weights: Ten
 
     value [B, S, M, D], locations [B, Q, M, L, P, 2] (x, y in 0..1 of a map, zeros outside), weights
     [B, Q, M, L, P]. On CPUs by table look-up, which is several times faster; otherwise, and wherever the
-    model is traced, by grid sampling, which every device and runtime has, unless `traced_by` says better.
+    model is traced, by grid sampling, which every device and runtime has.
     """
     traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-    way = _traced if traced else by_table if value.device.type == "cpu" else by_grid
+    way = by_table if value.device.type == "cpu" and not traced else by_grid
     return way(value, shapes, locations, weights)
-
-
-@contextmanager
-def traced_by(way: Way) -> Iterator[None]:
-    """Sample this way in models that are traced meanwhile: not every runtime knows the faster one."""
-    global _traced
-    before, _traced = _traced, way
-    try:
-        yield
-    finally:
-        _traced = before
 
 
 def by_grid(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
@@ -91,6 +78,3 @@ def by_table(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) 
         rows.view(bags, -1), table, per_sample_weights=shares.view(bags, -1), mode="sum"
     )  # [B*Q*M, D]
     return seen.view(batch, queries, heads * dim)
-
-
-_traced: Way = by_grid

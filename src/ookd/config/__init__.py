@@ -1,0 +1,54 @@
+"""Recipes: YAML files that fully determine a training run, checked before anything starts.
+
+A recipe may name a `base` recipe and change some of its keys; `--set a.b=c` changes more. An unknown key or a
+value out of range is one line that names the place, the nearest valid key and what is allowed.
+"""
+
+from ookd.config.reading import bundled, describe, load, parse
+from ookd.config.schema import (
+    Augment,
+    Clips,
+    CompositeData,
+    Data,
+    DataSource,
+    Distill,
+    Filter,
+    FolderData,
+    Fraction,
+    Loss,
+    Model,
+    Optim,
+    Pairs,
+    Recipe,
+    Run,
+    Signal,
+    SignalName,
+    Within,
+    WorldData,
+)
+
+__all__ = [
+    "Augment",
+    "Clips",
+    "CompositeData",
+    "Data",
+    "DataSource",
+    "Distill",
+    "Filter",
+    "FolderData",
+    "Fraction",
+    "Loss",
+    "Model",
+    "Optim",
+    "Pairs",
+    "Recipe",
+    "Run",
+    "Signal",
+    "SignalName",
+    "Within",
+    "WorldData",
+    "bundled",
+    "describe",
+    "load",
+    "parse",
+]
