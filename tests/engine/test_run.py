@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from engine.ranks import start_two
 from engine.tiny import CHANGES, losses, recipe, validations
 from ookd.engine import run as runs
-from ookd.engine.loop import Interrupted
+from ookd.engine.loop import Interrupted, Trainer
 from ookd.engine.validate import Validation
 from ookd.errors import UserError
 from ookd.models import zoo
@@ -84,6 +84,20 @@ def test_interrupted_while_validating_the_validation_is_made_up_for(
     assert losses(tmp_path) == losses(whole)
     assert validations(tmp_path) == validations(whole)
     assert same(tmp_path / FINAL, whole / FINAL)
+
+
+def test_a_validation_stops_where_another_process_was_asked_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def agree(self: Trainer) -> bool:
+        if self.step == 2:
+            self.stop.signal = signal.SIGTERM
+        return self.step == 2
+
+    monkeypatch.setattr(Trainer, "asked_to_stop", agree)
+    with pytest.raises(Interrupted, match="after step 2"):
+        runs.run(recipe(), tmp_path, cpu=True)
+    assert validations(tmp_path) == []
 
 
 @pytest.fixture

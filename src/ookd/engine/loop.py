@@ -114,7 +114,7 @@ class Trainer:
             freeze_norms(self.task)
         with self.stop as stop:
             batches = iter(self.loader)
-            while self.step < run.steps and not self._asked_to_stop():
+            while self.step < run.steps and not self.asked_to_stop():
                 began = time.perf_counter()
                 seconds.clear()
                 terms, norm, frames = self._advance(batches)
@@ -134,6 +134,16 @@ class Trainer:
         if stop.signal is not None and self.step < run.steps:
             raise Interrupted(stop.signal, self.step)
         return self.step
+
+    def asked_to_stop(self) -> bool:
+        """Whether any process was: all must stop at the same step, or one would wait for another for ever."""
+        if self.accelerator.num_processes == 1:
+            return self.stop.signal is not None
+        mine = torch.tensor([self.stop.signal or 0], device=self.accelerator.device)
+        told = int(self.accelerator.gather(mine).max())
+        if told and self.stop.signal is None:  # one that came meanwhile is heard the next time
+            self.stop.signal = told
+        return told > 0
 
     def _advance(self, batches: Any) -> tuple[dict[str, float], float, int]:
         """One optimiser step: named losses, gradient norm, frames seen."""
@@ -168,16 +178,6 @@ class Trainer:
             self._skipped = 0
             self._follow()
         return sums, norm, frames
-
-    def _asked_to_stop(self) -> bool:
-        """Whether any process was: all must stop at the same step, or one would wait for another for ever."""
-        if self.accelerator.num_processes == 1:
-            return self.stop.signal is not None
-        mine = torch.tensor([self.stop.signal or 0], device=self.accelerator.device)
-        told = int(self.accelerator.gather(mine).max())
-        if told and self.stop.signal is None:  # one that came meanwhile is heard the next time
-            self.stop.signal = told
-        return told > 0
 
     def _finite(self, total: Tensor) -> bool:
         """Whether the loss is finite on every rank."""

@@ -104,7 +104,7 @@ class Watch:
             accelerator.process_index,
             accelerator.num_processes,
             self._class_counts() if is_main() else {},
-            stop=lambda: self.trainer.stop.signal is not None,
+            stop=self.trainer.asked_to_stop,
         )
         if found is None:
             return

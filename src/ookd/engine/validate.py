@@ -66,24 +66,24 @@ class Validation:
         class_counts: Mapping[str, int],
         stop: Callable[[], bool] = lambda: False,
     ) -> Validated | None:
-        """The report, for the first process; None for the others, and when `stop` cut it short anywhere.
+        """The report, for the first process; None for the others, and when `stop` cut it short.
 
-        `class_counts` says how many tracks of each class there are to learn from.
+        `class_counts` says how many tracks of each class there are to learn from. `stop` is asked after each
+        video, equally often in every process, and must answer the same in all.
         """
         device = next(model.parameters()).device
         found: list[TrackResult] = []
-        finished = True
+        part = slice(rank, self.videos, world)
+        tracked = track_each(model, self.source, self.constants, self.names, part)
+        most = -(-len(recordings(self.source)[: self.videos]) // world)  # videos of a process
         with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            part = slice(rank, self.videos, world)
-            for results in track_each(model, self.source, self.constants, self.names, part):
-                found += results
+            for _ in range(most):
+                found += next(tracked, [])
                 if stop():
-                    finished = False
-                    break
-        shares: list[tuple[bool, list[TrackResult]]] = gather_object([(finished, found)])
-        if rank or not all(finished for finished, _ in shares):
+                    return None
+        results: list[TrackResult] = gather_object(found)
+        if rank:
             return None
-        results = list(chain.from_iterable(share for _, share in shares))
         counts = [class_counts.get(category.name, 0) for category in self.truth.categories]
         return Validated(evaluate(self.truth, results, class_counts=counts), results)
 
