@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +34,8 @@ WEIGHTS: Mapping[str, float] = {
     **{f"aux_{name}": weight for name, weight in _WEIGHTS.items()},
     **{f"frame_{name}": weight for name, weight in compact_training.WEIGHTS.items()},
 }
+
+NONE = -1  # the frame query of an instance that has none in a frame
 
 
 class CompactClipTraining(nn.Module):
@@ -58,55 +61,76 @@ class CompactClipTraining(nn.Module):
         with torch.set_grad_enabled(self.learn_frame is not None):
             frames = self.model.look(normalise(batch.frames, batch.pad), batch.pad)
         targets = frame_targets(batch.tracks)
-        tubes = Tubes(targets, clips, frames_each)
-        matched = match(frames.answer, frames.score.shape[2], targets).unflatten(0, (clips, -1))  # [B, T, N]
+        tubes = Tubes.of(targets, clips, frames_each)
+        frame_query, found = match(frames.answer, frames.score.shape[2], targets)
+        matched = frame_query.masked_fill(~found, NONE).unflatten(0, (clips, -1))  # [B, T, N]
         seeds = self.model.seeds(frames)
         own = tubes.seeds_of_their_own(matched, frames.score.shape[2], batch.draw(tubes.labels.shape[1]))
         main, extra = seeds.shape[1], own.shape[1]
         between = torch.zeros(1, main + extra, main + extra, device=seeds.device)
         between[:, :main, main:] = -math.inf
         answers = self.model.decode(frames, torch.cat([seeds, own], 1), between)
-        query = assign(answers[-1], main, tubes)  # [B, N]
+        query, found = assign(answers[-1], main, tubes)  # [B, N]
+        taught, seeded = tubes.only(found), tubes.only((matched != NONE).any(1))
+        seedless = (tubes.there & ~seeded.there).unsqueeze(2)
         terms: dict[str, list[Tensor]] = {}
         given = torch.arange(main, main + extra, device=seeds.device).expand(clips, -1)
         for answer in answers:
             stride = FINEST if answer is answers[-1] else 2 * FINEST
-            found = tube_terms(answer, query, tubes, matched, stride)
-            quality = tube_quality(answer, query, tubes)
-            found["class"] = class_term(answer.logits[:, :main], query, quality, tubes)
-            found |= {f"aux_{k}": v for k, v in tube_terms(answer, given, tubes, matched, stride).items()}
-            quality = tube_quality(answer, given, tubes)
-            found["aux_class"] = class_term(answer.logits[:, main:], given - main, quality, tubes)
-            for name, value in found.items():
+            parts = tube_terms(answer, query, taught, matched, stride)
+            quality = tube_quality(answer, query, taught)
+            parts["class"] = class_term(answer.logits[:, :main], query, quality, taught)
+            parts |= {f"aux_{k}": v for k, v in tube_terms(answer, given, seeded, matched, stride).items()}
+            quality = tube_quality(answer, given, seeded)
+            logits = answer.logits[:, main:].masked_fill(seedless, -1e4)  # as good as left out
+            parts["aux_class"] = class_term(logits, given - main, quality, seeded)
+            for name, value in parts.items():
                 terms.setdefault(name, []).append(value)
         return losses | {name: torch.stack(values).mean() for name, values in terms.items()}
 
 
+@dataclass(frozen=True, slots=True)
 class Tubes:
     """Ground truth of B clips, padded to N instances."""
 
-    def __init__(self, targets: Targets, clips: int, frames: int) -> None:
-        self.visible = targets.valid.unflatten(0, (clips, frames))  # [B, T, N]
-        self.masks = {stride: x.unflatten(0, (clips, frames)) for stride, x in targets.masks.items()}
-        self.labels = targets.labels.unflatten(0, (clips, frames))[:, 0]  # [B, N]
-        self.there = self.visible.any(1)  # [B, N]
+    labels: Tensor  # [B, N]
+    masks: dict[int, Tensor]  # stride -> [B, T, N, h, w]
+    visible: Tensor  # [B, T, N]
+
+    @classmethod
+    def of(cls, targets: Targets, clips: int, frames: int) -> Tubes:
+        masks = {stride: x.unflatten(0, (clips, frames)) for stride, x in targets.masks.items()}
+        labels = targets.labels.unflatten(0, (clips, frames))[:, 0]
+        return cls(labels, masks, targets.valid.unflatten(0, (clips, frames)))
+
+    @property
+    def there(self) -> Tensor:
+        """[B, N] instances that some frame shows."""
+        return self.visible.any(1)
+
+    def only(self, chosen: Tensor) -> Tubes:
+        """As if the others [B, N] were in no frame."""
+        return replace(self, visible=self.visible & chosen.unsqueeze(1))
 
     def seeds_of_their_own(self, matched: Tensor, frame_queries: int, chance: Tensor) -> Tensor:
-        """For every instance [B, N] the frame query matched to it in some frame that shows it.
+        """For every instance [B, N] the frame query matched to it in some frame; matched [B, T, N].
 
         `chance` [B, N] in 0..1 says which of those frames.
         """
-        share = (self.visible.float() + 1e-6).transpose(1, 2).cumsum(2)  # [B, N, T]
+        share = ((matched != NONE).float() + 1e-6).transpose(1, 2).cumsum(2)  # [B, N, T]
         frame = torch.searchsorted(share, chance.unsqueeze(-1) * share[..., -1:]).squeeze(-1)
         frame = frame.clamp(max=share.shape[2] - 1)
-        query = matched.gather(1, frame.unsqueeze(1)).squeeze(1)
+        query = matched.gather(1, frame.unsqueeze(1)).squeeze(1).clamp(min=0)
         return frame * frame_queries + query
 
 
 @timed("matcher")
 @torch.no_grad()
-def assign(answer: ClipAnswer, main: int, tubes: Tubes) -> Tensor:
-    """The clip query [B, N] of each instance, by class and by its tube's overlap; 0 where there is none."""
+def assign(answer: ClipAnswer, main: int, tubes: Tubes) -> tuple[Tensor, Tensor]:
+    """The clip query [B, N] of each instance, by class and by its tube's overlap, and whether it has one.
+
+    It has none, and 0 says nothing, where there is no instance or the queries do not suffice for all.
+    """
     b, t, n = tubes.visible.shape
     everyone = torch.arange(main, device=answer.logits.device).expand(b * t, -1)
     p = answer.frame.masks_at(everyone, 8).sigmoid().flatten(2).unflatten(0, (b, t))  # [B, T, C, hw]
@@ -117,12 +141,13 @@ def assign(answer: ClipAnswer, main: int, tubes: Tubes) -> Tensor:
     score = answer.logits[:, :main].float().sigmoid()
     named = score.gather(2, tubes.labels.unsqueeze(1).expand(-1, main, -1))
     cost = 5 * (1 - overlap) - 3 * named  # [B, C, N]
-    query = torch.zeros(b, n, dtype=torch.long)
+    query, found = torch.zeros(b, n, dtype=torch.long), torch.zeros(b, n, dtype=torch.bool)
     for clip, there in enumerate(tubes.there.cpu()):
         instances = there.nonzero()[:, 0]
-        found = hungarian(cost[clip][:, instances])
-        query[clip, instances[found.instance.cpu()]] = found.query.cpu()
-    return query.to(cost.device)
+        matched = hungarian(cost[clip][:, instances])
+        instance = instances[matched.instance.cpu()]
+        query[clip, instance], found[clip, instance] = matched.query.cpu(), True
+    return query.to(cost.device), found.to(cost.device)
 
 
 @torch.no_grad()
@@ -150,7 +175,7 @@ def class_term(logits: Tensor, query: Tensor, quality: Tensor, tubes: Tubes) -> 
 def tube_terms(
     answer: ClipAnswer, query: Tensor, tubes: Tubes, matched: Tensor, stride: int
 ) -> dict[str, Tensor]:
-    """Where an instance is in view, which frame query it is there, and its mask; query [B, N]."""
+    """Where an instance is in view, which frame query it is there if any, and its mask; query [B, N]."""
     b, t = tubes.visible.shape[:2]
     every = query.unsqueeze(1).expand(-1, t, -1)  # [B, T, N]
     there = tubes.there.unsqueeze(1).expand(-1, t, -1)
@@ -166,5 +191,8 @@ def tube_terms(
         "presence": in_view / mean_over_ranks(there.sum(), presence.device).clamp(min=1),
         "mask": mask_bce(logits, truth).sum() / count,
         "dice": dice(logits, truth).sum() / count,
-        "association": F.cross_entropy(which, matched[clip, frame, instance], reduction="sum") / count,
+        "association": F.cross_entropy(
+            which, matched[clip, frame, instance], ignore_index=NONE, reduction="sum"
+        )
+        / count,
     }

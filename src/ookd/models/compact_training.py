@@ -74,12 +74,12 @@ class CompactTraining(nn.Module):
         between[:, :q, q:] = -math.inf
         answers = self.model.decode(pixels, torch.cat([main, extra], 1), between)
 
-        query = match(answers[-1], q, targets)  # [F, N]
+        query, found = match(answers[-1], q, targets)  # [F, N]
         terms: dict[str, list[Tensor]] = {}
         owned = targets.valid.gather(1, owner)
         for answer in answers:
             stride = FINEST if answer is answers[-1] else 2 * FINEST
-            for name, value in self._supervise(answer, query, targets.valid, targets, stride).items():
+            for name, value in self._supervise(answer, query, found, targets, stride).items():
                 terms.setdefault(name, []).append(value)
             places = torch.arange(q, q + self.auxiliary, device=frames.device).expand(len(owner), -1)
             picked = Targets(targets.labels.gather(1, owner), targets.masks, owned)
@@ -87,16 +87,16 @@ class CompactTraining(nn.Module):
                 terms.setdefault(name, []).append(value)
         losses = {name: torch.stack(values).mean() for name, values in terms.items()}
         losses["heat"] = heat_loss(pixels.heat, targets)
-        losses["embed"] = contrast(answers[-1].embed[:, :q], main, query, targets, t)
-        return losses, Lesson(answers[-1], query, targets.valid)
+        losses["embed"] = contrast(answers[-1].embed[:, :q], main, query, found, targets.masks[4], t)
+        return losses, Lesson(answers[-1], query, found)
 
     def _supervise(
-        self, answer: CompactQueries, query: Tensor, valid: Tensor, targets: Targets, stride: int
+        self, answer: CompactQueries, query: Tensor, found: Tensor, targets: Targets, stride: int
     ) -> dict[str, Tensor]:
         q = answer.logits.shape[1] - self.auxiliary
         wanted = torch.zeros_like(answer.logits[:, :q], dtype=torch.float32)
-        frame, instance = valid.nonzero(as_tuple=True)
-        count = mean_over_ranks(valid.sum(), valid.device).clamp(min=1)
+        frame, instance = found.nonzero(as_tuple=True)
+        count = mean_over_ranks(found.sum(), found.device).clamp(min=1)
         masks = answer.masks_at(query, stride)[frame, instance]
         truth = targets.masks[stride][frame, instance]
         label = targets.labels[frame, instance]
@@ -163,8 +163,11 @@ def places_inside(targets: Targets, chance: Tensor) -> tuple[Tensor, Tensor]:
 
 @timed("matcher")
 @torch.no_grad()
-def match(answer: CompactQueries, main: int, targets: Targets) -> Tensor:
-    """The main query [F, N] of each instance by class and mask; 0 where the instance is not in view."""
+def match(answer: CompactQueries, main: int, targets: Targets) -> tuple[Tensor, Tensor]:
+    """The main query [F, N] of each instance by class and mask, and whether it has one [F, N].
+
+    It has none, and 0 says nothing, where it is not in view or the queries do not suffice for all.
+    """
     frames, count = targets.valid.shape
     everyone = torch.arange(main, device=answer.logits.device).expand(frames, -1)
     logits = answer.masks_at(everyone, 4).flatten(2)  # [F, Q, hw]
@@ -177,11 +180,13 @@ def match(answer: CompactQueries, main: int, targets: Targets) -> Tensor:
     named = score.gather(2, targets.labels.unsqueeze(1).expand(-1, main, -1))
     cost = 5 * (1 - overlap) + 5 * entropy - 3 * named  # [F, Q, N]
     query = torch.zeros(frames, count, dtype=torch.long)
+    found = torch.zeros(frames, count, dtype=torch.bool)
     for index, valid in enumerate(targets.valid.cpu()):
         there = valid.nonzero()[:, 0]
-        found = hungarian(cost[index][:, there])
-        query[index, there[found.instance.cpu()]] = found.query.cpu()
-    return query.to(cost.device)
+        matched = hungarian(cost[index][:, there])
+        instance = there[matched.instance.cpu()]
+        query[index, instance], found[index, instance] = matched.query.cpu(), True
+    return query.to(cost.device), found.to(cost.device)
 
 
 def heat_loss(logits: Tensor, targets: Targets) -> Tensor:
@@ -207,19 +212,21 @@ def heat_loss(logits: Tensor, targets: Targets) -> Tensor:
     return heatmap_focal(logits, heat).sum() / mean_over_ranks(targets.valid.sum(), heat.device).clamp(min=1)
 
 
-def contrast(embed: Tensor, places: Tensor, query: Tensor, targets: Targets, frames: int) -> Tensor:
-    """Every instance must find itself among all queries of every other frame of its clip.
+def contrast(
+    embed: Tensor, places: Tensor, query: Tensor, found: Tensor, masks: Tensor, frames: int
+) -> Tensor:
+    """Every instance that has a query [F, N] must find itself among all queries of every other frame of its
+    clip; masks [F, N, h, w].
 
     A query without an instance that stands inside the mask of the instance in question is neither right nor
     wrong.
     """
     f, q = embed.shape[:2]
-    masks = targets.masks[4]
     height, width = masks.shape[-2:]
     cell = (places[..., 1] * height).long() * width + (places[..., 0] * width).long()  # [F, Q]
     inside = masks.flatten(2).gather(2, cell.unsqueeze(1).expand(-1, query.shape[1], -1)) > 0.5
     taken = torch.zeros(f, q, dtype=torch.bool, device=embed.device)
-    frame, instance = targets.valid.nonzero(as_tuple=True)
+    frame, instance = found.nonzero(as_tuple=True)
     taken[frame, query[frame, instance]] = True
     unsure = inside & ~taken.unsqueeze(1)  # [F, N, Q]
     unit = F.normalize(embed.float(), dim=-1).unflatten(0, (-1, frames))  # [B, T, Q, D]
@@ -228,7 +235,7 @@ def contrast(embed: Tensor, places: Tensor, query: Tensor, targets: Targets, fra
     )
     logits = TEMPERATURE * torch.einsum("bind,bjqd->bijnq", anchors, unit)  # [B, T, T, N, Q]
     logits = logits.masked_fill(unsure.unflatten(0, (-1, frames)).unsqueeze(1), -math.inf)
-    valid = targets.valid.unflatten(0, (-1, frames))
+    valid = found.unflatten(0, (-1, frames))
     both = valid.unsqueeze(2) & valid.unsqueeze(1)  # [B, T, T, N]
     both &= ~torch.eye(frames, dtype=torch.bool, device=embed.device)[None, :, :, None]
     wanted = query.unflatten(0, (-1, frames)).unsqueeze(1).expand(-1, frames, -1, -1)
