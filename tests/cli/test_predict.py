@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,16 @@ def test_another_model_does_not_go_on_with_the_results_of_the_first(given, tmp_p
     (folder / "config.json").write_text(json.dumps({**config, "tracker": {"mask_nms": 0.3}}))
     assert run((given[0], str(folder)), out) == 2
     assert "begun with another tracker" in capsys.readouterr().err
+
+
+def test_overwriting_goes_on_with_what_the_same_run_began(given, whole, tmp_path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(whole, out)
+    (out / "results.json").unlink()
+    (out / "videos").mkdir()
+    (out / "videos" / "1.jsonl").write_text('{"done": "before"}\n')
+    assert run(given, out, "--overwrite") == 0
+    assert (out / "results.json").read_text().startswith('[{"done": "before"}')
 
 
 def test_a_folder_of_something_else_is_left_alone(given, tmp_path, capsys) -> None:

@@ -17,12 +17,15 @@ from ookd.data.clips import DatasetClips
 from ookd.data.formats import load
 from ookd.data.synthetic import World
 from ookd.data.synthetic.write import write
-from ookd.distill.pseudo_labels import Sure, label_videos, videos_of
+from ookd.distill.pseudo_labels import Sure, annotated, sure_tracks, videos_of
 from ookd.errors import UserError
 from ookd.models import zoo
 from ookd.models.presets import preset
 from ookd.models.zoo import Saved
-from ookd.structures import ClipQueries
+from ookd.structures import ClipQueries, Video
+from ookd.tracking import predict as room
+from ookd.tracking.predict import recordings
+from ookd.tracking.result_folder import ResultFolder
 
 
 class Halves(nn.Module):
@@ -58,12 +61,19 @@ def world(tmp_path: Path) -> Path:
     return tmp_path / "world"
 
 
+def labelled(data: Path, **rule: Any) -> list[Video]:
+    dataset, model = videos_of(data), saved()
+    by_id = {video.id: video for video in recordings(dataset)}
+    return annotated(
+        dataset, model.names, lambda video: sure_tracks(model, by_id[video], Sure(**rule))
+    ).videos
+
+
 def taken(data: Path, **rule: Any) -> list[list[tuple[int, int]]]:
     """(category, frames in view) of the tracks of each video."""
-    found = label_videos(saved(), videos_of(data), Sure(**rule))
     return [
         [(track.category_id, sum(box is not None for box in track.boxes_xywh)) for track in video.tracks]
-        for video in found.videos
+        for video in labelled(data, **rule)
     ]
 
 
@@ -73,11 +83,11 @@ def test_thresholds_decide_what_is_taken(world: Path) -> None:
     assert taken(world, score=0.8, frames=1) == [[(2, 5), (1, 2)]] * 2
     assert taken(world, score=0.8, of_class={"cat": 0.55}, frames=3) == [[(2, 5), (1, 5)]] * 2
     with pytest.raises(UserError, match="no class bird; it has cat, dog"):
-        taken(world, of_class={"bird": 0.1})
+        Sure(of_class={"bird": 0.1}).check(["cat", "dog"])
 
 
 def test_tracks_say_where_things_are_and_how_sure_the_model_was(world: Path) -> None:
-    track = label_videos(saved(), videos_of(world), Sure()).videos[0].tracks[0]
+    track = labelled(world)[0].tracks[0]
     assert track.boxes_xywh[0] == [0, 0, 48, 64]
     assert track.areas[0] == 48 * 64
     assert track.extra["score"] == pytest.approx(0.9002, abs=1e-3)
@@ -112,11 +122,8 @@ def model(tmp_path: Path) -> Path:
     return tmp_path / "teacher"
 
 
-def test_the_folder_is_read_as_training_data(
-    world: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "labels"
-    call = [
+def command(world: Path, model: Path, out: Path) -> list[str]:
+    return [
         "label",
         str(world),
         "--model",
@@ -128,6 +135,13 @@ def test_the_folder_is_read_as_training_data(
         "--score",
         "0.1",
     ]
+
+
+def test_the_folder_is_read_as_training_data(
+    world: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "labels"
+    call = command(world, model, out)
     assert main([*call, "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
     assert summary["videos"] == 2
@@ -148,6 +162,46 @@ def test_a_model_that_is_sure_of_nothing_says_so(
     call = ["label", str(world), "--model", str(model), "--out", str(tmp_path / "o"), "--device", "cpu"]
     assert main([*call, "--score", "1"]) == 2
     assert "sure of nothing" in capsys.readouterr().err
-    assert not (tmp_path / "o").exists()
+    assert not list(tmp_path.glob("o*"))
     assert main([*call, "--score-of", "cat"]) == 2
     assert "cat=0.7" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stop", [3, 9])
+def test_a_stopped_run_goes_on_to_the_same_labels(
+    world: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
+) -> None:
+    """Two videos of five frames, stopped within the first and within the second."""
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    assert main(command(world, model, whole)) == 0
+    read, seen = room.read_frame, 0
+
+    def reader(*given: Any) -> Any:
+        nonlocal seen
+        seen += 1
+        if seen == stop + 1:
+            raise KeyboardInterrupt
+        return read(*given)
+
+    monkeypatch.setattr(room, "read_frame", reader)
+    assert main(command(world, model, out)) == 130
+    assert not out.exists()
+    seen = 100
+    assert main(command(world, model, out)) == 0
+    assert seen - 100 == 10 - stop // 5 * 5  # what was done is not looked at again
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == {
+        path.name: path.read_bytes() for path in whole.iterdir()
+    }
+    assert sorted(path.name for path in tmp_path.glob("out*")) == ["out"]
+
+
+def test_labels_of_another_rule_are_not_mixed_in(
+    world: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun = tmp_path / "out.begun"
+    ResultFolder(begun, {"model": "another", "score": [0.5, {}]}, overwrite=False)
+    call = command(world, model, tmp_path / "out")
+    assert main(call) == 2
+    assert "begun with another model and tracker and data and score and frames" in capsys.readouterr().err
+    assert main([*call, "--overwrite"]) == 0
+    assert not begun.exists()

@@ -34,30 +34,48 @@ def label(
 
     Annotations that DATA has are not looked at. The images stay where they are. Train on it as on any other
     data, beside labelled data by a source of its own in data.train.
+
+    Stopped at any moment and called again, it goes on with the first video that is not done; until all are,
+    what it found lies in OUT.begun.
     """
     from ookd.data.convert import MARKS, convert
     from ookd.data.new_folder import check_free
-    from ookd.distill.pseudo_labels import Sure, label_videos, videos_of
+    from ookd.distill.pseudo_labels import Sure, annotated, sure_tracks, videos_of
     from ookd.models import zoo
-    from ookd.structures import Video
+    from ookd.tracking.predict import recordings
+    from ookd.tracking.result_folder import ResultFolder
 
     check_free(out, overwrite, MARKS)
     sure = Sure(score, dict(_of_class(text) for text in score_of or ()), frames)
     dataset = videos_of(data)
     saved = zoo.load(model)
+    sure.check(saved.names)
+    run = {
+        "model": zoo.fingerprint(saved.model),
+        "tracker": saved.tracker,
+        "data": [
+            str((dataset.root or Path()).resolve()),
+            *([video.id, video.length, video.file_names[:1]] for video in dataset.videos),
+        ],
+        "score": [sure.score, sure.of_class],
+        "frames": sure.frames,
+    }
+    found = ResultFolder(out.with_name(f"{out.name}.begun"), run, overwrite)
+    left = [video for video in recordings(dataset) if not found.done(video.id)]
     gpu = torch.accelerator.current_accelerator() if device != "cpu" else None
     saved.model.to(gpu or "cpu")
-    with FrameProgress(sum(video.length for video in dataset.videos)) as progress:
-
-        def told(video: Video, tracks: int) -> None:
+    with FrameProgress(sum(video.length for video in left)) as progress:
+        for video in left:
+            found.add(video.id, sure_tracks(saved, video, sure))
             for _ in range(video.length):
                 progress.step()
-
-        labelled = label_videos(saved, dataset, sure, told)
+    labelled = annotated(dataset, saved.names, found.read)
     tracks = sum(len(video.tracks) for video in labelled.videos)
     if not tracks:
+        found.remove()
         raise UserError(f"{data}: the model is sure of nothing in these videos; lower --score or --frames")
     convert(labelled, out, "ytvis", frames=False, overwrite=overwrite)
+    found.remove()
     if as_json:
         summary = {"folder": str(out), "videos": len(labelled.videos), "tracks": tracks}
         sys.stdout.write(json.dumps(summary) + "\n")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,10 @@ from ookd.data.frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from ookd.data.video import open_source
 from ookd.errors import UserError
 from ookd.models.zoo import Saved
-from ookd.structures import Category, Dataset, Rle, Track, Video
+from ookd.structures import Category, Dataset, Rle, Track, TrackResult, Video
 from ookd.tracking.config import tracker_config
 from ookd.tracking.offline import OfflineConfig, track_offline
-from ookd.tracking.predict import Recording, predict_video, recordings
+from ookd.tracking.predict import Recording, predict_video
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,11 @@ class Sure:
     score: float = 0.5  # least confidence of a track
     of_class: Mapping[str, float] = field(default_factory=dict)  # other values for some classes
     frames: int = 3  # least frames that show it
+
+    def check(self, names: Sequence[str]) -> None:
+        """Raise unless all classes spoken of are among these."""
+        if unknown := set(self.of_class) - set(names):
+            raise UserError(f"the model has no class {', '.join(sorted(unknown))}; it has {', '.join(names)}")
 
 
 def videos_of(path: Path, split: str | None = None) -> Dataset:
@@ -62,32 +68,26 @@ def _loose(folder: Path) -> Iterator[Video]:
         yield Video(number, *size, names, extra={"name": item.stem})
 
 
-def label_videos(
-    saved: Saved,
-    dataset: Dataset,
-    sure: Sure,
-    told: Callable[[Video, int], None] = lambda video, tracks: None,
-) -> Dataset:
-    """The same videos with the tracks that the model is sure of; each says how sure (`score`).
+def sure_tracks(saved: Saved, recording: Recording, sure: Sure) -> Iterator[TrackResult]:
+    """What the model follows through a video and is sure of; a category is its label + 1."""
+    for label, score, masks in _tracks(saved, recording):
+        shown = sum(mask is not None for mask in masks)
+        if score >= sure.of_class.get(saved.names[label], sure.score) and shown >= sure.frames:
+            yield TrackResult(recording.id, label + 1, score, masks)
 
-    The classes are the model's. `told` hears after each video how many tracks were taken.
+
+def annotated(
+    dataset: Dataset, names: Sequence[str], found: Callable[[int], Iterable[TrackResult]]
+) -> Dataset:
+    """The same videos with the tracks that were found in each; each says how sure the model was (`score`).
+
+    The classes `names` are the model's.
     """
-    if unknown := set(sure.of_class) - set(saved.names):
-        raise UserError(
-            f"the model has no class {', '.join(sorted(unknown))}; it has {', '.join(saved.names)}"
-        )
-    number, videos = 0, []
-    for video, recording in zip(dataset.videos, recordings(dataset), strict=True):
-        tracks = []
-        for label, score, masks in _tracks(saved, recording):
-            shown = sum(mask is not None for mask in masks)
-            least = sure.of_class.get(saved.names[label], sure.score)
-            if score >= least and shown >= sure.frames:
-                number += 1
-                tracks.append(_track(number, label + 1, score, masks))
-        videos.append(Video(video.id, video.width, video.height, video.file_names, tracks, video.extra))
-        told(video, len(tracks))
-    categories = [Category(label + 1, name) for label, name in enumerate(saved.names)]
+    number, videos = count(1), []
+    for video in dataset.videos:
+        tracks = [_track(next(number), result) for result in found(video.id)]
+        videos.append(replace(video, tracks=tracks))
+    categories = [Category(label + 1, name) for label, name in enumerate(names)]
     return Dataset(categories, videos, dataset.root, dataset.name)
 
 
@@ -107,16 +107,16 @@ def _tracks(saved: Saved, recording: Recording) -> Iterator[tuple[int, float, li
             yield result.category_id, result.score, result.segmentations
 
 
-def _track(number: int, category: int, score: float, masks: list[Rle | None]) -> Track:
+def _track(number: int, result: TrackResult) -> Track:
     """An annotation; frames where nothing of a mask is left do not show it."""
-    areas = [None if mask is None else float(rle.area(mask)) for mask in masks]
-    masks = [mask if area else None for mask, area in zip(masks, areas, strict=True)]
+    areas = [None if mask is None else float(rle.area(mask)) for mask in result.segmentations]
+    masks = [mask if area else None for mask, area in zip(result.segmentations, areas, strict=True)]
     boxes = [None if mask is None else rle.box_xywh(mask) for mask in masks]
     return Track(
         number,
-        category,
+        result.category_id,
         list(masks),
         boxes,
         [area or None for area in areas],
-        extra={"score": round(score, 4)},
+        extra={"score": round(result.score, 4)},
     )

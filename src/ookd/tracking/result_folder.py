@@ -21,16 +21,21 @@ RUN, RESULTS, VIDEOS = "run.json", "results.json", "videos"
 
 
 class ResultFolder:
-    """Begun or gone on with; `run` names everything that the results depend on."""
+    """Begun or gone on with; `run` names everything that the results depend on.
+
+    With `overwrite` finished results, and what another run began, are replaced.
+    """
 
     def __init__(self, folder: Path, run: Mapping[str, Any], overwrite: bool) -> None:
         self.folder, self.videos = folder, folder / VIDEOS
-        if overwrite and (folder / RUN).is_file():
+        if overwrite and (folder / RUN).is_file() and ((folder / RESULTS).exists() or self._other(run)):
             self._clear()
         if (folder / RESULTS).exists():
             raise UserError(f"{folder / RESULTS}: exists; name another folder or add --overwrite")
         if (folder / RUN).is_file():
-            self._go_on(run)
+            if other := " and ".join(self._other(run)):
+                raise UserError(f"{folder}: begun with another {other}; name another or add --overwrite")
+            self.videos.mkdir(exist_ok=True)
             return
         if folder.is_dir() and any(folder.iterdir()):
             raise UserError(f"{folder}: holds something that is no result; name another folder")
@@ -47,6 +52,15 @@ class ResultFolder:
         """All results of one video, kept from now on."""
         _write(self._file(video), map(_line, results))
 
+    def read(self, video: int) -> list[TrackResult]:
+        """What was added of a video."""
+        return [TrackResult(**orjson.loads(line)) for line in _lines(self._file(video))]
+
+    def remove(self) -> None:
+        """Take the folder away: its results have gone elsewhere, or are of no use."""
+        self._clear()
+        self.folder.rmdir()
+
     def finish(self, videos: Iterable[int]) -> Path:
         """Join the results of these videos, all of them done, to the benchmark's list."""
         path = self.folder / RESULTS
@@ -60,16 +74,13 @@ class ResultFolder:
     def _file(self, video: int) -> Path:
         return self.videos / f"{video}.jsonl"
 
-    def _go_on(self, run: Mapping[str, Any]) -> None:
+    def _other(self, run: Mapping[str, Any]) -> list[str]:
+        """In what the run that began the folder was another one."""
         try:
             begun = json.loads((self.folder / RUN).read_text())
         except ValueError:
             begun = {}
-        other = [key for key in run if begun.get(key) != run[key]]
-        if other:
-            what = " and ".join(other)
-            raise UserError(f"{self.folder}: begun with another {what}; name another or add --overwrite")
-        self.videos.mkdir(exist_ok=True)
+        return [key for key in run if begun.get(key) != run[key]]
 
     def _clear(self) -> None:
         """Remove what an earlier run wrote, and nothing else."""
