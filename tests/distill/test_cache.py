@@ -23,6 +23,7 @@ from ookd.data.warps import Crop, Flip, Resize, Warp, warp_clip
 from ookd.distill.cache import MANIFEST, Cache, Subject, Window
 from ookd.distill.cached import CachedTeacher
 from ookd.distill.fill import FRAMES, SHARED, FillPlan, look, starts
+from ookd.distill.qfa import judge
 from ookd.distill.teacher import LiveTeacher
 from ookd.errors import UserError
 from ookd.models import zoo
@@ -178,7 +179,8 @@ def red_block() -> Clip:
     return Clip(images, masks, 0 * one, one, np.arange(6), "v", student=(1, 4))
 
 
-def cached(tmp_path: Path) -> CachedTeacher:
+def cached(tmp_path: Path, *windows: range) -> CachedTeacher:
+    """One that knows these frames of the red block, or all."""
     live = LiveTeacher.__new__(LiveTeacher)
     live.model = Boxes()
     live._columns, live.known = (
@@ -187,7 +189,9 @@ def cached(tmp_path: Path) -> CachedTeacher:
     )  # classes the other way round
     spec = config.Distill()
     cache = Cache(tmp_path, SUBJECT)
-    cache.add("v", [look(live, 0, red_block().images, spec, None)])
+    images = red_block().images
+    spans = windows or (range(6),)
+    cache.add("v", [look(live, one.start, [images[i] for i in one], spec, None) for one in spans])
     cache.flush()
     return CachedTeacher(live, cache)
 
@@ -207,14 +211,14 @@ def test_cached_masks_are_where_augmentation_put_the_frames(steps: list[Warp], t
     batch = collate([warp_clip(red_block(), [steps] * 6)])
     (told,) = teacher.ask(batch)
     assert told.answer.features[0, 0].tolist() == [0, 1, 2]
-    assert told.answer.frame_features[0, :, 0, 0].tolist() == [1, 4]  # the student's frames
+    assert told.answer.frame_features[0, :, 0, 0].tolist() == [0, 1, 2, 3, 4, 5]
     assert told.answer.logits[0, 0].tolist() == [-4, 4]
-    assert told.places.tolist() == [[0, 1]]
-    masks = told.answer.masks(torch.tensor([[0]]))[0, 0].sigmoid()  # [2, h, w]
-    for step, frame in enumerate((1, 4)):
+    assert told.places.tolist() == [[1, 4]]
+    masks = told.answer.masks(torch.tensor([[0]]))[0, 0].sigmoid()  # [6, h, w]
+    for frame in range(6):
         there = batch.tracks[0].masks[0, frame].float()
         truth = torch.nn.functional.avg_pool2d(there[None], 4)[0]  # share of each cell
-        overlap = torch.minimum(masks[step], truth).sum() / torch.maximum(masks[step], truth).sum()
+        overlap = torch.minimum(masks[frame], truth).sum() / torch.maximum(masks[frame], truth).sum()
         assert overlap > 0.85, (steps, frame)
 
 
@@ -226,9 +230,32 @@ def test_the_live_teacher_is_asked_about_what_the_cache_cannot_know(tmp_path: Pa
     clips[2].video = "w"
     told = teacher.ask(collate(clips))
     assert [one.clips.tolist() for one in told] == [[0], [1, 2]]
-    assert told[0].answer.frame_features.shape[1] == 2
+    assert told[0].answer.frame_features.shape[1] == 6
     assert told[1].answer.frame_features.shape[1] == 6
     assert told[1].places.tolist() == [[1, 4], [1, 4]]
+
+
+@pytest.mark.parametrize(("known", "iou"), [(range(6), 2 / 10), (range(5), 2 / 8), (range(1, 5), 2 / 6)])
+def test_the_exact_filter_judges_the_frames_that_the_student_does_not_see(
+    known: range, iou: float, tmp_path: Path
+) -> None:
+    """The truth is elsewhere in all frames but the student's two; one that no window has does not count."""
+    teacher = cached(tmp_path, known)
+    clip = red_block()
+    for frame in {0, 2, 3, 5}:
+        clip.masks[frame] = np.roll(clip.masks[frame], 20, axis=1)  # just below the block
+    (told,) = teacher.ask(collate([clip]))
+    judged = judge(told.answer, 0, told.tracks[0])
+    assert judged.query.tolist() == [0]
+    assert judged.iou.item() == pytest.approx(iou, abs=0.03)
+
+
+def test_of_two_windows_the_one_with_more_of_the_clip_answers(tmp_path: Path) -> None:
+    teacher = cached(tmp_path, range(4), range(1, 6), range(2, 4))
+    clip = red_block()
+    clip.student = (2, 3)
+    (told,) = teacher.ask(collate([clip]))
+    assert told.tracks[0].visible[0].tolist() == [False, True, True, True, True, True]
 
 
 SMALL = {"width": 32, "mask_width": 16, "embed": 16, "heads": 4, "hidden": 64, "queries": 8}

@@ -7,6 +7,8 @@ teacher is asked.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -17,24 +19,27 @@ from ookd.data.minor_paste import PASTED
 from ookd.distill.cache import Cache, Window
 from ookd.distill.knowledge import Told
 from ookd.distill.teacher import LiveTeacher, places
-from ookd.structures import Batch, ClipQueries, Origin
+from ookd.structures import Batch, ClipQueries, Origin, Tracks
 
 STRIDE = 4  # of the masks that are handed out, in pixels of the batch
 NEVER = -20.0  # logit of what is not there
 
 
 class CachedTeacher:
-    """Answers for the student's frames only: what the other frames tell is in the features already."""
+    """Answers for the clips' frames as the live teacher does, and is judged on them.
+
+    A frame outside the window of the video that knows the student's frames counts as one that shows nothing.
+    """
 
     def __init__(self, live: LiveTeacher, cache: Cache) -> None:
         self.live, self.cache = live, cache
 
     def ask(self, batch: Batch) -> list[Told]:
-        shown = places(batch).cpu()
+        shown = places(batch).tolist()
         found = {
             b: known
-            for b, (origin, row) in enumerate(zip(batch.origins, shown.tolist(), strict=False))
-            if not bool((batch.tracks[b].ids >= PASTED).any()) and (known := self._find(origin.at(row)))
+            for b, (origin, row) in enumerate(zip(batch.origins, shown, strict=False))
+            if not bool((batch.tracks[b].ids >= PASTED).any()) and (known := self._find(origin, row))
         }
         told = [self._remember(batch, found)] if found else []
         if rest := [b for b in range(len(batch.frames)) if b not in found]:
@@ -43,36 +48,44 @@ class CachedTeacher:
                 told.append(one)
         return told
 
-    def _find(self, seen: Origin) -> Window | None:
-        """The window of the video with all frames that the student saw."""
-        if seen.video not in self.cache:
+    def _find(self, clip: Origin, student: list[int]) -> Window | None:
+        """Of the windows with all frames that the student saw, the one with most of the clip's."""
+        if clip.video not in self.cache:
             return None
-        frames = seen.frames.tolist()
-        for number, first in enumerate(self.cache.windows(seen.video)):
-            if first <= min(frames):
-                window = self.cache.read(seen.video, number)
-                if max(frames) in window.frames:
-                    return window
-        return None
+        seen = clip.frames[student].tolist()
+        begun = [n for n, first in enumerate(self.cache.windows(clip.video)) if first <= min(seen)]
+        holding: list[Window] = []
+        for number in reversed(begun):
+            window = self.cache.read(clip.video, number)
+            if max(seen) not in window.frames:
+                break  # and the earlier ones end before this one
+            holding.append(window)
+        return max(holding, key=lambda window: len(_within(clip, window)), default=None)
 
     def _remember(self, batch: Batch, found: dict[int, Window]) -> Told:
         """The answer for some clips, padded to the most kept queries of one with rows of nothing."""
         device = batch.frames.device
-        seen = batch.pick(list(found)).seen_by_student()
+        asked = batch.pick(list(found))
         most = max(1, *(len(window.features) for window in found.values()))
         size = (batch.frames.shape[-2] // STRIDE, batch.frames.shape[-1] // STRIDE)
-        rows = []
-        for window, origin in zip(found.values(), seen.origins, strict=True):
-            frames = torch.from_numpy(origin.frames) - window.first
-            masks = place_masks(window.masks[:, frames], window.extent, origin.placed, size)
+        outside = asked.pad[..., STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE].cpu()  # [n, T, *size]
+        rows, tracks = [], []
+        for row, (window, origin) in enumerate(zip(found.values(), asked.origins, strict=True)):
+            known = _within(origin, window)  # places in the clip
+            frames = torch.from_numpy(origin.frames[known]) - window.first
+            masks = torch.full((len(window.masks), len(origin.frames), *size), NEVER)
+            masks[:, known] = place_masks(window.masks[:, frames], window.extent, origin.placed[known], size)
+            views = window.frame_features.new_zeros(len(origin.frames), *window.frame_features.shape[1:])
+            views[known] = window.frame_features[frames]
             rows.append(
                 (
                     _padded(self.live.in_order(window.logits.float()), most, NEVER),
                     _padded(window.features.float(), most, 0.0),
-                    _padded(window.frame_features[frames].float().transpose(0, 1), most, 0.0).transpose(0, 1),
-                    _padded(masks, most, NEVER),
+                    _padded(views.float().transpose(0, 1), most, 0.0).transpose(0, 1),
+                    _padded(masks.masked_fill(outside[row], NEVER), most, NEVER),
                 )
             )
+            tracks.append(_in_view(asked.tracks[row], known))
         logits, features, views, masks = (
             torch.stack(column).to(device) for column in zip(*rows, strict=True)
         )
@@ -81,7 +94,24 @@ class CachedTeacher:
             return masks[torch.arange(len(masks), device=device).unsqueeze(1), select]
 
         answer = ClipQueries(logits, None, features, views, drawn)
-        return Told(answer, seen.tracks, torch.tensor(list(found), device=device), places(seen))
+        return Told(answer, tracks, torch.tensor(list(found), device=device), places(asked))
+
+
+def _within(clip: Origin, window: Window) -> list[int]:
+    """Places of the clip whose frames the window has."""
+    return [place for place, frame in enumerate(clip.frames.tolist()) if frame in window.frames]
+
+
+def _in_view(truth: Tracks, known: list[int]) -> Tracks:
+    """As if the other frames showed nothing."""
+    there = truth.visible.new_zeros(truth.visible.shape[1])  # [T]
+    there[known] = True
+    return replace(
+        truth,
+        boxes=truth.boxes * there[:, None],
+        masks=truth.masks & there[:, None, None],
+        visible=truth.visible & there,
+    )
 
 
 def place_masks(masks: Tensor, extent: Tensor, placed: NDArray[np.float64], size: tuple[int, int]) -> Tensor:
