@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 import ookd
 from evaluation.scenes import random_world, truth, tube
+from ookd.evaluation import errors
+from ookd.evaluation.blame import CAUSES
 from ookd.structures import Dataset, TrackResult
 
 A, B, FAR = (2, 2, 22, 22), (30, 4, 50, 30), (30, 34, 50, 40)
@@ -131,3 +134,15 @@ def test_prices_start_from_the_official_ap_and_end_below_one(seed: int) -> None:
             assert ap[0, :, k].mean() == pytest.approx(row.ap, abs=1e-12)
             assert ap[:, :, k].max() <= 1 + 1e-12
     assert counts.min() >= 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_prices_are_those_of_weighted_scoring_to_the_bit(seed: int) -> None:
+    """Drawing every video once, as the comparison does for the set itself."""
+    dataset, results = random_world(seed, videos=8)
+    videos = ookd.evaluate(dataset, results).measured
+    found, _ = errors.prices(videos, 3)
+    book, truths, once = errors.ledger(videos), errors.truths_by_video(videos, 3), np.ones((1, 8), np.int64)
+    for row, cause in enumerate((None, *range(len(CAUSES)))):
+        for t, scores in enumerate(found[row]):
+            np.testing.assert_array_equal(scores, errors.class_ap(book.entries(t, cause), truths, once)[0])

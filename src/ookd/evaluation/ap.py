@@ -53,20 +53,19 @@ def match(
     ignored = truth_outside | crowd  # [S, G]
     taken = np.full((strata, thresholds, n), -1, np.int16)
     if n and g:
-        enough = np.minimum(IOU_THRESHOLDS, 1 - 1e-10)[None, :, None]  # [1, T, 1]
         same = np.where(result_class[:, None] == truth_class, iou, -1.0)
-        used = np.zeros((strata, thresholds, g), np.bool_)
-        counted = np.broadcast_to(~ignored[:, None], used.shape)  # [S, T, G]
-        promising = (same.max(1) >= enough.min()) & (rank < MAX_DETECTIONS[-1])
-        for d in order[promising[order]]:
-            free = (same[d] >= enough) & (~used | crowd)
+        reached = same[:, None] >= np.minimum(IOU_THRESHOLDS, 1 - 1e-10)[:, None]  # [D, T, G]
+        left = np.ones((strata, thresholds, g), np.bool_)
+        counted = ~ignored[:, None]  # [S, 1, G]
+        promising = reached[:, 0].any(1) & (rank < MAX_DETECTIONS[-1])
+        for d in order[promising[order]].tolist():
+            free = left & reached[d]
             wanted = free & counted
             wanted = np.where(wanted.any(2, keepdims=True), wanted, free)
             best = g - 1 - np.where(wanted, same[d], -1.0)[..., ::-1].argmax(2)  # [S, T]
-            hit = wanted.any(2)
-            taken[..., d] = np.where(hit, best, -1)
-            s, t = np.nonzero(hit)
-            used[s, t, best[s, t]] = True
+            s, t = free.any(2).nonzero()
+            taken[s, t, d] = chosen = best[s, t]
+            left[s, t, chosen] = crowd[chosen]
     seen = taken >= 0
     onto_ignored = seen & ignored[np.arange(strata)[:, None, None], taken] if g else seen
     if forgotten is not None and g:

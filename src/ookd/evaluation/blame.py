@@ -94,7 +94,6 @@ def _blame(
     iou = np.where(v.crowd, 0, v.iou[d])  # [n, G]
     same = v.label[d][:, None] == v.truth_label
     own, foreign = np.where(same, iou, 0), np.where(same, 0, iou)
-    floor = {_MASK: _floor(own), _CLASS: _floor(foreign)}  # [T, n] each
     rest = outcome == WRONG
     for reason, applies in (
         (_DUPLICATE, own.max(1) >= IOU_THRESHOLDS[:, None]),
@@ -107,30 +106,23 @@ def _blame(
     free = _free(v, d)
     unclaimed = free.copy()  # nothing points at it yet
     mendable = np.repeat(free[None], len(CAUSES), 0)  # each cause alone, so each may use a free track
-    mine, other = cause == _MASK, (cause == _CLASS) | (cause == _BOTH)
-    for i in np.flatnonzero((mine | other).any(0)):
-        for now, overlap, reason in ((mine[:, i], own[i], _MASK), (other[:, i], foreign[i], _CLASS)):
-            if now.any():
-                target[now, i] = _choose(overlap, floor[reason][:, i], unclaimed)[now]
-        on = mine[:, i] & (v.iou_when_on[d[i], target[:, i]] >= IOU_THRESHOLDS)
-        cause[on, i] = _IDENTITY
-        t = np.flatnonzero(target[:, i] >= 0)
-        claim = cause[t, i], t, target[t, i]
+    mine = cause == _MASK
+    points = mine | (cause == _CLASS) | (cause == _BOTH)
+    overlap = np.where(mine[..., None], own, foreign)  # [T, n, G]
+    most = overlap.max(2)
+    enough = np.where(most >= IOU_THRESHOLDS[:, None], IOU_THRESHOLDS[:, None], _FAINT)
+    reached, nearest = overlap >= enough[..., None], overlap.argmax(2)
+    for i in np.flatnonzero(points.any(0)).tolist():
+        # The track overlapped most, of those still to be had if one is overlapped as much as it must be.
+        wanted = unclaimed & reached[:, i]
+        best = np.where(wanted, overlap[:, i], -1).argmax(1)
+        t = points[:, i].nonzero()[0]
+        g = np.where(wanted.any(1), best, nearest[:, i])[t]
+        target[t, i] = g
+        on = mine[t, i] & (v.iou_when_on[d[i], g] >= IOU_THRESHOLDS[t])
+        cause[t[on], i] = _IDENTITY
+        claim = cause[t, i], t, g
         mended_right[t, i] = mendable[claim]
         mendable[claim] = False
-        unclaimed[claim[1:]] = False
+        unclaimed[t, g] = False
     return cause, target, mended_right
-
-
-def _floor(overlap: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[T, n] how much a track must be overlapped to be pointed at."""
-    enough = IOU_THRESHOLDS[:, None]
-    return np.where(overlap.max(1) >= enough, enough, _FAINT)
-
-
-def _choose(
-    overlap: NDArray[np.float64], floor: NDArray[np.float64], unclaimed: NDArray[np.bool_]
-) -> NDArray[np.int64]:
-    """[T] the track overlapped most, of those [T, G] still to be had if one overlaps as much as it must."""
-    wanted = unclaimed & (overlap >= floor[:, None])
-    return np.where(wanted.any(1), np.where(wanted, overlap, -1).argmax(1), overlap.argmax())

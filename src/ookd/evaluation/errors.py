@@ -48,6 +48,11 @@ class Entries:
     video: NDArray[np.int64]  # [n] index of the video
     right: NDArray[np.bool_]  # [n]
 
+    def by_class(self, classes: int) -> list[NDArray[np.int64]]:
+        """Each class's entries."""
+        label = self.label.astype(np.min_scalar_type(classes))  # narrow numbers sort by counting
+        return np.split(np.argsort(label, kind="stable"), np.bincount(label, minlength=classes).cumsum()[:-1])
+
 
 def truths_by_video(videos: Sequence[Measured], classes: int) -> NDArray[np.int64]:
     """[V, K] true tracks that count."""
@@ -63,10 +68,9 @@ def class_ap(
     """[R, K] AP of each class; nan where it has no truth."""
     total = weights @ truths  # [R, K]
     result = np.full(total.shape, np.nan)
-    by_class = np.argsort(entries.label, kind="stable")
-    bounds = np.searchsorted(entries.label[by_class], np.arange(truths.shape[1] + 1))
+    by_class = entries.by_class(truths.shape[1])
     for k in np.flatnonzero(truths.any(0)):
-        mine = by_class[bounds[k] : bounds[k + 1]]
+        mine = by_class[k]
         ap = _ap(weights[:, entries.video[mine]], entries.right[mine], total[:, k])
         result[:, k] = np.where(total[:, k] > 0, ap, np.nan)
     return result
@@ -98,18 +102,41 @@ def _recalls_reached(total: NDArray[np.int64], found: NDArray[np.int64]) -> NDAr
     return RECALL_THRESHOLDS.searchsorted(recall, side="right")[row[:, None], found]
 
 
+def _gains(total: int) -> NDArray[np.int64]:
+    """[G] how many recall thresholds each further one found reaches."""
+    recall = np.arange(1, total + 1) / max(total, 1)
+    return np.diff(RECALL_THRESHOLDS.searchsorted(recall, side="right"), prepend=0)
+
+
+def _plain_ap(
+    entries: Entries,
+    gains: Sequence[NDArray[np.int64]],  # [K]
+    touched: NDArray[np.bool_],  # [K]
+    otherwise: NDArray[np.float64],  # [K] AP of the classes that are not touched
+) -> NDArray[np.float64]:
+    """[K] `class_ap` of the videos as they are, to the same bits in a fraction of the time."""
+    result = otherwise.copy()
+    by_class = entries.by_class(len(gains))
+    for k in touched.nonzero()[0].tolist():
+        if len(gains[k]):
+            seen = entries.right[by_class[k]].nonzero()[0] + 1  # up to each right one
+            precision = np.arange(1, len(seen) + 1) / seen
+            best = np.maximum.accumulate(precision[::-1])[::-1]
+            result[k] = (best * gains[k][: len(seen)]).sum() / len(RECALL_THRESHOLDS)
+    return result
+
+
 def prices(videos: Sequence[Measured], classes: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """[1 + C, T, K] AP as it is and with each cause mended, and [C, T] how often each cause occurs."""
-    truths = truths_by_video(videos, classes)
-    once = np.ones((1, len(videos)), np.int64)
+    gains = [_gains(total) for total in truths_by_video(videos, classes).sum(0).tolist()]
     book = ledger(videos)
     thresholds = range(len(IOU_THRESHOLDS))
-    as_is = [class_ap(book.entries(t), truths, once)[0] for t in thresholds]
+    nothing = np.full(classes, np.nan)
+    as_is = [_plain_ap(book.entries(t), gains, np.ones(classes, np.bool_), nothing) for t in thresholds]
     ap = [as_is]
     for cause in range(len(CAUSES)):
-        touched = [book.touched(t, cause, classes) for t in thresholds]  # the other classes stay as they are
-        mended = [class_ap(book.entries(t, cause), truths * touched[t], once)[0] for t in thresholds]
-        ap.append([np.where(touched[t], mended[t], as_is[t]) for t in thresholds])
+        touched = [book.touched(t, cause, classes) for t in thresholds]
+        ap.append([_plain_ap(book.entries(t, cause), gains, touched[t], as_is[t]) for t in thresholds])
     counts = [(book.cause == cause).sum(1) for cause in range(len(CAUSES))]
     return np.array(ap), np.array(counts)
 

@@ -89,15 +89,11 @@ def count(
     result_there: NDArray[np.bool_],  # [D, T]
     truth_there: NDArray[np.bool_],  # [G, T]
 ) -> Counts:
-    """Compare the predictions and the true tracks of one class in one video."""
-    result_there, truth_there = (
-        result_there[(d := result_there.any(1))],
-        truth_there[(g := truth_there.any(1))],
-    )
+    """Compare the predictions and the true tracks of one class in one video; each is there at some time."""
     counts = Counts(truths=int(truth_there.sum()), results=int(result_there.sum()))
     if not counts.truths or not counts.results:
         return counts
-    similarity = np.ascontiguousarray(iou[d][:, g].transpose(2, 1, 0))  # [T, G, D]
+    similarity = np.ascontiguousarray(iou.transpose(2, 1, 0))  # [T, G, D]
     pair = truth_there.sum(1)[:, None] + result_there.sum(1)  # [G, D] masks of both tracks
     _count_hota(counts, similarity, pair)
     _count_identity(counts, similarity)
@@ -107,7 +103,7 @@ def count(
 
 def _count_hota(counts: Counts, similarity: NDArray[np.float64], pair: NDArray[np.int64]) -> None:
     rivals = similarity.sum(1, keepdims=True) + similarity.sum(2, keepdims=True) - similarity
-    possible = np.where(rivals > _EPS, similarity / np.where(rivals > _EPS, rivals, 1), 0).sum(0)  # [G, D]
+    possible = np.divide(similarity, rivals, out=np.zeros_like(rivals), where=rivals > _EPS).sum(0)  # [G, D]
     alignment = possible / (pair - possible)
     match = _best(alignment * similarity)  # [T, G]
     t, g = np.nonzero(match >= 0)
@@ -124,14 +120,16 @@ def _count_hota(counts: Counts, similarity: NDArray[np.float64], pair: NDArray[n
 
 def _best(gain: NDArray[Any]) -> NDArray[np.int64]:
     """[T, G] the one-to-one partners that gain most in each frame of [T, G, D]; -1: none, or no gain."""
-    match = np.full(gain.shape[:2], -1)
-    tracks, results = np.flatnonzero(gain.any((0, 2))), np.flatnonzero(gain.any((0, 1)))
-    wanted = gain[:, tracks][:, :, results]
+    match: NDArray[np.int64] = np.full(gain.shape[:2], -1)
+    some = np.asarray(gain.any(0))  # [G, D]
+    tracks, results = np.flatnonzero(some.any(1)), np.flatnonzero(some.any(0))
+    wanted = gain[:, tracks[:, None], results]
+    frame = np.arange(len(gain))[:, None]
     if len(tracks) <= len(results):
         match[:, tracks] = results[_one_to_one(wanted)]
     else:
-        np.put_along_axis(match, tracks[_one_to_one(wanted.transpose(0, 2, 1))], results, 1)
-    match[np.take_along_axis(gain, match[..., None], 2)[..., 0] <= 0] = -1
+        match[frame, tracks[_one_to_one(wanted.transpose(0, 2, 1))]] = results
+    match[gain[frame, np.arange(match.shape[1]), match] <= 0] = -1
     return match
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,18 +22,19 @@ class Placed:
     top: NDArray[np.int32]  # [R] first row
     bottom: NDArray[np.int32]  # [R] first row below
 
-    def only(self, some: slice | NDArray[np.int64]) -> Placed:
+    def only(self, some: slice | NDArray[Any]) -> Placed:
         return Placed(self.place[some], self.top[some], self.bottom[some])
 
     def layers(self, places: int) -> Iterator[Layer]:
         """One track's first run in each of so many places, its second run in each, ..."""
-        new = np.flatnonzero(np.diff(self.place, prepend=-1))
-        nth = np.arange(len(self.place)) - np.repeat(new, np.diff(new, append=len(self.place)))
-        for n in range(nth.max() + 1):
-            runs = self.only(np.flatnonzero(nth == n))
+        runs = self
+        while len(runs.place):
+            further = np.diff(runs.place, prepend=-1) == 0  # not the first in its place
+            first = runs.only(~further)
             layer = Layer(np.zeros(places, np.int32), np.zeros(places, np.int32))
-            layer.top[runs.place], layer.bottom[runs.place] = runs.top, runs.bottom
+            layer.top[first.place], layer.bottom[first.place] = first.top, first.bottom
             yield layer
+            runs = runs.only(further)
 
     def inside(self, layer: Layer) -> NDArray[np.int32]:
         """[R] how many rows of each run are in a layer."""

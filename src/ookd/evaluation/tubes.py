@@ -90,7 +90,7 @@ def _shaped(
     """The track with every mask as compressed counts, or what is wrong with it."""
     size = [height, width]
     if _plain(track, size):
-        return [None if mask is None else {"size": size, "counts": mask["counts"]} for mask in track], None
+        return list(track), None
     tube: list[Rle | None] = []
     for t, mask in enumerate(track):
         try:
@@ -132,8 +132,9 @@ def _measured(masks: list[list[Rle | None]], frames: int) -> Tubes:
     length = np.array([len(tube) for tube in masks], np.int64)
     listed = np.arange(frames) < length[:, None]
     there = np.zeros((len(masks), frames), np.bool_)
-    there[listed] = [mask is not None for tube in masks for mask in tube]
-    whole = [mask for tube in masks for mask in tube if mask is not None]
+    every = list(chain.from_iterable(masks))
+    there[listed] = [mask is not None for mask in every]
+    whole = [mask for mask in every if mask is not None]
     sides = chain.from_iterable(mask["size"] for mask in whole)
     sizes = np.fromiter(sides, np.int64, 2 * len(whole)).reshape(-1, 2)
     runs = runs_of([mask["counts"] for mask in whole], sizes.prod(1)).columns(sizes[:, 0])

@@ -165,8 +165,9 @@ def _tracking(
     single: NDArray[np.bool_],  # [G] not crowd
 ) -> dict[int, hota.Counts]:
     result_there, truth_there = compared.result_area > 0, compared.truth_area > 0
+    confident, single = confident & result_there.any(1), single & truth_there.any(1)
     counts = {}
     for k in sorted({*label[confident].tolist(), *truth_label[single].tolist()}):
         d, g = np.flatnonzero(confident & (label == k)), np.flatnonzero(single & (truth_label == k))
-        counts[k] = hota.count(frame_iou[np.ix_(d, g)], result_there[d], truth_there[g])
+        counts[k] = hota.count(frame_iou[d][:, g], result_there[d], truth_there[g])
     return counts
