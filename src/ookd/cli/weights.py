@@ -20,7 +20,9 @@ def _root() -> None: ...
 
 @app.command()
 def convert(
-    file: Path = typer.Argument(help="IDOL or SeqFormer (VNext or original), or a ResNet-50/101."),
+    file: Path = typer.Argument(
+        help="IDOL or SeqFormer (VNext or original), or a ResNet-50/101 or Swin of ImageNet."
+    ),
     out: Path = typer.Argument(help="Folder to write: config.json and model.safetensors."),
     names: str = typer.Option(
         "", help="The classes: ytvis19, ytvis21, ovis, or a text file with one name a line."
@@ -28,7 +30,7 @@ def convert(
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace a model that is already there."),
     as_json: bool = typer.Option(False, "--json", help="Print the answer as JSON."),
 ) -> None:
-    """Turn FILE into the model folder OUT. A ResNet becomes a folder that training can start from."""
+    """Turn FILE into the model folder OUT. A ResNet or Swin becomes a folder that training can start from."""
     from ookd.models import convert, zoo
     from ookd.models.upstream import from_upstream
 
@@ -36,7 +38,7 @@ def convert(
     try:
         ours = from_upstream(state)
         if convert.is_backbone(ours):
-            backbone = convert.infer_backbone(ours)
+            backbone = convert.to_backbone(ours)
             zoo.write_folder(out, ours, {"backbone": backbone.model_dump()}, overwrite=overwrite)
             answer: dict[str, Any] = {"kind": backbone.kind, "weights": len(ours)}
         else:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ookd.errors import UserError
-from ookd.models import zoo
+from ookd.models import backbone, zoo
 from ookd.models.idol import Idol, IdolConfig
 from ookd.models.pixels import LEVELS
 from ookd.models.resnet import BLOCKS, ResNetConfig
@@ -75,6 +75,22 @@ def to_model(ours: Mapping[str, Tensor]) -> Idol | SeqFormer:
         raise UserError(f"{len(odd)} weights do not fit {config.family}: {'; '.join(odd)}")
     model.load_state_dict(ours)
     return model
+
+
+def to_backbone(ours: Mapping[str, Tensor]) -> ResNetConfig | SwinConfig:
+    """What a file with a backbone alone holds, and all of it. Swin's output norms come with detection."""
+    try:
+        config = infer_backbone(ours)
+    except KeyError as error:
+        raise UserError(f"not a whole backbone: {error.args[0]} is missing") from error
+    with torch.device("meta"):
+        model = backbone.build(config)
+    whole = {BACKBONE + name: value for name, value in model.state_dict().items()}
+    norm = re.compile(re.escape(BACKBONE) + r"norm\d\..+")
+    expected = {name: value for name, value in whole.items() if name in ours or not norm.fullmatch(name)}
+    if odd := zoo.misfits(expected, ours):
+        raise UserError(f"{len(odd)} weights do not fit a {config.kind}: {'; '.join(odd)}")
+    return config
 
 
 def infer_config(ours: Mapping[str, Tensor]) -> IdolConfig | SeqFormerConfig:

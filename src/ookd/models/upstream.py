@@ -1,7 +1,7 @@
 """Names of weights in the published files and in ours, translated in both directions.
 
 VNext, where the official IDOL and SeqFormer files come from, is the layout that is written back. The original
-SeqFormer's, and ResNet files of detectron2 and torchvision, are first renamed to it.
+SeqFormer's, ResNet files of detectron2 and torchvision, and Swin files of ImageNet are first renamed to it.
 """
 
 from __future__ import annotations
@@ -86,12 +86,13 @@ def _vnext() -> Iterable[Pair]:
 
 # Weights that are in the files but not in our models, because nothing reads them or they say nothing new: the
 # decoder lists the box heads again; SeqFormer's encoder owns projections, and Swin an output norm, that lead
-# nowhere; an index follows from the window's size; a classifier belongs to ImageNet.
+# nowhere; indices and attention masks follow from the window's size; a classifier and the norm before it are
+# ImageNet's.
 _ALIAS = re.compile(re.escape(_TRANSFORMER) + r"decoder\.(bbox_embed\..+)")
 _UNUSED = re.compile(
     re.escape(_TRANSFORMER) + r"encoder\.layers\.\d+\.self_attn\.output_proj_box\.(weight|bias)"
-    r"|" + re.escape(_BACKBONE) + r"(norm0\.(weight|bias)|.+\.relative_position_index|.*num_batches_tracked"
-    r"|fc\.(weight|bias)|stem\.fc\.(weight|bias))"
+    r"|" + re.escape(_BACKBONE) + r"(.+\.(relative_position_index|attn_mask)|.*num_batches_tracked"
+    r"|(norm0|norm|head|fc|stem\.fc)\.(weight|bias))"
 )
 
 
@@ -173,13 +174,13 @@ def _layout(state: Mapping[str, Tensor]) -> Callable[[str], str | None]:
         return _from_original
     if "conv1.weight" in state:
         return _from_torchvision
-    if "stem.conv1.weight" in state:
+    if "stem.conv1.weight" in state or "patch_embed.proj.weight" in state:
         return lambda name: _BACKBONE + name
     prefix = "backbone.bottom_up."
     if prefix + "stem.conv1.weight" in state:
         return lambda name: _BACKBONE + name.removeprefix(prefix) if name.startswith(prefix) else None
     raise UserError(
-        "neither an IDOL nor a SeqFormer nor a ResNet file: its names begin with "
+        "neither an IDOL nor a SeqFormer nor a ResNet nor a Swin file: its names begin with "
         + ", ".join(sorted({name.split(".")[0] for name in state})[:5])
     )
 
