@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import shutil
 from pathlib import Path
@@ -65,6 +66,27 @@ def test_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     demo = json.loads(Path("demo/demo.json").read_text())
     assert names["report"].ap == pytest.approx(demo["ap"])
     assert names["report"].tracking.switches == demo["identity_switches"]
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_the_notebook_installs_the_checkout_around_it(
+    beside: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (cell,) = (cell for cell in NOTEBOOK["cells"] if "install" in cell["metadata"].get("tags", ()))
+    code = re.sub(r"%pip (.+)", r"pip(f'\1')", "".join(cell["source"]))
+    asked: list[str] = []
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    checkout = tmp_path / "a clone"
+    (checkout / "src" / "ookd").mkdir(parents=True)
+    for place in (tmp_path, checkout / "notebooks") if beside else (tmp_path / "elsewhere" / "far",):
+        place.mkdir(parents=True, exist_ok=True)
+        monkeypatch.chdir(place)
+        if beside:
+            exec(code, {"pip": asked.append})
+        else:
+            with pytest.raises(SystemExit, match="clone or upload its repository"):
+                exec(code, {"pip": asked.append})
+    assert asked == [f'install --quiet "{checkout}"'] * 2 * beside
 
 
 def test_notebook_holds_no_output() -> None:
