@@ -13,13 +13,7 @@ from ookd.structures import ClipQueries, FrameQueries
 
 def signal(name: str, width: int = 2) -> Signal:
     """A signal between spaces of one width, its maps the identity."""
-    made = SIGNALS[name](Widths(width, width, width, width))
-    for layer in made.children():
-        weight = layer.weight
-        assert isinstance(weight, Tensor)
-        torch.nn.init.dirac_(weight) if weight.dim() > 2 else torch.nn.init.eye_(weight)
-        torch.nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
-    return made
+    return SIGNALS[name](Widths(width, [width], [width], (width, width), (width, width)))
 
 
 def mean(name: str, k: Knowledge) -> float:

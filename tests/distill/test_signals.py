@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from distill.scene import knowledge, mean, pairs, signal
 from ookd.config import Signal
-from ookd.distill.signals import SIGNALS
+from ookd.distill.knowledge import Widths
+from ookd.distill.signals import SIGNALS, unlike
 from ookd.distill.task import factor
+from ookd.errors import UserError
+from ookd.structures import Asked, FrameQueries
 
 EMBED = torch.tensor([[[1.0, 0.0], [0.0, 1.0]], [[1.0, 0.0], [0.6, 0.8]]])
 FEATURES = torch.tensor([[[2.0, 0.0], [0.0, 5.0], [9.0, 9.0]]])
@@ -111,19 +116,71 @@ def test_mask_compares_the_right_frame_and_queries() -> None:
     assert mean("mask", k) == pytest.approx(entropy + overlap, abs=1e-5)
 
 
+def test_unlike_is_one_minus_the_weighted_correlation_of_each_channel() -> None:
+    torch.manual_seed(0)
+    mine, theirs, count = torch.randn(40, 3), torch.randn(40, 3), torch.randint(1, 4, (40,))
+    a, b = (x.repeat_interleave(count, 0).numpy() for x in (mine, theirs))
+    expected = np.mean([1 - np.corrcoef(a[:, c], b[:, c])[0, 1] for c in range(3)])
+    assert unlike(mine, theirs, count.float()).item() == pytest.approx(expected, abs=1e-3)
+    assert unlike(mine, 5 - 3 * mine, count.float()).item() == pytest.approx(2, abs=1e-3)
+
+
 def test_pixels_compare_the_maps_of_the_student_s_frames_where_there_is_an_image() -> None:
     """The teacher saw three frames, the student its first and last; the right half is padding."""
+    torch.manual_seed(0)
     k = knowledge(EMBED, FEATURES, ALL)
     k.told.places = torch.tensor([[0, 2]])
+    k.told.answer.frame_features = torch.zeros(1, 3, 2, 2)
     k.pad[:, :, 8:] = True
-    k.answer.pixels = torch.tensor([1.0, 0.0]).view(1, 2, 1, 1).expand(2, 2, 4, 4).clone()
-    theirs = torch.tensor([[0.0, 3.0], [-2.0, 0.0], [0.6, 0.8]]).view(1, 3, 2, 1, 1).expand(-1, -1, -1, 4, 4)
-    k.told.answer.pixels = theirs.clone()
-    k.told.answer.pixels[..., 2:] = 7.0
-    assert mean("pixels", k) == pytest.approx(((1 - 0.0) + (1 - 0.6)) / 2, abs=1e-6)
+    mine = torch.randn(2, 2, 4, 4)
+    theirs = torch.stack([mine[0], torch.randn(2, 4, 4), mine[1]])
+    theirs[..., 2:] = torch.randn(3, 2, 4, 2)
+    k.answer.maps, k.told.answer.maps = [mine], [3 * theirs[None] + 1]
+    assert mean("pixels", k) == pytest.approx(0, abs=1e-3)
+    k.told.places = torch.tensor([[0, 1]])
+    assert mean("pixels", k) > 0.1
 
 
-@pytest.mark.parametrize("name", [name for name in SIGNALS if name != "pixels"])
+def test_shared_asks_the_teacher_the_student_s_questions_in_the_same_frames() -> None:
+    """Another query order, or a frame that is not the student's, is noticed; what the teacher is not sure of
+    is not.
+    """
+    torch.manual_seed(0)
+    layers = [torch.randn(2, 30, 2) for _ in range(3)]
+    embed = torch.randn(2, 30, 2)
+    places, between = torch.rand(2, 30, 2), torch.zeros(1, 30, 30)
+    k = knowledge(embed, FEATURES, ALL)
+    k.told.places = torch.tensor([[0, 2]])
+    k.told.answer.frame_features = torch.zeros(1, 3, 2, 2)
+    k.answer.asked = Asked(places, between, layers)
+    logits = torch.full((2, 30, 2), 3.0)
+    asked = []
+
+    def probe(frames: Tensor, where: Tensor, hidden: Tensor | None) -> FrameQueries:
+        asked.append((frames.tolist(), where, hidden))
+        theirs = [2 * x + 1 for x in layers]
+        for x in theirs:
+            x[:, 20:] = torch.randn(2, 10, 2)
+        answer = FrameQueries(logits, None, 3 * embed, theirs[-1], lambda select: select)
+        answer.asked = Asked(where, hidden, theirs)
+        return answer
+
+    k.told.answer.probe = probe
+    assert mean("shared", k) > 0.05
+    logits[:, 20:] = -30.0
+    assert mean("shared", k) == pytest.approx(0, abs=1e-3)
+    assert all(frames == [0, 2] and where.equal(places) for frames, where, _ in asked)
+    assert all(hidden is between for *_, hidden in asked)
+    k.answer.embed = embed.flip(1)
+    assert mean("shared", k) > 0.1
+
+
+def test_shared_needs_a_teacher_that_can_be_asked_so() -> None:
+    with pytest.raises(UserError, match="cannot be asked"):
+        SIGNALS["shared"](Widths(2, [2], [2], (2, 2), None))
+
+
+@pytest.mark.parametrize("name", [name for name in SIGNALS if name not in ("pixels", "shared")])
 def test_without_pairs_a_signal_is_zero_and_its_gradient_finite(name: str) -> None:
     embed = EMBED.clone().requires_grad_()
     total, weight = signal(name)(knowledge(embed, FEATURES, pairs([], [], [], [])))

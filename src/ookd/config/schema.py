@@ -199,7 +199,7 @@ class Signal(Strict):
     decay: int = Field(1, ge=1, description="steps over which it falls before `until`")
 
 
-SignalName = Literal["embedding", "relation", "key", "soft_association", "class", "mask", "pixels"]
+SignalName = Literal["embedding", "relation", "key", "soft_association", "class", "mask", "pixels", "shared"]
 
 
 class Distill(Strict):

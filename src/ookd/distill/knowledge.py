@@ -30,9 +30,15 @@ class Widths:
     """
 
     features: int  # of what is known of an instance
-    embed: int  # of the student's embeddings
-    teacher_pixels: int
-    student_pixels: int
+    teacher_maps: list[int]
+    student_maps: list[int]
+    queries: tuple[int, int]  # of the student's query features and embeddings
+    probe: tuple[int, int] | None  # of those of the teacher's frame network, if that can be asked
+
+    @property
+    def alike(self) -> bool:
+        """The teacher's frame network is built as the student is: their channels can mean the same."""
+        return self.probe == self.queries and self.student_maps == self.teacher_maps
 
 
 @dataclass(slots=True)
@@ -69,6 +75,20 @@ class Knowledge:
     def same(self) -> Tensor:
         """[P, P] pairs of the same instance."""
         return self.together() & (self.pairs.teacher.unsqueeze(1) == self.pairs.teacher)
+
+    def student_frames(self) -> Tensor:
+        """[n * S] the student's frames of these clips, out of F."""
+        steps = self.told.places.shape[1]
+        within = torch.arange(steps, device=self.told.clips.device)
+        return (self.told.clips.unsqueeze(1) * steps + within).flatten()
+
+    def teacher_frames(self) -> Tensor:
+        """[n * S] the same frames out of the answer's n * T."""
+        first = torch.arange(len(self.told.places), device=self.told.places.device) * self._length()
+        return (first.unsqueeze(1) + self.told.places).flatten()
+
+    def _length(self) -> int:
+        return self.told.answer.frame_features.shape[1]
 
     def student_masks(self) -> Tensor:
         """[P, h, w] logits in the pair's frame."""

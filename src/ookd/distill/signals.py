@@ -13,8 +13,10 @@ from torch import Tensor, nn
 
 from ookd.distill.knowledge import Knowledge, Widths
 from ookd.distill.qfa import tube_iou
+from ookd.errors import UserError
 from ookd.losses import dice, mask_bce
 
+FAINT = 1e-4  # variance below which a channel says nothing
 UNSURE = 0.5  # overlap with an instance above which a query without one is neither it nor something else
 
 
@@ -31,7 +33,7 @@ class Embedding(Signal):
 
     def __init__(self, widths: Widths) -> None:
         super().__init__(widths)
-        self.to_teacher = _same(widths.embed, widths.features)
+        self.to_teacher = _same(widths.queries[1], widths.features)
 
     def forward(self, k: Knowledge) -> tuple[Tensor, Tensor]:
         cosine = F.cosine_similarity(self.to_teacher(k.embeds()).float(), k.features, dim=-1)
@@ -46,7 +48,7 @@ class Key(Signal):
 
     def __init__(self, widths: Widths) -> None:
         super().__init__(widths)
-        self.to_student = _same(widths.features, widths.embed)
+        self.to_student = _same(widths.features, widths.queries[1])
 
     def forward(self, k: Knowledge) -> tuple[Tensor, Tensor]:
         return k.weighted(self.miss(k, torch.ones_like(k.together())))
@@ -144,28 +146,66 @@ class Mask(Signal):
 
 
 class Pixels(Signal):
-    """Where there is an image, the map that the student makes masks from, mapped, points where the teacher's
-    does. It asks no pairs.
+    """What the student knows of each place goes up and down from place to place as the teacher's does.
+
+    Channel by channel, so that neither offset nor scale matter. It asks no pairs.
     """
 
     def __init__(self, widths: Widths) -> None:
         super().__init__(widths)
-        self.to_teacher = nn.Conv2d(widths.student_pixels, widths.teacher_pixels, 1)
+        both = zip(widths.student_maps, widths.teacher_maps, strict=False)
+        self.to_teacher = nn.ModuleList(
+            nn.Identity() if widths.alike else nn.Conv2d(mine, theirs, 1) for mine, theirs in both
+        )
 
     def forward(self, k: Knowledge) -> tuple[Tensor, Tensor]:
-        mine, theirs = k.answer.pixels, k.told.answer.pixels
-        assert mine is not None
-        assert theirs is not None
-        frames = (k.told.clips.unsqueeze(1) * k.told.places.shape[1]) + torch.arange(
-            k.told.places.shape[1], device=mine.device
-        )  # [n, S] the student's frames
-        seen = theirs[torch.arange(len(theirs), device=mine.device).unsqueeze(1), k.told.places]
-        size = mine.shape[-2:]
-        seen = F.interpolate(seen.flatten(0, 1).float(), size, mode="bilinear")
-        pad = k.pad[frames.flatten()]
-        shown = ~pad[:, :: pad.shape[1] // size[0], :: pad.shape[2] // size[1]]
-        cosine = F.cosine_similarity(self.to_teacher(mine[frames.flatten()]).float(), seen, dim=1)
-        return ((1 - cosine) * shown).sum(), shown.sum()
+        frames = k.student_frames()
+        pad = k.pad[frames]
+        terms = []
+        for to_teacher, mine, theirs in zip(self.to_teacher, k.answer.maps, k.told.answer.maps, strict=False):
+            size = mine.shape[-2:]
+            wanted = theirs.flatten(0, 1)[k.teacher_frames()].float()
+            if wanted.shape[-2:] != size:
+                wanted = F.interpolate(wanted, size, mode="bilinear")
+            shown = ~pad[:, :: pad.shape[1] // size[0], :: pad.shape[2] // size[1]]
+            mapped = to_teacher(mine[frames])
+            terms.append(unlike(_places(mapped), _places(wanted), shown.flatten().float()))
+        count = pad.new_tensor(len(frames), dtype=torch.float32)
+        return torch.stack(terms).mean() * count, count
+
+
+class Shared(Signal):
+    """The teacher's frame network answers the student's own questions: queries at the same places, hidden
+    from one another as the student's are.
+
+    After every layer their features vary from query to query as the teacher's do, and their embeddings point
+    where the teacher's do, as far as the teacher is sure of them. It asks no pairs: queries that start at one
+    place are the same.
+    """
+
+    def __init__(self, widths: Widths) -> None:
+        super().__init__(widths)
+        if widths.probe is None:
+            raise UserError("distill.signals.shared: this teacher or student cannot be asked at given places")
+        self.to_teacher = nn.ModuleList(
+            nn.Identity() if widths.alike else nn.Linear(mine, theirs)
+            for mine, theirs in zip(widths.queries, widths.probe, strict=True)
+        )
+
+    def forward(self, k: Knowledge) -> tuple[Tensor, Tensor]:
+        frames, asked, probe = k.student_frames(), k.answer.asked, k.told.answer.probe
+        assert asked is not None
+        assert probe is not None
+        with torch.no_grad():
+            theirs = probe(k.teacher_frames(), asked.places[frames], asked.between)
+        assert theirs.asked is not None
+        trust = theirs.logits.float().sigmoid().amax(-1).flatten()  # [nSR]
+        features, embed = self.to_teacher
+        layers = zip(reversed(asked.layers), reversed(theirs.asked.layers), strict=False)
+        apart = [unlike(features(a[frames]).flatten(0, 1), b.flatten(0, 1), trust) for a, b in layers]
+        cosine = F.cosine_similarity(embed(k.answer.embed[frames]).float(), theirs.embed.float(), dim=-1)
+        weight = trust.sum()
+        return torch.stack(apart).mean() * weight + ((1 - cosine.flatten()) * trust).sum(), weight
 
 
 SIGNALS: dict[str, type[Signal]] = {
@@ -176,7 +216,28 @@ SIGNALS: dict[str, type[Signal]] = {
     "class": Class,
     "mask": Mask,
     "pixels": Pixels,
+    "shared": Shared,
 }
+
+
+def unlike(mine: Tensor, theirs: Tensor, weight: Tensor) -> Tensor:
+    """One minus the correlation of each channel over R rows, the mean of all channels.
+
+    mine and theirs [R, C], weight [R].
+    """
+    share = (weight / weight.sum().clamp(min=1e-6)).unsqueeze(1)
+
+    def centred(x: Tensor) -> Tensor:
+        return x.float() - (share * x.float()).sum(0)
+
+    a, b = centred(mine), centred(theirs)
+    spread = ((share * a * a).sum(0) + FAINT) * ((share * b * b).sum(0) + FAINT)
+    return (1 - (share * a * b).sum(0) / spread.sqrt()).mean()
+
+
+def _places(x: Tensor) -> Tensor:
+    """[F, C, h, w] -> [Fhw, C]."""
+    return x.flatten(2).transpose(1, 2).flatten(0, 1)
 
 
 def _same(inputs: int, outputs: int) -> nn.Linear:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +15,7 @@ from ookd.distill.cached import CachedTeacher
 from ookd.distill.controls import CONTROLS
 from ookd.distill.diagnostics import EVERY, Diagnostics
 from ookd.distill.fill import subject
-from ookd.distill.knowledge import Knowledge, Told, Widths
+from ookd.distill.knowledge import Knowledge, Told
 from ookd.distill.qfa import Kept, Pairs, associate_by_label, associate_by_prediction, keep
 from ookd.distill.signals import SIGNALS
 from ookd.distill.teacher import LiveTeacher, look
@@ -53,13 +53,9 @@ class Distillation(nn.Module):
         self.teacher: LiveTeacher | CachedTeacher = live
         if spec.cache is not None and data is not None:
             self.teacher = CachedTeacher(live, Cache(Path(spec.cache), subject(live, data, spec)))
-        features, teacher_pixels = live.width()
-        seen: FrameQueries = look(mine.model, torch.zeros(1, 3, 64, 64))[0]
-        embed = seen.embed.shape[-1]
-        self.features = CONTROLS[spec.control](len(names), features, embed)
-        widths = Widths(
-            self.features.width, embed, teacher_pixels, 0 if seen.pixels is None else seen.pixels.shape[1]
-        )
+        widths = live.widths(look(mine.model, torch.zeros(1, 3, 64, 64))[0])
+        self.features = CONTROLS[spec.control](len(names), widths.features, widths.queries[1])
+        widths = replace(widths, features=self.features.width)
         self.signals = nn.ModuleDict({name: SIGNALS[name](widths) for name in self.used})
         self.diagnostics = Diagnostics(len(names), list(self.used))
         self.register_buffer("_step", torch.zeros((), dtype=torch.long))
@@ -159,8 +155,9 @@ def _check(spec: Distill) -> None:
             f"distill.filter: {spec.filter.kind} asks no labels, so pairs cannot be found by them: "
             "set distill.associate=prediction, or distill.filter.kind=exact"
         )
-    if spec.cache is not None and (spec.filter.kind == "none" or "pixels" in spec.signals):
-        what = "pixels" if "pixels" in spec.signals else "filter: none"
+    asks = [name for name in ("pixels", "shared") if name in spec.signals]
+    if spec.cache is not None and (spec.filter.kind == "none" or asks):
+        what = asks[0] if asks else "filter: none"
         raise UserError(f"distill.cache: {what} needs what a cache leaves out; run without the cache")
 
 

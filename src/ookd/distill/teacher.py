@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ookd.distill.knowledge import Told
+from ookd.distill.knowledge import Told, Widths
 from ookd.errors import UserError
 from ookd.models import zoo
 from ookd.models.preprocess import normalise
 from ookd.stopwatch import timed
-from ookd.structures import Batch, ClipQueries
+from ookd.structures import Batch, ClipQueries, FrameQueries
 
 
 class LiveTeacher:
@@ -47,10 +47,20 @@ class LiveTeacher:
         columns = self._columns.to(logits.device)
         return logits[..., columns.clamp(min=0)].masked_fill(columns < 0, -20.0)
 
-    def width(self) -> tuple[int, int]:
-        """Channels of its clip features and of the map it makes masks from."""
+    def widths(self, student: FrameQueries) -> Widths:
+        """How many channels its answers and those of a student have."""
         answer: ClipQueries = look(self.model, torch.zeros(1, 1, 3, 64, 64))
-        return answer.features.shape[-1], 0 if answer.pixels is None else answer.pixels.shape[2]
+        probe = None
+        if answer.probe is not None and student.asked is not None:
+            found = answer.probe(torch.zeros(1, dtype=torch.long), student.asked.places.cpu(), None)
+            probe = found.features.shape[-1], found.embed.shape[-1]
+        return Widths(
+            answer.features.shape[-1],
+            [level.shape[2] for level in answer.maps],
+            [level.shape[1] for level in student.maps],
+            (student.features.shape[-1], student.embed.shape[-1]),
+            probe,
+        )
 
 
 def places(batch: Batch) -> Tensor:

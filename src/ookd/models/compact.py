@@ -23,7 +23,7 @@ from pydantic import BaseModel, Field
 from torch import Tensor, nn
 
 from ookd.models.efficientnet_lite import EfficientNetLite, Variant
-from ookd.structures import FrameQueries
+from ookd.structures import Asked, FrameQueries
 
 PRIOR = 0.02  # probability of a class before training
 DISK = (-12.0, -12.0, 0.0, 0.0, 0.0, 2.0)  # x2, y2, xy, x, y, 1: the mask every query starts from
@@ -55,6 +55,26 @@ class Pixels:
     sizes: list[tuple[int, int]]  # height and width of each level
     masks: dict[int, Tensor]  # stride 2, 4, 8, 16, 32 -> mask features [B, M, h, w], means of finer ones
     heat: Tensor  # [B, K, H/8, W/8] logits of "an object of this class has its centre here"
+
+    def maps(self) -> list[Tensor]:
+        """[B, C, h, w] mask features at stride 4, and the tokens of each level."""
+        levels = self.tokens.transpose(1, 2).split([h * w for h, w in self.sizes], 2)
+        return [
+            self.masks[4],
+            *(level.unflatten(2, size) for level, size in zip(levels, self.sizes, strict=True)),
+        ]
+
+    def at(self, frames: Tensor) -> Pixels:
+        """Those of some frames [F]."""
+        masks = {stride: features[frames] for stride, features in self.masks.items()}
+        return Pixels(
+            self.tokens[frames],
+            self.position,
+            self.padding[frames],
+            self.sizes,
+            masks,
+            self.heat[frames],
+        )
 
 
 @dataclass(slots=True)
@@ -242,7 +262,7 @@ class Heads(nn.Module):
             x,
             lambda select: masks_at(select, FINEST),
             masks_at,
-            pixels=pixels.masks[4],
+            maps=pixels.maps(),
         )
 
 
@@ -280,6 +300,7 @@ class Compact(nn.Module):
         for layer in self.layers:
             x = layer(x, place, pixels, mask_focus(answers[-1], pixels), between)
             answers.append(self.heads(x, places, pixels))
+        answers[-1].asked = Asked(places, between, [answer.features for answer in answers])
         return answers
 
 

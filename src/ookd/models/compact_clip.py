@@ -36,6 +36,7 @@ from ookd.models.compact import (
 from ookd.structures import ClipQueries
 
 SHARPNESS = 20.0  # of the association between embeddings: cosines times this, as the tracker has it
+ROUNDS = 3  # of claiming and taking the mean
 SEEN = (10.0, 0.6)  # first guess of presence: slope, and the cosine that leaves it open
 ABSENT = 20.0  # what mask logits lose in a frame where the instance is not in view
 
@@ -65,6 +66,7 @@ class ClipAnswer:
     logits: Tensor  # [B, N, K]
     presence: Tensor  # [B, T, N] logits of "in view in this frame"
     association: Tensor  # [B, T, N, Q] logits of "this frame query is me"
+    choice: Tensor  # [B, T, N] the frame query that is me
     views: Tensor  # [B, T, N, E] the embedding of "me" in each frame, in the frame network's space
     identity: Tensor  # [B, N, E] their mean over the frames that show the instance
     frame: CompactQueries  # of B * T frames: masks of the N parts
@@ -146,7 +148,11 @@ class CompactClip(nn.Module):
     def forward(self, clip: Tensor, pad: Tensor) -> ClipQueries:
         """clip [B, T, 3, H, W] normalised, pad [B, T, H, W]."""
         frames = self.look(clip, pad)
-        return as_clip_queries(self.decode(frames, self.seeds(frames))[-1])
+        queries = as_clip_queries(self.decode(frames, self.seeds(frames))[-1])
+        queries.probe = lambda rows, places, between: self.frame.decode(
+            frames.pixels.at(rows), places, between
+        )[-1]
+        return queries
 
     def look(self, clip: Tensor, pad: Tensor) -> Frames:
         """The frame network on every frame."""
@@ -171,42 +177,43 @@ class CompactClip(nn.Module):
     def decode(self, frames: Frames, seeds: Tensor, between: Tensor | None = None) -> list[ClipAnswer]:
         """Clip queries from seeds [B, N]; `between` [1, N, N] is added to the attention among them."""
         b, t = frames.score.shape[:2]
+        alike, choice = follow(frames, _rows(frames.unit.flatten(1, 2), seeds), between)
         features = frames.answer.features.unflatten(0, (b, t))  # [B, T, Q, D]
-        seed_unit = _rows(frames.unit.flatten(1, 2), seeds)  # [B, N, E]
-        alike = torch.einsum("bne,btqe->btnq", seed_unit, frames.unit)
-        parts = self.start((SHARPNESS * alike).softmax(-1).to(features.dtype) @ features)  # [B, T, N, D]
+        parts = self.start(_picked(features, choice))  # [B, T, N, D]
         whole = self.start(_rows(features.flatten(1, 2), seeds)) + self.whole
         x = torch.cat([parts, whole.unsqueeze(1)], 1)
         time = sine_rows(t, x.shape[-1], x.device)
         time = torch.cat([time, torch.zeros_like(time[:1])])  # the whole has no time
         known = self.know(features.flatten(0, 1)) + _code(frames.places.flatten(0, 1), frames.pixels)
-        answers = [self._answer(x, alike, known, frames)]
+        answers = [self._answer(x, alike, known, frames, between)]
         for layer in self.layers:
-            places = _expected(answers[-1].association, frames.places)
+            places = _picked(frames.places, answers[-1].choice)
             place = _code(places.flatten(0, 1), frames.pixels).unflatten(0, (b, t))
             focus = mask_focus(answers[-1].frame, frames.pixels)
             x = layer(x, place, time, known, frames, focus, between)
-            answers.append(self._answer(x, alike, known, frames))
+            answers.append(self._answer(x, alike, known, frames, between))
         return answers
 
-    def _answer(self, x: Tensor, alike: Tensor, known: Tensor, frames: Frames) -> ClipAnswer:
+    def _answer(
+        self, x: Tensor, alike: Tensor, known: Tensor, frames: Frames, between: Tensor | None
+    ) -> ClipAnswer:
         """What x [B, T + 1, N, D] comes to; alike [B, T, N, Q] cosine of each seed and frame query."""
         b, t = frames.score.shape[:2]
         parts, whole = self.norm(x[:, :t]), self.norm(x[:, t])
         others = self.other(known).unflatten(0, (b, t))  # what they are and where
         mine = torch.einsum("btne,btqe->btnq", self.me(parts), others).float()
         association = SHARPNESS * alike + mine
-        share = association.softmax(-1)
-        presence = SEEN[0] * ((share * alike).sum(-1) - SEEN[1]) + self.presence(parts).squeeze(-1).float()
-        features = frames.answer.features.unflatten(0, (b, t))
-        features = share.to(features.dtype) @ features + self.change(parts)
-        logits = share @ frames.answer.logits.unflatten(0, (b, t)).float()  # [B, T, N, K]
-        views = share @ frames.unit  # [B, T, N, E]
+        choice = claims(association, between)
+        sure = alike.gather(-1, choice.unsqueeze(-1)).squeeze(-1)
+        presence = SEEN[0] * (sure - SEEN[1]) + self.presence(parts).squeeze(-1).float()
+        features = _picked(frames.answer.features.unflatten(0, (b, t)), choice) + self.change(parts)
+        logits = _picked(frames.answer.logits.unflatten(0, (b, t)).float(), choice)  # [B, T, N, K]
+        views = _picked(frames.unit, choice)  # [B, T, N, E]
         when = (presence.sigmoid() / presence.sigmoid().sum(1, keepdim=True)).unsqueeze(-1)
         pooled = (when * logits).sum(1) + self.classify(whole)
-        places = _expected(association, frames.places).flatten(0, 1)
+        places = _picked(frames.places, choice).flatten(0, 1)
         frame = self.frame.heads.answer(features.flatten(0, 1), places, frames.pixels)
-        return ClipAnswer(pooled, presence, association, views, (when * views).sum(1), frame)
+        return ClipAnswer(pooled, presence, association, choice, views, (when * views).sum(1), frame)
 
 
 @torch.no_grad()
@@ -226,6 +233,35 @@ def choose_seeds(frames: Frames, count: int) -> Tensor:
     return torch.stack(chosen, 1)
 
 
+@torch.no_grad()
+def follow(frames: Frames, identity: Tensor, between: Tensor | None) -> tuple[Tensor, Tensor]:
+    """From a first guess [B, N, E] at what each clip query looks like, how alike every frame query is to it
+    [B, T, N, Q], and which one it is in each frame [B, T, N].
+
+    In turns: clip queries claim frame queries, and their look becomes the mean of what they claimed.
+    """
+    for _ in range(ROUNDS):
+        alike = torch.einsum("bne,btqe->btnq", identity, frames.unit)
+        choice = claims(SHARPNESS * alike, between)
+        sure = alike.gather(3, choice.unsqueeze(3)).squeeze(3)
+        score = _picked(frames.score.unsqueeze(3), choice).squeeze(3)
+        trust = (SEEN[0] * (sure - SEEN[1])).sigmoid() * score
+        identity = F.normalize((trust.unsqueeze(3) * _picked(frames.unit, choice)).sum(1), dim=-1)
+    return alike, choice
+
+
+@torch.no_grad()
+def claims(association: Tensor, between: Tensor | None) -> Tensor:
+    """The frame query [B, T, N] each clip query takes: it likes that one, and no other clip query likes it
+    more. association [B, T, N, Q]; where `between` [1, N, N] is -inf, one does not know of the other.
+    """
+    power = (association - association.amax((2, 3), keepdim=True)).exp()
+    rivals = power.sum(2, keepdim=True)
+    if between is not None:
+        rivals = torch.einsum("nm,btmq->btnq", between[0].exp(), power)
+    return (power / power.sum(3, keepdim=True) + power / rivals).argmax(-1)
+
+
 def as_clip_queries(answer: ClipAnswer) -> ClipQueries:
     b, t = answer.presence.shape[:2]
 
@@ -235,14 +271,13 @@ def as_clip_queries(answer: ClipAnswer) -> ClipQueries:
         absent = answer.presence.gather(2, every).transpose(1, 2) < 0  # [B, N, T]
         return logits - ABSENT * absent[..., None, None]
 
-    pixels = None if answer.frame.pixels is None else answer.frame.pixels.unflatten(0, (b, t))
-    return ClipQueries(answer.logits, None, answer.identity, answer.views, masks, pixels=pixels)
+    maps = [level.unflatten(0, (b, t)) for level in answer.frame.maps]
+    return ClipQueries(answer.logits, None, answer.identity, answer.views, masks, maps=maps)
 
 
-def _expected(association: Tensor, places: Tensor) -> Tensor:
-    """Where a part most likely is [B, T, N, 2]; association [B, T, N, Q], places [B, T, Q, 2]."""
-    best = association.argmax(-1, keepdim=True)
-    return places.gather(2, best.expand(-1, -1, -1, 2))
+def _picked(x: Tensor, choice: Tensor) -> Tensor:
+    """x [B, T, Q, D], choice [B, T, N] -> [B, T, N, D]."""
+    return x.gather(2, choice.unsqueeze(-1).expand(-1, -1, -1, x.shape[-1]))
 
 
 def _code(places: Tensor, pixels: Pixels) -> Tensor:

@@ -80,5 +80,5 @@ class Idol(nn.Module):
             embed=self.embed_head(decoded.features),
             features=decoded.features,
             masks=masks,
-            pixels=maps,
+            maps=[] if maps is None else [maps],
         )

@@ -41,12 +41,11 @@ def join(answers: Sequence[FrameQueries]) -> FrameQueries:
         return frames([answer.masks(rows[:, step]) for step, answer in enumerate(answers)])
 
     boxes = [answer.boxes for answer in answers if answer.boxes is not None]
-    pixels = [answer.pixels for answer in answers if answer.pixels is not None]
     return FrameQueries(
         frames([answer.logits for answer in answers]),
         frames(boxes) if boxes else None,
         frames([answer.embed for answer in answers]),
         frames([answer.features for answer in answers]),
         masks,
-        pixels=frames(pixels) if pixels else None,
+        maps=[frames(level) for level in zip(*(answer.maps for answer in answers), strict=True)],
     )

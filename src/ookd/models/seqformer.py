@@ -115,5 +115,5 @@ class SeqFormer(nn.Module):
             features=decoded.features,
             frame_features=decoded.frame_features,
             masks=masks,
-            pixels=frames.maps.unflatten(0, clip),
+            maps=[frames.maps.unflatten(0, clip)],
         )
