@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
-from PIL import ImageDraw, ImageFont, ImageOps
+from PIL import ImageDraw, ImageOps
 
+from ookd.lettering import Lettering, lettering
 from ookd.structures import FrameResult
 
 if TYPE_CHECKING:
@@ -73,15 +74,15 @@ class Overlay:
             raise ValueError("the result carries no image to draw on")
         height, width = result.image.shape[:2]
         if self._brushes is None:
-            self._brushes = _Brushes(height, width)
+            self._brushes = _Brushes(height, width, lettering(frozenset("".join(result.names))))
         scene = result.image.copy()
         detections = as_supervision(result)
         scene = self._brushes.fill.annotate(scene, detections)
         scene = self._brushes.outline.annotate(scene, detections)
         if self._trails:
             scene = self._brushes.trail.annotate(scene, detections)
-        scene = self._brushes.label.annotate(scene, detections, labels=captions(result))
-        return scene
+        labels = [self._brushes.lettering.spelt(caption) for caption in captions(result)]
+        return self._brushes.label.annotate(scene, detections, labels=labels)
 
 
 def draw(result: FrameResult) -> Image:
@@ -114,23 +115,25 @@ def contact_sheet(
         "RGB", (gap + columns * (cell_width + gap), gap + rows * (picture + line + gap)), PAPER
     )
     pen = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(size=max(10, round(0.7 * line)))
+    letters = lettering(frozenset("".join(titles)))
+    font = letters.font(max(10, round(0.7 * line)))
     for place, image in enumerate(images):
         left = gap + place % columns * (cell_width + gap)
         top = gap + place // columns * (picture + line + gap)
         shown = ImageOps.contain(Pillow.fromarray(image), (cell_width, picture))
         sheet.paste(shown, (left + (cell_width - shown.width) // 2, top + (picture - shown.height) // 2))
         if place < len(titles):
-            pen.text((left, top + picture), titles[place], INK, font)
+            pen.text((left, top + picture), letters.spelt(titles[place]), INK, font)
     return np.asarray(sheet).copy()
 
 
 class _Brushes:
     """Annotators with line widths and text that fit a size of image."""
 
-    def __init__(self, height: int, width: int) -> None:
+    def __init__(self, height: int, width: int, lettering: Lettering) -> None:
         import supervision as sv
 
+        self.lettering = lettering
         line = max(1, round(min(height, width) / 300))
         colours = [colour(slot) for slot in range(COLOURS)]
         # supervision draws on BGR; given colours with red and blue swapped it draws on RGB.
@@ -146,6 +149,7 @@ class _Brushes:
             palette,
             by_identity,
             text,
+            lettering.path,
             font_size=max(10, round(min(height, width) / 32)),
             text_padding=2 * line,
             border_radius=2 * line,
