@@ -10,7 +10,7 @@ frames, which saves it one small matrix product a frame.
 The models take turns; printed is the median of the repeats with its spread, and the ratio to idol-r50.
 
     python benchmarks/peers.py VIDEO.mp4 --frames 24 --repeats 5
-    python benchmarks/peers.py VIDEO.mp4 --runtime openvino --precision bf16
+    python benchmarks/peers.py VIDEO.mp4 --runtime openvino --precision int8 --peers bf16
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def ours(runtime: str, precision: str, scratch: Path) -> Run:
     return run
 
 
-def mask2former(runtime: str, precision: str, scratch: Path) -> Run:
+def mask2former(runtime: str, precision: str) -> Run:
     from transformers import (
         Mask2FormerConfig,
         Mask2FormerForUniversalSegmentation,
@@ -103,7 +103,7 @@ def mask2former(runtime: str, precision: str, scratch: Path) -> Run:
     return run
 
 
-def videomt(runtime: str, precision: str, scratch: Path, clip: int) -> Run:
+def videomt(runtime: str, precision: str, clip: int) -> Run:
     from transformers import VideomtConfig, VideomtForUniversalSegmentation
 
     config = VideomtConfig(
@@ -185,7 +185,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("video", type=Path)
     parser.add_argument("--runtime", choices=["torch", "openvino"], default="torch")
-    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="through OpenVINO")
+    parser.add_argument(
+        "--precision", choices=["fp32", "int8"], default="fp32", help="of idol-r50 through OpenVINO"
+    )
+    parser.add_argument(
+        "--peers", choices=["fp32", "bf16"], default="fp32", help="precision of the others through OpenVINO"
+    )
     parser.add_argument("--frames", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--clip", type=int, default=4, help="frames that VidEoMT sees together")
@@ -193,13 +198,13 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
-    how = (arguments.runtime, arguments.precision)
+    how, theirs = (arguments.runtime, arguments.precision), (arguments.runtime, arguments.peers)
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         make: dict[str, Callable[[], Run]] = {
             OURS: lambda: ours(*how, scratch),
-            MASK2FORMER: lambda: mask2former(*how, scratch),
-            VIDEOMT: lambda: videomt(*how, scratch, arguments.clip),
+            MASK2FORMER: lambda: mask2former(*theirs),
+            VIDEOMT: lambda: videomt(*theirs, arguments.clip),
         }
         runs = {name: make[name]() for name in make}
         speed: dict[str, list[float]] = {name: [] for name in runs}
@@ -211,7 +216,8 @@ def main() -> None:
                 done = run(arguments.video, arguments.frames)
                 speed[name].append(done / (time.perf_counter() - start))
     print(
-        f"{arguments.video.name}, {arguments.frames} frames, {arguments.runtime} {arguments.precision}, "
+        f"{arguments.video.name}, {arguments.frames} frames, "
+        f"{arguments.runtime} {arguments.precision} (peers {arguments.peers}), "
         f"{arguments.threads} threads, {platform.machine()}, torch {torch.__version__}, "
         f"median of {arguments.repeats}, random weights, load {os.getloadavg()[0]:.1f}\n"
     )

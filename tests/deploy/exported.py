@@ -18,6 +18,7 @@ from ookd.models.resnet import ResNetConfig
 from ookd.tracking.eye import Image
 
 SIZE = (64, 96)
+exporting.COMPARED = 4  # frames: the comparison is tried, not relied on
 
 
 @cache

@@ -17,49 +17,48 @@ from ookd.cli import main
 from ookd.deploy import export as exporting
 from ookd.deploy.check import Agreement, require
 from ookd.deploy.convert import write_graphs
+from ookd.deploy.engine import Engine
 from ookd.deploy.export import export
+from ookd.deploy.folder import SUFFIX, Kind
 from ookd.deploy.graph import Graphs
-from ookd.deploy.quantise import trunk_convolutions
+from ookd.deploy.onnx import OnnxEngine
+from ookd.deploy.openvino import OpenVinoEngine
+from ookd.deploy.quantise import dense_nodes
 from ookd.errors import UserError
 from ookd.models import zoo
 from ookd.models.efficientnet_lite import Conv
 from ookd.models.preprocess import normalise
 
+ENGINES: dict[Kind, Callable[..., Engine]] = {"onnx": OnnxEngine, "openvino": OpenVinoEngine}
 MODELS = {"compact": (lambda: zoo.load(compact()).model, compact_graphs), "idol": (small_idol, idol_graphs)}
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("chosen", [[2], [4, 0, 4, 1]])
-def test_both_graphs_together_are_the_model(name: str, chosen: list[int]) -> None:
+@pytest.mark.parametrize("kind", ENGINES)
+def test_both_graphs_together_are_the_model(name: str, kind: Kind, tmp_path: Path) -> None:
     model, graphs = (make() for make in MODELS[name])
+    write_graphs(graphs, tmp_path, kind, "fp32", [])
+    suffix = SUFFIX[kind]
+    engine = ENGINES[kind](tmp_path / f"frame{suffix}", tmp_path / f"masks{suffix}", "fp32")
     frame = images()[0].copy()
     frame[50:], frame[:, 90:] = 200, 200  # outside the image: must not matter
-    size, select = np.array([50, 90]), np.array([chosen])
-    actual = run(graphs, frame, size, select)
+    size = np.array([50, 90])
+    actual = engine.start({"frames": frame[None], "size": size})()
 
     pad = torch.ones(1, *SIZE, dtype=torch.bool)
     pad[:, :50, :90] = False
     with torch.no_grad():
         expected, _ = model(normalise(torch.from_numpy(frame).permute(2, 0, 1)[None], pad), pad)
-        masks = expected.masks(torch.from_numpy(select))
+        for chosen in [[2]], [[4, 0, 4, 1]]:
+            given = {name: actual[name] for name in graphs.shared}
+            masks = engine.masks({**given, "select": np.array(chosen)})
+            close(masks, expected.masks(torch.tensor(chosen)))
     close(actual["logits"], expected.logits)
     close(actual["embed"], expected.embed)
-    close(actual["masks"], masks)
     if name == "idol":
         close(actual["boxes"], expected.boxes)
     else:
         assert "boxes" not in actual
-
-
-def run(graphs: Graphs, frame: np.ndarray, size: np.ndarray, select: np.ndarray) -> dict[str, np.ndarray]:
-    first, second = (
-        onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
-        for graph in (graphs.frame, graphs.masks)
-    )
-    names = [output.name for output in first.get_outputs()]
-    answer = dict(zip(names, first.run(None, {"frames": frame[None], "size": size}), strict=True))
-    shared = {name: answer[name] for name in graphs.shared}
-    return answer | {"masks": second.run(None, {**shared, "select": select})[0]}
 
 
 def close(actual: np.ndarray, expected: torch.Tensor) -> None:
@@ -70,7 +69,7 @@ def test_int8_is_for_the_convolutions_of_the_trunk() -> None:
     trunk = [
         module for module in zoo.load(compact()).model.encoder.trunk.modules() if isinstance(module, Conv)
     ]
-    assert len(trunk_convolutions(compact_graphs().frame)) == len(trunk)
+    assert len(dense_nodes(compact_graphs().frame)) == len(trunk)
 
 
 def test_fp16_halves_the_file_and_int8_quarters_the_trunk(tmp_path: Path) -> None:
@@ -110,6 +109,14 @@ def test_an_export_that_differs_from_its_model_is_not_written(
     with pytest.raises(UserError, match="not written, for the exported model differs"):
         export(compact(), tmp_path / "out", "onnx", "fp32", SIZE, scenes=0)
     assert not list(tmp_path.iterdir())
+
+
+def test_bf16_is_refused_where_it_would_move_what_attention_looks_at(
+    tmp_path: Path, traced: Callable[[Graphs], None]
+) -> None:
+    traced(idol_graphs())
+    with pytest.raises(UserError, match="bf16 cannot hold the places"):
+        export(compact(), tmp_path / "out", "openvino", "bf16", SIZE, scenes=0)
 
 
 def test_what_an_export_must_reach() -> None:

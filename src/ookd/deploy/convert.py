@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+import onnx.inliner
 from onnx import TensorProto, helper, numpy_helper
 
 from ookd.deploy.engine import Arrays
 from ookd.deploy.folder import Kind, Precision
-from ookd.deploy.graph import Graphs
+from ookd.deploy.graph import BAG_NAME, DOMAIN, Graphs
 from ookd.deploy.quantise import quantise
 
 SMALL = 256  # values: weights with fewer stay in single precision
@@ -34,19 +36,40 @@ def write_graphs(
 
 def _write_onnx(graph: onnx.ModelProto, path: Path, precision: Precision) -> list[Path]:
     file = path.with_suffix(".onnx")
-    onnx.save(_halved(graph) if precision == "fp16" else graph, file)
+    standard = onnx.inliner.inline_local_functions(graph)
+    onnx.save(_halved(standard) if precision == "fp16" else standard, file)
     return [file]
 
 
 def _write_openvino(graph: onnx.ModelProto, path: Path, precision: Precision) -> list[Path]:
     import openvino
+    from openvino import opset13
+    from openvino.frontend.onnx import ConversionExtension
 
-    (source,) = _write_onnx(graph, path, "fp32")
-    file = path.with_suffix(".xml")
-    model = openvino.convert_model(source)
-    openvino.save_model(model, file, compress_to_fp16=precision in ("fp16", "bf16"))
+    def bag(node: Any) -> Any:
+        return opset13.embedding_bag_packed_sum(*(node.get_input(i) for i in range(3))).outputs()
+
+    source, file = path.with_suffix(".onnx"), path.with_suffix(".xml")
+    onnx.save(graph, source)
+    model = openvino.convert_model(source, extension=[ConversionExtension(BAG_NAME, DOMAIN, bag)])
+    if precision in ("fp16", "bf16"):
+        _halve(model)
+    openvino.save_model(model, file, compress_to_fp16=False)
     source.unlink()
     return [file, file.with_suffix(".bin")]
+
+
+def _halve(model: Any) -> None:
+    """Store an OpenVINO model's weights in half precision. Its own way to do so also rounds the few constants
+    that say where things are."""
+    from openvino import Type, opset13
+
+    for node in model.get_ops():
+        single = node.get_type_name() == "Constant" and node.get_element_type() == Type.f32
+        if single and np.prod(node.get_output_shape(0)) >= SMALL:
+            half = opset13.convert(opset13.constant(node.data.astype(np.float16)), "f32")
+            for reader in node.output(0).get_target_inputs():
+                reader.replace_source_output(half.output(0))
 
 
 def _halved(graph: onnx.ModelProto) -> onnx.ModelProto:

@@ -66,6 +66,10 @@ def export(
     if world is not None:
         check.shared_classes(world, saved.names)
     graphs = trace(model, size)
+    if precision == "bf16" and graphs.bags:
+        raise UserError(
+            "bf16 cannot hold the places of deformable attention; fp32 keeps them, and int8 is faster"
+        )
     manifest = {
         "ookd": ookd.__version__,
         "source": zoo.fingerprint(model),

@@ -16,22 +16,41 @@ from dataclasses import dataclass
 from typing import Any
 
 import onnx
+import onnx.parser
 import torch
 from torch import Tensor, nn
 
 from ookd.errors import UserError
+from ookd.models.level_sampling import BAG
 from ookd.models.preprocess import normalise
 
 OPSET = 18
 TRACED = 3  # queries chosen while tracing; any number may be chosen later
+DOMAIN, BAG_NAME = BAG.split("::")
+# what a bag is in standard operators, for whoever has none
+BAG_MEANING = onnx.parser.parse_function(f"""
+<domain: "{DOMAIN}", opset_import: ["" : {OPSET}]>
+{BAG_NAME} (table, rows, shares) => (sums) {{
+    axis = Constant <value = int64[1] {{1}}> ()
+    picked = Gather <axis = 0> (table, rows)
+    share = Unsqueeze (shares, axis)
+    product = MatMul (share, picked)
+    sums = Squeeze (product, axis)
+}}""")
 
 
 @dataclass(frozen=True, slots=True)
 class Graphs:
+    """Deformable attention is in `Bag`s, which the graphs define as well."""
+
     frame: onnx.ModelProto  # frames uint8 [1, H, W, 3] RGB, size int64 [2] -> outputs and shared
     masks: onnx.ModelProto  # shared, select int64 [1, N] -> masks [1, N, h, w]
     outputs: list[str]
     shared: list[str]
+
+    @property
+    def bags(self) -> bool:
+        return any(node.domain == DOMAIN for node in self.frame.graph.node)
 
 
 class Whole(nn.Module):
@@ -111,7 +130,12 @@ def _part(
         [known[name] for name in outputs],
         [weight for weight in whole.graph.initializer if weight.name in needed],
     )
-    part = onnx.helper.make_model(graph, opset_imports=whole.opset_import, ir_version=whole.ir_version)
+    part = onnx.helper.make_model(
+        graph,
+        opset_imports=[onnx.helper.make_opsetid("", OPSET), onnx.helper.make_opsetid(DOMAIN, 1)],
+        ir_version=whole.ir_version,
+        functions=[BAG_MEANING],
+    )
     onnx.checker.check_model(part)
     return part
 
