@@ -4,9 +4,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: demo test check lint docs clean
+.PHONY: demo demo-distill test check lint docs clean
 demo: $(VENV)/.installed
 	$(BIN)/ookd demo --out demo --overwrite
+
+demo-distill: $(VENV)/.installed
+	$(BIN)/ookd demo --distill --out demo-distill
 
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS)
@@ -33,4 +36,4 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	touch $@ $(VENV)/.installed
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo demo-distill

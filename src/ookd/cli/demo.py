@@ -1,4 +1,7 @@
-"""`ookd demo`: a scene that no model has seen, tracked online, and scored against its exact ground truth."""
+"""`ookd demo`: a scene that no model has seen, tracked online, and scored against its exact ground truth.
+
+With --distill instead: what a teacher is worth (`demo_distill`).
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from ookd.errors import UserError
+
 app = typer.Typer(rich_markup_mode=None)
 
 SEED = 2026  # of the scene; training worlds have seed 0
@@ -22,14 +27,52 @@ FPS = 12
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo"),
-    model: Annotated[str, typer.Option(help="A model's name or folder.")] = "nano",
-    scene: Annotated[str, typer.Option(help="World the scene comes from.")] = "ytvis-like",
-    seed: Annotated[int, typer.Option(min=0, help="Another seed, another scene.")] = SEED,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the results; default demo, with --distill demo-distill.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="A model's name or folder; default nano.")] = None,
+    scene: Annotated[str | None, typer.Option(help="World the scene comes from; default ytvis-like.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, other scenes and trainings.")] = SEED,
+    distill: Annotated[
+        bool, typer.Option("--distill", help="The whole method, small: train with a teacher and without.")
+    ] = False,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="With --distill: length of each training; default 300.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The summary as JSON on standard output.")] = False,
 ) -> None:
-    """Draw an unseen scene, track it with the bundled model, write an annotated video and a score."""
+    """Draw an unseen scene, track it with the bundled model, write an annotated video and a score.
+
+    With --distill: train two students for some minutes, one beside a teacher, and compare them on scenes that
+    are new to all. Stopped at any moment and called again, it goes on.
+    """
+    if distill:
+        if model is not None or scene is not None:
+            raise UserError("--distill has a model and a world of its own: leave out --model and --scene")
+        _distill(out or Path("demo-distill"), steps, seed, overwrite, as_json)
+    elif steps is not None:
+        raise UserError("--steps is the length of the trainings of --distill, which is not asked for")
+    else:
+        _track(out or Path("demo"), model or "nano", scene or "ytvis-like", seed, overwrite, as_json)
+
+
+def _distill(out: Path, steps: int | None, seed: int, overwrite: bool, as_json: bool) -> None:
+    from ookd.cli import demo_distill
+    from ookd.engine.loop import Interrupted
+
+    try:
+        summary = demo_distill.distill(out, steps, seed, overwrite)
+    except Interrupted as stop:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        raise typer.Exit(128 + stop.number) from None
+    if as_json:
+        sys.stdout.write(json.dumps(summary) + "\n")
+    else:
+        demo_distill.show(summary, out)
+
+
+def _track(out: Path, model: str, scene: str, seed: int, overwrite: bool, as_json: bool) -> None:
     from PIL import Image
 
     from ookd.data.new_folder import new_folder
@@ -107,6 +150,6 @@ def _print(summary: dict[str, Any], out: Path) -> None:
         "Next:\n"
         f"  ookd track {out}/scene.mp4 --out tracked\n"
         "  ookd data synth --preset identity --out my-world\n"
-        "  ookd train nano-ytvis-like",
+        "  ookd demo --distill",
         highlight=False,
     )
