@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from engine.test_loop import TINY
 from ookd import config
 from ookd.cli import main
-from ookd.data.clips import hide_labels
+from ookd.data.clips import ClipDataset, hide_labels
 from ookd.data.loader import collate
 from ookd.data.minor_paste import PASTED
+from ookd.data.sampling import DistillSampler
 from ookd.data.synthetic import World
 from ookd.data.warps import Crop, Flip, Resize, Warp, warp_clip
 from ookd.distill.cache import MANIFEST, Cache, Subject, Window
@@ -319,9 +320,8 @@ def test_unlabelled_clips_are_served_too(tmp_path: Path) -> None:
     assert told.answer.features.shape == (1, 1, 3)
 
 
-@pytest.mark.parametrize("change", ["distill.filter.kind=none", "distill.signals.pixels={weight: 1}"])
-def test_what_a_cache_leaves_out_cannot_be_asked_of_it(change: str, tmp_path: Path) -> None:
-    made = recipe(tmp_path, change, "distill.associate=prediction")
+def test_what_a_cache_leaves_out_cannot_be_asked_of_it(tmp_path: Path) -> None:
+    made = recipe(tmp_path, "distill.filter.kind=none", "distill.associate=prediction")
     from ookd.engine.build import make_model, make_task
 
     with pytest.raises(UserError, match="without the cache"):
@@ -353,3 +353,32 @@ def test_a_run_fills_the_cache_and_then_asks_it_alone(
 def test_only_cache_needs_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["distill", "--teacher", str(tmp_path), "--only-cache"]) == 2
     assert "--cache" in capsys.readouterr().err
+
+
+def test_beside_a_cache_the_teacher_looks_at_the_student_s_frames(tmp_path: Path) -> None:
+    """What it says of single frames is the same, whether it was shown the whole clip or these alone."""
+    from ookd.engine.build import make_model, make_task
+
+    given = recipe(
+        tmp_path,
+        "data.train.0.videos=2",
+        "distill.signals={pixels: {weight: 1}, shared: {weight: 1}}",
+        f"model.change={SMALL}",
+    )
+    FillPlan(given, "cpu").run()
+    names = list(World("ytvis-like").names)
+    torch.manual_seed(1)
+    task = make_task(make_model(given.model, len(names)), given, names)
+    source = World("ytvis-like", videos=2, height=64, width=96, frames=6, crowd=[2, 3])
+    batch = collate([ClipDataset(source, DistillSampler(length=4))[video, 0] for video in range(2)])
+    teacher: Any = task.teacher
+    (told,) = teacher.ask(batch)
+    assert told.maps
+    assert not told.answer.maps  # the answer itself is remembered
+    with torch.no_grad():
+        cached_terms = task(batch)
+        task.teacher = teacher.live
+        live_terms = task(batch)
+    for name in ("kd_pixels", "kd_shared"):
+        assert cached_terms[name] > 0.01
+        torch.testing.assert_close(cached_terms[name], live_terms[name], atol=1e-5, rtol=1e-4)

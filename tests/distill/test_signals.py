@@ -126,38 +126,34 @@ def test_unlike_is_one_minus_the_weighted_correlation_of_each_channel() -> None:
 
 
 def test_pixels_compare_the_maps_of_the_student_s_frames_where_there_is_an_image() -> None:
-    """The teacher saw three frames, the student its first and last; the right half is padding."""
+    """Two clips of the student's batch, of which this is about the second; the right half is padding."""
     torch.manual_seed(0)
     k = knowledge(EMBED, FEATURES, ALL)
-    k.told.places = torch.tensor([[0, 2]])
-    k.told.answer.frame_features = torch.zeros(1, 3, 2, 2)
+    k.told.clips = torch.tensor([1])
+    k.pad = torch.zeros(4, 16, 16, dtype=torch.bool)
     k.pad[:, :, 8:] = True
-    mine = torch.randn(2, 2, 4, 4)
-    theirs = torch.stack([mine[0], torch.randn(2, 4, 4), mine[1]])
-    theirs[..., 2:] = torch.randn(3, 2, 4, 2)
-    k.answer.maps, k.told.answer.maps = [mine], [3 * theirs[None] + 1]
+    mine = torch.randn(4, 2, 4, 4)
+    theirs = mine[2:].clone()
+    theirs[..., 2:] = torch.randn(2, 2, 4, 2)
+    k.answer.maps, k.told.maps = [mine], [3 * theirs + 1]
     assert mean("pixels", k) == pytest.approx(0, abs=1e-3)
-    k.told.places = torch.tensor([[0, 1]])
+    k.told.maps = [theirs.flip(0)]
     assert mean("pixels", k) > 0.1
 
 
 def test_shared_asks_the_teacher_the_student_s_questions_in_the_same_frames() -> None:
-    """Another query order, or a frame that is not the student's, is noticed; what the teacher is not sure of
-    is not.
-    """
+    """Another query order is noticed; what the teacher is not sure of is not."""
     torch.manual_seed(0)
     layers = [torch.randn(2, 30, 2) for _ in range(3)]
     embed = torch.randn(2, 30, 2)
     places, between = torch.rand(2, 30, 2), torch.zeros(1, 30, 30)
     k = knowledge(embed, FEATURES, ALL)
-    k.told.places = torch.tensor([[0, 2]])
-    k.told.answer.frame_features = torch.zeros(1, 3, 2, 2)
     k.answer.asked = Asked(places, between, layers)
     logits = torch.full((2, 30, 2), 3.0)
     asked = []
 
-    def probe(frames: Tensor, where: Tensor, hidden: Tensor | None) -> FrameQueries:
-        asked.append((frames.tolist(), where, hidden))
+    def probe(where: Tensor, hidden: Tensor | None) -> FrameQueries:
+        asked.append((where, hidden))
         theirs = [2 * x + 1 for x in layers]
         for x in theirs:
             x[:, 20:] = torch.randn(2, 10, 2)
@@ -165,12 +161,11 @@ def test_shared_asks_the_teacher_the_student_s_questions_in_the_same_frames() ->
         answer.asked = Asked(where, hidden, theirs)
         return answer
 
-    k.told.answer.probe = probe
+    k.told.probe = probe
     assert mean("shared", k) > 0.05
     logits[:, 20:] = -30.0
     assert mean("shared", k) == pytest.approx(0, abs=1e-3)
-    assert all(frames == [0, 2] and where.equal(places) for frames, where, _ in asked)
-    assert all(hidden is between for *_, hidden in asked)
+    assert all(where.equal(places) and hidden is between for where, hidden in asked)
     k.answer.embed = embed.flip(1)
     assert mean("shared", k) > 0.1
 

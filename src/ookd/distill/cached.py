@@ -31,8 +31,11 @@ class CachedTeacher:
     A frame outside the window of the video that knows the student's frames counts as one that shows nothing.
     """
 
-    def __init__(self, live: LiveTeacher, cache: Cache) -> None:
-        self.live, self.cache = live, cache
+    def __init__(self, live: LiveTeacher, cache: Cache, look: bool = False) -> None:
+        """With `look` the live teacher looks at the student's frames, for signals that compare single frames;
+        of the clip it still remembers what is cached.
+        """
+        self.live, self.cache, self.look = live, cache, look
 
     def ask(self, batch: Batch) -> list[Told]:
         shown = places(batch).tolist()
@@ -94,7 +97,11 @@ class CachedTeacher:
             return masks[torch.arange(len(masks), device=device).unsqueeze(1), select]
 
         answer = ClipQueries(logits, None, features, views, drawn)
-        return Told(answer, tracks, torch.tensor(list(found), device=device), places(asked))
+        told = Told(answer, tracks, torch.tensor(list(found), device=device), places(asked))
+        if self.look:
+            (seen,) = self.live.ask(asked.seen_by_student())
+            told.maps, told.probe = seen.maps, seen.probe
+        return told
 
 
 def _within(clip: Origin, window: Window) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,8 @@ class Told:
     tracks: list[Tracks]  # n, the truth on the answer's frames; empty where there are no labels
     clips: Tensor  # [n] which clips of the batch that was asked about
     places: Tensor  # [n, S] which of the answer's frames the student saw
+    maps: list[Tensor] = field(default_factory=list)  # [n * S, C, h, w] the answer's, of those frames
+    probe: Callable[[Tensor, Tensor | None], FrameQueries] | None = None  # the answer's, of those frames
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +83,6 @@ class Knowledge:
         steps = self.told.places.shape[1]
         within = torch.arange(steps, device=self.told.clips.device)
         return (self.told.clips.unsqueeze(1) * steps + within).flatten()
-
-    def teacher_frames(self) -> Tensor:
-        """[n * S] the same frames out of the answer's n * T."""
-        first = torch.arange(len(self.told.places), device=self.told.places.device) * self._length()
-        return (first.unsqueeze(1) + self.told.places).flatten()
-
-    def _length(self) -> int:
-        return self.told.answer.frame_features.shape[1]
 
     def student_masks(self) -> Tensor:
         """[P, h, w] logits in the pair's frame."""

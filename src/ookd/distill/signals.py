@@ -162,9 +162,9 @@ class Pixels(Signal):
         frames = k.student_frames()
         pad = k.pad[frames]
         terms = []
-        for to_teacher, mine, theirs in zip(self.to_teacher, k.answer.maps, k.told.answer.maps, strict=False):
+        for to_teacher, mine, theirs in zip(self.to_teacher, k.answer.maps, k.told.maps, strict=False):
             size = mine.shape[-2:]
-            wanted = theirs.flatten(0, 1)[k.teacher_frames()].float()
+            wanted = theirs.float()
             if wanted.shape[-2:] != size:
                 wanted = F.interpolate(wanted, size, mode="bilinear")
             shown = ~pad[:, :: pad.shape[1] // size[0], :: pad.shape[2] // size[1]]
@@ -193,11 +193,11 @@ class Shared(Signal):
         )
 
     def forward(self, k: Knowledge) -> tuple[Tensor, Tensor]:
-        frames, asked, probe = k.student_frames(), k.answer.asked, k.told.answer.probe
+        frames, asked, probe = k.student_frames(), k.answer.asked, k.told.probe
         assert asked is not None
         assert probe is not None
         with torch.no_grad():
-            theirs = probe(k.teacher_frames(), asked.places[frames], asked.between)
+            theirs = probe(asked.places[frames], asked.between)
         assert theirs.asked is not None
         trust = theirs.logits.float().sigmoid().amax(-1).flatten()  # [nSR]
         features, embed = self.to_teacher
@@ -218,6 +218,7 @@ SIGNALS: dict[str, type[Signal]] = {
     "pixels": Pixels,
     "shared": Shared,
 }
+SINGLE_FRAMES = {"pixels", "shared"}  # those that ask no pairs: what the teacher says of each frame
 
 
 def unlike(mine: Tensor, theirs: Tensor, weight: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from ookd.distill.diagnostics import EVERY, Diagnostics
 from ookd.distill.fill import subject
 from ookd.distill.knowledge import Knowledge, Told
 from ookd.distill.qfa import Kept, Pairs, associate_by_label, associate_by_prediction, keep
-from ookd.distill.signals import SIGNALS
+from ookd.distill.signals import SIGNALS, SINGLE_FRAMES
 from ookd.distill.teacher import LiveTeacher, look
 from ookd.errors import UserError
 from ookd.models.preprocess import normalise
@@ -52,7 +52,8 @@ class Distillation(nn.Module):
         self.known = live.known
         self.teacher: LiveTeacher | CachedTeacher = live
         if spec.cache is not None and data is not None:
-            self.teacher = CachedTeacher(live, Cache(Path(spec.cache), subject(live, data, spec)))
+            cache = Cache(Path(spec.cache), subject(live, data, spec))
+            self.teacher = CachedTeacher(live, cache, look=not SINGLE_FRAMES.isdisjoint(self.used))
         widths = live.widths(look(mine.model, torch.zeros(1, 3, 64, 64))[0])
         self.features = CONTROLS[spec.control](len(names), widths.features, widths.queries[1])
         widths = replace(widths, features=self.features.width)
@@ -155,10 +156,8 @@ def _check(spec: Distill) -> None:
             f"distill.filter: {spec.filter.kind} asks no labels, so pairs cannot be found by them: "
             "set distill.associate=prediction, or distill.filter.kind=exact"
         )
-    asks = [name for name in ("pixels", "shared") if name in spec.signals]
-    if spec.cache is not None and (spec.filter.kind == "none" or asks):
-        what = asks[0] if asks else "filter: none"
-        raise UserError(f"distill.cache: {what} needs what a cache leaves out; run without the cache")
+    if spec.cache is not None and spec.filter.kind == "none":
+        raise UserError("distill.cache: filter: none needs what a cache leaves out; run without the cache")
 
 
 def factor(signal: Signal, step: Any) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -40,7 +41,19 @@ class LiveTeacher:
         self.model.to(device)
         answer: ClipQueries = self.model(normalise(batch.frames, batch.pad), batch.pad)
         answer.logits = self.in_order(answer.logits)
-        return [Told(answer, batch.tracks, torch.arange(len(batch.frames), device=device), places(batch))]
+        shown, every = places(batch), torch.arange(len(batch.frames), device=device)
+        frames = (every.unsqueeze(1) * batch.frames.shape[1] + shown).flatten()  # the student's, of B * T
+        probe = answer.probe
+        return [
+            Told(
+                answer,
+                batch.tracks,
+                every,
+                shown,
+                [level.flatten(0, 1)[frames] for level in answer.maps],
+                None if probe is None else partial(probe, frames),
+            )
+        ]
 
     def in_order(self, logits: Tensor) -> Tensor:
         """[..., K] the teacher's logits for the student's classes; far below 0 where it knows none such."""
