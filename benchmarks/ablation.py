@@ -277,7 +277,12 @@ def options() -> argparse.ArgumentParser:
     add(
         "--unlabelled", action="append", default=[], metavar="DATA", help="more to learn from, without labels"
     )
-    add("--trials", type=int, default=64, help="sets of tracker constants tried for each arm")
+    add(
+        "--trials",
+        type=int,
+        default=64,
+        help="sets of tracker constants tried for each arm; 0: all keep the family's",
+    )
     add("--threads", type=int, default=1, help="of torch, in this process")
     add("--report", action="store_true", help="only print what is there")
     return parser

@@ -72,7 +72,10 @@ def judge(model_folder: Path, conditions: Conditions) -> tuple[dict[str, Any], O
 
 
 def _judge_online(saved: zoo.Saved, conditions: Conditions) -> tuple[dict[str, Any], Report]:
-    """With the constants that are best on the tuning split, and beside it with those of the family."""
+    """With the constants that are best on the tuning split, and beside it with those of the family.
+
+    Without trials those of the family are what all arms are judged with.
+    """
     config: Any = saved.model.config
     start = tracker_config(config.family, saved.tracker)
 
@@ -80,15 +83,18 @@ def _judge_online(saved: zoo.Saved, conditions: Conditions) -> tuple[dict[str, A
         videos = conditions.splits[split]
         return cache_queries(saved.model, videos.source, videos.truth, saved.names, start)
 
-    tuned = tune(cached("tune"), start, conditions.trials, conditions.seed)
-    told: dict[str, Any] = {"constants": tuned.config.model_dump(), "tune_ap": 100 * tuned.ap}
+    best, told = start, {}
+    if conditions.trials:
+        tuned = tune(cached("tune"), start, conditions.trials, conditions.seed)
+        best, told = tuned.config, {"tune_ap": 100 * tuned.ap}
+    told["constants"] = best.model_dump()
     if "val" in conditions.splits:
         cache = cached("val")
-        told["val_ap"] = 100 * average_precision(cache, tuned.config)
+        told["val_ap"] = 100 * average_precision(cache, best)
         told["val_ap_default"] = 100 * average_precision(cache, start)
-    results = track_with(saved.model, conditions.splits["test"].source, saved.names, [tuned.config, start])
-    best, plain = (_report(found, "test", conditions) for found in results)
-    return {**told, "test_ap_default": 100 * plain.ap}, best
+    results = track_with(saved.model, conditions.splits["test"].source, saved.names, [best, start])
+    report, plain = (_report(found, "test", conditions) for found in results)
+    return {**told, "test_ap_default": 100 * plain.ap}, report
 
 
 def _judge_offline(saved: zoo.Saved, conditions: Conditions) -> tuple[dict[str, Any], Report]:

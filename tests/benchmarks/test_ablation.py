@@ -16,7 +16,7 @@ import torch
 from ookd.errors import UserError
 from ookd.models import zoo
 from ookd.models.presets import preset
-from ookd.tracking.config import TrackerConfig
+from ookd.tracking.config import TrackerConfig, tracker_config
 from ookd.tracking.predict import predict
 from tracking.colour_model import NAMES, ColourModel, Scenes
 
@@ -26,7 +26,8 @@ sys.path.append(str(BENCHMARKS))
 import ablation  # noqa: E402
 from experiment.arms import ARMS, defined, named, recipe_of  # noqa: E402
 from experiment.claim import claimed  # noqa: E402
-from experiment.judge import Outcomes  # noqa: E402
+from experiment.judge import Conditions, Outcomes, judge  # noqa: E402
+from experiment.splits import Split, of_world  # noqa: E402
 from experiment.summary import difference, resampled  # noqa: E402
 from experiment.track import track_with  # noqa: E402
 
@@ -203,3 +204,15 @@ def test_one_pass_gives_what_a_pass_for_each_config_gives() -> None:
     together = track_with(model, scenes, NAMES, configs)
     assert together == [predict(model, scenes, config, NAMES) for config in configs]
     assert together[0] != together[1]
+
+
+def test_without_trials_an_arm_keeps_the_family_s_constants(tmp_path: Path) -> None:
+    """And no tuning split is asked for."""
+    changes = ["height=64", "width=96", "frames=4", "crowd=[2, 3]"]
+    splits = {name: Split(of_world("identity", name, 2, 0, changes)) for name in ("train", "test")}
+    names = list(splits["train"].source.names)
+    zoo.save_pretrained(zoo.build(preset("nano", classes=len(names), **SMALL)), tmp_path, names)
+    told, _ = judge(tmp_path, Conditions(splits, trials=0, seed=0, half=False))
+    assert told["constants"] == tracker_config("compact").model_dump()
+    assert told["test_ap"] == told["test_ap_default"]
+    assert "tune_ap" not in told
