@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ookd.models.compact import Compact, CompactConfig
-from ookd.models.compact_clip import CompactClip, CompactClipConfig, Frames, choose_seeds
+from ookd.models.compact_clip import CompactClip, CompactClipConfig, Frames, choose_seeds, claims, follow
 from ookd.models.compact_clip_training import CompactClipTraining
 from ookd.models.presets import preset
 from ookd.models.zoo import build, save_pretrained, start_from
@@ -53,6 +53,34 @@ def test_seeds_take_each_object_once_although_every_frame_shows_it() -> None:
     seeds = choose_seeds(frames_with(unit[None], score[None]), 3)[0]
     assert seeds[0] == 3 * 3  # the surest of all: object 0 in frame 3
     assert sorted((seeds % 3).tolist()) == [0, 1, 2]
+
+
+def test_what_another_likes_more_is_not_taken() -> None:
+    """Both clip queries like frame query 0 best, the first one more; a hidden rival changes nothing."""
+    association = torch.tensor([[9.0, 2.0, 0.0], [7.0, 6.5, 0.0]])[None, None]  # [B, T, N, Q]
+    assert claims(association, None).tolist() == [[[0, 1]]]
+    between = torch.zeros(1, 2, 2)
+    between[0, 1, 0] = -torch.inf
+    assert claims(association, between).tolist() == [[[0, 0]]]
+    between = between.transpose(1, 2)
+    assert claims(association, between).tolist() == [[[0, 1]]]
+
+
+def test_an_object_that_turns_is_followed_by_the_mean_of_its_looks() -> None:
+    """It turns by 35 degrees a frame; from the first look alone another object is nearer in the last."""
+
+    def looks(*degrees: float) -> Tensor:
+        angle = torch.deg2rad(torch.tensor(degrees))
+        return torch.stack([angle.cos(), angle.sin()], -1)
+
+    unit = torch.stack([looks(0, 180), looks(35, 180), looks(70, -60)])[None]  # [B, T, Q, E]
+    frames = frames_with(unit, torch.full((1, 3, 2), 0.9))
+    seed = looks(0)[None]
+    first = torch.einsum("bne,btqe->btnq", seed, frames.unit).argmax(-1)
+    assert first.flatten().tolist() == [0, 0, 1]
+    alike, choice = follow(frames, seed, None)
+    assert choice.flatten().tolist() == [0, 0, 0]
+    assert alike[0, 2, 0].argmax() == 0
 
 
 def test_shapes_and_empty_masks_where_absent() -> None:

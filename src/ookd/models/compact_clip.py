@@ -6,8 +6,8 @@ whole clip. The part in a frame looks at the frame queries there (which of them 
 its own mask; then all parts of a clip query exchange what they saw over time, and the clip queries of a frame
 compare themselves. What an occluded frame hides, the other frames tell.
 
-Everything is a correction that starts at zero: before training, a part is the frame query that looks most
-like the seed, with the mask, class and place that the frame network gave it.
+Everything is a correction that starts at zero: before training, a part is the frame query that the clip
+query claims there, by looks, with the mask, class and place that the frame network gave it.
 
 Shapes: B clips, T frames, N clip queries, Q frame queries, D width.
 """
@@ -197,7 +197,7 @@ class CompactClip(nn.Module):
     def _answer(
         self, x: Tensor, alike: Tensor, known: Tensor, frames: Frames, between: Tensor | None
     ) -> ClipAnswer:
-        """What x [B, T + 1, N, D] comes to; alike [B, T, N, Q] cosine of each seed and frame query."""
+        """What x [B, T + 1, N, D] comes to; alike [B, T, N, Q] cosine of clip and frame queries' looks."""
         b, t = frames.score.shape[:2]
         parts, whole = self.norm(x[:, :t]), self.norm(x[:, t])
         others = self.other(known).unflatten(0, (b, t))  # what they are and where
