@@ -50,3 +50,14 @@ def test_no_objects() -> None:
     masks, boxes = full_size(np.zeros((0, 24, 32), np.float32), Geometry(96, 128, 96, 128))
     assert masks.shape == (0, 96, 128)
     assert boxes.shape == (0, 4)
+
+
+@pytest.mark.parametrize("place", [(slice(0, 4), slice(7, 8)), (slice(5, 6), slice(0, 4)), (slice(5, 6), 7)])
+def test_a_mask_in_the_padding_alone_is_empty(place: tuple[slice, slice]) -> None:
+    logits = np.full((2, 6, 8), -5, np.float32)
+    logits[0][place] = 5
+    logits[1, 1:3, 1:3] = 5
+    masks, boxes = full_size(logits, Geometry(20, 26, 20, 26))  # cells 5 and 7 show nothing of it
+    assert not masks[0].any()
+    assert not boxes[0].any()
+    assert masks[1].any()

@@ -63,8 +63,11 @@ class _Taps:
     far: Floats  # [out]
 
     def touched(self, inputs: Ints) -> slice:
-        """The outputs that read one of these ascending inputs, or lie between those that do."""
-        if not len(inputs):
+        """The outputs that read one of these ascending inputs, or lie between those that do.
+
+        None do if there are no inputs, or if all of them are padding.
+        """
+        if not len(inputs) or inputs[0] > self.high[-1]:
             return slice(0, 0)
         start = np.searchsorted(self.high, inputs[0])
         return slice(int(start), int(np.searchsorted(self.low, inputs[-1], side="right")))
