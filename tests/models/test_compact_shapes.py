@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from models.test_idol_training import random_batch
 from models.test_shapes import ANY_SIZE, near, prepared
 from ookd.models.compact import Compact, CompactConfig, peaks
-from ookd.models.compact_clip import CompactClip, CompactClipConfig
+from ookd.models.compact_clip import SEEN, CompactClip, CompactClipConfig
 from ookd.models.compact_clip_training import CompactClipTraining
 from ookd.models.compact_training import CompactTraining
 
@@ -104,14 +104,17 @@ def test_any_number_of_objects_gives_finite_gradients(
 
 
 def clip_answers(model: CompactClip, clip: Tensor, pad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Places and seeds are given, because rounding may change which are the best."""
+    """Classes, the cosines that say who is in view, and masks.
+
+    Places and seeds are given, because rounding may change which are the best.
+    """
     b, t = clip.shape[:2]
     with torch.no_grad():
         frames = model.look(clip, pad)
         seeds = torch.arange(5).expand(b, -1)
         answer = model.decode(frames, seeds)[-1]
         masks = answer.frame.masks(torch.arange(5).expand(b * t, -1))
-    return answer.logits.float(), answer.presence, masks
+    return answer.logits.float(), answer.presence / SEEN[0] + SEEN[1], masks
 
 
 def test_the_teacher_in_channels_last_and_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +127,8 @@ def test_the_teacher_in_channels_last_and_bfloat16(monkeypatch: pytest.MonkeyPat
     clip, pad = prepared(1, 2, 3, 64, 96)
     fixed = torch.rand(2, 6, 2)
     monkeypatch.setattr(module, "peaks", lambda pixels, count: fixed)
-    monkeypatch.setattr(module, "claims", lambda association, _: torch.arange(5).expand(*association.shape[:3]))
+    claimed = torch.arange(5).expand(1, 2, 5)
+    monkeypatch.setattr(module, "claims", lambda association, between: claimed)
     expected = clip_answers(model, clip, pad)
     model.to(memory_format=torch.channels_last)
     assert all(near(a, e, 1e-4) for a, e in zip(clip_answers(model, clip, pad), expected, strict=True))
