@@ -170,6 +170,11 @@ def test_shared_asks_the_teacher_the_student_s_questions_in_the_same_frames() ->
     assert mean("shared", k) > 0.1
 
 
+def test_pixels_need_maps_on_both_sides() -> None:
+    with pytest.raises(UserError, match="no maps"):
+        SIGNALS["pixels"](Widths(2, [], [2], (2, 2), None))
+
+
 def test_shared_needs_a_teacher_that_can_be_asked_so() -> None:
     with pytest.raises(UserError, match="cannot be asked"):
         SIGNALS["shared"](Widths(2, [2], [2], (2, 2), None))

@@ -38,25 +38,32 @@ def reference(config: SwinConfig) -> nn.Module:
     return model.eval()
 
 
+def renamed(state: dict[str, Tensor], *changes: tuple[str, str]) -> dict[str, Tensor]:
+    """The same weights, each change made in every name, one after the other."""
+    found = {}
+    for name, tensor in state.items():
+        for old, new in changes:
+            name = name.replace(old, new)
+        found[name] = tensor
+    return found
+
+
 def our_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Their names for the same weights, query, key and value packed."""
-    ours: dict[str, Tensor] = {}
-    for name, tensor in state.items():
-        for old, new in (
-            ("swin.embeddings.patch_embeddings.projection", "patch_embed.proj"),
-            ("swin.embeddings.norm", "patch_embed.norm"),
-            ("swin.encoder.layers", "layers"),
-            ("attention.relative_position_bias.", "attn."),
-            ("attention.o_proj", "attn.proj"),
-            ("attention.", "attn."),
-            ("layernorm_before", "norm1"),
-            ("layernorm_after", "norm2"),
-            ("hidden_states_norms.stage2", "norm1"),
-            ("hidden_states_norms.stage3", "norm2"),
-            ("hidden_states_norms.stage4", "norm3"),
-        ):
-            name = name.replace(old, new)
-        ours[name] = tensor
+    ours = renamed(
+        state,
+        ("swin.embeddings.patch_embeddings.projection", "patch_embed.proj"),
+        ("swin.embeddings.norm", "patch_embed.norm"),
+        ("swin.encoder.layers", "layers"),
+        ("attention.relative_position_bias.", "attn."),
+        ("attention.o_proj", "attn.proj"),
+        ("attention.", "attn."),
+        ("layernorm_before", "norm1"),
+        ("layernorm_after", "norm2"),
+        ("hidden_states_norms.stage2", "norm1"),
+        ("hidden_states_norms.stage3", "norm2"),
+        ("hidden_states_norms.stage4", "norm3"),
+    )
     for name in [name for name in ours if ".q_proj." in name]:
         parts = [ours.pop(name.replace("q_proj", f"{letter}_proj")) for letter in "qkv"]
         ours[name.replace("q_proj", "qkv")] = torch.cat(parts)
@@ -114,19 +121,19 @@ def imagenet_weights(config: SwinConfig) -> dict[str, Tensor]:
 def hub_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The same as it is published for transformers: other names, and query, key and value apart."""
     theirs: dict[str, Tensor] = {}
-    for name, tensor in state.items():
-        for old, new in (
-            ("patch_embed.proj", "swin.embeddings.patch_embeddings.projection"),
-            ("patch_embed.norm", "swin.embeddings.norm"),
-            ("layers.", "swin.encoder.layers."),
-            ("attn.proj", "attention.output.dense"),
-            ("attn.", "attention.self."),
-            ("norm1", "layernorm_before"),
-            ("norm2", "layernorm_after"),
-            ("mlp.fc1", "intermediate.dense"),
-            ("mlp.fc2", "output.dense"),
-        ):
-            name = name.replace(old, new)
+    names = renamed(
+        state,
+        ("patch_embed.proj", "swin.embeddings.patch_embeddings.projection"),
+        ("patch_embed.norm", "swin.embeddings.norm"),
+        ("layers.", "swin.encoder.layers."),
+        ("attn.proj", "attention.output.dense"),
+        ("attn.", "attention.self."),
+        ("norm1", "layernorm_before"),
+        ("norm2", "layernorm_after"),
+        ("mlp.fc1", "intermediate.dense"),
+        ("mlp.fc2", "output.dense"),
+    )
+    for name, tensor in names.items():
         if "qkv" in name:
             for part, value in zip(("query", "key", "value"), tensor.chunk(3), strict=True):
                 theirs[name.replace("qkv", part)] = value.contiguous()

@@ -153,7 +153,9 @@ class Pixels(Signal):
 
     def __init__(self, widths: Widths) -> None:
         super().__init__(widths)
-        both = zip(widths.student_maps, widths.teacher_maps, strict=False)
+        both = list(zip(widths.student_maps, widths.teacher_maps, strict=False))
+        if not both:
+            raise UserError("distill.signals.pixels: this teacher or student has no maps to compare")
         self.to_teacher = nn.ModuleList(
             nn.Identity() if widths.alike else nn.Conv2d(mine, theirs, 1) for mine, theirs in both
         )
