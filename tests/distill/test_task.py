@@ -118,6 +118,20 @@ def test_a_mixed_batch_is_the_labelled_part_for_the_students_own_terms(teacher: 
     assert whole["kd_class"] != alone["kd_class"]
 
 
+@pytest.mark.parametrize(("signals", "frames"), [("shared: {weight: 1}", 2), (EVERY, 4)])
+def test_the_teacher_looks_no_further_than_a_signal_needs(
+    signals: str, frames: int, teacher: Path, tmp_path: Path
+) -> None:
+    trainer = train(tmp_path, *LONG, "run.steps=1", distilling(teacher, signals))
+    task = trainer.accelerator.unwrap_model(trainer.task)
+    batch = next(iter(trainer.loader))
+    seen: list[tuple[int, ...]] = []
+    task.teacher.model.register_forward_pre_hook(lambda _, given: seen.append(tuple(given[0].shape)))
+    own = task.eval()(batch)["class"]
+    assert [shape[1] for shape in seen] == [frames]
+    assert torch.equal(own, task.student(batch)["class"])
+
+
 def test_an_unlabelled_source_needs_a_teacher(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="use ookd distill"):
         train(tmp_path, *HALF)

@@ -36,7 +36,8 @@ class Part:
 class Distillation(nn.Module):
     """Batch -> the student's own terms, `kd_*` terms for each signal in use, and diagnostics.
 
-    The teacher sees the whole clip, the student its frames. Clips without labels add to the signals alone.
+    The student sees its frames, the teacher the whole clip, unless no signal in use needs more than those
+    frames. Clips without labels add to the signals alone.
     """
 
     _step: Tensor  # [] how many steps were learned
@@ -68,6 +69,8 @@ class Distillation(nn.Module):
         return cast(nn.Module, self.student.model)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
+        if self.used.keys() <= SINGLE_FRAMES:
+            batch = batch.seen_by_student()
         terms, parts = self._learn(batch)
         own = torch.stack([self.weights[k] * v for k, v in terms.items() if k in self.weights]).sum()
         zero = own.new_zeros((), dtype=torch.float32)
