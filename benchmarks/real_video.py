@@ -44,10 +44,8 @@ def main() -> None:
     for video in dataset.videos:
         found = [one for one in results if one.video_id == video.id]
         rows.append(overlaps(video, found))
-        label = names[video.tracks[0].category_id]
-        print(
-            f"| {video.extra.get('name', video.id)} | {label} | {rows[-1][0]:.1f} | {rows[-1][1]:.1f} | {len(found)} |"
-        )
+        name, label = video.extra.get("name", video.id), names[video.tracks[0].category_id]
+        print(f"| {name} | {label} | {rows[-1][0]:.1f} | {rows[-1][1]:.1f} | {len(found)} |")
     first, best = np.mean(rows, 0)
     print(f"| mean of {len(rows)} | | {first:.1f} | {best:.1f} | {len(results)} |")
     print(f"\nAP {100 * report.ap:.1f}, AP50 {100 * report.summary['AP50']:.1f}")
