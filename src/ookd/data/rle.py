@@ -58,9 +58,10 @@ def decode_many(rles: Sequence[Rle]) -> NDArray[np.bool_]:
     for rle in rles:
         _check_size(rle, height, width)
     runs = runs_of([rle["counts"] for rle in rles], height * width)
-    shade = np.zeros(len(runs.lengths), np.bool_)
-    shade[runs.foreground()[0]] = True
-    columns = np.repeat(shade, runs.lengths).reshape(len(rles), width, height)
+    before = np.repeat(np.arange(len(rles)) * height * width, np.diff(runs.bounds))
+    edges = np.stack([before + runs.begin, before + runs.stop], 1).ravel()
+    lengths = np.diff(edges, prepend=0, append=len(rles) * height * width)
+    columns = np.repeat(np.arange(len(lengths)) % 2 > 0, lengths).reshape(len(rles), width, height)
     return np.ascontiguousarray(columns.swapaxes(1, 2))
 
 

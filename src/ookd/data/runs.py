@@ -53,32 +53,20 @@ class ColumnRuns:
 
 @dataclass(frozen=True, slots=True)
 class Runs:
-    """The run lengths of N masks, end to end; in each mask background comes first."""
+    """The foreground runs of N masks, in pixels of their own frame counted down the columns."""
 
-    lengths: NDArray[np.int32]  # [R]
-    start: NDArray[np.int64]  # [N] index of a mask's first run
-    pixels: NDArray[np.int64]  # [N] of the frame, which the runs fill
-
-    def foreground(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """[F] indices of the foreground runs, and [N + 1] where among these each mask's begin."""
-        count = np.diff(self.start, append=len(self.lengths)) // 2  # [N]
-        bounds = np.append(0, count.cumsum())
-        index = np.arange(1, 2 * bounds[-1], 2)
-        index += np.repeat(self.start - 2 * bounds[:-1], count)
-        return index, bounds
+    begin: NDArray[np.int32]  # [F]
+    stop: NDArray[np.int32]  # [F]
+    bounds: NDArray[np.int64]  # [N + 1] mask n has the runs bounds[n] to bounds[n + 1]
 
     def columns(self, height: NDArray[np.int64]) -> ColumnRuns:
         """The foreground by columns; `height` [N] is that of each frame."""
-        index, bounds = self.foreground()
-        count = np.diff(bounds)
         tall = height.astype(np.int32)
         # Dividing by one number is ten times as fast.
-        tall = tall[:1] if (tall == tall[:1]).all() else np.repeat(tall, count)
-        stop = self.lengths.cumsum(dtype=np.int32).take(index)
-        stop -= np.repeat((self.pixels.cumsum() - self.pixels).astype(np.int32), count)  # before the mask
-        begin = stop - self.lengths.take(index)
-        column = begin // tall
-        runs = ColumnRuns(column, begin - column * tall, stop - column * tall, bounds)
+        tall = tall[:1] if (tall == tall[:1]).all() else np.repeat(tall, np.diff(self.bounds))
+        column = self.begin // tall
+        above = column * tall
+        runs = ColumnRuns(column, self.begin - above, self.stop - above, self.bounds)
         within = (runs.top < runs.bottom) & (runs.bottom <= tall)
         return runs if within.all() else _split(runs, tall)
 
@@ -104,8 +92,8 @@ def runs_of(counts: Sequence[str], pixels: int | NDArray[np.int64]) -> Runs:
     Raises RleError for the first fault found; which mask has it is learnt by asking one at a time.
     """
     if not counts:
-        nothing = np.zeros(0, np.int64)
-        return Runs(nothing.astype(np.int32), nothing, nothing)
+        nothing = np.zeros(0, np.int32)
+        return Runs(nothing, nothing, np.zeros(1, np.int64))
     try:
         code = np.frombuffer("".join(counts).encode("ascii"), np.uint8) - np.uint8(48)  # [C] wraps below "0"
     except UnicodeEncodeError:
@@ -124,13 +112,7 @@ def runs_of(counts: Sequence[str], pixels: int | NDArray[np.int64]) -> Runs:
     _add_low_digits(value, code, more)
 
     after = stop - np.searchsorted(more, stop)  # [N] one past a mask's last run
-    start = np.concatenate([[0], after[:-1]])
-    lengths = _undo_differences(value, start, after)
-    if lengths.min() < 0:
-        raise RleError("counts hold a negative run")
-    if (np.add.reduceat(lengths, start, dtype=np.int64) != pixels).any():
-        raise RleError("runs do not add up to the frame's height x width")
-    return Runs(lengths, start, np.broadcast_to(pixels, start.shape))
+    return _proved(value, np.append(0, after), pixels)
 
 
 def _add_low_digits(value: NDArray[np.int32], code: NDArray[np.uint8], more: NDArray[np.int64]) -> None:
@@ -147,19 +129,41 @@ def _add_low_digits(value: NDArray[np.int32], code: NDArray[np.uint8], more: NDA
     np.add.at(value, number, digit)
 
 
-def _undo_differences(
-    value: NDArray[np.int32], start: NDArray[np.int64], after: NDArray[np.int64]
-) -> NDArray[np.int32]:
-    """Sum every second number within each mask, from its second run (odd runs) or third (even runs).
+def _proved(value: NDArray[np.int32], start: NDArray[np.int64], pixels: int | NDArray[np.int64]) -> Runs:
+    """Runs from numbers, where mask n has the numbers start[n] to start[n + 1].
 
-    The sums run on through all masks, one over the even places and one over the odd; what each had gathered
-    before a mask is then taken off. They wrap at 32 bits, as they do in C.
+    Background comes first, then both take turns. A number is the length of a run or, from the fourth on, what
+    it is longer than the run before last: so lengths are sums over every second number, from the second of a
+    mask (foreground) or the third (background).
     """
-    lengths = np.empty_like(value)
-    for parity in (0, 1):
-        sums = np.append(np.int32(0), value[parity::2]).cumsum(dtype=np.int32)
-        earlier = (start + 2 - parity) // 2  # [N] places of this parity up to a mask's first run
-        places = (after + 1 - parity) // 2 - (start + 1 - parity) // 2  # [N] of this parity in each mask
-        lengths[parity::2] = sums[1:] - np.repeat(sums[earlier], places)
-    lengths[start] = value[start]
-    return lengths
+    count = np.diff(start)  # [N]
+    bounds = np.append(0, (count // 2).cumsum())
+    some = np.flatnonzero(count > 1)  # masks with foreground
+    first = bounds[some]
+    index = np.arange(0, 2 * bounds[-1], 2)  # background before each foreground run
+    index += np.repeat(start[:-1] - 2 * bounds[:-1], count // 2)
+    run = _sums(value[1:].take(index), first)
+    gap = value.take(index)
+    leading, gap[first] = gap[first], 0
+    gap = _sums(gap, first)
+    rest = np.where(count % 2, value[start[1:] - 1], 0)  # [N] background behind the last foreground
+    rest[some] += np.where(count[some] % 2, gap[bounds[some + 1] - 1], 0)
+    gap[first] = leading
+    if min(run.min(initial=0), gap.min(initial=0), rest.min()) < 0:
+        raise RleError("counts hold a negative run")
+
+    reach = np.add.reduceat(run, first, dtype=np.int64) + np.add.reduceat(gap, first, dtype=np.int64)
+    total = rest.astype(np.int64)
+    total[some] += reach
+    if (total != pixels).any():
+        raise RleError("runs do not add up to the frame's height x width")
+    step = gap + run
+    step[first[1:]] -= reach[:-1]
+    stop = step.cumsum(dtype=np.int32)
+    return Runs(stop - run, stop, bounds)
+
+
+def _sums(values: NDArray[np.int32], first: NDArray[np.int64]) -> NDArray[np.int32]:
+    """Running sums that begin anew at each of these places. They wrap at 32 bits, as they do in C."""
+    values[first[1:]] -= np.add.reduceat(values, first, dtype=np.int32)[:-1]
+    return values.cumsum(dtype=np.int32)

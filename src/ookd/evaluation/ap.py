@@ -136,7 +136,7 @@ def _curve(
     precision = right / (wrong + right + np.spacing(1))
     envelope = np.maximum.accumulate(precision[:, ::-1], 1)[:, ::-1]
     n = outcome.shape[1]
-    reached = np.stack([np.searchsorted(row, RECALL_THRESHOLDS, side="left") for row in recall])  # [T, R]
+    reached = np.stack([row.searchsorted(RECALL_THRESHOLDS) for row in recall])  # [T, R]
     padded = np.concatenate([envelope, np.zeros((len(envelope), 1))], 1)
     score_padded = np.append(score, 0.0)
     final = recall[:, -1] if n else np.zeros(len(recall))

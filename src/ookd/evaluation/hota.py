@@ -23,17 +23,16 @@ _CLEAR_IOU = 0.5
 _FEW = 400  # assignments are all tried, more are left to scipy
 
 
-def _per_alpha() -> NDArray[np.float64]:
-    return np.zeros(len(ALPHAS))
+def _nothing() -> NDArray[np.float64]:
+    return np.zeros((3, len(ALPHAS)))
 
 
 @dataclass(slots=True)
 class Counts:
-    """What adds up over videos. Arrays have one entry an alpha."""
+    """What adds up over videos."""
 
-    right: NDArray[np.float64] = field(default_factory=_per_alpha)  # matched detections
-    located: NDArray[np.float64] = field(default_factory=_per_alpha)  # their IoU, summed
-    associated: NDArray[np.float64] = field(default_factory=_per_alpha)  # their association scores, summed
+    # [3, A] at each alpha: matched detections, their IoU summed, their association scores summed
+    matched: NDArray[np.float64] = field(default_factory=_nothing)
     truths: int = 0  # masks, all frames together
     results: int = 0
     id_right: int = 0  # masks right under the best one-to-one assignment of whole tracks
@@ -42,9 +41,7 @@ class Counts:
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(
-            self.right + other.right,
-            self.located + other.located,
-            self.associated + other.associated,
+            self.matched + other.matched,
             self.truths + other.truths,
             self.results + other.results,
             self.id_right + other.id_right,
@@ -68,10 +65,11 @@ class Tracking:
 
 def measures(counts: Counts) -> Tracking:
     """From summed counts to measures."""
-    missed, surplus = counts.truths - counts.right, counts.results - counts.right
-    deta = counts.right / np.maximum(1, counts.right + missed + surplus)
-    assa = counts.associated / np.maximum(1, counts.right)
-    loca = np.maximum(1e-10, counts.located) / np.maximum(1e-10, counts.right)
+    right, located, associated = counts.matched
+    missed, surplus = counts.truths - right, counts.results - right
+    deta = right / np.maximum(1, right + missed + surplus)
+    assa = associated / np.maximum(1, right)
+    loca = np.maximum(1e-10, located) / np.maximum(1e-10, right)
     clear_surplus = counts.results - counts.clear_right
     return Tracking(
         hota=float(np.sqrt(deta * assa).mean()),
@@ -110,16 +108,17 @@ def _count_hota(counts: Counts, similarity: NDArray[np.float64], pair: NDArray[n
     d = match[t, g]
     iou = similarity[t, g, d]
     good = iou >= ALPHAS[:, None] - _EPS  # [A, M]
-    counts.right = good.sum(1).astype(float)
-    counts.located = (good * iou).sum(1)
     a, m = np.nonzero(good)
     cell = np.ravel_multi_index((a, g[m], d[m]), (len(ALPHAS), *pair.shape))
     together = np.bincount(cell, minlength=len(ALPHAS) * pair.size).reshape(len(ALPHAS), *pair.shape)
-    counts.associated = (together * together / np.maximum(1, pair - together)).sum((1, 2))
+    associated = (together * together / np.maximum(1, pair - together)).sum((1, 2))
+    counts.matched = np.stack([good.sum(1), (good * iou).sum(1), associated])
 
 
 def _best(gain: NDArray[Any]) -> NDArray[np.int64]:
     """[T, G] the one-to-one partners that gain most in each frame of [T, G, D]; -1: none, or no gain."""
+    if gain.shape[1] == 1:  # as mostly
+        return np.where(gain.max(2) > 0, gain.argmax(2), -1)
     match: NDArray[np.int64] = np.full(gain.shape[:2], -1)
     some = np.asarray(gain.any(0))  # [G, D]
     tracks, results = np.flatnonzero(some.any(1)), np.flatnonzero(some.any(0))

@@ -47,7 +47,7 @@ class Records:
         """The objects at these places of a list; what is no object comes as None."""
         if self.parsed is not None:
             return [self.parsed[name][i] for i in indices]
-        with self.path.open("rb") as file:
+        with self.path.open("rb", buffering=0) as file:
             return [self._read_one(file, self.lists[name][i]) for i in indices]
 
     def _read_one(self, file: BinaryIO, place: int) -> Any:
@@ -178,7 +178,7 @@ def _objects(text: bytes, depth: int, outside: int) -> tuple[NDArray[np.int64], 
 def _videos_named(text: bytes, ranges: NDArray[np.int64]) -> list[int | None]:
     """The video each object names; objects are parsed only where a plain search could mislead."""
     found = [_VIDEO.search(text, start, stop) for start, stop in ranges.tolist()]
-    if text.count(b"video_id") == sum(match is not None for match in found):
+    if text.count(b'"video_id"') == sum(match is not None for match in found):
         return [None if match is None else int(match[1]) for match in found]
     try:
         return [video_of(parse(text[start:stop])) for start, stop in ranges.tolist()]
