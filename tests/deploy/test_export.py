@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
+import openvino
 import orjson
 import pytest
 import torch
@@ -16,7 +17,7 @@ from deploy.exported import SIZE, compact, compact_graphs, idol_graphs, images, 
 from ookd.cli import main
 from ookd.deploy import export as exporting
 from ookd.deploy.check import Agreement, require
-from ookd.deploy.convert import write_graphs
+from ookd.deploy.convert import SMALL, write_graphs
 from ookd.deploy.engine import Engine
 from ookd.deploy.export import export
 from ookd.deploy.folder import SUFFIX, Kind
@@ -84,6 +85,26 @@ def test_fp16_halves_the_file_and_int8_quarters_the_trunk(tmp_path: Path) -> Non
     assert sizes["fp32"] - sizes["fp16"] == pytest.approx(saved / 2, rel=0.05)
     trunk = 3 * sum(p.numel() for p in zoo.load(compact()).model.encoder.trunk.parameters() if p.dim() == 4)
     assert sizes["fp32"] - sizes["int8"] == pytest.approx(trunk, rel=0.1)
+
+
+def test_openvino_halves_weights_but_not_the_few_numbers_that_say_where_things_are(tmp_path: Path) -> None:
+    constants, sizes = {}, {}
+    for precision in ("fp32", "fp16"):
+        (tmp_path / precision).mkdir()
+        files = write_graphs(compact_graphs(), tmp_path / precision, "openvino", precision, [])
+        sizes[precision] = files[1].stat().st_size
+        nodes = openvino.Core().read_model(files[0]).get_ops()
+        single = [
+            n for n in nodes if n.get_type_name() == "Constant" and n.get_element_type() == openvino.Type.f32
+        ]
+        constants[precision] = [node.data for node in single]
+    assert all(data.size < SMALL for data in constants["fp16"])
+    kept = {(data.shape, data.tobytes()) for data in constants["fp16"]}
+    small = {(data.shape, data.tobytes()) for data in constants["fp32"] if data.size < SMALL}
+    assert small
+    assert small <= kept
+    halved = sum(data.size for data in constants["fp32"] if data.size >= SMALL)
+    assert sizes["fp32"] - sizes["fp16"] == pytest.approx(2 * halved, rel=0.02)
 
 
 @pytest.fixture
