@@ -18,7 +18,6 @@ from ookd.models import zoo
 
 LESS = [
     "data.train.0.change={height: 96, width: 160, frames: 4, crowd: [2, 3], size: [0.4, 0.7]}",
-    "data.frames.length=2",
     "data.batch=1",
     "data.workers=0",
     "run.log_every=1",
