@@ -2,8 +2,10 @@
 
     python benchmarks/distill_cost.py --steps 20
 
-Each arm trains in a process of its own from the same start on the same clips of a synthetic world; the median
-step leaves out the first ones. The cache is filled first, and that is timed as well.
+`live` and `cached` transfer what a clip tells of pairs; `frames` transfers `pixels` and `shared`, for which
+a live teacher looks at the student's frames alone. Each arm trains in a process of its own from the same
+start on the same clips of a synthetic world; the median step leaves out the first ones. The cache is filled
+first, and that is timed as well.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         make_teacher(Path(folder))
         rows = {}
-        for arm in ("plain", "live", "fill", "cached"):
+        for arm in ("plain", "frames", "live", "fill", "cached"):
             command = [sys.executable, __file__, *sys.argv[1:], "--arm", arm, "--folder", folder]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             rows[arm] = json.loads(done.stdout.splitlines()[-1])
@@ -74,7 +76,8 @@ def one(arm: str, folder: Path, steps: int, videos: int, length: int, device: st
 
     # no threshold on the score, so that an untrained teacher is listened to
     rule = "filter: {kind: sure, min_score: 0}, associate: prediction, pair_iou: 0"
-    signals = "signals: {relation: {weight: 1}, class: {weight: 1}, mask: {weight: 1}}"
+    names = ("pixels", "shared") if arm == "frames" else ("relation", "class", "mask")
+    signals = f"signals: {{{', '.join(f'{name}: {{weight: 1}}' for name in names)}}}"
     cache = f"cache: {folder / 'cache'}, " if arm in ("fill", "cached") else ""
     changes = [
         "model.pretrained=false",

@@ -18,7 +18,9 @@ import resource
 import statistics
 import tempfile
 import time
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ import torch
 from ookd import config
 from ookd.engine.loop import Trainer
 from ookd.engine.record import Record
+from ookd.structures import Batch
 
 PUBLISHED = [
     "data.train=[{kind: world, change: {height: 480, width: 864}}]",
@@ -61,8 +64,13 @@ class Times(Record):
         return super().step(step, terms, factor, norm, frames, spent)
 
 
+def count(batches: Iterable[Batch]) -> int:
+    return sum(batch.frames.shape[0] * batch.frames.shape[1] for batch in batches)
+
+
 def measure(name: str, options: argparse.Namespace) -> dict[str, float]:
     """In a process of its own."""
+    multiprocessing.set_start_method(None, force=True)  # the loader's begin as in `ookd train`
     recipe_name, changes = CASES[name]
     steps = options.steps + LEFT_OUT
     runs = [f"run.steps={steps}", f"run.threads={options.threads}", f"data.workers={options.workers}"]
@@ -70,11 +78,10 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         record = Times(recipe, Path(folder), quiet=True)
         trainer = Trainer(recipe, Path(folder), record, cpu=options.device == "cpu")
-        began = time.perf_counter()
-        batches = sum(
-            batch.frames.shape[0] * batch.frames.shape[1] for batch in islice(trainer.loader, steps)
-        )
-        loader = batches / (time.perf_counter() - began)
+        with closing(iter(trainer.loader)) as batches:
+            count(islice(batches, 3 * options.workers))  # what is prepared while the workers begin
+            began = time.perf_counter()
+            loader = count(islice(batches, steps)) / (time.perf_counter() - began)
         trainer.fit()
         on_gpu = trainer.accelerator.device.type == "cuda"
     spent = record.spent[LEFT_OUT:]

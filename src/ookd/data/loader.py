@@ -7,7 +7,7 @@ workers, nor, for the global batch, of the number of ranks. A resumed run sees t
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, Protocol, TypedDict
 
 import cv2
@@ -191,7 +191,7 @@ class ClipLoader:
         self._fetch = fetch
         self._clips = 0  # taken by all ranks together
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Generator[Batch, None, None]:
         keys = _KeysOfBatches(self.stream, self.batch_size, self.rank, self.world, self._clips)
         try:
             # Not in a variable: an error going by would keep torch's iterator and its workers for seconds.
