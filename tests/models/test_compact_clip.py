@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ookd.models.compact import Compact, CompactConfig
-from ookd.models.compact_clip import CompactClip, CompactClipConfig, Frames, choose_seeds, claims, follow
+from ookd.models.compact_clip import (
+    CompactClip,
+    CompactClipConfig,
+    Frames,
+    choose_seeds,
+    claims,
+    first_presence,
+    follow,
+    ways,
+)
 from ookd.models.compact_clip_training import CompactClipTraining
 from ookd.models.presets import preset
 from ookd.models.zoo import build, save_pretrained, start_from
@@ -39,9 +50,12 @@ def batch(frames: int = 3) -> Batch:
     return Batch(images, torch.zeros(2, frames, 64, 96, dtype=torch.bool), [full, empty], seeds=[1, 2])
 
 
-def frames_with(unit: Tensor, score: Tensor) -> Frames:
+def frames_with(unit: Tensor, score: Tensor, apart: Tensor | None = None) -> Frames:
     nothing: Tensor = torch.zeros(0)
-    return Frames(nothing, nothing, nothing, F.normalize(unit, dim=-1), score)  # type: ignore[arg-type]
+    if apart is None:
+        b, t, q = score.shape
+        apart = torch.zeros(b, t - 1, q, q)
+    return Frames(nothing, nothing, nothing, F.normalize(unit, dim=-1), score, apart)  # type: ignore[arg-type]
 
 
 def test_seeds_take_each_object_once_although_every_frame_shows_it() -> None:
@@ -75,12 +89,44 @@ def test_an_object_that_turns_is_followed_by_the_mean_of_its_looks() -> None:
 
     unit = torch.stack([looks(0, 180), looks(35, 180), looks(70, -60)])[None]  # [B, T, Q, E]
     frames = frames_with(unit, torch.full((1, 3, 2), 0.9))
-    seed = looks(0)[None]
-    first = torch.einsum("bne,btqe->btnq", seed, frames.unit).argmax(-1)
+    first = torch.einsum("e,btqe->btq", frames.unit[0, 0, 0], frames.unit).argmax(-1)
     assert first.flatten().tolist() == [0, 0, 1]
-    alike, choice = follow(frames, seed, None)
+    alike, likely, choice = follow(frames, torch.tensor([[0]]), None)
     assert choice.flatten().tolist() == [0, 0, 0]
-    assert alike[0, 2, 0].argmax() == 0
+    assert alike[0, 2, 0].argmax() == likely[0, 2, 0].argmax() == 0
+
+
+def test_of_two_that_look_the_same_each_is_the_one_that_is_near() -> None:
+    """They stand still and swap their numbers from frame to frame."""
+    swapped = torch.tensor([[2.0, 0.0], [0.0, 2.0]]).expand(1, 2, 2, 2)
+    frames = frames_with(torch.ones(1, 3, 2, 4), torch.full((1, 3, 2), 0.9), swapped)
+    _, likely, choice = follow(frames, torch.tensor([[0, 5]]), None)  # first of frame 0, second of frame 2
+    assert choice.tolist() == [[[0, 1], [1, 0], [0, 1]]]
+    assert torch.allclose(likely.exp().sum(-1), torch.ones(1))
+
+
+def test_ways_are_summed_exactly() -> None:
+    generator = torch.Generator().manual_seed(0)
+    likely = torch.randn(2, 4, 3, 3, generator=generator)  # [B, T, N, Q]
+    cost = torch.rand(2, 3, 3, 3, generator=generator)
+    sums = torch.zeros(2, 4, 3, 3)
+    for way in product(range(3), repeat=4):
+        gained = sum(likely[:, t, :, q] for t, q in enumerate(way))
+        paid = sum(cost[:, t, way[t], way[t + 1]] for t in range(3))
+        for t, q in enumerate(way):
+            sums[:, t, :, q] += (gained - paid.unsqueeze(1)).exp()
+    torch.testing.assert_close(ways(likely, cost).exp(), sums / sums.sum(-1, keepdim=True))
+    torch.testing.assert_close(ways(likely[:, :1], cost[:, :0]), likely[:, :1].log_softmax(-1))
+
+
+def test_who_looks_less_like_it_than_another_does_is_not_in_view() -> None:
+    """Both take the same frame query; who does not know of the other stays."""
+    alike = torch.tensor([[0.98], [0.9]])[None, None]  # [B, T, N, Q]
+    both = torch.zeros(1, 1, 2, dtype=torch.long)
+    assert (first_presence(alike, both, None) > 0).tolist() == [[[True, False]]]
+    between = torch.zeros(1, 2, 2)
+    between[0, 1, 0] = -torch.inf
+    assert (first_presence(alike, both, between) > 0).all()
 
 
 def test_shapes_and_empty_masks_where_absent() -> None:

@@ -7,7 +7,8 @@ its own mask; then all parts of a clip query exchange what they saw over time, a
 compare themselves. What an occluded frame hides, the other frames tell.
 
 Everything is a correction that starts at zero: before training, a part is the frame query that the clip
-query claims there, by looks, with the mask, class and place that the frame network gave it.
+query claims there, by looks and by the ways that lead to it from the frames before and after, with the mask,
+class and place that the frame network gave it.
 
 Shapes: B clips, T frames, N clip queries, Q frame queries, D width.
 """
@@ -37,7 +38,11 @@ from ookd.structures import ClipQueries
 
 SHARPNESS = 20.0  # of the association between embeddings: cosines times this, as the tracker has it
 ROUNDS = 3  # of claiming and taking the mean
+BEGUN = 20.0  # how much surer a clip query is of the frame query that it began as
+NEARNESS = 2.0  # what being one object size away in the next frame takes off, as the tracker has it
+FAR = 2.0  # object sizes: beyond, one place is as good as another
 SEEN = (10.0, 0.6)  # first guess of presence: slope, and the cosine that leaves it open
+RIVALRY = 40.0  # what presence loses by how much more another clip query looks like the same thing
 ABSENT = 20.0  # what mask logits lose in a frame where the instance is not in view
 
 
@@ -57,6 +62,7 @@ class Frames:
     answer: CompactQueries  # of B * T frames
     unit: Tensor  # [B, T, Q, E] embeddings of length one
     score: Tensor  # [B, T, Q] best class probability
+    apart: Tensor  # [B, T - 1, Q, Q] how far those of a frame are from those of the next, in object sizes
 
 
 @dataclass(slots=True)
@@ -168,6 +174,7 @@ class CompactClip(nn.Module):
             answer,
             unit.unflatten(0, (b, t)),
             score.unflatten(0, (b, t)),
+            distances(answer, places, pixels, b),
         )
 
     def seeds(self, frames: Frames) -> Tensor:
@@ -177,7 +184,7 @@ class CompactClip(nn.Module):
     def decode(self, frames: Frames, seeds: Tensor, between: Tensor | None = None) -> list[ClipAnswer]:
         """Clip queries from seeds [B, N]; `between` [1, N, N] is added to the attention among them."""
         b, t = frames.score.shape[:2]
-        alike, choice = follow(frames, _rows(frames.unit.flatten(1, 2), seeds), between)
+        alike, likely, choice = follow(frames, seeds, between)
         features = frames.answer.features.unflatten(0, (b, t))  # [B, T, Q, D]
         parts = self.start(_picked(features, choice))  # [B, T, N, D]
         whole = self.start(_rows(features.flatten(1, 2), seeds)) + self.whole
@@ -185,27 +192,32 @@ class CompactClip(nn.Module):
         time = sine_rows(t, x.shape[-1], x.device)
         time = torch.cat([time, torch.zeros_like(time[:1])])  # the whole has no time
         known = self.know(features.flatten(0, 1)) + _code(frames.places.flatten(0, 1), frames.pixels)
-        answers = [self._answer(x, alike, known, frames, between)]
+        answers = [self._answer(x, alike, likely, known, frames, between)]
         for layer in self.layers:
             places = _picked(frames.places, answers[-1].choice)
             place = _code(places.flatten(0, 1), frames.pixels).unflatten(0, (b, t))
             focus = mask_focus(answers[-1].frame, frames.pixels)
             x = layer(x, place, time, known, frames, focus, between)
-            answers.append(self._answer(x, alike, known, frames, between))
+            answers.append(self._answer(x, alike, likely, known, frames, between))
         return answers
 
     def _answer(
-        self, x: Tensor, alike: Tensor, known: Tensor, frames: Frames, between: Tensor | None
+        self,
+        x: Tensor,
+        alike: Tensor,
+        likely: Tensor,
+        known: Tensor,
+        frames: Frames,
+        between: Tensor | None,
     ) -> ClipAnswer:
-        """What x [B, T + 1, N, D] comes to; alike [B, T, N, Q] cosine of clip and frame queries' looks."""
+        """What x [B, T + 1, N, D] comes to; alike and likely [B, T, N, Q] as in `follow`."""
         b, t = frames.score.shape[:2]
         parts, whole = self.norm(x[:, :t]), self.norm(x[:, t])
         others = self.other(known).unflatten(0, (b, t))  # what they are and where
         mine = torch.einsum("btne,btqe->btnq", self.me(parts), others).float()
-        association = SHARPNESS * alike + mine
+        association = likely + mine
         choice = claims(association, between)
-        sure = alike.gather(-1, choice.unsqueeze(-1)).squeeze(-1)
-        presence = SEEN[0] * (sure - SEEN[1]) + self.presence(parts).squeeze(-1).float()
+        presence = first_presence(alike, choice, between) + self.presence(parts).squeeze(-1).float()
         features = _picked(frames.answer.features.unflatten(0, (b, t)), choice) + self.change(parts)
         logits = _picked(frames.answer.logits.unflatten(0, (b, t)).float(), choice)  # [B, T, N, K]
         views = _picked(frames.unit, choice)  # [B, T, N, E]
@@ -234,20 +246,45 @@ def choose_seeds(frames: Frames, count: int) -> Tensor:
 
 
 @torch.no_grad()
-def follow(frames: Frames, identity: Tensor, between: Tensor | None) -> tuple[Tensor, Tensor]:
-    """From a first guess [B, N, E] at what each clip query looks like, how alike every frame query is to it
-    [B, T, N, Q], and which one it is in each frame [B, T, N].
+def follow(frames: Frames, seeds: Tensor, between: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """From seeds [B, N]: how alike every frame query is to each clip query [B, T, N, Q], how likely the two
+    are one, by looks and by the ways through the clip, a logarithm [B, T, N, Q], and which frame query it is
+    in each frame [B, T, N].
 
     In turns: clip queries claim frame queries, and their look becomes the mean of what they claimed.
     """
+    count = frames.score.shape[2]
+    begun = F.one_hot(seeds, frames.score[0].numel()).unflatten(2, (-1, count)).transpose(1, 2)
+    identity = _rows(frames.unit.flatten(1, 2), seeds)
     for _ in range(ROUNDS):
         alike = torch.einsum("bne,btqe->btnq", identity, frames.unit)
-        choice = claims(SHARPNESS * alike, between)
+        likely = ways(SHARPNESS * alike + BEGUN * begun, NEARNESS * frames.apart)
+        choice = claims(likely, between)
         sure = alike.gather(3, choice.unsqueeze(3)).squeeze(3)
         score = _picked(frames.score.unsqueeze(3), choice).squeeze(3)
         trust = (SEEN[0] * (sure - SEEN[1])).sigmoid() * score
         identity = F.normalize((trust.unsqueeze(3) * _picked(frames.unit, choice)).sum(1), dim=-1)
-    return alike, choice
+    return alike, likely, choice
+
+
+def ways(likely: Tensor, cost: Tensor) -> Tensor:
+    """How likely a clip query is each frame query: the share of all ways through the clip that pass it, a
+    logarithm [B, T, N, Q].
+
+    A way takes one frame query a frame, adds what each has of `likely` [B, T, N, Q], and pays for every step
+    to the next frame [B, T - 1, Q, Q].
+    """
+
+    def swept(likely: Tensor, cost: Tensor) -> Tensor:
+        """What all frames before tell of each."""
+        told = [torch.zeros_like(likely[:, 0])]
+        for here, step in zip(likely.unbind(1), cost.unbind(1), strict=False):  # the last frame tells none
+            way = (here + told[-1]).log_softmax(-1)  # [B, N, Q]
+            told.append((way.unsqueeze(3) - step.unsqueeze(1)).logsumexp(2))
+        return torch.stack(told, 1)
+
+    after = swept(likely.flip(1), cost.flip(1).transpose(2, 3)).flip(1)
+    return (swept(likely, cost) + likely + after).log_softmax(-1)
 
 
 @torch.no_grad()
@@ -260,6 +297,31 @@ def claims(association: Tensor, between: Tensor | None) -> Tensor:
     if between is not None:
         rivals = torch.einsum("nm,btmq->btnq", between[0].exp(), power)
     return (power / power.sum(3, keepdim=True) + power / rivals).argmax(-1)
+
+
+@torch.no_grad()
+def first_presence(alike: Tensor, choice: Tensor, between: Tensor | None) -> Tensor:
+    """Whether each clip query is in view [B, T, N], a logit: it looks like the frame query of its choice,
+    and no other clip query that it knows of looks more like that one.
+    """
+    every = alike.shape[2]
+    looks = alike.gather(3, choice.unsqueeze(2).expand(-1, -1, every, -1))  # [B, T, M, N] of M at N's choice
+    mine = looks.diagonal(dim1=2, dim2=3)
+    if between is not None:
+        looks = looks + between.transpose(1, 2).unsqueeze(1)
+    return SEEN[0] * (mine - SEEN[1]) - RIVALRY * (looks.amax(2) - mine)
+
+
+@torch.no_grad()
+def distances(answer: CompactQueries, places: Tensor, pixels: Pixels, clips: int) -> Tensor:
+    """How far frame queries [BT, Q] are from those of the next frame, in object sizes [B, T - 1, Q, Q]."""
+    everyone = torch.arange(places.shape[1], device=places.device).expand(len(places), -1)
+    masks = answer.masks_at(everyone, 8) > 0
+    height, width = masks.shape[-2:]
+    side = (masks.sum((2, 3)).clamp(min=1).float().sqrt() / height).unflatten(0, (clips, -1))  # [B, T, Q]
+    at = (places.float() * places.new_tensor([width / height, 1.0])).unflatten(0, (clips, -1))
+    size = (side[:, :-1].unsqueeze(3) * side[:, 1:].unsqueeze(2)).sqrt()
+    return (torch.cdist(at[:, :-1], at[:, 1:]) / size).clamp(max=FAR)
 
 
 def as_clip_queries(answer: ClipAnswer) -> ClipQueries:
