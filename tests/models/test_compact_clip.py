@@ -102,7 +102,7 @@ def test_of_two_that_look_the_same_each_is_the_one_that_is_near() -> None:
     frames = frames_with(torch.ones(1, 3, 2, 4), torch.full((1, 3, 2), 0.9), swapped)
     _, likely, choice = follow(frames, torch.tensor([[0, 5]]), None)  # first of frame 0, second of frame 2
     assert choice.tolist() == [[[0, 1], [1, 0], [0, 1]]]
-    assert torch.allclose(likely.exp().sum(-1), torch.ones(1))
+    assert (likely.exp().sum(-1) - 1).abs().max() < 1e-3
 
 
 def test_ways_are_summed_exactly() -> None:

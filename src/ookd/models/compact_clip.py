@@ -41,6 +41,7 @@ ROUNDS = 3  # of claiming and taking the mean
 BEGUN = 20.0  # how much surer a clip query is of the frame query that it began as
 NEARNESS = 2.0  # what being one object size away in the next frame takes off, as the tracker has it
 FAR = 2.0  # object sizes: beyond, one place is as good as another
+DOUBT = -8.0  # no frame query is ruled out beyond this, a logarithm, so that learned corrections can overrule
 SEEN = (10.0, 0.6)  # first guess of presence: slope, and the cosine that leaves it open
 RIVALRY = 40.0  # what presence loses by how much more another clip query looks like the same thing
 ABSENT = 20.0  # what mask logits lose in a frame where the instance is not in view
@@ -258,7 +259,7 @@ def follow(frames: Frames, seeds: Tensor, between: Tensor | None) -> tuple[Tenso
     identity = _rows(frames.unit.flatten(1, 2), seeds)
     for _ in range(ROUNDS):
         alike = torch.einsum("bne,btqe->btnq", identity, frames.unit)
-        likely = ways(SHARPNESS * alike + BEGUN * begun, NEARNESS * frames.apart)
+        likely = ways(SHARPNESS * alike + BEGUN * begun, NEARNESS * frames.apart).clamp(min=DOUBT)
         choice = claims(likely, between)
         sure = alike.gather(3, choice.unsqueeze(3)).squeeze(3)
         score = _picked(frames.score.unsqueeze(3), choice).squeeze(3)
