@@ -175,7 +175,10 @@ def class_term(logits: Tensor, query: Tensor, quality: Tensor, tubes: Tubes) -> 
 def tube_terms(
     answer: ClipAnswer, query: Tensor, tubes: Tubes, matched: Tensor, stride: int
 ) -> dict[str, Tensor]:
-    """Where an instance is in view, which frame query it is there if any, and its mask; query [B, N]."""
+    """Where an instance is in view, which frame query it is there if any, and its mask; query [B, N].
+
+    A mask grows around the place of its frame query, so it is taught only where that is the instance's.
+    """
     b, t = tubes.visible.shape[:2]
     every = query.unsqueeze(1).expand(-1, t, -1)  # [B, T, N]
     there = tubes.there.unsqueeze(1).expand(-1, t, -1)
@@ -184,15 +187,15 @@ def tube_terms(
     in_view = F.binary_cross_entropy_with_logits(presence, shown, reduction="sum")
     clip, frame, instance = tubes.visible.nonzero(as_tuple=True)
     count = mean_over_ranks(tubes.visible.sum(), presence.device).clamp(min=1)
-    logits = answer.frame.masks_at(every.flatten(0, 1), stride).unflatten(0, (b, t))[clip, frame, instance]
-    truth = tubes.masks[stride][clip, frame, instance]
     which = answer.association[clip, frame, every[clip, frame, instance]]
+    wanted = matched[clip, frame, instance]
+    right = tubes.visible & (answer.choice.gather(2, every) == matched)
+    drawn = mean_over_ranks(right.sum(), presence.device).clamp(min=1)
+    logits = answer.frame.masks_at(every.flatten(0, 1), stride).unflatten(0, (b, t))[right]
+    truth = tubes.masks[stride][right]
     return {
         "presence": in_view / mean_over_ranks(there.sum(), presence.device).clamp(min=1),
-        "mask": mask_bce(logits, truth).sum() / count,
-        "dice": dice(logits, truth).sum() / count,
-        "association": F.cross_entropy(
-            which, matched[clip, frame, instance], ignore_index=NONE, reduction="sum"
-        )
-        / count,
+        "mask": mask_bce(logits, truth).sum() / drawn,
+        "dice": dice(logits, truth).sum() / drawn,
+        "association": F.cross_entropy(which, wanted, ignore_index=NONE, reduction="sum") / count,
     }
