@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from ookd.models.compact import Compact, CompactConfig
 from ookd.models.compact_clip import (
+    ClipAnswer,
     CompactClip,
     CompactClipConfig,
     Frames,
@@ -19,7 +21,7 @@ from ookd.models.compact_clip import (
     follow,
     ways,
 )
-from ookd.models.compact_clip_training import CompactClipTraining
+from ookd.models.compact_clip_training import CompactClipTraining, Tubes, tube_terms
 from ookd.models.presets import preset
 from ookd.models.zoo import build, save_pretrained, start_from
 from ookd.structures import Batch, Tracks
@@ -111,8 +113,8 @@ def test_ways_are_summed_exactly() -> None:
     cost = torch.rand(2, 3, 3, 3, generator=generator)
     sums = torch.zeros(2, 4, 3, 3)
     for way in product(range(3), repeat=4):
-        gained = sum(likely[:, t, :, q] for t, q in enumerate(way))
-        paid = sum(cost[:, t, way[t], way[t + 1]] for t in range(3))
+        gained = torch.stack([likely[:, t, :, q] for t, q in enumerate(way)]).sum(0)
+        paid = torch.stack([cost[:, t, way[t], way[t + 1]] for t in range(3)]).sum(0)
         for t, q in enumerate(way):
             sums[:, t, :, q] += (gained - paid.unsqueeze(1)).exp()
     torch.testing.assert_close(ways(likely, cost).exp(), sums / sums.sum(-1, keepdim=True))
@@ -180,6 +182,29 @@ def test_before_training_a_part_is_the_frame_query_that_looks_most_like_the_seed
                 answer.frame.masks(part)[t], frames.answer.masks(query)[t], atol=1e-4, rtol=1e-4
             )
     assert (answer.presence > 0).all()
+
+
+def test_masks_are_taught_only_where_a_part_stands_on_its_instance() -> None:
+    """In the second frame it took another frame query than the instance's."""
+    drawn = torch.zeros(2, 1, 4, 4, requires_grad=True)  # [BT, N, h, w]
+    truth = torch.zeros(1, 2, 1, 4, 4)
+    truth[..., :2, :2] = 1
+    answer = ClipAnswer(
+        logits=torch.zeros(1, 1, 3),
+        presence=torch.zeros(1, 2, 1),
+        association=torch.zeros(1, 2, 1, 6),
+        choice=torch.tensor([[[4], [1]]]),
+        views=torch.zeros(1, 2, 1, 16),
+        identity=torch.zeros(1, 1, 16),
+        frame=SimpleNamespace(masks_at=lambda select, stride: drawn),  # type: ignore[arg-type]
+    )
+    tubes = Tubes(torch.zeros(1, 1, dtype=torch.long), {4: truth}, torch.ones(1, 2, 1, dtype=torch.bool))
+    matched = torch.tensor([[[4], [3]]])
+    terms = tube_terms(answer, torch.zeros(1, 1, dtype=torch.long), tubes, matched, 4)
+    (terms["mask"] + terms["dice"]).backward()  # type: ignore[no-untyped-call]
+    assert drawn.grad is not None
+    assert drawn.grad[0].any()
+    assert not drawn.grad[1].any()
 
 
 def test_a_frozen_frame_network_is_left_alone_and_the_rest_learns() -> None:
