@@ -261,9 +261,8 @@ def follow(frames: Frames, seeds: Tensor, between: Tensor | None) -> tuple[Tenso
         alike = torch.einsum("bne,btqe->btnq", identity, frames.unit)
         likely = ways(SHARPNESS * alike + BEGUN * begun, NEARNESS * frames.apart).clamp(min=DOUBT)
         choice = claims(likely, between)
-        sure = alike.gather(3, choice.unsqueeze(3)).squeeze(3)
         score = _picked(frames.score.unsqueeze(3), choice).squeeze(3)
-        trust = (SEEN[0] * (sure - SEEN[1])).sigmoid() * score
+        trust = first_presence(alike, choice, between).sigmoid() * score
         identity = F.normalize((trust.unsqueeze(3) * _picked(frames.unit, choice)).sum(1), dim=-1)
     return alike, likely, choice
 
