@@ -34,6 +34,7 @@ from ookd.tracking.predict import predict
 
 STUDENT = "nano"  # bundled: the teacher's frame network
 TEACHER, REPORT = "teacher", "report.json"
+MADE_BY = "nano-ookd"  # the recipe of the bundled model
 SCENES = 20
 SECONDS = "seconds"  # in a run's folder: how long it was trained, interruptions left out
 
@@ -74,7 +75,7 @@ def distill(out: Path, steps: int | None, seed: int, overwrite: bool) -> dict[st
         "scenes": SCENES,
         "seed": seed,
         "steps": runs["alone"].run.steps,
-        "teacher_steps": config.load(STUDENT).run.steps,
+        "teacher_steps": config.load(MADE_BY).run.steps,
         "models": {
             name: {
                 "signals": signals(runs[name]) if name in runs else [],
