@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from models.test_idol_training import random_batch
 from models.test_shapes import ANY_SIZE, near, prepared
 from ookd.models.compact import Compact, CompactConfig, peaks
-from ookd.models.compact_clip import SEEN, CompactClip, CompactClipConfig
+from ookd.models.compact_clip import RIVALRY, SEEN, CompactClip, CompactClipConfig
 from ookd.models.compact_clip_training import CompactClipTraining
 from ookd.models.compact_training import CompactTraining
 
@@ -104,7 +104,7 @@ def test_any_number_of_objects_gives_finite_gradients(
 
 
 def clip_answers(model: CompactClip, clip: Tensor, pad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Classes, the cosines that say who is in view, and masks.
+    """Classes, who is in view as a cosine, and masks.
 
     Places and seeds are given, because rounding may change which are the best.
     """
@@ -114,7 +114,7 @@ def clip_answers(model: CompactClip, clip: Tensor, pad: Tensor) -> tuple[Tensor,
         seeds = torch.arange(5).expand(b, -1)
         answer = model.decode(frames, seeds)[-1]
         masks = answer.frame.masks(torch.arange(5).expand(b * t, -1))
-    return answer.logits.float(), answer.presence / SEEN[0] + SEEN[1], masks
+    return answer.logits.float(), answer.presence / (SEEN[0] + RIVALRY) + SEEN[1], masks
 
 
 def test_the_teacher_in_channels_last_and_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -258,7 +258,8 @@ def follow(frames: Frames, seeds: Tensor, between: Tensor | None) -> tuple[Tenso
     begun = F.one_hot(seeds, frames.score[0].numel()).unflatten(2, (-1, count)).transpose(1, 2)
     identity = _rows(frames.unit.flatten(1, 2), seeds)
     for _ in range(ROUNDS):
-        alike = torch.einsum("bne,btqe->btnq", identity, frames.unit)
+        with torch.autocast(identity.device.type, enabled=False):  # presence asks for small differences
+            alike = torch.einsum("bne,btqe->btnq", identity, frames.unit)
         likely = ways(SHARPNESS * alike + BEGUN * begun, NEARNESS * frames.apart).clamp(min=DOUBT)
         choice = claims(likely, between)
         score = _picked(frames.score.unsqueeze(3), choice).squeeze(3)
