@@ -18,7 +18,6 @@ import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from itertools import islice
@@ -27,10 +26,10 @@ from typing import Any
 
 import torch
 
+from loader_speed import count
 from ookd import config
 from ookd.engine.loop import Trainer
 from ookd.engine.record import Record
-from ookd.structures import Batch
 
 PUBLISHED = [
     "data.train=[{kind: world, change: {height: 480, width: 864}}]",
@@ -62,10 +61,6 @@ class Times(Record):
         self.spent = [*getattr(self, "spent", []), dict(spent)]
         self.frames = frames
         return super().step(step, terms, factor, norm, frames, spent)
-
-
-def count(batches: Iterable[Batch]) -> int:
-    return sum(batch.frames.shape[0] * batch.frames.shape[1] for batch in batches)
 
 
 def measure(name: str, options: argparse.Namespace) -> dict[str, float]:

@@ -65,16 +65,19 @@ def test_the_teacher_sees_frames_as_the_bundled_model_does(out: Path) -> None:
     assert all(torch.equal(own[name], tensor) for name, tensor in nano.model.state_dict().items())
 
 
-def test_the_students_differ_in_the_teacher_alone(out: Path) -> None:
+def test_the_students_differ_in_the_teacher_and_minor_paste_alone(out: Path) -> None:
     alone, taught = (
-        [json.loads(line) for line in (out / name / "metrics.jsonl").read_text().splitlines()]
-        for name in ("alone", "taught")
+        config.load(str(out / name / "recipe.yaml")).model_dump() for name in ("alone", "taught")
     )
-    assert [line["step"] for line in alone] == [line["step"] for line in taught] == [1, 2]
-    extra = taught[0]["loss"].keys() - alone[0]["loss"].keys()
-    assert {"kd_pixels", "kd_shared"} <= extra
-    for name, value in alone[0]["loss"].items():  # the same start and clips: nothing is learned yet
-        assert name == "total" or taught[0]["loss"][name] == value
+    assert alone["distill"] is None
+    assert alone["data"]["minor_paste"] is None
+    assert taught["data"].pop("minor_paste") == {"gamma": 1.0}
+    assert list(taught.pop("distill")["signals"]) == ["pixels", "shared"]
+    del alone["distill"], alone["data"]["minor_paste"]
+    assert alone == taught
+    lines = (out / "taught" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2]
+    assert {"kd_pixels", "kd_shared"} <= json.loads(lines[0])["loss"].keys()
     assert zoo.fingerprint(zoo.load(out / "alone").model) != zoo.fingerprint(zoo.load(out / "taught").model)
 
 
@@ -91,7 +94,7 @@ def test_called_again_it_trains_nothing_and_prints_the_numbers_of_the_report(
     assert before["models"]["teacher"]["ap"] > 0
     printed = capsys.readouterr().out
     rows = {words[0]: words for words in map(str.split, printed.splitlines()) if words}
-    assert "pixels, shared" in " ".join(rows["taught"])
+    assert "pixels, shared, Minor-Paste" in " ".join(rows["taught"])
     for name, told in before["models"].items():
         assert rows[name][-3:] == [
             f"{100 * told['ap']:.1f}",
