@@ -127,6 +127,9 @@ class Loss(Strict):
 
 
 class Optim(Strict):
+    kind: Literal["adamw", "muon"] = Field(
+        "adamw", description="muon: matrices outside the trunk step along orthogonal ones, the rest as adamw"
+    )
     lr: float = Field(1e-3, gt=0, description="learning rate")
     trunk: float = Field(0.2, ge=0, description="learning rate of the trunk, relative to lr")
     weight_decay: float = Field(0.02, ge=0, description="decoupled weight decay")
@@ -231,3 +234,9 @@ class Recipe(Strict):
     run: Run = Run()
     tracker: dict[str, Any] = Field({}, description="tracker constants that differ from the family's")
     distill: Distill | None = Field(None, description="learn from an offline teacher")
+
+    @model_validator(mode="after")
+    def _whole_matrices(self) -> Recipe:
+        if self.run.shard and self.optim.kind == "muon":
+            raise ValueError("optim.kind muon needs whole matrices: with run.shard use adamw")
+        return self

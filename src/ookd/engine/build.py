@@ -33,6 +33,7 @@ from ookd.data.transforms import (
 )
 from ookd.distill.pseudo_labels import videos_of
 from ookd.distill.task import Distillation
+from ookd.engine.muon import Muon, is_hidden
 from ookd.errors import UserError
 from ookd.models import zoo
 from ookd.models.presets import PRESETS, preset
@@ -169,17 +170,22 @@ def make_task(model: nn.Module, recipe: Recipe, names: list[str]) -> nn.Module:
 
 
 def make_optimizer(task: nn.Module, optim: Optim) -> torch.optim.AdamW:
-    """AdamW in up to four groups: trunk or not, decayed or not."""
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    """AdamW in groups: trunk or not, decayed or not; with muon the matrices outside the trunk apart."""
+    groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
     for name, parameter in task.named_parameters():
         if not parameter.requires_grad:
             continue
         pretrained = ".trunk." in name or ".backbone." in name
         decayed = optim.decay_all or parameter.dim() > 1
-        key = (optim.lr * optim.trunk if pretrained else optim.lr, optim.weight_decay if decayed else 0.0)
-        groups.setdefault(key, []).append(parameter)
-    return torch.optim.AdamW(
-        [{"params": p, "lr": lr, "weight_decay": decay} for (lr, decay), p in groups.items()],
+        lr = optim.lr * optim.trunk if pretrained else optim.lr
+        turned = optim.kind == "muon" and not pretrained and is_hidden(parameter)
+        groups.setdefault((lr, optim.weight_decay if decayed else 0.0, turned), []).append(parameter)
+    kind = Muon if optim.kind == "muon" else torch.optim.AdamW
+    return kind(
+        [
+            {"params": p, "lr": lr, "weight_decay": decay, "orthogonal": turned}
+            for (lr, decay, turned), p in groups.items()
+        ],
         lr=optim.lr,
         foreach=True,
     )
