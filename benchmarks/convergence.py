@@ -2,16 +2,21 @@
 
     python benchmarks/convergence.py --minutes 2 5 10 --seeds 0 1 --out runs/convergence
 
-Every budget is a run of its own whose schedule ends with it. The number of steps comes from a short timed run
-before. Tracker constants are tuned on the tuning split, AP is that of the test split. What is done is kept,
-so an interrupted benchmark goes on where it was; `results.json` holds everything that is printed.
+Every budget is a run whose schedule ends with it. While the learning rate is held, though, the run of a
+longer budget is that of a shorter one, to the bit; so each budget goes on from where the rate of the one
+before began to fall, and its time counts from the first step all the same. The number of steps comes from a
+short timed run before. Tracker constants are tuned on the tuning split, AP is that of the test split. What is
+done is kept, so an interrupted benchmark goes on where it was, and several processes may do other seeds in
+one --out; `results.json` holds everything that is printed.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -21,13 +26,16 @@ import torch
 from ookd import config
 from ookd.config import Recipe, WorldData
 from ookd.data.synthetic import World
+from ookd.engine.checkpoint import newest
 from ookd.engine.loop import Trainer
-from ookd.engine.record import Record, surroundings
-from ookd.engine.run import run
+from ookd.engine.record import RECIPE, Record, surroundings
+from ookd.engine.run import run, write_whole
 from ookd.models import zoo
 from ookd.tracking.config import TrackerConfig, tracker_config
 from ookd.tracking.replay import average_precision
 from ookd.tracking.tune import cache_queries, tune
+
+RESULT = "result.json"  # of a budget and seed, in its folder
 
 
 def main() -> None:
@@ -43,33 +51,54 @@ def main() -> None:
     given = parser.parse_args()
     base = [*given.changes, "data.val=null"]
     given.out.mkdir(parents=True, exist_ok=True)
-    kept = given.out / "results.json"
-    results: list[dict[str, Any]] = json.loads(kept.read_text())["runs"] if kept.exists() else []
-    done = {(row["minutes"], row["seed"]) for row in results}
     speed = 0.0
-    for minutes in given.minutes:
-        for seed in given.seeds:
-            if (minutes, seed) in done:
-                continue
-            speed = speed or steps_per_second(config.load(given.recipe, base), given.out / "speed")
-            steps = max(20, round(60 * minutes * speed))
-            recipe = config.load(given.recipe, [*base, f"run.seed={seed}", f"run.steps={steps}"])
+    for seed in given.seeds:
+        before: Path | None = None
+        for minutes in sorted(given.minutes):
             folder = given.out / f"{minutes:g}min-seed{seed}"
-            outcome = run(recipe, folder)
-            results.append(
-                {
-                    "minutes": minutes,
-                    "seed": seed,
-                    "steps": steps,
-                    "trained_s": round(outcome.seconds, 1),
-                    **scores(outcome.model, recipe, given.tune_videos, given.test_videos, given.trials),
-                }
-            )
-            kept.write_text(json.dumps({"machine": surroundings(), "runs": results}, indent=1))
-    print_table(results)
+            if not (folder / RESULT).exists():
+                speed = speed or steps_per_second(config.load(given.recipe, base))
+                steps = max(20, round(60 * minutes * speed))
+                recipe = config.load(given.recipe, [*base, f"run.seed={seed}", f"run.steps={steps}"])
+                row = {"minutes": minutes, "seed": seed, **train(recipe, folder, before)}
+                row |= scores(f"{folder}/model", recipe, given.tune_videos, given.test_videos, given.trials)
+                write_whole(folder / RESULT, json.dumps(row, indent=1))
+            before = folder
+    rows = [json.loads(path.read_text()) for path in sorted(given.out.glob(f"*/{RESULT}"))]
+    write_whole(given.out / "results.json", json.dumps({"machine": surroundings(), "runs": rows}, indent=1))
+    print_table(rows)
 
 
-def steps_per_second(recipe: Recipe, folder: Path, steps: int = 40) -> float:
+def train(recipe: Recipe, folder: Path, before: Path | None) -> dict[str, Any]:
+    """Train into `folder`, from the end of the held rate of the run before; steps and seconds in all."""
+    held = held_steps(recipe)
+    run_of = recipe.run.model_copy(update={"save_every": held, "keep": recipe.run.steps // held + 1})
+    recipe = recipe.model_copy(update={"run": run_of})
+    if before is not None:
+        go_on(before, folder)
+    found, _ = newest(folder / "checkpoints")
+    outcome = run(recipe, folder)
+    seconds = outcome.seconds / (outcome.steps - (found.step if found else 0)) * outcome.steps
+    return {"steps": outcome.steps, "trained_s": round(seconds, 1)}
+
+
+def held_steps(recipe: Recipe) -> int:
+    """Steps before the learning rate depends on how many there are in all."""
+    if recipe.optim.schedule == "step":
+        raise SystemExit("optim.schedule: here linear or cosine, whose rate falls at the end of a budget")
+    return max(1, int(recipe.optim.hold * recipe.run.steps))
+
+
+def go_on(before: Path, folder: Path) -> None:
+    """Begin `folder`, unless it is begun, with what the run before was when its rate began to fall."""
+    name = f"step-{held_steps(config.load(str(before / RECIPE))):08d}"
+    if not (folder / "checkpoints").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(before / "metrics.jsonl", folder)
+        shutil.copytree(before / "checkpoints" / name, folder / "checkpoints" / name)
+
+
+def steps_per_second(recipe: Recipe, steps: int = 40) -> float:
     """Measured on a run of its own, its first steps left out."""
     timed = recipe.model_copy(
         update={"run": recipe.run.model_copy(update={"steps": steps, "save_every": steps})}
@@ -81,7 +110,8 @@ def steps_per_second(recipe: Recipe, folder: Path, steps: int = 40) -> float:
             times.append(time.perf_counter())
             return super().step(*given)
 
-    Trainer(timed, folder, Clock(timed, folder, quiet=True)).fit()
+    with tempfile.TemporaryDirectory() as folder:
+        Trainer(timed, Path(folder), Clock(timed, Path(folder), quiet=True)).fit()
     half = steps // 2
     return (steps - half) / (times[-1] - times[half - 1])
 
@@ -108,13 +138,15 @@ def scores(model: str, recipe: Recipe, tune_videos: int, test_videos: int, trial
 
 
 def print_table(results: list[dict[str, Any]]) -> None:
-    print("| minutes | steps | track AP, tuned constants | track AP, constants of the family |")
-    print("|---|---|---|---|")
+    print("| minutes | measured | steps | track AP, tuned constants | track AP, constants of the family |")
+    print("|---|---|---|---|---|")
     for minutes in sorted({row["minutes"] for row in results}):
-        rows = [row for row in results if row["minutes"] == minutes]
+        rows = sorted((x for x in results if x["minutes"] == minutes), key=lambda x: x["seed"])
         columns = [" / ".join(f"{row[name]:.1f}" for row in rows) for name in ("ap_tuned", "ap")]
         means = [f"{statistics.mean(row[name] for row in rows):.1f}" for name in ("ap_tuned", "ap")]
-        print(f"| {minutes:g} | {rows[0]['steps']} | {means[0]} ({columns[0]}) | {means[1]} ({columns[1]}) |")
+        taken = " / ".join(f"{row['trained_s'] / 60:.1f}" for row in rows)
+        steps = " / ".join(str(row["steps"]) for row in rows)
+        print(f"| {minutes:g} | {taken} | {steps} | {means[0]} ({columns[0]}) | {means[1]} ({columns[1]}) |")
 
 
 if __name__ == "__main__":
