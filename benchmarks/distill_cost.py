@@ -107,7 +107,7 @@ def train(recipe: Recipe, steps: int, device: str) -> dict[str, float]:
     place = gpu or torch.device("cpu")
     loader, names = open_loader(recipe, 0, 1)
     task: Any = make_task(make_model(recipe.model, len(names)), recipe, names).to(place).train()
-    optimizer = make_optimizer(task, recipe.optim)
+    optimizer = make_optimizer(task, recipe)
     seconds = []
     for step, batch in enumerate(loader):
         if step == steps:

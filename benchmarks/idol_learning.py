@@ -70,7 +70,7 @@ def learn(arm: str, given: argparse.Namespace, seed: int) -> dict[str, Any]:
     loader, names = open_loader(recipe, 0, 1)
     network = make_model(recipe.model, len(names))
     task: Any = make_task(network, recipe, names).to(memory_format=torch.channels_last)
-    optimizer = make_optimizer(task, recipe.optim)
+    optimizer = make_optimizer(task, recipe)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate(recipe.optim, given.steps))
     taken, batches = [], iter(loader)
     for _ in range(given.steps):

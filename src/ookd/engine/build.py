@@ -169,8 +169,9 @@ def make_task(model: nn.Module, recipe: Recipe, names: list[str]) -> nn.Module:
     return Distillation(task, recipe.distill, names, recipe.data)
 
 
-def make_optimizer(task: nn.Module, optim: Optim) -> torch.optim.AdamW:
+def make_optimizer(task: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
     """AdamW in groups: trunk or not, decayed or not; with muon the matrices outside the trunk apart."""
+    optim = recipe.optim
     groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
     for name, parameter in task.named_parameters():
         if not parameter.requires_grad:
@@ -180,15 +181,14 @@ def make_optimizer(task: nn.Module, optim: Optim) -> torch.optim.AdamW:
         lr = optim.lr * optim.trunk if pretrained else optim.lr
         turned = optim.kind == "muon" and not pretrained and is_hidden(parameter)
         groups.setdefault((lr, optim.weight_decay if decayed else 0.0, turned), []).append(parameter)
-    kind = Muon if optim.kind == "muon" else torch.optim.AdamW
-    return kind(
-        [
-            {"params": p, "lr": lr, "weight_decay": decay, "orthogonal": turned}
-            for (lr, decay, turned), p in groups.items()
-        ],
-        lr=optim.lr,
-        foreach=True,
-    )
+    listed = [
+        {"params": p, "lr": lr, "weight_decay": decay, "orthogonal": turned}
+        for (lr, decay, turned), p in groups.items()
+    ]
+    if optim.kind == "adamw":
+        return torch.optim.AdamW(listed, lr=optim.lr, foreach=True)
+    dtype = torch.float32 if recipe.run.precision == "fp32" else torch.bfloat16
+    return Muon(listed, optim.lr, dtype, foreach=True)
 
 
 def rate(optim: Optim, steps: int) -> Callable[[int], float]:

@@ -86,7 +86,7 @@ class Trainer:
         self._shared = run.shard and world > 1
         if self._shared:
             share_out(task, self.accelerator.device.type, world)
-        self.optimizer = make_optimizer(task, recipe.optim)
+        self.optimizer = make_optimizer(task, recipe)
         self._names = {id(p): name for name, p in task.named_parameters()}
         own = {id(value) for value in self.model.state_dict(keep_vars=True).values()}
         # what the task has beside the model
