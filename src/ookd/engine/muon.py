@@ -46,11 +46,10 @@ class Muon(torch.optim.AdamW):
         for shape, pairs in alike.items():
             parameters, aheads = zip(*pairs, strict=True)
             size = group["lr"] * SIZE * max(shape) ** 0.5
-            for parameter, turned in zip(
-                parameters, orthogonal(torch.stack(aheads).to(self._dtype)), strict=True
-            ):
+            turned = orthogonal(torch.stack(aheads).to(self._dtype))
+            for parameter, step in zip(parameters, turned, strict=True):
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.sub_(turned.view_as(parameter), alpha=size)
+                parameter.sub_(step.view_as(parameter), alpha=size)
 
     def _ahead(self, parameter: nn.Parameter, gradient: Tensor) -> Tensor:
         """The momentum (Nesterov's) with this gradient in it."""
