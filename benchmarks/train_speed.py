@@ -48,6 +48,7 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "nano,fp32,channels_last": ("nano-ytvis-like", [*NANO, "run.precision=fp32"]),
     "nano,bf16": ("nano-ytvis-like", [*NANO, "run.channels_last=false"]),
     "nano,bf16,channels_last": ("nano-ytvis-like", NANO),
+    "nano,bf16,channels_last,adamw": ("nano-ytvis-like", [*NANO, "optim.kind=adamw"]),
 }
 LEFT_OUT = 2  # first steps, in which memory is laid out and kernels are chosen
 
