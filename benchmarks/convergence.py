@@ -18,18 +18,17 @@ import json
 import shutil
 import statistics
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from experiment.training import now, step_cost
 from ookd import config
 from ookd.config import Recipe, WorldData
 from ookd.data.synthetic import World
 from ookd.engine.checkpoint import newest
-from ookd.engine.loop import Trainer
-from ookd.engine.record import RECIPE, Record, surroundings
+from ookd.engine.record import RECIPE, surroundings
 from ookd.engine.run import run, write_whole
 from ookd.models import zoo
 from ookd.tracking.config import TrackerConfig, tracker_config
@@ -37,11 +36,6 @@ from ookd.tracking.replay import average_precision
 from ookd.tracking.tune import cache_queries, tune
 
 RESULT = "result.json"  # of a budget and seed, in its folder
-
-
-def now() -> float:
-    """Seconds of processor time, whatever else the machine does; on a GPU of the clock."""
-    return time.perf_counter() if torch.cuda.is_available() else time.process_time()
 
 
 def main() -> None:
@@ -57,14 +51,14 @@ def main() -> None:
     given = parser.parse_args()
     base = [*given.changes, "data.val=null"]
     given.out.mkdir(parents=True, exist_ok=True)
-    speed = 0.0
+    cost = 0.0
     for seed in given.seeds:
         before: Path | None = None
         for minutes in sorted(given.minutes):
             folder = given.out / f"{minutes:g}min-seed{seed}"
             if not (folder / RESULT).exists():
-                speed = speed or steps_per_second(config.load(given.recipe, base))
-                steps = max(20, round(60 * minutes * speed))
+                cost = cost or step_cost(config.load(given.recipe, base), Path(tempfile.mkdtemp()))
+                steps = max(20, round(60 * minutes / cost))
                 recipe = config.load(given.recipe, [*base, f"run.seed={seed}", f"run.steps={steps}"])
                 row = {"minutes": minutes, "seed": seed, **train(recipe, folder, before)}
                 row |= scores(f"{folder}/model", recipe, given.tune_videos, given.test_videos, given.trials)
@@ -103,24 +97,6 @@ def go_on(before: Path, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(before / "metrics.jsonl", folder)
         shutil.copytree(before / "checkpoints" / name, folder / "checkpoints" / name)
-
-
-def steps_per_second(recipe: Recipe, steps: int = 40) -> float:
-    """Measured on a run of its own, its first steps left out."""
-    timed = recipe.model_copy(
-        update={"run": recipe.run.model_copy(update={"steps": steps, "save_every": steps})}
-    )
-    times: list[float] = []
-
-    class Clock(Record):
-        def step(self, *given: Any) -> dict[str, float]:
-            times.append(now())
-            return super().step(*given)
-
-    with tempfile.TemporaryDirectory() as folder:
-        Trainer(timed, Path(folder), Clock(timed, Path(folder), quiet=True)).fit()
-    half = steps // 2
-    return (steps - half) / (times[-1] - times[half - 1])
 
 
 def scores(model: str, recipe: Recipe, tune_videos: int, test_videos: int, trials: int) -> dict[str, Any]:

@@ -23,6 +23,11 @@ from ookd.models import zoo
 _TIMED, _SETTLING = 24, 8  # steps that tell what a step costs, and those before
 
 
+def now() -> float:
+    """Seconds of computing on a CPU, whatever else that does, or of the clock on a GPU."""
+    return time.perf_counter() if torch.cuda.is_available() else time.process_time()
+
+
 def trained(recipe: Recipe, folder: Path) -> dict[str, Any]:
     """Train unless done; steps and seconds it took. Checkpoints go, the model stays, in half precision."""
     done = folder / "trained.json"
@@ -58,8 +63,7 @@ def common_start(recipe: Recipe, names: list[str], folder: Path) -> Path:
 
 
 def step_cost(recipe: Recipe, folder: Path) -> float:
-    """Seconds of one step: of computing on a CPU, whatever else that does, or of the clock on a GPU."""
-    now = time.perf_counter if torch.cuda.is_available() else time.process_time
+    """Seconds of one step, as `now` tells them."""
     times: list[float] = []
 
     class Clock(Record):
