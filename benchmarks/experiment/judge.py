@@ -1,7 +1,7 @@
 """How good a finished model is: constants chosen on the tuning split, all else told of the test split.
 
 What is kept of each test video is enough to resample videos later: every prediction's score, class and
-outcome, the true tracks of each class, and the identity switches.
+outcome, the true tracks of each class, the identity switches, and in how many masks they could have been.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ class Outcomes:
     outcome: NDArray[np.uint8]  # [T, N]
     truths: NDArray[np.int64]  # [V, K] true tracks that count
     switches: NDArray[np.int64]  # [V]
+    found: NDArray[np.int64]  # [V] true masks that a prediction of their class overlaps by half
 
     def save(self, path: Path) -> None:
         with path.open("wb") as file:
@@ -130,6 +131,7 @@ def _numbers(report: Report) -> dict[str, Any]:
         "test_ap": 100 * report.ap,
         "test_ap50": 100 * report.summary["AP50"],
         **{f"{name}_ap": 100 * value for name, value in report.strata["frequency"].items() if value >= 0},
+        "switch_rate": 1000 * report.tracking.switches / max(1, _found(report).sum()),
         "switches": tracking.pop("switches"),
         **{name: 100 * value for name, value in tracking.items()},
         "errors": {name: 100 * cause.ap for name, cause in report.errors.items()},
@@ -153,4 +155,11 @@ def _outcomes(report: Report) -> Outcomes:
         joined([video.matched.outcome[0] for video in videos]),
         truths_by_video(videos, len(report.per_class)),
         np.array([sum(count.switches for count in video.counts.values()) for video in videos], np.int64),
+        _found(report),
     )
+
+
+def _found(report: Report) -> NDArray[np.int64]:
+    """[V] true masks that were found, all frames together."""
+    videos = [video.counts.values() for video in report.measured]
+    return np.array([sum(count.clear_right for count in counts) for counts in videos], np.int64)

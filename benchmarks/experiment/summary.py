@@ -26,12 +26,14 @@ class Resampled:
 
     ap: NDArray[np.float64]  # [R + 1, K] of each class, in points; nan without truth
     switches: NDArray[np.float64]  # [R + 1]
+    found: NDArray[np.float64]  # [R + 1] true masks that a prediction overlaps
 
     def measure(self, groups: Mapping[str, Sequence[int]]) -> dict[str, NDArray[np.float64]]:
-        """AP over all classes and over each group of classes, and identity switches [R + 1]."""
+        """AP over all classes and over each group, switches, and those in 1000 found masks [R + 1]."""
         ap = {"test_ap": np.nanmean(self.ap, 1)}
         ap |= {f"{name}_ap": _mean(self.ap[:, list(classes)]) for name, classes in groups.items()}
-        return {**ap, "switches": self.switches}
+        rate = 1000 * self.switches / np.maximum(1, self.found)
+        return {**ap, "switches": self.switches, "switch_rate": rate}
 
 
 def resampled(outcomes: Outcomes, resamplings: int = RESAMPLINGS, seed: int = 0) -> Resampled:
@@ -46,7 +48,8 @@ def resampled(outcomes: Outcomes, resamplings: int = RESAMPLINGS, seed: int = 0)
         kept = row != IGNORED
         entries = Entries(label[kept], video[kept], row[kept] == RIGHT)
         by_threshold.append(class_ap(entries, outcomes.truths, weights))
-    return Resampled(100 * np.mean(by_threshold, axis=0), weights @ outcomes.switches)
+    ap = 100 * np.mean(by_threshold, axis=0)
+    return Resampled(ap, weights @ outcomes.switches, weights @ outcomes.found)
 
 
 def difference(
@@ -111,8 +114,8 @@ def table(summary: Mapping[str, Any]) -> str:
     """The tables of docs/results.md: scores, then what errors cost."""
     lines = [
         "| arm | steps | seeds | track AP, test | above alone [95 %] | family's constants | AP, val "
-        "| minor / middle / major | switches | HOTA | AssA |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| minor / middle / major | switches | in 1000 found | HOTA | AssA |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for arm, row in summary.items():
         mean, spread = row["mean"], row["spread"]
@@ -127,6 +130,7 @@ def table(summary: Mapping[str, Any]) -> str:
             shown.get("val_ap", "-"),
             " / ".join(shown.get(f"{group}_ap", "-") for group in FREQUENCIES),
             f"{mean['switches']:.0f} {_above(row, 'switches', 0)}",
+            f"{shown['switch_rate']} {_above(row, 'switch_rate', 1)}",
             shown["hota"],
             shown["assa"],
         ]

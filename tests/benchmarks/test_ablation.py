@@ -182,6 +182,7 @@ def outcomes(right: list[int], switches: list[int]) -> Outcomes:
         np.repeat(one[None], 10, 0),
         np.ones((2, 1), np.int64),
         np.array(switches, np.int64),
+        np.array([100, 300]),
     )
 
 
@@ -196,6 +197,7 @@ def test_the_difference_of_means_over_seeds_and_its_interval() -> None:
     assert "major_ap" not in found
     assert found["switches"].difference == pytest.approx((1 - 5) / 2)
     assert (found["switches"].low, found["switches"].high) == pytest.approx((-4, 0))
+    assert found["switch_rate"].difference == pytest.approx(1000 * (1 / 400 - 5 / 400) / 2)
 
 
 def test_one_pass_gives_what_a_pass_for_each_config_gives() -> None:
