@@ -12,10 +12,10 @@ demo-distill: $(VENV)/.installed
 	$(BIN)/ookd demo --distill --out demo-distill
 
 nano: $(VENV)/.installed  # the bundled model anew, in runs/nano-ookd: about two hours on two cores
-	$(BIN)/ookd train nano --out runs/nano --set optim.kind=adamw
+	$(BIN)/ookd train nano --out runs/nano
 	$(BIN)/ookd train nano-clip --out runs/nano-clip --set model.start=runs/nano/model --set run.steps=1 \
 	  --set data.tune=null --set data.val=null
-	$(BIN)/ookd distill nano-ookd --out runs/nano-ookd --teacher runs/nano-clip/model --set optim.kind=adamw
+	$(BIN)/ookd distill nano-ookd --out runs/nano-ookd --teacher runs/nano-clip/model
 
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS)
