@@ -11,11 +11,13 @@ demo: $(VENV)/.installed
 demo-distill: $(VENV)/.installed
 	$(BIN)/ookd demo --distill --out demo-distill
 
-nano: $(VENV)/.installed  # the bundled model anew, in runs/nano-ookd: about two hours on two cores
+nano: $(VENV)/.installed  # the bundled model anew, in runs/bundled: about two hours on two cores
 	$(BIN)/ookd train nano --out runs/nano
 	$(BIN)/ookd train nano-clip --out runs/nano-clip --set model.start=runs/nano/model --set run.steps=1 \
 	  --set data.tune=null --set data.val=null
 	$(BIN)/ookd distill nano-ookd --out runs/nano-ookd --teacher runs/nano-clip/model
+	$(BIN)/python -c 'from ookd.models import zoo; taught = zoo.load("runs/nano-ookd/model"); \
+	  zoo.save_pretrained(taught.model.half(), "runs/bundled", taught.names, taught.tracker)'
 
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS)

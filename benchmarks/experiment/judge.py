@@ -69,7 +69,14 @@ def judge(model_folder: Path, conditions: Conditions) -> tuple[dict[str, Any], O
     offline = bool(getattr(saved.model, "offline", False))
     with torch.autocast(_device(saved), torch.bfloat16, enabled=conditions.half):
         told, report = (_judge_offline if offline else _judge_online)(saved, conditions)
-    return {**_numbers(report), **told}, _outcomes(report)
+    outcomes = _outcomes(report)
+    rate = float(switch_rate(outcomes.switches.sum(), outcomes.found.sum()))
+    return {**_numbers(report), "switch_rate": rate, **told}, outcomes
+
+
+def switch_rate(switches: NDArray[Any], found: NDArray[Any]) -> NDArray[np.float64]:
+    """Identity switches in 1000 masks that are found."""
+    return 1000 * switches / np.maximum(1, found)
 
 
 def _judge_online(saved: zoo.Saved, conditions: Conditions) -> tuple[dict[str, Any], Report]:
@@ -131,7 +138,6 @@ def _numbers(report: Report) -> dict[str, Any]:
         "test_ap": 100 * report.ap,
         "test_ap50": 100 * report.summary["AP50"],
         **{f"{name}_ap": 100 * value for name, value in report.strata["frequency"].items() if value >= 0},
-        "switch_rate": 1000 * report.tracking.switches / max(1, _found(report).sum()),
         "switches": tracking.pop("switches"),
         **{name: 100 * value for name, value in tracking.items()},
         "errors": {name: 100 * cause.ap for name, cause in report.errors.items()},
@@ -155,11 +161,5 @@ def _outcomes(report: Report) -> Outcomes:
         joined([video.matched.outcome[0] for video in videos]),
         truths_by_video(videos, len(report.per_class)),
         np.array([sum(count.switches for count in video.counts.values()) for video in videos], np.int64),
-        _found(report),
+        np.array([sum(count.clear_right for count in video.counts.values()) for video in videos], np.int64),
     )
-
-
-def _found(report: Report) -> NDArray[np.int64]:
-    """[V] true masks that were found, all frames together."""
-    videos = [video.counts.values() for video in report.measured]
-    return np.array([sum(count.clear_right for count in counts) for counts in videos], np.int64)

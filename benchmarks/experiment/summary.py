@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiment.judge import Outcomes
+from experiment.judge import Outcomes, switch_rate
 from ookd.evaluation.ap import IGNORED, RIGHT
 from ookd.evaluation.compare import RESAMPLINGS, Difference
 from ookd.evaluation.errors import Entries, class_ap
@@ -32,8 +32,7 @@ class Resampled:
         """AP over all classes and over each group, switches, and those in 1000 found masks [R + 1]."""
         ap = {"test_ap": np.nanmean(self.ap, 1)}
         ap |= {f"{name}_ap": _mean(self.ap[:, list(classes)]) for name, classes in groups.items()}
-        rate = 1000 * self.switches / np.maximum(1, self.found)
-        return {**ap, "switches": self.switches, "switch_rate": rate}
+        return {**ap, "switches": self.switches, "switch_rate": switch_rate(self.switches, self.found)}
 
 
 def resampled(outcomes: Outcomes, resamplings: int = RESAMPLINGS, seed: int = 0) -> Resampled:
