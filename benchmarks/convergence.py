@@ -7,8 +7,8 @@ longer budget is that of a shorter one, to the bit; so each budget goes on from 
 before began to fall, and its time counts from the first step all the same. The number of steps comes from a
 short timed run before. Tracker constants are tuned on the tuning split, AP is that of the test split. What is
 done is kept, so an interrupted benchmark goes on where it was, and several processes may do other seeds in
-one --out; `results.json` holds everything that is printed. Time is that of this process: give `--set
-data.workers=0`.
+one --out; `results.json` holds everything that is printed. Time is that of this process, all its cores
+together: give `--set data.workers=0`. With --clock it is the clock's, for a machine with nothing beside.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import json
 import shutil
 import statistics
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,20 +49,22 @@ def main() -> None:
     parser.add_argument("--test-videos", type=int, default=100)
     parser.add_argument("--trials", type=int, default=60)
     parser.add_argument("--set", dest="changes", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--clock", action="store_true", help="minutes of the clock, not of processor time")
     parser.add_argument("--out", type=Path, default=Path("runs/convergence"))
     given = parser.parse_args()
     base = [*given.changes, "data.val=null"]
     given.out.mkdir(parents=True, exist_ok=True)
+    clock = time.perf_counter if given.clock else now
     cost = 0.0
     for seed in given.seeds:
         before: Path | None = None
         for minutes in sorted(given.minutes):
             folder = given.out / f"{minutes:g}min-seed{seed}"
             if not (folder / RESULT).exists():
-                cost = cost or step_cost(config.load(given.recipe, base), Path(tempfile.mkdtemp()))
+                cost = cost or step_cost(config.load(given.recipe, base), Path(tempfile.mkdtemp()), clock)
                 steps = max(20, round(60 * minutes / cost))
                 recipe = config.load(given.recipe, [*base, f"run.seed={seed}", f"run.steps={steps}"])
-                row = {"minutes": minutes, "seed": seed, **train(recipe, folder, before)}
+                row = {"minutes": minutes, "seed": seed, **train(recipe, folder, before, clock)}
                 row |= scores(f"{folder}/model", recipe, given.tune_videos, given.test_videos, given.trials)
                 write_whole(folder / RESULT, json.dumps(row, indent=1))
             before = folder
@@ -69,7 +73,7 @@ def main() -> None:
     print_table(rows)
 
 
-def train(recipe: Recipe, folder: Path, before: Path | None) -> dict[str, Any]:
+def train(recipe: Recipe, folder: Path, before: Path | None, clock: Callable[[], float]) -> dict[str, Any]:
     """Train into `folder`, from the end of the held rate of the run before; steps and seconds in all."""
     held = held_steps(recipe)
     run_of = recipe.run.model_copy(update={"save_every": held, "keep": recipe.run.steps // held + 1})
@@ -77,9 +81,9 @@ def train(recipe: Recipe, folder: Path, before: Path | None) -> dict[str, Any]:
     if before is not None:
         go_on(before, folder)
     found, _ = newest(folder / "checkpoints")
-    began = now()
+    began = clock()
     outcome = run(recipe, folder)
-    seconds = (now() - began) / (outcome.steps - (found.step if found else 0)) * outcome.steps
+    seconds = (clock() - began) / (outcome.steps - (found.step if found else 0)) * outcome.steps
     return {"steps": outcome.steps, "trained_s": round(seconds, 1)}
 
 

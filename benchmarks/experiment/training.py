@@ -7,6 +7,7 @@ import shutil
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -62,19 +63,19 @@ def common_start(recipe: Recipe, names: list[str], folder: Path) -> Path:
     return folder
 
 
-def step_cost(recipe: Recipe, folder: Path) -> float:
-    """Seconds of one step, as `now` tells them."""
+def step_cost(recipe: Recipe, folder: Path, clock: Callable[[], float] = now) -> float:
+    """Seconds of one step."""
     times: list[float] = []
 
-    class Clock(Record):
+    class Timed(Record):
         def step(self, *given: Any) -> dict[str, float]:
-            times.append(now())
+            times.append(clock())
             return super().step(*given)
 
     data = recipe.data.model_copy(update={"workers": 0})  # reading counts as well
     short = recipe.model_copy(
         update={"data": data, "run": recipe.run.model_copy(update={"steps": _TIMED, "save_every": _TIMED})}
     )
-    Trainer(short, folder, Clock(short, folder, quiet=True)).fit()
+    Trainer(short, folder, Timed(short, folder, quiet=True)).fit()
     shutil.rmtree(folder)
     return statistics.median(b - a for a, b in zip(times[_SETTLING:], times[_SETTLING + 1 :], strict=False))

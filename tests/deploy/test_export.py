@@ -18,13 +18,13 @@ from ookd.cli import main
 from ookd.deploy import export as exporting
 from ookd.deploy.check import Agreement, require
 from ookd.deploy.convert import SMALL, write_graphs
+from ookd.deploy.dense import dense_nodes, handed_on
 from ookd.deploy.engine import Engine
 from ookd.deploy.export import export
 from ookd.deploy.folder import SUFFIX, Kind
-from ookd.deploy.graph import Graphs
+from ookd.deploy.graph import Graphs, split
 from ookd.deploy.onnx import OnnxEngine
 from ookd.deploy.openvino import OpenVinoEngine
-from ookd.deploy.quantise import dense_nodes
 from ookd.errors import UserError
 from ookd.models import zoo
 from ookd.models.efficientnet_lite import Conv
@@ -71,6 +71,46 @@ def test_int8_is_for_the_convolutions_of_the_trunk() -> None:
         module for module in zoo.load(compact()).model.encoder.trunk.modules() if isinstance(module, Conv)
     ]
     assert len(dense_nodes(compact_graphs().frame)) == len(trunk)
+
+
+@pytest.mark.parametrize("graphs", [compact_graphs, idol_graphs])
+def test_dense_parts_and_the_rest_together_are_the_frame_graph(graphs: Callable[[], Graphs]) -> None:
+    frame = graphs().frame
+    names = handed_on(frame)
+    dense, rest = split(frame, names)
+    assert len(dense_nodes(dense)) == len(dense_nodes(frame))
+    assert not dense_nodes(rest)
+    given = {"frames": images()[0][None], "size": np.array([50, 90])}
+    values = computed(dense, given)
+    expected, actual = computed(frame, given), computed(rest, given | values)
+    assert values.keys() == set(names)
+    assert all(np.abs(actual[name] - expected[name]).max() < 1e-4 for name in expected)
+
+
+def computed(graph: onnx.ModelProto, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    session = onnxruntime.InferenceSession(graph.SerializeToString())
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, given), strict=True))
+
+
+def test_bf16_is_for_the_dense_parts(tmp_path: Path) -> None:
+    write_graphs(compact_graphs(), tmp_path, "openvino", "bf16", [])
+    given = {"frames": images()[0][None], "size": np.array(SIZE)}
+
+    def compiled(part: str, arithmetic: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        options = {"INFERENCE_PRECISION_HINT": arithmetic}
+        graph = openvino.Core().compile_model(tmp_path / f"{part}.xml", "CPU", options)
+        return {port.get_any_name(): value for port, value in graph(inputs).items()}
+
+    values = compiled("dense", "bf16", given)
+    frame = compact_graphs().frame
+    for name, exact in computed(split(frame, handed_on(frame))[0], given).items():
+        assert np.abs(values[name] - exact).mean() < 0.1 * np.abs(exact).mean()
+    expected = compiled("frame", "f32", given | values)
+    engine = OpenVinoEngine(tmp_path / "frame.xml", tmp_path / "masks.xml", "bf16")
+    for _ in range(2):  # the second time with requests that were used before
+        actual = engine.start(given)()
+        assert all(np.array_equal(actual[name], expected[name]) for name in expected)
 
 
 def test_fp16_halves_the_file_and_int8_quarters_the_trunk(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """The two graphs as files of a runtime, in the precision asked for.
 
 fp16 halves the files; arithmetic stays in single precision on CPUs, which have no fast half one. bf16 also
-computes in bfloat16, which only OpenVINO has. The mask graph always computes in single precision, for its
-terms cancel.
+computes the dense parts in bfloat16, which only OpenVINO has, and it has one arithmetic a graph: so these are
+a graph of their own. The mask graph always computes in single precision, for its terms cancel.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ import onnx
 import onnx.inliner
 from onnx import TensorProto, helper, numpy_helper
 
+from ookd.deploy.dense import handed_on
 from ookd.deploy.engine import Arrays
 from ookd.deploy.folder import Kind, Precision
-from ookd.deploy.graph import BAG_NAME, DOMAIN, Graphs
+from ookd.deploy.graph import BAG_NAME, DOMAIN, Graphs, split
 from ookd.deploy.quantise import quantise
 
 SMALL = 256  # values: weights with fewer stay in single precision
@@ -28,8 +29,11 @@ def write_graphs(
     graphs: Graphs, folder: Path, kind: Kind, precision: Precision, calibration: Iterable[Arrays]
 ) -> list[Path]:
     """The files written. `calibration` gives inputs of the frame graph, and is read only for int8."""
-    frame = quantise(graphs.frame, calibration) if precision == "int8" else graphs.frame
-    parts = {"frame": frame, "masks": graphs.masks}
+    parts = {"frame": graphs.frame, "masks": graphs.masks}
+    if precision == "int8":
+        parts["frame"] = quantise(graphs.frame, calibration)
+    elif precision == "bf16":
+        parts["dense"], parts["frame"] = split(graphs.frame, handed_on(graphs.frame))
     write = _write_openvino if kind == "openvino" else _write_onnx
     return [file for name, graph in parts.items() for file in write(graph, folder / name, precision)]
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import onnx
 import onnx.parser
+import onnx.shape_inference
 import torch
 from torch import Tensor, nn
 
@@ -111,6 +112,14 @@ def cut(whole: onnx.ModelProto, outputs: list[str]) -> Graphs:
     shapes = {value.name: value for value in (*whole.graph.value_info, *whole.graph.output)}
     frame = _part(whole, ["frames", "size"], [*outputs, *shared], shapes)
     return Graphs(frame, _part(whole, [*shared, "select"], ["masks"], shapes), outputs, shared)
+
+
+def split(graph: onnx.ModelProto, names: list[str]) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+    """The graph up to some of its values, and from there on."""
+    known = onnx.shape_inference.infer_shapes(graph).graph
+    shapes = {value.name: value for value in (*known.value_info, *known.output)}
+    inputs, outputs = ([value.name for value in values] for values in (known.input, known.output))
+    return _part(graph, inputs, names, shapes), _part(graph, [*inputs, *names], outputs, shapes)
 
 
 def _part(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,29 +18,38 @@ class OpenVinoEngine(Engine):
     """Frames in flight wait in one queue; each is computed by all cores, so that its answer comes soonest."""
 
     def __init__(self, frame: Path, masks: Path, precision: str) -> None:
-        core = ov.Core()
+        self._core = ov.Core()
+        in_bf16 = precision == "bf16"
+        self._graphs = [self._opened(frame.with_stem("dense"), "bf16")] if in_bf16 else []
+        self._graphs.append(self._opened(frame, "f32"))
+        self._masks = self._opened(masks, "f32").create_infer_request()
+        self._free: list[list[ov.InferRequest]] = []
+
+    def _opened(self, graph: Path, arithmetic: str) -> ov.CompiledModel:
         threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        common = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
-        hint = "bf16" if precision == "bf16" else "f32"
+        options = {
+            "INFERENCE_NUM_THREADS": threads,
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": arithmetic,
+        }
         try:
-            self._frame = core.compile_model(frame, "CPU", {**common, "INFERENCE_PRECISION_HINT": hint})
-            small = core.compile_model(masks, "CPU", {**common, "INFERENCE_PRECISION_HINT": "f32"})
+            return self._core.compile_model(graph, "CPU", options)
         except RuntimeError as error:
             reason = str(error).strip().split("\n")[-1]
-            raise UserError(f"{frame.parent}: OpenVINO does not take the graph: {reason}") from None
-        self._masks = small.create_infer_request()
-        self._free: list[ov.InferRequest] = []
+            raise UserError(f"{graph}: OpenVINO does not take the graph: {reason}") from None
 
     def start(self, inputs: Arrays) -> Callable[[], Arrays]:
-        request = self._free.pop() if self._free else self._frame.create_infer_request()
-        request.start_async(inputs, share_inputs=True)
+        """Where the dense parts are a graph of their own, that one begins; the rest comes when asked for."""
+        fresh = not self._free
+        requests = [graph.create_infer_request() for graph in self._graphs] if fresh else self._free.pop()
+        requests[0].start_async(inputs, share_inputs=True)
 
         def finish() -> Arrays:
-            request.wait()
-            answer = {
-                port.get_any_name(): np.array(request.get_tensor(port).data) for port in self._frame.outputs
-            }
-            self._free.append(request)
+            requests[0].wait()
+            for before, after in pairwise(requests):
+                after.infer(inputs | _outputs(before), share_inputs=True)
+            answer = {name: value.copy() for name, value in _outputs(requests[-1]).items()}
+            self._free.append(requests)
             return answer
 
         return finish
@@ -47,3 +57,8 @@ class OpenVinoEngine(Engine):
     def masks(self, inputs: Arrays) -> np.ndarray:
         self._masks.infer(inputs, share_inputs=True)
         return np.array(self._masks.get_output_tensor().data)
+
+
+def _outputs(request: ov.InferRequest) -> Arrays:
+    """Views that last until the request is used again."""
+    return {port.get_any_name(): request.get_tensor(port).data for port in request.model_outputs}

@@ -1,9 +1,4 @@
-"""8-bit convolutions and matrix products by ONNX Runtime's static quantisation, which OpenVINO reads as well.
-
-Quantised is what all cells of a frame pass through, for that is nearly all of the arithmetic: the trunk, and
-in models with an encoder over many cells that too. Queries, heads and the last layers of masks stay in
-floating point.
-"""
+"""The dense parts in 8 bits by ONNX Runtime's static quantisation, which OpenVINO reads as well."""
 
 from __future__ import annotations
 
@@ -15,17 +10,9 @@ from pathlib import Path
 import onnx
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
+from ookd.deploy.dense import dense_nodes
 from ookd.deploy.engine import Arrays
 from ookd.errors import UserError
-
-# what models call the parts that all cells pass through
-DENSE = (
-    ".trunk.",
-    ".pixels.",
-    ".attention.values",
-    *(f".mask_head.{part}" for part in ("coarse", "middle", "fine", "reduce")),
-)
-SCOPES = "pkg.torch.onnx.name_scopes"  # where the exporter says which module a node comes from
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]
@@ -67,23 +54,8 @@ def quantise(graph: onnx.ModelProto, calibration: Iterable[Arrays]) -> onnx.Mode
         logger.setLevel(level)
 
 
-def dense_nodes(graph: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """Convolutions, and products with weights."""
-    weights = {weight.name for weight in graph.graph.initializer}
-    return [
-        node
-        for node in graph.graph.node
-        if (node.op_type == "Conv" or (node.op_type == "MatMul" and node.input[1] in weights))
-        and any(part in _module(node) for part in DENSE)
-    ]
-
-
 def _centred(graph: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> dict[str, list[dict[str, object]]]:
     """Inputs of products that have both signs. OpenVINO's products want these to have their zero at 0."""
     positive = {node.output[0] for node in graph.graph.node if node.op_type == "Relu"}
     inputs = {node.input[0] for node in nodes if node.op_type == "MatMul"} - positive
     return {name: [{"quant_type": QuantType.QInt8, "symmetric": True}] for name in sorted(inputs)}
-
-
-def _module(node: onnx.NodeProto) -> str:
-    return "".join(entry.value for entry in node.metadata_props if entry.key == SCOPES)
