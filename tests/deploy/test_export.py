@@ -12,6 +12,7 @@ import openvino
 import orjson
 import pytest
 import torch
+from torch import nn
 
 from deploy.exported import SIZE, compact, compact_graphs, idol_graphs, images, small_idol
 from ookd.cli import main
@@ -66,11 +67,13 @@ def close(actual: np.ndarray, expected: torch.Tensor) -> None:
     np.testing.assert_allclose(actual, expected.numpy(), atol=1e-4 * max(1, expected.abs().max().item()))
 
 
-def test_int8_is_for_the_convolutions_of_the_trunk() -> None:
-    trunk = [
-        module for module in zoo.load(compact()).model.encoder.trunk.modules() if isinstance(module, Conv)
-    ]
-    assert len(dense_nodes(compact_graphs().frame)) == len(trunk)
+def test_int8_is_for_the_convolutions_and_products_of_the_encoder() -> None:
+    assert len(dense_nodes(compact_graphs().frame)) == len(dense_layers())
+
+
+def dense_layers() -> list[nn.Module]:
+    modules = zoo.load(compact()).model.encoder.modules()
+    return [module for module in modules if isinstance(module, Conv | nn.Conv2d | nn.Linear)]
 
 
 @pytest.mark.parametrize("graphs", [compact_graphs, idol_graphs])
@@ -113,7 +116,7 @@ def test_bf16_is_for_the_dense_parts(tmp_path: Path) -> None:
         assert all(np.array_equal(actual[name], expected[name]) for name in expected)
 
 
-def test_fp16_halves_the_file_and_int8_quarters_the_trunk(tmp_path: Path) -> None:
+def test_fp16_halves_the_file_and_int8_quarters_the_encoder(tmp_path: Path) -> None:
     sizes = {}
     frames = [{"frames": image[None], "size": np.array(SIZE)} for image in images()[:2]]
     for precision in ("fp32", "fp16", "int8"):
@@ -123,8 +126,8 @@ def test_fp16_halves_the_file_and_int8_quarters_the_trunk(tmp_path: Path) -> Non
         assert onnxruntime.InferenceSession(frame).run(["logits"], frames[0])[0].shape == (1, 40, 14)
     saved = 4 * sum(p.numel() for p in zoo.load(compact()).model.parameters())
     assert sizes["fp32"] - sizes["fp16"] == pytest.approx(saved / 2, rel=0.05)
-    trunk = 3 * sum(p.numel() for p in zoo.load(compact()).model.encoder.trunk.parameters() if p.dim() == 4)
-    assert sizes["fp32"] - sizes["int8"] == pytest.approx(trunk, rel=0.1)
+    dense = 3 * sum(layer.weight.numel() for layer in dense_layers())
+    assert sizes["fp32"] - sizes["int8"] == pytest.approx(dense, rel=0.1)
 
 
 def test_openvino_halves_weights_but_not_the_few_numbers_that_say_where_things_are(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The dense parts of a frame graph: what all cells of a frame pass through, nearly all of the arithmetic.
 
-They are the trunk, and in models with an encoder over many cells that too. Only they are computed in less
-than single precision; queries, heads and the last layers of masks are not.
+They are the trunk and the encoder. Only they are computed in less than single precision; queries, heads and
+the last layers of masks are not.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import onnx
 
 # what models call the parts that all cells pass through
 DENSE = (
-    ".trunk.",
+    ".encoder.",
     ".pixels.",
     ".attention.values",
     *(f".mask_head.{part}" for part in ("coarse", "middle", "fine", "reduce")),
