@@ -1,0 +1,130 @@
+"""How often students exchange identities where two of them find the same object.
+
+Who finds more has more to exchange, and finds the harder objects, so bare counts of identity switches do not
+compare. Here the students of an ablation (`benchmarks/ablation.py --out OUT`) track the same videos with the
+same constants, those of the family, which nothing was tuned for. A true mask is shared if both the first arm
+and the other one overlap it by half with a prediction of its class; a switch is a change of that prediction's
+track from one shared mask of an object to its next. Intervals are a paired bootstrap over videos.
+
+    python benchmarks/shared_switches.py runs/ablation --arms alone ookd --seeds 0 1 2 --test DATA
+
+What a student found is kept beside its model, so several processes may do other seeds first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pycocotools import mask as coco
+from scipy.optimize import linear_sum_assignment
+
+from experiment.claim import write_whole
+from experiment.splits import Split, given
+from experiment.track import track_with
+from ookd.models import zoo
+from ookd.structures import Track, TrackResult, Video
+from ookd.tracking.config import tracker_config
+
+NOBODY, OVERLAP = -1, 0.5
+DRAWS = 1000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("out", type=Path, help="folder of the ablation")
+    parser.add_argument("--arms", nargs="+", required=True, help="the others are compared with the first")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--test", required=True, help="annotated videos, or a source as recipes write it")
+    asked = parser.parse_args()
+    split = Split(given(asked.test))
+    found = {
+        arm: [partners(asked.out / "arms" / arm / f"seed-{seed}", split) for seed in asked.seeds]
+        for arm in asked.arms
+    }
+    first, *others = asked.arms
+    videos = video_of_masks(split.truth.videos)
+    print(f"| arm | shared masks | switches in 1000: {first} | of the arm | difference [95 %] |")
+    print("|---|---|---|---|---|")
+    for arm in others:
+        pairs = zip(found[first], found[arm], strict=True)
+        counts = np.stack([shared_switches(a, b, videos) for a, b in pairs])  # [S, V, 3]
+        before, after, shared = counts.sum((0, 1))
+        chosen = np.random.default_rng(0).integers(counts.shape[1], size=(DRAWS, counts.shape[1]))
+        drawn = counts.sum(0)[chosen].sum(1)
+        low, high = np.percentile(1000 * (drawn[:, 1] - drawn[:, 0]) / drawn[:, 2], [2.5, 97.5])
+        a, b = 1000 * before / shared, 1000 * after / shared
+        print(f"| {arm} | {shared} | {a:.1f} | {b:.1f} | {b - a:+.1f} [{low:+.1f}, {high:+.1f}] |")
+
+
+def partners(folder: Path, split: Split) -> NDArray[np.int64]:
+    """Of every true mask, by video, object and frame, the number of the predicted track on it."""
+    path = folder / "partners.json"
+    if not path.exists():
+        saved = zoo.load(folder / "model", "cuda" if torch.cuda.is_available() else "cpu")
+        config: Any = saved.model.config
+        constants = tracker_config(config.family, saved.tracker)
+        device = next(saved.model.parameters()).device.type
+        with torch.autocast(device, torch.bfloat16):
+            (results,) = track_with(saved.model, split.source, saved.names, [constants])
+        by_video: dict[int, list[TrackResult]] = {}
+        for result in results:
+            by_video.setdefault(result.video_id, []).append(result)
+        numbers = [n for v in split.truth.videos for n in matched(v, by_video.get(v.id, []))]
+        write_whole(path, json.dumps(numbers).encode())
+    return np.array(json.loads(path.read_text()))
+
+
+def matched(video: Video, results: Sequence[TrackResult]) -> Iterator[int]:
+    """The place in `results` of who is on each true mask, object by object."""
+    partner = {id(track): np.full(video.length, NOBODY) for track in video.tracks}
+    for category in {track.category_id for track in video.tracks}:
+        tracks = [track for track in video.tracks if track.category_id == category]
+        rivals = [i for i, result in enumerate(results) if result.category_id == category]
+        for t in range(video.length):
+            seen = [track for track in tracks if track.segmentations[t] is not None]
+            there = [i for i in rivals if results[i].segmentations[t] is not None]
+            if seen and there:
+                masks = [results[i].segmentations[t] for i in there]
+                iou = coco.iou(masks, [track.segmentations[t] for track in seen], [0] * len(seen))
+                gain = np.where(np.asarray(iou) >= OVERLAP, iou, 0)
+                for row, column in zip(*linear_sum_assignment(gain, maximize=True), strict=True):
+                    if gain[row, column] > 0:
+                        partner[id(seen[column])][t] = there[row]
+    for track in video.tracks:
+        yield from partner[id(track)][seen_in(track)].tolist()
+
+
+def seen_in(track: Track) -> NDArray[np.bool_]:
+    return np.array([mask is not None for mask in track.segmentations])
+
+
+def video_of_masks(videos: Sequence[Video]) -> NDArray[np.int64]:
+    """[M, 2] of every true mask its video and its object, as places."""
+    objects = [(i, track) for i, video in enumerate(videos) for track in video.tracks]
+    return np.array([(i, n) for n, (i, track) in enumerate(objects) for _ in range(seen_in(track).sum())])
+
+
+def shared_switches(
+    a: NDArray[np.int64], b: NDArray[np.int64], masks: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """[V, 3] switches of a, of b, and the masks that both have found."""
+    both = (a >= 0) & (b >= 0)
+    video, thing = masks[both].T
+    same = thing[1:] == thing[:-1]
+    columns = [np.append(False, same & (x[both][1:] != x[both][:-1])) for x in (a, b)]
+    columns.append(np.ones(len(video), bool))
+    videos = int(masks[:, 0].max()) + 1
+    return np.stack([np.bincount(video, column, videos).astype(np.int64) for column in columns], -1)
+
+
+if __name__ == "__main__":
+    main()
