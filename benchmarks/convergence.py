@@ -73,7 +73,9 @@ def main() -> None:
     print_table(rows)
 
 
-def train(recipe: Recipe, folder: Path, before: Path | None, clock: Callable[[], float]) -> dict[str, Any]:
+def train(
+    recipe: Recipe, folder: Path, before: Path | None, clock: Callable[[], float] = now
+) -> dict[str, Any]:
     """Train into `folder`, from the end of the held rate of the run before; steps and seconds in all."""
     held = held_steps(recipe)
     run_of = recipe.run.model_copy(update={"save_every": held, "keep": recipe.run.steps // held + 1})

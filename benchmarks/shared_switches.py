@@ -28,6 +28,7 @@ from scipy.optimize import linear_sum_assignment
 from experiment.claim import write_whole
 from experiment.splits import Split, given
 from experiment.track import track_with
+from ookd.data.rle import from_any
 from ookd.models import zoo
 from ookd.structures import Track, TrackResult, Video
 from ookd.tracking.config import tracker_config
@@ -94,7 +95,8 @@ def matched(video: Video, results: Sequence[TrackResult]) -> Iterator[int]:
             there = [i for i in rivals if results[i].segmentations[t] is not None]
             if seen and there:
                 masks = [results[i].segmentations[t] for i in there]
-                iou = coco.iou(masks, [track.segmentations[t] for track in seen], [0] * len(seen))
+                truth = [from_any(track.segmentations[t], video.height, video.width) for track in seen]
+                iou = coco.iou(masks, truth, [0] * len(seen))
                 gain = np.where(np.asarray(iou) >= OVERLAP, iou, 0)
                 for row, column in zip(*linear_sum_assignment(gain, maximize=True), strict=True):
                     if gain[row, column] > 0:
