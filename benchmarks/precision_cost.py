@@ -44,6 +44,8 @@ def main() -> None:
     parser.add_argument("--world", default="ytvis-like")
     parser.add_argument("--size", default="160x288", help="height x width")
     parser.add_argument("--scenes", type=int, default=20)
+    ways = [f"{kind}-{precision}" for kind, precision in WAYS]
+    parser.add_argument("--ways", nargs="+", choices=ways, default=ways, metavar="RUNTIME-PRECISION")
     parser.add_argument("--json", action="store_true", help="the table as JSON on standard output")
     arguments = parser.parse_args()
     height, width = map(int, arguments.size.split("x"))
@@ -59,8 +61,11 @@ def main() -> None:
         scenes = load_data(Path(folder, "scenes"), None, None)
         before = 100 * check.average_precision(saved.model, scenes, config, saved.names)
         for kind, precision in WAYS:
-            print(f"{kind} {precision} ...", file=sys.stderr)
-            out = Path(folder, f"{kind}-{precision}")
+            way = f"{kind}-{precision}"
+            if way not in arguments.ways:
+                continue
+            print(f"{way} ...", file=sys.stderr)
+            out = Path(folder, way)
             found = export(
                 arguments.model, out, kind, precision, size, data=arguments.world, scenes=0, required=False
             ).agreement
