@@ -14,6 +14,7 @@ What a student found is kept beside its model, so several processes may do other
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -68,7 +69,8 @@ def main() -> None:
 
 def partners(folder: Path, split: Split) -> NDArray[np.int64]:
     """Of every true mask, by video, object and frame, the number of the predicted track on it."""
-    path = folder / "partners.json"
+    videos = hashlib.sha256(split.data.model_dump_json().encode()).hexdigest()[:8]
+    path = folder / f"partners-{videos}.json"
     if not path.exists():
         saved = zoo.load(folder / "model", "cuda" if torch.cuda.is_available() else "cpu")
         config: Any = saved.model.config

@@ -1,4 +1,4 @@
-"""The two graphs as files of a runtime, in the precision asked for.
+"""The graphs as files of a runtime, in the precision asked for.
 
 fp16 halves the files; arithmetic stays in single precision on CPUs, which have no fast half one. bf16 also
 computes the dense parts in bfloat16, which only OpenVINO has, and it has one arithmetic a graph: so these are
