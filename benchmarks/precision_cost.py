@@ -44,8 +44,8 @@ def main() -> None:
     parser.add_argument("--world", default="ytvis-like")
     parser.add_argument("--size", default="160x288", help="height x width")
     parser.add_argument("--scenes", type=int, default=20)
-    ways = [f"{kind}-{precision}" for kind, precision in WAYS]
-    parser.add_argument("--ways", nargs="+", choices=ways, default=ways, metavar="RUNTIME-PRECISION")
+    ways = {f"{kind}-{precision}": (kind, precision) for kind, precision in WAYS}
+    parser.add_argument("--ways", nargs="+", choices=ways, default=[*ways], metavar="RUNTIME-PRECISION")
     parser.add_argument("--json", action="store_true", help="the table as JSON on standard output")
     arguments = parser.parse_args()
     height, width = map(int, arguments.size.split("x"))
@@ -60,10 +60,8 @@ def main() -> None:
         write(source, Path(folder, "scenes"))
         scenes = load_data(Path(folder, "scenes"), None, None)
         before = 100 * check.average_precision(saved.model, scenes, config, saved.names)
-        for kind, precision in WAYS:
-            way = f"{kind}-{precision}"
-            if way not in arguments.ways:
-                continue
+        for way in arguments.ways:
+            kind, precision = ways[way]
             print(f"{way} ...", file=sys.stderr)
             out = Path(folder, way)
             found = export(

@@ -27,7 +27,9 @@ from pycocotools import mask as coco
 from scipy.optimize import linear_sum_assignment
 
 from experiment.claim import write_whole
+from experiment.judge import switch_rate
 from experiment.splits import Split, given
+from experiment.summary import drawings, place
 from experiment.track import track_with
 from ookd.data.rle import from_any
 from ookd.models import zoo
@@ -35,7 +37,6 @@ from ookd.structures import Track, TrackResult, Video
 from ookd.tracking.config import tracker_config
 
 NOBODY, OVERLAP = -1, 0.5
-DRAWS = 1000
 
 
 def main() -> None:
@@ -49,22 +50,20 @@ def main() -> None:
     asked = parser.parse_args()
     split = Split(given(asked.test))
     found = {
-        arm: [partners(asked.out / "arms" / arm / f"seed-{seed}", split) for seed in asked.seeds]
-        for arm in asked.arms
+        arm: [partners(place(asked.out, arm, seed), split) for seed in asked.seeds] for arm in asked.arms
     }
     first, *others = asked.arms
-    videos = video_of_masks(split.truth.videos)
+    masks = video_of_masks(split.truth.videos)
     print(f"| arm | shared masks | switches in 1000: {first} | of the arm | difference [95 %] |")
     print("|---|---|---|---|---|")
     for arm in others:
         pairs = zip(found[first], found[arm], strict=True)
-        counts = np.stack([shared_switches(a, b, videos) for a, b in pairs])  # [S, V, 3]
-        before, after, shared = counts.sum((0, 1))
-        chosen = np.random.default_rng(0).integers(counts.shape[1], size=(DRAWS, counts.shape[1]))
-        drawn = counts.sum(0)[chosen].sum(1)
-        low, high = np.percentile(1000 * (drawn[:, 1] - drawn[:, 0]) / drawn[:, 2], [2.5, 97.5])
-        a, b = 1000 * before / shared, 1000 * after / shared
-        print(f"| {arm} | {shared} | {a:.1f} | {b:.1f} | {b - a:+.1f} [{low:+.1f}, {high:+.1f}] |")
+        counts = np.stack([shared_switches(a, b, masks) for a, b in pairs])  # [S, V, 3]
+        drawn = drawings(counts.shape[1]) @ counts.sum(0)  # [R + 1, 3]
+        a, b = (switch_rate(drawn[:, column], drawn[:, 2]) for column in (0, 1))
+        low, high = np.percentile((b - a)[1:], [2.5, 97.5])
+        told = f"{a[0]:.1f} | {b[0]:.1f} | {b[0] - a[0]:+.1f} [{low:+.1f}, {high:+.1f}]"
+        print(f"| {arm} | {drawn[0, 2]} | {told} |")
 
 
 def partners(folder: Path, split: Split) -> NDArray[np.int64]:

@@ -35,11 +35,15 @@ class Resampled:
         return {**ap, "switches": self.switches, "switch_rate": switch_rate(self.switches, self.found)}
 
 
+def drawings(videos: int, resamplings: int = RESAMPLINGS, seed: int = 0) -> NDArray[np.int64]:
+    """[R + 1, V] how often each video is drawn; the split itself comes first."""
+    drawn = np.random.default_rng(seed).multinomial(videos, np.full(videos, 1 / videos), resamplings)
+    return np.concatenate([np.ones((1, videos), np.int64), drawn])
+
+
 def resampled(outcomes: Outcomes, resamplings: int = RESAMPLINGS, seed: int = 0) -> Resampled:
     """The same drawings of videos for whatever is compared."""
-    videos = len(outcomes.truths)
-    drawn = np.random.default_rng(seed).multinomial(videos, np.full(videos, 1 / videos), resamplings)
-    weights = np.concatenate([np.ones((1, videos), np.int64), drawn])
+    weights = drawings(len(outcomes.truths), resamplings, seed)
     order = np.argsort(-outcomes.score, kind="stable")
     label, video = outcomes.label[order].astype(np.int64), outcomes.video[order]
     by_threshold = []

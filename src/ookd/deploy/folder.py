@@ -46,7 +46,7 @@ class Exported:
     names: list[str]
     tracker: dict[str, Any]
 
-    def graph(self, part: Literal["dense", "frame", "masks"]) -> Path:
+    def graph(self, part: Literal["frame", "masks"]) -> Path:
         return self.folder / (part + SUFFIX[self.manifest.kind])
 
 
