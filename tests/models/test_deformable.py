@@ -56,7 +56,7 @@ def test_module_matches_the_reference(golden: Path, reference: str) -> None:
     levels = Levels(shapes, pad=g["padding_mask"], valid=torch.ones(2, 3, 2))
     with torch.no_grad():
         output = module(g["query"], g[reference], g["src"], levels)
-        locations = module.locations(g["query"], g[reference], shapes)
+        locations = module.locations(module.offsets(g["query"]), g[reference], shapes)
     assert_close(locations, g[f"{reference}_sampling_locations"])
     assert_close(output, g[f"{reference}_output"])
 

@@ -1,8 +1,9 @@
 """The graphs as files of a runtime, in the precision asked for.
 
 fp16 halves the files; arithmetic stays in single precision on CPUs, which have no fast half one. bf16 also
-computes the dense parts in bfloat16, which only OpenVINO has, and it has one arithmetic a graph: so these are
-a graph of their own. The mask graph always computes in single precision, for its terms cancel.
+computes the dense parts in bfloat16, and so does int8 with what of them stays in floating point, unless there
+is deformable attention. Only OpenVINO has bfloat16, and it has one arithmetic a graph: so these parts are a
+graph of their own. The mask graph always computes in single precision, for its terms cancel.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 from ookd.deploy.dense import handed_on
 from ookd.deploy.engine import Arrays
 from ookd.deploy.folder import Kind, Precision
-from ookd.deploy.graph import BAG_NAME, DOMAIN, Graphs, split
+from ookd.deploy.graph import DOMAIN, LOOK_NAME, Graphs, split
 from ookd.deploy.quantise import quantise
 
 SMALL = 256  # values: weights with fewer stay in single precision
@@ -32,8 +33,8 @@ def write_graphs(
     parts = {"frame": graphs.frame, "masks": graphs.masks}
     if precision == "int8":
         parts["frame"] = quantise(graphs.frame, calibration)
-    elif precision == "bf16":
-        parts["dense"], parts["frame"] = split(graphs.frame, handed_on(graphs.frame))
+    if kind == "openvino" and precision in ("bf16", "int8") and not graphs.looks:
+        parts["dense"], parts["frame"] = split(parts["frame"], handed_on(graphs.frame))
     write = _write_openvino if kind == "openvino" else _write_onnx
     return [file for name, graph in parts.items() for file in write(graph, folder / name, precision)]
 
@@ -47,15 +48,16 @@ def _write_onnx(graph: onnx.ModelProto, path: Path, precision: Precision) -> lis
 
 def _write_openvino(graph: onnx.ModelProto, path: Path, precision: Precision) -> list[Path]:
     import openvino
-    from openvino import opset13
     from openvino.frontend.onnx import ConversionExtension
 
-    def bag(node: Any) -> Any:
-        return opset13.embedding_bag_packed_sum(*(node.get_input(i) for i in range(3))).outputs()
+    from ookd.deploy.openvino_look import Look
+
+    def look(node: Any) -> Any:
+        return Look([node.get_input(i) for i in range(1, 6)]).outputs()
 
     source, file = path.with_suffix(".onnx"), path.with_suffix(".xml")
     onnx.save(graph, source)
-    model = openvino.convert_model(source, extension=[ConversionExtension(BAG_NAME, DOMAIN, bag)])
+    model = openvino.convert_model(source, extension=[ConversionExtension(LOOK_NAME, DOMAIN, look)])
     if precision in ("fp16", "bf16"):
         _halve(model)
     openvino.save_model(model, file, compress_to_fp16=False)

@@ -66,7 +66,7 @@ def export(
     if world is not None:
         check.shared_classes(world, saved.names)
     graphs = trace(model, size)
-    if precision == "bf16" and graphs.bags:
+    if precision == "bf16" and graphs.looks:
         raise UserError(
             "bf16 cannot hold the places of deformable attention; fp32 keeps them, and int8 is faster"
         )

@@ -22,35 +22,28 @@ import torch
 from torch import Tensor, nn
 
 from ookd.errors import UserError
-from ookd.models.level_sampling import BAG
+from ookd.models.deformable import LOOK
 from ookd.models.preprocess import normalise
 
 OPSET = 18
 TRACED = 3  # queries chosen while tracing; any number may be chosen later
-DOMAIN, BAG_NAME = BAG.split("::")
-# what a bag is in standard operators, for whoever has none
-BAG_MEANING = onnx.parser.parse_function(f"""
+DOMAIN, LOOK_NAME = LOOK.split("::")
+# for runtimes without a kernel of their own: what was seen, computed by standard operators
+LOOK_MEANING = onnx.parser.parse_function(f"""
 <domain: "{DOMAIN}", opset_import: ["" : {OPSET}]>
-{BAG_NAME} (table, rows, shares) => (sums) {{
-    axis = Constant <value = int64[1] {{1}}> ()
-    picked = Gather <axis = 0> (table, rows)
-    share = Unsqueeze (shares, axis)
-    product = MatMul (share, picked)
-    sums = Squeeze (product, axis)
-}}""")
+{LOOK_NAME} (seen, value, offsets, weights, reference, shapes) => (same) {{ same = Identity (seen) }}""")
 
 
 @dataclass(frozen=True, slots=True)
 class Graphs:
-    """Deformable attention is in `Bag`s, which the graphs define as well."""
-
     frame: onnx.ModelProto  # frames uint8 [1, H, W, 3] RGB, size int64 [2] -> outputs and shared
     masks: onnx.ModelProto  # shared, select int64 [1, N] -> masks [1, N, h, w]
     outputs: list[str]
     shared: list[str]
 
     @property
-    def bags(self) -> bool:
+    def looks(self) -> bool:
+        """Whether there is deformable attention, whose places bfloat16 cannot hold."""
         return any(node.domain == DOMAIN for node in self.frame.graph.node)
 
 
@@ -143,7 +136,7 @@ def _part(
         graph,
         opset_imports=[onnx.helper.make_opsetid("", OPSET), onnx.helper.make_opsetid(DOMAIN, 1)],
         ir_version=whole.ir_version,
-        functions=[BAG_MEANING],
+        functions=[LOOK_MEANING],
     )
     onnx.checker.check_model(part)
     return part

@@ -15,7 +15,7 @@ from ookd.errors import UserError
 
 
 class OnnxEngine(Engine):
-    def __init__(self, frame: Path, masks: Path, precision: str) -> None:
+    def __init__(self, frame: Path, masks: Path) -> None:
         options = onnxruntime.SessionOptions()
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         options.intra_op_num_threads = cores

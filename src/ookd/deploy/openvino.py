@@ -11,16 +11,18 @@ import numpy as np
 import openvino as ov
 
 from ookd.deploy.engine import Arrays, Engine
+from ookd.deploy.openvino_look import Look
 from ookd.errors import UserError
 
 
 class OpenVinoEngine(Engine):
     """Frames in flight wait in one queue; each is computed by all cores, so that its answer comes soonest."""
 
-    def __init__(self, frame: Path, masks: Path, precision: str) -> None:
+    def __init__(self, frame: Path, masks: Path) -> None:
         self._core = ov.Core()
-        in_bf16 = precision == "bf16"
-        self._graphs = [self._opened(frame.with_stem("dense"), "bf16")] if in_bf16 else []
+        self._core.add_extension(Look)
+        dense = frame.with_stem("dense")
+        self._graphs = [self._opened(dense, "bf16")] if dense.is_file() else []
         self._graphs.append(self._opened(frame, "f32"))
         self._masks = self._opened(masks, "f32").create_infer_request()
         self._free: list[list[ov.InferRequest]] = []
@@ -33,7 +35,11 @@ class OpenVinoEngine(Engine):
             "INFERENCE_PRECISION_HINT": arithmetic,
         }
         try:
+            if b'type="Look"' in graph.read_bytes():
+                import ookd.deploy.look  # noqa: F401 - before OpenVINO binds this thread to a core
             return self._core.compile_model(graph, "CPU", options)
+        except ImportError:
+            raise UserError(f"{graph}: needs numba: pip install 'ookd[openvino]'") from None
         except RuntimeError as error:
             reason = str(error).strip().split("\n")[-1]
             raise UserError(f"{graph}: OpenVINO does not take the graph: {reason}") from None

@@ -1,4 +1,4 @@
-"""The dense parts in 8 bits by ONNX Runtime's static quantisation, which OpenVINO reads as well."""
+"""The dense and broad parts in 8 bits by ONNX Runtime's static quantisation, which OpenVINO reads as well."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import onnx
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from ookd.deploy.dense import dense_nodes
+from ookd.deploy.dense import broad_nodes, dense_nodes
 from ookd.deploy.engine import Arrays
 from ookd.errors import UserError
 
@@ -24,8 +24,8 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
 
 
 def quantise(graph: onnx.ModelProto, calibration: Iterable[Arrays]) -> onnx.ModelProto:
-    """The graph with its dense parts in 8 bits; ranges are the extremes seen in calibration."""
-    nodes = dense_nodes(graph)
+    """The graph with these parts in 8 bits; ranges are the extremes seen in calibration."""
+    nodes = [*dense_nodes(graph), *broad_nodes(graph)]
     if not nodes:
         raise UserError("int8: the model has no dense parts to quantise")
     logger, level = logging.getLogger(), logging.root.level

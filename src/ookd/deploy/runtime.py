@@ -91,7 +91,7 @@ def load(folder: str | Path, runtime: str = "auto") -> Loaded:
     exported = read(folder)
     manifest = exported.manifest
     engine = _engine_class(runtime, manifest.kind, exported.folder)
-    opened = engine(exported.graph("frame"), exported.graph("masks"), manifest.precision)
+    opened = engine(exported.graph("frame"), exported.graph("masks"))
     return Loaded(GraphEye(exported, opened), exported.names, exported.family, exported.tracker)
 
 

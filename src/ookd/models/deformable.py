@@ -10,6 +10,11 @@ from torch import Tensor, nn
 
 from ookd.models.level_sampling import Shapes, sample_levels
 
+# What was seen [B, Q, D], and what it was computed from: value [B, S, M, D / M], offsets [B, Q, M*L*P*2] in
+# cells of their maps (or in shares of a box), weights [B, Q, M, L*P], reference [B, Q, L, 2 or 4] and shapes
+# [L, 2]. In an export only, for runtimes that have a kernel of their own.
+LOOK = "ookd::Look"
+
 
 @dataclass(slots=True)
 class Levels:
@@ -64,22 +69,22 @@ class DeformableAttention(nn.Module):
         reference: a point or a box a query and level, [B, Q, L, 2 or 4] in 0..1 of the padded maps.
         """
         value = self.values(tokens).masked_fill(levels.pad.unsqueeze(-1), 0.0).unflatten(-1, (self.heads, -1))
-        weights = self.weights(query).unflatten(-1, (self.heads, -1)).softmax(-1)
-        weights = weights.unflatten(-1, (self.levels, self.points)).float()
-        locations = self.locations(query, reference, levels.shapes)
-        return sample_levels(value.float(), levels.shapes, locations, weights).to(query.dtype)
+        value = value.float()
+        weights = self.weights(query).unflatten(-1, (self.heads, -1)).softmax(-1).float()
+        offsets = self.offsets(query).float()
+        locations = self.locations(offsets, reference, levels.shapes)
+        each = weights.unflatten(-1, (self.levels, self.points))
+        seen = sample_levels(value, levels.shapes, locations, each)
+        if torch.onnx.is_in_onnx_export():
+            inputs = (seen, value, offsets, weights, reference, torch.tensor(levels.shapes))
+            seen = torch.onnx.ops.symbolic(LOOK, inputs, dtype=seen.dtype, shape=seen.shape, version=1)
+        return seen.to(query.dtype)
 
-    def locations(self, query: Tensor, reference: Tensor, shapes: Shapes) -> Tensor:
-        """Where the queries look: [B, Q, M, L, P, 2] in 0..1 of the padded maps.
-
-        Computed with x and y first and a query's points last, which is fast where the model is traced.
-        """
-        offsets = self.offsets(query).float().unflatten(-1, (self.heads, -1, 2)).permute(4, 0, 2, 1, 3)
-        places = reference.repeat_interleave(self.points, 2).permute(3, 0, 1, 2).unsqueeze(2)  # 2 or 4 first
+    def locations(self, offsets: Tensor, reference: Tensor, shapes: Shapes) -> Tensor:
+        """Where the queries look: [B, Q, M, L, P, 2] in 0..1 of the padded maps."""
+        offsets = offsets.unflatten(-1, (self.heads, self.levels, self.points, 2))
+        places = reference[:, :, None, :, None]  # [B, Q, 1, L, 1, 2 or 4]
         if reference.shape[-1] == 2:
-            cells = torch.tensor(shapes, dtype=torch.float32, device=query.device).flip(-1).T
-            cells = cells.repeat_interleave(self.points, 1)[:, None, None, None]
-            found = places + offsets / cells
-        else:
-            found = places[:2] + offsets / self.points * places[2:] * 0.5
-        return found.unflatten(-1, (self.levels, self.points)).permute(1, 3, 2, 4, 5, 0)
+            cells = torch.tensor(shapes, dtype=torch.float32, device=offsets.device).flip(-1).unsqueeze(1)
+            return places + offsets / cells
+        return places[..., :2] + offsets / self.points * places[..., 2:] * 0.5

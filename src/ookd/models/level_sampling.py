@@ -9,20 +9,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Shapes = Sequence[tuple[int, int]]  # L x (h, w); maps lie one after another, row by row
-BAG = (
-    "ookd::Bag"  # table [R, D], rows int32 [N, K], shares [N, K] -> sums of the rows by their shares, [N, D]
-)
 
 
 def sample_levels(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
     """What every query sees: [B, Q, M*D].
 
     value [B, S, M, D], locations [B, Q, M, L, P, 2] (x, y in 0..1 of a map, zeros outside), weights
-    [B, Q, M, L, P]. On CPUs by table look-up, which is several times faster; in an export as bags; otherwise,
-    and wherever else the model is traced, by grid sampling, which every device has.
+    [B, Q, M, L, P]. On CPUs by table look-up, which is several times faster; otherwise, and wherever the
+    model is traced, by grid sampling, which every device and runtime has.
     """
-    if torch.onnx.is_in_onnx_export():
-        return by_bags(value, shapes, locations, weights)
     traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
     way = by_table if value.device.type == "cpu" and not traced else by_grid
     return way(value, shapes, locations, weights)
@@ -83,52 +78,3 @@ def by_table(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) 
         rows.view(bags, -1), table, per_sample_weights=shares.view(bags, -1), mode="sum"
     )  # [B*Q*M, D]
     return seen.view(batch, queries, heads * dim)
-
-
-def by_bags(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
-    """`by_table` as runtimes compute it fastest; in ONNX export only.
-
-    A head's cells lie together, so that its part of the table fits a cache; points are the innermost axis of
-    all arithmetic, so that it becomes few loops.
-    """
-    batch, _, heads, dim = value.shape
-    queries, points = locations.shape[1], locations.shape[4]
-    maps = torch.split(value.transpose(1, 2), [h * w for h, w in shapes], 2)  # L x [B, M, h*w, D]
-    bordered = [
-        F.pad(x.unflatten(2, shape), (0, 0, 1, 2, 1, 2)).flatten(2, 3)
-        for x, shape in zip(maps, shapes, strict=True)
-    ]
-    table = torch.cat(bordered, 2)  # [B, M, cells, D]
-
-    def each(numbers: list[int]) -> Tensor:
-        """One number a level -> [L*P]"""
-        return torch.tensor(numbers, dtype=torch.float32).repeat_interleave(points)
-
-    x, y = locations.permute(5, 0, 2, 1, 3, 4).flatten(-2).unbind(0)  # [B, M, Q, L*P]
-    width, height = (each([shape[axis] for shape in shapes]) for axis in (1, 0))
-    x = torch.minimum((x * width - 0.5).clamp(min=-1), width)  # in cells
-    y = torch.minimum((y * height - 0.5).clamp(min=-1), height)
-    column, row = x.floor(), y.floor()
-    far_x, far_y = (x - column).unsqueeze(-2), (y - row).unsqueeze(-2)
-
-    cells = [x.shape[2] for x in bordered]
-    below = width + 3
-    origin = each([sum(cells[:level]) + w + 3 + 1 for level, (_, w) in enumerate(shapes)])
-    head = torch.arange(batch * heads).view(batch, heads, 1, 1) * sum(cells)
-    # whole numbers where they grow large, for float32 counts to 2^24 only
-    first = (row * below + column).to(torch.int32) + (origin + head).to(torch.int32)  # upper left
-    right, down = torch.tensor([[[0.0], [1], [0], [1]], [[0.0], [0], [1], [1]]])  # [4, 1] corners
-    rows = first.unsqueeze(-2) + (right + down * below).to(torch.int32)  # [B, M, Q, 4, L*P]
-
-    across = 1 - right + (2 * right - 1) * far_x
-    along = 1 - down + (2 * down - 1) * far_y
-    shares = weights.transpose(1, 2).flatten(-2).unsqueeze(-2) * across * along
-    bags = batch * heads * queries
-    seen: Tensor = torch.onnx.ops.symbolic(
-        BAG,
-        (table.reshape(-1, dim), rows.reshape(bags, -1), shares.reshape(bags, -1)),
-        dtype=table.dtype,
-        shape=(bags, dim),
-        version=1,
-    )
-    return seen.view(batch, heads, queries, dim).transpose(1, 2).flatten(2)
