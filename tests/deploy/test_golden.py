@@ -1,0 +1,49 @@
+"""Every runtime gives the reference numbers of the released IDOL, from converted weights."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from conftest import golden_cases
+from models import published
+from models.published import assert_close
+from ookd.deploy.convert import write_graphs
+from ookd.deploy.engine import Engine
+from ookd.deploy.folder import SUFFIX, Kind
+from ookd.deploy.graph import Graphs, trace
+from ookd.deploy.onnx import OnnxEngine
+from ookd.deploy.openvino import OpenVinoEngine
+
+CASES = golden_cases("idol_forward*.safetensors")
+ENGINES: dict[Kind, type[Engine]] = {"onnx": OnnxEngine, "openvino": OpenVinoEngine}
+SIZE = (96, 128)  # of the padded frames
+
+
+@cache
+def graphs(golden: Path) -> Graphs:
+    return trace(published.idol(golden), SIZE)
+
+
+@pytest.mark.parametrize("kind", ENGINES)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.stem)
+def test_a_frame(case: Path, kind: Kind, tmp_path: Path) -> None:
+    expected, traced = load_file(case), graphs(case.parent)
+    write_graphs(traced, tmp_path, kind, "fp32", [])
+    engine = ENGINES[kind](tmp_path / f"frame{SUFFIX[kind]}", tmp_path / f"masks{SUFFIX[kind]}")
+    for index, raw in enumerate(expected["frames_raw"]):
+        height, width = raw.shape[-2:]
+        frame = np.zeros((1, *SIZE, 3), np.uint8)
+        frame[0, :height, :width] = raw.permute(1, 2, 0).numpy()
+        answer = engine.start({"frames": frame, "size": np.array([height, width])})()
+        for ours, theirs in {"logits": "logits", "boxes": "boxes", "embed": "inst_embed"}.items():
+            assert_close(torch.from_numpy(answer[ours][0]), expected[f"pred_{theirs}"][index])
+        every = np.arange(answer["logits"].shape[1])[None]
+        masks = engine.masks({**{name: answer[name] for name in traced.shared}, "select": every})
+        # runtimes sum in other orders, and pixels from the query, up to 160, multiply what that changes
+        assert_close(torch.from_numpy(masks[0]), expected["pred_masks"][index, :, 0], 2e-3)
