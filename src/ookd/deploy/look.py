@@ -70,7 +70,7 @@ def _kernel(dim: int, levels: int, points: int, boxes: bool) -> Any:
     D, L, P, N = (np.uint64(number) for number in (dim, levels, points, samples))
     zero, half, one = (np.float32(number) for number in (0, 0.5, 1))
     numbers = np.uint64(4 if boxes else 2)  # of a reference
-    share = np.float32(0.5 / points)  # of a box's size, by which an offset of 1 moves
+    share = np.float32(0.5 / points)  # of a box's size, that an offset of 1 is
 
     @njit(nogil=True, fastmath={"contract", "nsz"}, error_model="numpy")
     def one_head(value, offsets, weights, reference, shapes, seen, heads, head):  # type: ignore[no-untyped-def]
@@ -88,6 +88,7 @@ def _kernel(dim: int, levels: int, points: int, boxes: bool) -> Any:
             for i in range(level * points, (level + 1) * points):
                 height[i], width[i], first[i] = shapes[2 * level], shapes[2 * level + 1], total
             total += shapes[2 * level] * shapes[2 * level + 1]
+        # where an offset begins, in 0..1 of the map, and how many cells an offset of 1 is
         x_from, y_from = np.empty(samples, np.float32), np.empty(samples, np.float32)
         x_unit, y_unit = np.ones(samples, np.float32), np.ones(samples, np.float32)
         rows, shares = np.empty((4, samples), np.int32), np.empty((4, samples), np.float32)
