@@ -87,6 +87,13 @@ def test_deformable_attention_keeps_all_of_its_graph_in_single_precision(tmp_pat
     assert np.abs(seen["boxes"] - exact["boxes"]).max() < 0.02
 
 
+def test_an_onnx_file_holds_no_weight_that_nothing_reads(tmp_path: Path) -> None:
+    for file in write_graphs(idol_graphs(), tmp_path, "onnx", "fp32", []):
+        graph = onnx.load(file).graph
+        read = {name for node in graph.node for name in node.input}
+        assert read.issuperset(weight.name for weight in graph.initializer)
+
+
 def dense_layers() -> list[nn.Module]:
     """All layers of the encoder, and those of the decoder that look at its cells."""
     model = zoo.load(compact()).model

@@ -42,6 +42,9 @@ def write_graphs(
 def _write_onnx(graph: onnx.ModelProto, path: Path, precision: Precision) -> list[Path]:
     file = path.with_suffix(".onnx")
     standard = onnx.inliner.inline_local_functions(graph)
+    read = {name for node in standard.graph.node for name in node.input}
+    for unread in [weight for weight in standard.graph.initializer if weight.name not in read]:
+        standard.graph.initializer.remove(unread)  # the runtime would warn of it
     onnx.save(_halved(standard) if precision == "fp16" else standard, file)
     return [file]
 
