@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -10,7 +11,11 @@ import torch
 
 from ookd.data.synthetic import World
 from ookd.deploy import export as exporting
+from ookd.deploy.engine import Engine
+from ookd.deploy.folder import SUFFIX, Kind
 from ookd.deploy.graph import Graphs, trace
+from ookd.deploy.onnx import OnnxEngine
+from ookd.deploy.openvino import OpenVinoEngine
 from ookd.models import zoo
 from ookd.models.compact import Compact, CompactConfig
 from ookd.models.idol import Idol, IdolConfig
@@ -18,7 +23,13 @@ from ookd.models.resnet import ResNetConfig
 from ookd.tracking.eye import Image
 
 SIZE = (64, 96)
+ENGINES: dict[Kind, Callable[..., Engine]] = {"onnx": OnnxEngine, "openvino": OpenVinoEngine}
 exporting.COMPARED = 4  # frames: the comparison is tried, not relied on
+
+
+def opened(folder: Path, kind: Kind) -> Engine:
+    """The graphs that were written to a folder."""
+    return ENGINES[kind](*(folder / (part + SUFFIX[kind]) for part in ("frame", "masks")))
 
 
 @cache

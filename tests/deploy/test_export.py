@@ -15,24 +15,20 @@ import pytest
 import torch
 from torch import nn
 
-from deploy.exported import SIZE, compact, compact_graphs, idol_graphs, images, small_idol
+from deploy.exported import ENGINES, SIZE, compact, compact_graphs, idol_graphs, images, opened, small_idol
 from ookd.cli import main
 from ookd.deploy import export as exporting
 from ookd.deploy.check import Agreement, require
 from ookd.deploy.convert import SMALL, write_graphs
 from ookd.deploy.dense import broad_nodes, dense_nodes, handed_on
-from ookd.deploy.engine import Engine
 from ookd.deploy.export import export
-from ookd.deploy.folder import SUFFIX, Kind, Precision
+from ookd.deploy.folder import Kind, Precision
 from ookd.deploy.graph import Graphs, split
-from ookd.deploy.onnx import OnnxEngine
-from ookd.deploy.openvino import OpenVinoEngine
 from ookd.errors import UserError
 from ookd.models import zoo
 from ookd.models.efficientnet_lite import Conv
 from ookd.models.preprocess import normalise
 
-ENGINES: dict[Kind, Callable[..., Engine]] = {"onnx": OnnxEngine, "openvino": OpenVinoEngine}
 MODELS = {"compact": (lambda: zoo.load(compact()).model, compact_graphs), "idol": (small_idol, idol_graphs)}
 
 
@@ -41,8 +37,7 @@ MODELS = {"compact": (lambda: zoo.load(compact()).model, compact_graphs), "idol"
 def test_both_graphs_together_are_the_model(name: str, kind: Kind, tmp_path: Path) -> None:
     model, graphs = (make() for make in MODELS[name])
     write_graphs(graphs, tmp_path, kind, "fp32", [])
-    suffix = SUFFIX[kind]
-    engine = ENGINES[kind](tmp_path / f"frame{suffix}", tmp_path / f"masks{suffix}")
+    engine = opened(tmp_path, kind)
     frame = images()[0].copy()
     frame[50:], frame[:, 90:] = 200, 200  # outside the image: must not matter
     size = np.array([50, 90])
@@ -82,7 +77,7 @@ def test_deformable_attention_keeps_all_of_its_graph_in_single_precision(tmp_pat
     frames = [{"frames": image[None], "size": np.array(SIZE)} for image in images()[:2]]
     files = write_graphs(idol_graphs(), tmp_path, "openvino", "int8", iter(frames))
     assert [file.name for file in files] == ["frame.xml", "frame.bin", "masks.xml", "masks.bin"]
-    seen = OpenVinoEngine(tmp_path / "frame.xml", tmp_path / "masks.xml").start(frames[0])()
+    seen = opened(tmp_path, "openvino").start(frames[0])()
     exact = computed(onnx.inliner.inline_local_functions(idol_graphs().frame), frames[0])
     assert np.abs(seen["boxes"] - exact["boxes"]).max() < 0.02
 
@@ -138,7 +133,7 @@ def test_openvino_computes_the_dense_parts_in_bfloat16(
     for name, exact in computed(split(frame, handed_on(frame))[0], given).items():
         assert np.abs(values[name] - exact).mean() < error * np.abs(exact).mean()
     expected = compiled("frame", "f32", given | values)
-    engine = OpenVinoEngine(tmp_path / "frame.xml", tmp_path / "masks.xml")
+    engine = opened(tmp_path, "openvino")
     for _ in range(2):  # the second time with requests that were used before
         actual = engine.start(given)()
         assert all(np.array_equal(actual[name], expected[name]) for name in expected)

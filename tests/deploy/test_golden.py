@@ -11,17 +11,14 @@ import torch
 from safetensors.torch import load_file
 
 from conftest import golden_cases
+from deploy.exported import ENGINES, opened
 from models import published
 from models.published import assert_close
 from ookd.deploy.convert import write_graphs
-from ookd.deploy.engine import Engine
-from ookd.deploy.folder import SUFFIX, Kind
+from ookd.deploy.folder import Kind
 from ookd.deploy.graph import Graphs, trace
-from ookd.deploy.onnx import OnnxEngine
-from ookd.deploy.openvino import OpenVinoEngine
 
 CASES = golden_cases("idol_forward*.safetensors")
-ENGINES: dict[Kind, type[Engine]] = {"onnx": OnnxEngine, "openvino": OpenVinoEngine}
 SIZE = (96, 128)  # of the padded frames
 
 
@@ -35,7 +32,7 @@ def graphs(golden: Path) -> Graphs:
 def test_a_frame(case: Path, kind: Kind, tmp_path: Path) -> None:
     expected, traced = load_file(case), graphs(case.parent)
     write_graphs(traced, tmp_path, kind, "fp32", [])
-    engine = ENGINES[kind](tmp_path / f"frame{SUFFIX[kind]}", tmp_path / f"masks{SUFFIX[kind]}")
+    engine = opened(tmp_path, kind)
     for index, raw in enumerate(expected["frames_raw"]):
         height, width = raw.shape[-2:]
         frame = np.zeros((1, *SIZE, 3), np.uint8)

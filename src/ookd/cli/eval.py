@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import typer
 
+from ookd.cores import usable_cores
 from ookd.errors import UserError
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def evaluate(
         raise UserError(f"{report} exists; choose another name or add --overwrite")
 
     def score(results: list[Path]) -> Report:
-        from ookd.evaluation.run import evaluate, spare_processes
+        from ookd.evaluation.run import evaluate
 
         with _progress("comparing masks") as watch:
             found = evaluate(
@@ -78,7 +79,7 @@ def evaluate(
                 official_quirks=official_quirks,
                 class_agnostic=class_agnostic,
                 min_score=min_score,
-                processes=spare_processes(),
+                processes=len(usable_cores()),
                 watch=watch,
             )
         for line in found.dropped:

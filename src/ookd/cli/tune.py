@@ -10,6 +10,7 @@ from pathlib import Path
 import orjson
 import typer
 
+from ookd.cores import usable_cores
 from ookd.errors import UserError
 
 app = typer.Typer(rich_markup_mode=None)
@@ -36,7 +37,6 @@ def tune(
     """
     from ookd.cli.progress import FrameProgress
     from ookd.data.formats import load as load_data
-    from ookd.evaluation.run import spare_processes
     from ookd.models.zoo import save_tracker
     from ookd.tracking.api import load as load_model
     from ookd.tracking.replay import gain
@@ -53,7 +53,7 @@ def tune(
     with FrameProgress(sum(video.length for video in dataset.videos)) as progress:
         cache = cache_queries(tracker.model, dataset, dataset, tracker.names, tracker.config, progress.step)
     searched, unseen = cache[[i for i in range(len(cache.videos)) if i % HELD_OUT]], cache[::HELD_OUT]
-    tuned = search(searched, tracker.config, trials, seed, jobs or spare_processes(), _tell(trials))
+    tuned = search(searched, tracker.config, trials, seed, jobs or len(usable_cores()), _tell(trials))
     gained = gain(unseen, tracker.config, tuned.config)
     old, new = tracker.config.model_dump(), tuned.config.model_dump()
     changed = {name: [old[name], new[name]] for name in new if new[name] != old[name]}

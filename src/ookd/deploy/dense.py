@@ -45,7 +45,7 @@ def _weighted(graph: onnx.ModelProto) -> list[onnx.NodeProto]:
 def handed_on(graph: onnx.ModelProto) -> list[str]:
     """Values of the dense parts, and of what is computed for them, that the rest of the graph reads."""
     needed = {node.output[0] for node in dense_nodes(graph)}
-    for node in graph.graph.node:
+    for node in graph.graph.node:  # and the coarser maps of masks, which are means of finer ones
         if node.op_type == "AveragePool" and needed.intersection(node.input):
             needed.update(node.output)
     inside: set[str] = set()

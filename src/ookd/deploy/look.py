@@ -16,8 +16,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from ookd.cores import usable_cores
+
 # of the process, before a runtime has bound its threads
-CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else {*range(os.cpu_count() or 1)}
+CORES = usable_cores()
 Floats = NDArray[np.float32]
 
 
@@ -55,7 +57,7 @@ def _threads() -> ThreadPoolExecutor:
 
 
 def _anywhere() -> None:
-    """A new thread is bound to its parent's core, and OpenVINO binds its threads to one each."""
+    """Free a new thread: it is bound as the one that asked for it, which OpenVINO binds to one core."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, CORES)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
+from ookd.cores import usable_cores
 from ookd.deploy.engine import IN_FLIGHT, Arrays, Engine
 from ookd.errors import UserError
 
@@ -17,8 +17,7 @@ from ookd.errors import UserError
 class OnnxEngine(Engine):
     def __init__(self, frame: Path, masks: Path) -> None:
         options = onnxruntime.SessionOptions()
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        options.intra_op_num_threads = cores
+        options.intra_op_num_threads = len(usable_cores())
         try:
             self._frame, self._masks = (
                 onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

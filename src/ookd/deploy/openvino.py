@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import openvino as ov
 
+from ookd.cores import usable_cores
 from ookd.deploy.engine import Arrays, Engine
 from ookd.deploy.openvino_look import Look
 from ookd.errors import UserError
@@ -28,9 +28,8 @@ class OpenVinoEngine(Engine):
         self._free: list[list[ov.InferRequest]] = []
 
     def _opened(self, graph: Path, arithmetic: str) -> ov.CompiledModel:
-        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         options = {
-            "INFERENCE_NUM_THREADS": threads,
+            "INFERENCE_NUM_THREADS": len(usable_cores()),
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": arithmetic,
         }

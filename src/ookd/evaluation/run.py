@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -116,8 +115,3 @@ def _share(truth: Truth, predictions: Predictions, rules: Rules) -> None:
 def _measure_shared(video: int) -> Measured:
     truth, predictions, rules = _shared
     return measure(truth.videos[video], truth, predictions, rules)
-
-
-def spare_processes() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
