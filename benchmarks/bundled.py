@@ -8,10 +8,10 @@ from __future__ import annotations
 import argparse
 import time
 
-from ookd.data.synthetic import World
+from ookd.api import load
 from ookd.evaluation.run import evaluate
-from ookd.tracking.api import load
 from ookd.tracking.predict import predict
+from ookd.worlds import World
 
 
 def main() -> None:

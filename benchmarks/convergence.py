@@ -28,14 +28,14 @@ import torch
 from experiment.training import now, step_cost
 from ookd import config
 from ookd.config import Recipe, WorldData
-from ookd.data.synthetic import World
+from ookd.config.tracker import TrackerConfig, tracker_config
 from ookd.engine.checkpoint import newest
 from ookd.engine.record import RECIPE, surroundings
 from ookd.engine.run import run, write_whole
 from ookd.models import zoo
-from ookd.tracking.config import TrackerConfig, tracker_config
-from ookd.tracking.replay import average_precision
-from ookd.tracking.tune import cache_queries, tune
+from ookd.tune.replay import average_precision
+from ookd.tune.search import cache_queries, tune
+from ookd.worlds import World
 
 RESULT = "result.json"  # of a budget and seed, in its folder
 

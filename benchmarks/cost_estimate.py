@@ -23,7 +23,7 @@ from ookd.config import Clips, Recipe
 from ookd.engine.blocks import recompute
 from ookd.models import zoo
 from ookd.models.presets import preset
-from ookd.models.seqformer import SeqFormer
+from ookd.models.seqformer.model import SeqFormer
 
 MATCHED = 10  # queries of a frame or clip whose masks a decoder layer is trained on
 WORKSPACE = 2.0  # GiB of the driver, of kernels and of what freed memory is lost between tensors

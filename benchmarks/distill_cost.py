@@ -60,9 +60,9 @@ def make_teacher(folder: Path) -> None:
     """Untrained: what it says does not matter for the time, but it must say something."""
     import torch
 
-    from ookd.data.synthetic import World
     from ookd.models import zoo
     from ookd.models.presets import preset
+    from ookd.worlds import World
 
     torch.manual_seed(0)
     names = list(World("ytvis-like").names)

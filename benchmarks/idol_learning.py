@@ -21,13 +21,13 @@ import torch
 from torch import nn
 
 from ookd import config
-from ookd.data.synthetic import World
+from ookd.config.tracker import TrackerConfig
 from ookd.engine.build import make_model, make_optimizer, make_task, open_loader, rate
 from ookd.evaluation.run import evaluate
-from ookd.models.supervision import WEIGHTS
-from ookd.tracking.config import TrackerConfig
+from ookd.models.parts.detection_losses import WEIGHTS
 from ookd.tracking.offline import OfflineConfig, predict_offline
 from ookd.tracking.predict import predict
+from ookd.worlds import World
 
 ARMS: dict[str, dict[str, Any]] = {
     "learned queries": {},

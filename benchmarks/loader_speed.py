@@ -17,14 +17,14 @@ from pathlib import Path
 
 import cv2
 
-from ookd.data.clips import ClipDataset, ClipSource, DatasetClips
+from ookd.clips.loader import make_loader
+from ookd.clips.minor_paste import MinorPaste, MinorPasteConfig
+from ookd.clips.sampling import ClipSampler, FrameSampler, PairSampler
+from ookd.clips.sources import ClipDataset, ClipSource, DatasetClips
+from ookd.clips.transforms import Augment, RandomColour, RandomFlip, RandomShortSide
 from ookd.data.formats import load
-from ookd.data.loader import make_loader
-from ookd.data.minor_paste import MinorPaste, MinorPasteConfig
-from ookd.data.sampling import ClipSampler, FrameSampler, PairSampler
-from ookd.data.synthetic import World
-from ookd.data.transforms import Augment, RandomColour, RandomFlip, RandomShortSide
 from ookd.structures import Batch
+from ookd.worlds import World
 
 FRAMES = 16  # in a batch, about
 WARM_UP = 4  # batches

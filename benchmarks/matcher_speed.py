@@ -16,8 +16,8 @@ from collections.abc import Callable
 import torch
 
 from ookd.matching import contrast_sets, hungarian, match_frame, match_tubes
-from ookd.models.idol import Idol, IdolConfig
-from ookd.models.idol_training import IdolTraining
+from ookd.models.idol.model import Idol, IdolConfig
+from ookd.models.idol.training import IdolTraining
 from ookd.structures import Batch, Tracks
 
 QUERIES, OBJECTS, CLASSES, FRAMES = 300, 20, 40, 5

@@ -32,12 +32,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ookd.api import load
 from ookd.data import rle
 from ookd.data.video import open_source
 from ookd.models.preprocess import MEAN, STD
 from ookd.models.presets import preset
 from ookd.models.zoo import build, save_pretrained
-from ookd.tracking.api import load
 from ookd.tracking.pipeline import follow
 
 OURS, MASK2FORMER, VIDEOMT = "idol-r50", "Mask2Former-R50", "VidEoMT-S"

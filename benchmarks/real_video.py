@@ -16,12 +16,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ookd.api import load
 from ookd.data import rle
 from ookd.data.formats import load as load_dataset
 from ookd.errors import UserError
 from ookd.evaluation.run import evaluate
 from ookd.structures import TrackResult, Video
-from ookd.tracking.api import load
 from ookd.tracking.predict import predict
 
 Masks = NDArray[np.bool_]  # [T, H, W]

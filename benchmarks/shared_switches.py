@@ -31,10 +31,10 @@ from experiment.judge import switch_rate
 from experiment.splits import Split, given
 from experiment.summary import drawings, place
 from experiment.track import track_with
+from ookd.config.tracker import tracker_config
 from ookd.data.rle import from_any
 from ookd.models import zoo
 from ookd.structures import Track, TrackResult, Video
-from ookd.tracking.config import tracker_config
 
 NOBODY, OVERLAP = -1, 0.5
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ookd.data.synthetic import PRESETS, World
+from ookd.worlds import PRESETS, World
 
 Mask = NDArray[np.bool_]
 

@@ -16,10 +16,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ookd.data.composite import Composite
 from ookd.data.formats import load
-from ookd.data.synthetic import PRESETS, World
-from ookd.data.synthetic.drawn import DrawnVideos
+from ookd.worlds import PRESETS, World
+from ookd.worlds.composite import Composite
+from ookd.worlds.drawn import DrawnVideos
 
 
 def frames_a_second(draw: Callable[[int], int], seconds: float) -> float:

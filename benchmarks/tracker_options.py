@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import argparse
 
-from ookd.data.synthetic import World
-from ookd.tracking.api import load
-from ookd.tracking.replay import gain
-from ookd.tracking.tune import cache_queries
+from ookd.api import load
+from ookd.tune.replay import gain
+from ookd.tune.search import cache_queries
+from ookd.worlds import World
 
 OPTIONS = {
     "nearness": (0.0, 1.0, 2.0, 4.0),

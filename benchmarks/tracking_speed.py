@@ -21,15 +21,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from ookd.api import Tracker
+from ookd.config.tracker import tracker_config
 from ookd.data import rle
 from ookd.data.video import open_source
+from ookd.drawing.overlay import Overlay
 from ookd.models.presets import PRESETS
 from ookd.models.zoo import build
 from ookd.structures import FrameResult
-from ookd.tracking import observe, session
-from ookd.tracking.api import Tracker
-from ookd.tracking.config import tracker_config
-from ookd.viz import Overlay
+from ookd.tracking import session
+from ookd.tracking import torch_model as observe
 
 WARM_UP = 5  # frames
 BLOCK = 300  # frames between two lines of a long run

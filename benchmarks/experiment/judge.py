@@ -17,16 +17,16 @@ from numpy.typing import NDArray
 
 from experiment.splits import Split
 from experiment.track import track_with
+from ookd.config.tracker import tracker_config
 from ookd.evaluation.ap import MAX_DETECTIONS
 from ookd.evaluation.errors import truths_by_video
 from ookd.evaluation.report import Report
 from ookd.evaluation.run import evaluate
 from ookd.models import zoo
 from ookd.structures import TrackResult
-from ookd.tracking.config import tracker_config
 from ookd.tracking.offline import OfflineConfig, predict_offline
-from ookd.tracking.replay import Cache, average_precision
-from ookd.tracking.tune import cache_queries, tune
+from ookd.tune.replay import Cache, average_precision
+from ookd.tune.search import cache_queries, tune
 
 TUBE_NMS = (0.5, 0.6, 0.8)  # what is tried for a teacher; an offline model has no other constant that matters
 

@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from ookd.clips.sources import ClipSource, DatasetClips
 from ookd.config import DataSource, FolderData, WorldData
-from ookd.data.clips import ClipSource, DatasetClips
 from ookd.engine.build import open_source
 from ookd.errors import UserError
 from ookd.structures import Dataset

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from ookd.clips.sources import ClipSource
+from ookd.config.tracker import TrackerConfig
 from ookd.data import rle
-from ookd.data.clips import ClipSource
+from ookd.masks import Geometry, full_size
 from ookd.structures import TrackResult
-from ookd.tracking.config import TrackerConfig
-from ookd.tracking.masks import Geometry, full_size
 from ookd.tracking.memory import Memory
 from ookd.tracking.predict import category_ids, observe_video, recordings
 from ookd.tracking.results import VideoResults
-from ookd.tracking.select import Detections, Floats, Seen, mask_iou, select_queries, suppress
+from ookd.tracking.select import DetectionFeatures, Detections, Floats, mask_iou, select_queries, suppress
 from ookd.tracking.tracker import advance
 
 
@@ -56,7 +56,7 @@ class _Tracker:
             self.memory = Memory.empty(seen.probs.shape[1], seen.embeds.shape[1], self.config)
         query = select_queries(seen.probs, seen.boxes, self.config)
         query = query[suppress(iou[np.ix_(query, query)], self.config.mask_nms)]
-        chosen = Seen(seen.probs[query], seen.embeds[query], seen.places[query])
+        chosen = DetectionFeatures(seen.probs[query], seen.embeds[query], seen.places[query])
         ids, self.memory = advance(self.memory, chosen, self.config)
         known = np.flatnonzero(ids >= 0)
         masks, _ = full_size(seen.masks[query[known]], geometry)

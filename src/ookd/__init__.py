@@ -12,17 +12,17 @@ __version__ = "0.1.0"
 
 _HOME = {
     "evaluate": "ookd.evaluation.run",
-    "load": "ookd.tracking.api",
-    "track": "ookd.tracking.api",
+    "load": "ookd.api",
+    "track": "ookd.api",
     "UserError": "ookd.errors",
 }
 
 __all__ = ["UserError", "__version__", "evaluate", "load", "track"]
 
 if TYPE_CHECKING:
+    from ookd.api import load, track
     from ookd.errors import UserError
     from ookd.evaluation.run import evaluate
-    from ookd.tracking.api import load, track
 
 
 def __getattr__(name: str) -> Any:

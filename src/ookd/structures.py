@@ -263,7 +263,7 @@ class ClipQueries:
 
 
 @dataclass(slots=True)
-class Lesson:
+class StudentMatches:
     """What a student answered in a training step, for distillation to build on. F = B * S student frames."""
 
     answer: FrameQueries  # of F frames

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 
+from ookd.config.tracker import TrackerConfig, tracker_config
 from ookd.errors import UserError
 from ookd.models import zoo
 from ookd.models.presets import preset
-from ookd.tracking.config import TrackerConfig, tracker_config
 from ookd.tracking.predict import predict
 from tracking.colour_model import NAMES, ColourModel, Scenes
 
@@ -44,7 +44,7 @@ TINY = [
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from ookd.data.synthetic import World
+    from ookd.worlds import World
 
     torch.manual_seed(3)
     folder = tmp_path_factory.mktemp("teacher")

@@ -11,8 +11,8 @@ import torch
 
 from ookd.data import rle
 from ookd.models import zoo
-from ookd.models.idol import Idol, IdolConfig
-from ookd.models.resnet import ResNetConfig
+from ookd.models.backbones.resnet import ResNetConfig
+from ookd.models.idol.model import Idol, IdolConfig
 
 VIDEOS, FRAMES, SIZE = 4, 6, (64, 96)
 

@@ -10,9 +10,9 @@ import torch
 from ookd.cli import main
 from ookd.data.video import VideoWriter
 from ookd.models import zoo
-from ookd.models.idol import Idol
+from ookd.models.idol.model import Idol
+from test_api import TINY
 from tracking.colour_model import scene
-from tracking.test_api import TINY
 
 STAGES = ["decode", "preprocess", "network", "select and track", "masks and run lengths", "write"]
 

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 import torch
 
+from ookd import api
 from ookd.cli import main, progress
+from ookd.config.tracker import TrackerConfig
 from ookd.data.video import VideoWriter, open_source
-from ookd.tracking import api
-from ookd.tracking.config import TrackerConfig
 from tracking.colour_model import NAMES, ColourModel, scene
 
 FRAMES = 40
@@ -214,7 +214,7 @@ RUN = """
 import sys; sys.path.insert(0, sys.argv[1])
 from cli.test_track import colour_tracker
 from ookd.cli import main
-from ookd.tracking import api
+from ookd import api
 api.load = colour_tracker
 sys.exit(main(sys.argv[2:]))
 """

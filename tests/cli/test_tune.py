@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from cli.data_and_model import write_model
+from ookd import api
 from ookd.cli import main
+from ookd.config.tracker import tracker_config
 from ookd.models import zoo
-from ookd.tracking import api
-from ookd.tracking.config import tracker_config
 from tracking.colour_model import NAMES, ColourModel, Scenes
 
 
@@ -54,7 +54,7 @@ def test_constants_that_lose_on_unseen_videos_are_not_written(given, capsys, mon
     before = (Path(given[1]) / "config.json").read_bytes()
     forgetful = tracker_config("idol", {"horizon": 1})
     tuned = type("Tuned", (), {"config": forgetful, "ap": 0.9, "start_ap": 0.1})
-    monkeypatch.setattr("ookd.tracking.tune.tune", lambda *_: tuned)
+    monkeypatch.setattr("ookd.tune.search.tune", lambda *_: tuned)
     assert run(given) == 0
     output = capsys.readouterr().out
     assert "horizon  10 -> 1" in output

@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 from models.published import assert_close, idol, prepare
 from ookd.cli import main
 from ookd.models import zoo
-from ookd.models.idol import Idol, IdolConfig
+from ookd.models.backbones.resnet import ResNet, ResNetConfig
+from ookd.models.idol.model import Idol, IdolConfig
 from ookd.models.presets import preset
-from ookd.models.resnet import ResNet, ResNetConfig
 from ookd.models.upstream import BACKBONE, to_upstream
 
 

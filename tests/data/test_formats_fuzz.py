@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import small_set
+from ookd.clips.stats import describe
 from ookd.data import rle
 from ookd.data.check import check
 from ookd.data.formats import Source, coco, load, ytvis
-from ookd.data.stats import describe
 from ookd.errors import UserError
 
 QUICK = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

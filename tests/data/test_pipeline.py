@@ -11,7 +11,7 @@ from contextlib import closing
 
 import pytest
 
-from ookd.data.pipeline import Behind, prefetch
+from ookd.data.pipeline import BackgroundWriter, prefetch
 
 
 class Counting:
@@ -95,7 +95,7 @@ def test_work_behind_is_in_order_and_done_at_the_end() -> None:
         time.sleep(0.001)
         done.append(item)
 
-    with Behind(work, depth=2) as behind:
+    with BackgroundWriter(work, depth=2) as behind:
         for item in range(30):
             behind.put(item)
             assert item - len(done) <= 4
@@ -110,7 +110,7 @@ def test_work_behind_is_finished_also_after_an_interrupt() -> None:
         done.append(item)
 
     def interrupted() -> None:
-        with Behind(work) as behind:
+        with BackgroundWriter(work) as behind:
             behind.put(1)
             behind.put(2)
             raise KeyboardInterrupt
@@ -128,7 +128,7 @@ def test_a_second_interrupt_drops_what_waits_but_never_leaves_the_thread_running
         done.append(item)
 
     def interrupted_twice() -> None:
-        with Behind(work) as behind:
+        with BackgroundWriter(work) as behind:
             for item in range(4):
                 behind.put(item)
             main = threading.get_ident()
@@ -150,7 +150,7 @@ def test_a_failure_behind_stops_the_work_in_front() -> None:
     numbers = itertools.count()
 
     def endless() -> None:
-        with Behind(work, depth=2) as behind:
+        with BackgroundWriter(work, depth=2) as behind:
             for number in numbers:
                 behind.put(number)
 
@@ -164,7 +164,7 @@ def test_a_failure_of_the_last_item_is_not_lost() -> None:
         time.sleep(0.05)
         raise OSError("full")
 
-    with pytest.raises(OSError, match="full"), Behind(work) as behind:
+    with pytest.raises(OSError, match="full"), BackgroundWriter(work) as behind:
         behind.put(1)
 
 
@@ -177,7 +177,7 @@ def test_three_stages_overlap() -> None:
             yield item
 
     begin = time.monotonic()
-    with Behind(lambda _: time.sleep(0.02)) as writing:
+    with BackgroundWriter(lambda _: time.sleep(0.02)) as writing:
         for item in prefetch(reading()):
             time.sleep(0.02)
             writing.put(item)

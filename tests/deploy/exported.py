@@ -9,7 +9,6 @@ from tempfile import mkdtemp
 
 import torch
 
-from ookd.data.synthetic import World
 from ookd.deploy import export as exporting
 from ookd.deploy.engine import Engine
 from ookd.deploy.folder import SUFFIX, Kind
@@ -17,10 +16,11 @@ from ookd.deploy.graph import Graphs, trace
 from ookd.deploy.onnx import OnnxEngine
 from ookd.deploy.openvino import OpenVinoEngine
 from ookd.models import zoo
-from ookd.models.compact import Compact, CompactConfig
-from ookd.models.idol import Idol, IdolConfig
-from ookd.models.resnet import ResNetConfig
-from ookd.tracking.eye import Image
+from ookd.models.backbones.resnet import ResNetConfig
+from ookd.models.compact.model import Compact, CompactConfig
+from ookd.models.idol.model import Idol, IdolConfig
+from ookd.tracking.frame_model import Image
+from ookd.worlds import World
 
 SIZE = (64, 96)
 ENGINES: dict[Kind, Callable[..., Engine]] = {"onnx": OnnxEngine, "openvino": OpenVinoEngine}

@@ -26,7 +26,7 @@ from ookd.deploy.folder import Kind, Precision
 from ookd.deploy.graph import Graphs, split
 from ookd.errors import UserError
 from ookd.models import zoo
-from ookd.models.efficientnet_lite import Conv
+from ookd.models.backbones.efficientnet_lite import Conv
 from ookd.models.preprocess import normalise
 
 MODELS = {"compact": (lambda: zoo.load(compact()).model, compact_graphs), "idol": (small_idol, idol_graphs)}

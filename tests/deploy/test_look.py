@@ -15,8 +15,8 @@ from deploy.exported import idol_graphs, opened
 from ookd.deploy.convert import write_graphs
 from ookd.deploy.look import CORES, _threads, look
 from ookd.errors import UserError
-from ookd.models.deformable import DeformableAttention
-from ookd.models.level_sampling import by_grid
+from ookd.models.parts.deformable import DeformableAttention
+from ookd.models.parts.level_sampling import by_grid
 
 SHAPES = ((5, 7), (3, 4), (1, 1))
 QUERIES = 11

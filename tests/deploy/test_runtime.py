@@ -19,7 +19,7 @@ from ookd.structures import FrameResult
 RUNTIMES = [("onnx", "onnx"), ("openvino", "openvino")]
 
 
-def tracked(tracker: ookd.tracking.api.Tracker) -> list[FrameResult]:
+def tracked(tracker: ookd.api.Tracker) -> list[FrameResult]:
     config = tracker.config.model_copy(
         update={"short_side": min(SIZE), "first_score": 0.02, "select_score": 0.02}
     )

@@ -1,11 +1,11 @@
-"""Knowledge made by hand."""
+"""PairBatch made by hand."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from ookd.distill.knowledge import Knowledge, Told, Widths
+from ookd.distill.knowledge import PairBatch, TeacherAnswer, Widths
 from ookd.distill.qfa import Pairs
 from ookd.distill.signals import SIGNALS, Signal
 from ookd.structures import ClipQueries, FrameQueries
@@ -16,7 +16,7 @@ def signal(name: str, width: int = 2) -> Signal:
     return SIGNALS[name](Widths(width, [width], [width], (width, width), (width, width)))
 
 
-def mean(name: str, k: Knowledge) -> float:
+def mean(name: str, k: PairBatch) -> float:
     total, weight = signal(name)(k)
     return (total / weight).item()
 
@@ -48,7 +48,7 @@ def knowledge(
     views: Tensor | None = None,
     student_masks: Tensor | None = None,
     teacher_masks: Tensor | None = None,
-) -> Knowledge:
+) -> PairBatch:
     """Student embeddings [F, R, E], clip features [n, Q, E], views [n, 2, Q, E]; masks [F, R, 4, 4] and
     [n, Q, 2, 4, 4].
     """
@@ -70,8 +70,8 @@ def knowledge(
     )
     logits = torch.tensor([[0.8, 0.1]]).logit().expand(clips, features.shape[1], 2)
     teacher = ClipQueries(logits, None, features, views, lambda select: chosen(tubes, select))
-    told = Told(teacher, [], torch.arange(clips), torch.arange(2).expand(clips, -1))
-    return Knowledge(
+    told = TeacherAnswer(teacher, [], torch.arange(clips), torch.arange(2).expand(clips, -1))
+    return PairBatch(
         pairs,
         told,
         answer,

@@ -15,12 +15,11 @@ from torch import Tensor, nn
 from engine.test_loop import TINY
 from ookd import config
 from ookd.cli import main
-from ookd.data.clips import ClipDataset, hide_labels
-from ookd.data.loader import collate
-from ookd.data.minor_paste import PASTED
-from ookd.data.sampling import DistillSampler
-from ookd.data.synthetic import World
-from ookd.data.warps import Crop, Flip, Resize, Warp, warp_clip
+from ookd.clips.loader import collate
+from ookd.clips.minor_paste import PASTED
+from ookd.clips.sampling import DistillSampler
+from ookd.clips.sources import ClipDataset, hide_labels
+from ookd.clips.warps import Crop, Flip, Resize, Warp, warp_clip
 from ookd.distill.cache import MANIFEST, Cache, Subject, Window
 from ookd.distill.cached import CachedTeacher
 from ookd.distill.fill import FRAMES, SHARED, FillPlan, look, starts
@@ -30,6 +29,7 @@ from ookd.errors import UserError
 from ookd.models import zoo
 from ookd.models.presets import preset
 from ookd.structures import Clip, ClipQueries
+from ookd.worlds import World
 
 SUBJECT = Subject("teacher", [{"kind": "world"}], 0.3, 0.6, None)
 

@@ -8,7 +8,7 @@ import torch
 from distill.scene import knowledge, pairs
 from ookd.config import Filter
 from ookd.distill.diagnostics import Diagnostics
-from ookd.distill.knowledge import Told
+from ookd.distill.knowledge import TeacherAnswer
 from ookd.distill.qfa import keep
 from ookd.structures import ClipQueries, Tracks
 
@@ -25,7 +25,7 @@ TRACKS = Tracks(
 )
 
 
-def told(second_class: int) -> Told:
+def told(second_class: int) -> TeacherAnswer:
     """Query 0 covers instance 0 with the right class; query 1 three quarters of instance 1."""
     tubes = torch.full((1, 2, 1, 2, 8), -9.0)
     tubes[0, 0, :, :, :4] = 9
@@ -34,7 +34,7 @@ def told(second_class: int) -> Told:
     logits[0, 0, 0] = logits[0, 1, second_class] = 3.0
     features = torch.zeros(1, 2, 4)
     answer = ClipQueries(logits, None, features, features.unsqueeze(1), lambda select: tubes[:, select[0]])
-    return Told(answer, [TRACKS], torch.tensor([0]), torch.tensor([[0]]))
+    return TeacherAnswer(answer, [TRACKS], torch.tensor([0]), torch.tensor([[0]]))
 
 
 def test_exactness_counts_instances_in_view_class_by_class() -> None:

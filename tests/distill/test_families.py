@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from ookd import config
-from ookd.data.clips import ClipDataset
-from ookd.data.loader import collate
-from ookd.data.sampling import DistillSampler
-from ookd.data.synthetic import World
+from ookd.clips.loader import collate
+from ookd.clips.sampling import DistillSampler
+from ookd.clips.sources import ClipDataset
 from ookd.distill.signals import SIGNALS
 from ookd.engine.build import make_model, make_task
 from ookd.models import zoo
 from ookd.models.presets import preset
 from ookd.structures import Batch
+from ookd.worlds import World
 
 COMPACT: dict[str, Any] = {
     "width": 32, "mask_width": 16, "embed": 16, "heads": 4, "hidden": 64, "queries": 8, "frozen": 5,

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ookd.config import Filter
 from ookd.distill.qfa import associate_by_label, associate_by_prediction, keep, tube_iou
-from ookd.structures import ClipQueries, FrameQueries, Lesson, Tracks
+from ookd.structures import ClipQueries, FrameQueries, StudentMatches, Tracks
 
 # One clip of three frames, 4 x 8 cells. Instance 0 (class 0) fills the left half, instance 1 (class 1) the
 # right quarter, but only in frames 1 and 2.
@@ -106,7 +106,7 @@ def test_an_instance_out_of_view_makes_no_pair_in_that_frame() -> None:
     kept = keep(queries, [TRACKS], Filter(kind="exact"))
     seen = TRACKS.at(torch.tensor([0, 2]))
     answer = frames([[0.5, 0.5]], [LEFT[0]])
-    lesson = Lesson(answer, torch.tensor([[3, 1], [3, 1]]), seen.visible.T)
+    lesson = StudentMatches(answer, torch.tensor([[3, 1], [3, 1]]), seen.visible.T)
     pairs = associate_by_label(kept, lesson, ONE, torch.tensor([[0, 2]]))
     rows = sorted(
         zip(
@@ -123,7 +123,9 @@ def test_an_instance_out_of_view_makes_no_pair_in_that_frame() -> None:
 def test_an_unkept_instance_makes_no_pair_although_the_student_found_it() -> None:
     queries = teacher([[0.9, 0.1], [0.9, 0.1]], [LEFT, RIGHT])  # the right one has the wrong class
     kept = keep(queries, [TRACKS], Filter(kind="exact"))
-    lesson = Lesson(frames([[0.5, 0.5]], [LEFT[0]]), torch.tensor([[3, 1], [3, 1]]), TRACKS.visible.T[1:])
+    lesson = StudentMatches(
+        frames([[0.5, 0.5]], [LEFT[0]]), torch.tensor([[3, 1], [3, 1]]), TRACKS.visible.T[1:]
+    )
     pairs = associate_by_label(kept, lesson, ONE, torch.tensor([[1, 2]]))
     assert pairs.student.tolist() == [3, 3]
 
@@ -133,7 +135,9 @@ def test_a_clip_is_taught_in_the_frames_of_its_place_in_the_batch() -> None:
     queries = teacher([[0.9, 0.1]], [LEFT])
     kept = keep(queries, [TRACKS], Filter(kind="exact"))
     shown = torch.tensor([[False, False], [False, False], [True, False], [True, True]])
-    lesson = Lesson(frames([[0.5, 0.5]], [LEFT[0]]), torch.tensor([[0, 0], [0, 0], [5, 0], [6, 0]]), shown)
+    lesson = StudentMatches(
+        frames([[0.5, 0.5]], [LEFT[0]]), torch.tensor([[0, 0], [0, 0], [5, 0], [6, 0]]), shown
+    )
     pairs = associate_by_label(kept, lesson, torch.tensor([1]), torch.tensor([[0, 2]]))
     assert pairs.clip.tolist() == [0, 0]
     assert pairs.frame.tolist() == [2, 3]
@@ -156,6 +160,8 @@ def test_nothing_kept_makes_no_pairs() -> None:
     seen = torch.tensor([[1, 2]])
     for kind in ("exact", "sure"):
         kept = keep(queries, [TRACKS], Filter(kind=kind))  # type: ignore[arg-type]
-        lesson = Lesson(frames([[0.5, 0.5]], [LEFT[0]]), torch.tensor([[0, 0], [0, 0]]), TRACKS.visible.T[1:])
+        lesson = StudentMatches(
+            frames([[0.5, 0.5]], [LEFT[0]]), torch.tensor([[0, 0], [0, 0]]), TRACKS.visible.T[1:]
+        )
         assert len(associate_by_label(kept, lesson, ONE, torch.tensor([[1, 2]]))) == 0
         assert len(associate_by_prediction(kept, queries, lesson.answer, ONE, seen, 0.5)) == 0

@@ -23,7 +23,7 @@ LONG = ["data.frames={kind: distill, length: 4}", "run.steps=6", "run.save_every
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained teacher of another width that knows the world's classes in another order, and one more."""
-    from ookd.data.synthetic import World
+    from ookd.worlds import World
 
     torch.manual_seed(3)
     folder = tmp_path_factory.mktemp("teacher")

@@ -14,8 +14,8 @@ import pytest
 from docs.pages import ROOT, blocks
 from ookd.cli import main
 from ookd.data.formats import save_ytvis
-from ookd.data.synthetic import World
 from ookd.data.video import VideoWriter
+from ookd.worlds import World
 
 NOTEBOOK = json.loads((ROOT / "notebooks" / "quickstart.ipynb").read_text())
 

@@ -7,9 +7,9 @@ import base64
 import cv2
 import numpy as np
 
-from ookd.data.synthetic import World
 from ookd.engine.samples import _colours, samples
 from ookd.structures import TrackResult
+from ookd.worlds import World
 
 WORLD = World("ytvis-like", split="val", videos=2, height=64, width=96, frames=6, crowd=(2, 3))
 

@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ookd.models.idol import Idol, IdolConfig
+from ookd.models.backbones.resnet import ResNetConfig
+from ookd.models.idol.model import Idol, IdolConfig
 from ookd.models.preprocess import normalise, pad_to_stride
-from ookd.models.resnet import ResNetConfig
-from ookd.models.seqformer import SeqFormer, SeqFormerConfig
+from ookd.models.seqformer.model import SeqFormer, SeqFormerConfig
 from ookd.models.upstream import from_upstream
 
 

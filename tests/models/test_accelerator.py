@@ -17,14 +17,14 @@ from torch import Tensor, nn
 
 from models.test_idol_training import random_batch
 from models.test_shapes import idol, near, prepared, seqformer
-from ookd.models.backbone import LiteConfig
-from ookd.models.compact import Compact, peaks
-from ookd.models.compact_training import CompactTraining
-from ookd.models.idol import Idol, IdolConfig
-from ookd.models.idol_training import IdolTraining
+from ookd.models.backbones.build import LiteConfig
+from ookd.models.compact.model import Compact, peaks
+from ookd.models.compact.training import CompactTraining
+from ookd.models.idol.model import Idol, IdolConfig
+from ookd.models.idol.training import IdolTraining
 from ookd.models.presets import preset
-from ookd.models.seqformer import SeqFormer
-from ookd.models.seqformer_training import SeqFormerTraining
+from ookd.models.seqformer.model import SeqFormer
+from ookd.models.seqformer.training import SeqFormerTraining
 from ookd.models.zoo import build
 
 SELECT = torch.tensor([[0, 4, 2]])

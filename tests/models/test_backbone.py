@@ -12,12 +12,12 @@ from transformers import AutoBackbone, AutoConfig
 
 from ookd import UserError
 from ookd.models import zoo
-from ookd.models.backbone import LiteConfig, Pretrained, TransformersConfig, build
-from ookd.models.efficientnet_lite import EfficientNetLite
-from ookd.models.idol import Idol, IdolConfig
+from ookd.models.backbones.build import LiteConfig, Pretrained, TransformersConfig, build
+from ookd.models.backbones.efficientnet_lite import EfficientNetLite
+from ookd.models.backbones.resnet import ResNetConfig
+from ookd.models.backbones.swin import SwinConfig
+from ookd.models.idol.model import Idol, IdolConfig
 from ookd.models.preprocess import pad_to_stride
-from ookd.models.resnet import ResNetConfig
-from ookd.models.swin import SwinConfig
 
 SMALL = {"queries": 3, "dim": 64, "encoder_layers": 1, "decoder_layers": 1, "ffn": 8}
 VIT = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 56}

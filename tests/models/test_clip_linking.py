@@ -9,7 +9,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from models.published import assert_close
-from ookd.models.clip_linking import ClipLinker, soft_iou
+from ookd.models.seqformer.clip_linking import ClipLinker, soft_iou
 
 
 class Everything:

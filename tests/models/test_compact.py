@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from ookd.models.compact import Compact, CompactConfig, mask_logits, peaks
-from ookd.models.efficientnet_lite import EfficientNetLite
+from ookd.models.backbones.efficientnet_lite import EfficientNetLite
+from ookd.models.compact.model import Compact, CompactConfig, mask_logits, peaks
 from ookd.models.preprocess import MEAN, STD, normalise
 from ookd.models.presets import preset
 from ookd.models.zoo import build

@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ookd.models.compact import Compact, CompactConfig
-from ookd.models.compact_clip import (
+from ookd.models.compact.clip import (
     ClipAnswer,
     CompactClip,
     CompactClipConfig,
@@ -21,7 +20,8 @@ from ookd.models.compact_clip import (
     follow,
     ways,
 )
-from ookd.models.compact_clip_training import CompactClipTraining, Tubes, tube_terms
+from ookd.models.compact.clip_training import CompactClipTraining, Tubes, tube_terms
+from ookd.models.compact.model import Compact, CompactConfig
 from ookd.models.presets import preset
 from ookd.models.zoo import build, save_pretrained, start_from
 from ookd.structures import Batch, Tracks

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from ookd.distill.qfa import Kept, associate_by_label
-from ookd.models import compact_clip_training, compact_training
-from ookd.models.compact import Compact, CompactConfig
-from ookd.models.compact_clip import CompactClip, CompactClipConfig
-from ookd.models.compact_clip_training import CompactClipTraining
-from ookd.models.compact_training import CompactTraining
+from ookd.models.compact import clip_training as compact_clip_training
+from ookd.models.compact import training as compact_training
+from ookd.models.compact.clip import CompactClip, CompactClipConfig
+from ookd.models.compact.clip_training import CompactClipTraining
+from ookd.models.compact.model import Compact, CompactConfig
+from ookd.models.compact.training import CompactTraining
 from ookd.structures import Batch, Tracks
 
 QUERIES, OBJECTS, FRAMES = 40, 45, 2

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from models.test_idol_training import random_batch
 from models.test_shapes import ANY_SIZE, near, prepared
-from ookd.models.compact import Compact, CompactConfig, peaks
-from ookd.models.compact_clip import RIVALRY, SEEN, CompactClip, CompactClipConfig
-from ookd.models.compact_clip_training import CompactClipTraining
-from ookd.models.compact_training import CompactTraining
+from ookd.models.compact.clip import RIVALRY, SEEN, CompactClip, CompactClipConfig
+from ookd.models.compact.clip_training import CompactClipTraining
+from ookd.models.compact.model import Compact, CompactConfig, peaks
+from ookd.models.compact.training import CompactTraining
 
 SIZES = {"classes": 3, "width": 32, "mask_width": 8, "embed": 16, "heads": 4, "hidden": 32, "queries": 6}
 CLIP = {**SIZES, "layers": 1, "clip_queries": 5, "clip_layers": 2}
@@ -119,7 +119,7 @@ def clip_answers(model: CompactClip, clip: Tensor, pad: Tensor) -> tuple[Tensor,
 
 def test_the_teacher_in_channels_last_and_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     """The frame queries' places and what clip queries claim are held fixed: both are choices of the best."""
-    import ookd.models.compact_clip as module
+    import ookd.models.compact.clip as module
 
     torch.manual_seed(0)
     model = CompactClip(CompactClipConfig.model_validate(CLIP)).eval()

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from conftest import golden_cases
 from models.published import assert_close
-from ookd.models.deformable import DeformableAttention, Levels
-from ookd.models.level_sampling import by_grid, by_table, sample_levels
+from ookd.models.parts.deformable import DeformableAttention, Levels
+from ookd.models.parts.level_sampling import by_grid, by_table, sample_levels
 
 Way = Callable[..., Tensor]
 WAYS = pytest.mark.parametrize("way", [by_grid, by_table], ids=lambda way: way.__name__)

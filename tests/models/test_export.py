@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from models.published import assert_close
-from ookd.models.backbone import LiteConfig
-from ookd.models.idol import Idol, IdolConfig
-from ookd.models.resnet import ResNetConfig
-from ookd.models.seqformer import SeqFormer, SeqFormerConfig
-from ookd.models.swin import SwinConfig
+from ookd.models.backbones.build import LiteConfig
+from ookd.models.backbones.resnet import ResNetConfig
+from ookd.models.backbones.swin import SwinConfig
+from ookd.models.idol.model import Idol, IdolConfig
+from ookd.models.seqformer.model import SeqFormer, SeqFormerConfig
 
 SMALL = {"classes": 3, "queries": 5, "dim": 64, "encoder_layers": 1, "decoder_layers": 2, "ffn": 16}
 SWIN = SwinConfig(width=8, blocks=(2, 1, 1, 1), heads=(1, 1, 2, 2), window=4)

@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 from conftest import golden_cases
 from models import published
 from models.published import assert_close, assert_stage
-from ookd.models.idol import Idol
-from ookd.models.pixels import resize_pad
-from ookd.models.position import sine_code
+from ookd.models.idol.model import Idol
+from ookd.models.parts.pixel_encoder import resize_pad
+from ookd.models.parts.position import sine_code
 from ookd.structures import FrameQueries
 
 CASES = golden_cases("idol_forward*.safetensors")

@@ -14,15 +14,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import Module
 
-import ookd.models.idol_training
+import ookd.models.idol.training
 from conftest import golden_cases
 from models import published
 from ookd.boxes import to_cxcywh
 from ookd.errors import UserError
-from ookd.models.idol import Idol, IdolConfig
-from ookd.models.idol_training import IdolTraining
-from ookd.models.resnet import ResNetConfig
-from ookd.models.supervision import WEIGHTS
+from ookd.models.backbones.resnet import ResNetConfig
+from ookd.models.idol.model import Idol, IdolConfig
+from ookd.models.idol.training import IdolTraining
+from ookd.models.parts.detection_losses import WEIGHTS
 from ookd.models.upstream import to_upstream
 from ookd.structures import Batch, Tracks
 
@@ -102,13 +102,13 @@ class Diary(random.Random):
 
 def spy(monkeypatch: pytest.MonkeyPatch, name: str) -> list[tuple[tuple[Any, ...], Any]]:
     """Arguments and answers of every call that the training step makes to a function it imports."""
-    real, calls = getattr(ookd.models.idol_training, name), []
+    real, calls = getattr(ookd.models.idol.training, name), []
 
     def wrapper(*args: Any) -> Any:
         calls.append((args, real(*args)))
         return calls[-1][1]
 
-    monkeypatch.setattr(ookd.models.idol_training, name, wrapper)
+    monkeypatch.setattr(ookd.models.idol.training, name, wrapper)
     return calls
 
 

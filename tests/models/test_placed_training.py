@@ -9,11 +9,11 @@ import torch
 
 from models.test_idol_training import random_batch
 from models.test_query_start import SMALL
-from ookd.models.idol import Idol, IdolConfig
-from ookd.models.idol_training import IdolTraining
-from ookd.models.placed_training import place_auxiliary
-from ookd.models.seqformer import SeqFormer, SeqFormerConfig
-from ookd.models.seqformer_training import SeqFormerTraining
+from ookd.models.idol.model import Idol, IdolConfig
+from ookd.models.idol.training import IdolTraining
+from ookd.models.parts.placed_queries import place_auxiliary
+from ookd.models.seqformer.model import SeqFormer, SeqFormerConfig
+from ookd.models.seqformer.training import SeqFormerTraining
 from ookd.structures import Batch, Tracks
 
 TRAINING = {

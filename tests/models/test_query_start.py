@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from ookd.errors import UserError
-from ookd.models.backbone import LiteConfig
-from ookd.models.idol import Idol, IdolConfig
-from ookd.models.pixels import Memory
+from ookd.models.backbones.build import LiteConfig
+from ookd.models.idol.model import Idol, IdolConfig
+from ookd.models.parts.pixel_encoder import Memory
+from ookd.models.parts.query_start import PlacedStart, peaks
 from ookd.models.preprocess import normalise
 from ookd.models.presets import preset
-from ookd.models.query_start import PlacedStart, peaks
-from ookd.models.seqformer import SeqFormer, SeqFormerConfig
+from ookd.models.seqformer.model import SeqFormer, SeqFormerConfig
 
 SMALL = {
     "backbone": LiteConfig(),

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from conftest import golden_cases
 from models import published
 from models.published import assert_close, assert_stage
-from ookd.models.seqformer import SeqFormer
+from ookd.models.seqformer.model import SeqFormer
 from ookd.structures import ClipQueries
 
 CASES = golden_cases("seqformer_forward*.safetensors")

@@ -11,11 +11,11 @@ import torch
 from conftest import golden_cases
 from models import published
 from ookd.data import rle
-from ookd.models import seqformer_inference
-from ookd.models.resnet import ResNetConfig
-from ookd.models.seqformer import FrameMemory, SeqFormer, SeqFormerConfig
-from ookd.models.seqformer_inference import VideoTracks, clip_by_clip, whole_video
-from ookd.tracking.masks import Geometry
+from ookd.masks import Geometry
+from ookd.models.backbones.resnet import ResNetConfig
+from ookd.models.seqformer import inference as seqformer_inference
+from ookd.models.seqformer.inference import VideoTracks, clip_by_clip, whole_video
+from ookd.models.seqformer.model import FrameMemory, SeqFormer, SeqFormerConfig
 
 CATEGORIES = [10, 20, 30, 40, 50]
 

@@ -11,13 +11,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-import ookd.models.seqformer_training
+import ookd.models.seqformer.training
 from conftest import golden_cases
 from models import published
-from ookd.models.resnet import ResNetConfig
-from ookd.models.seqformer import SeqFormer, SeqFormerConfig
-from ookd.models.seqformer_training import SeqFormerTraining
-from ookd.models.supervision import WEIGHTS
+from ookd.models.backbones.resnet import ResNetConfig
+from ookd.models.parts.detection_losses import WEIGHTS
+from ookd.models.seqformer.model import SeqFormer, SeqFormerConfig
+from ookd.models.seqformer.training import SeqFormerTraining
 from ookd.models.upstream import to_upstream
 from ookd.structures import Batch, Tracks
 
@@ -62,9 +62,9 @@ def test_step_equals_the_released_program(case: Path, golden: Path, monkeypatch:
     expected, values = json.loads(case.read_text()), load_file(case.with_suffix(".safetensors"))
     batch, training = golden_batch(values), SeqFormerTraining(golden_model(golden))
     matched = []
-    real = ookd.models.seqformer_training.clip_matches
+    real = ookd.models.seqformer.training.clip_matches
     monkeypatch.setattr(
-        ookd.models.seqformer_training,
+        ookd.models.seqformer.training,
         "clip_matches",
         lambda *args: matched.append(real(*args)) or matched[-1],
     )

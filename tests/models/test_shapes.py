@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ookd.models.idol import Idol, IdolConfig
-from ookd.models.mask_head import dynamic_masks, upsample
+from ookd.models.backbones.resnet import ResNetConfig
+from ookd.models.idol.model import Idol, IdolConfig
+from ookd.models.parts.mask_head import dynamic_masks, upsample
 from ookd.models.preprocess import normalise, pad_to_stride
-from ookd.models.resnet import ResNetConfig
-from ookd.models.seqformer import SeqFormer, SeqFormerConfig
+from ookd.models.seqformer.model import SeqFormer, SeqFormerConfig
 
 SMALL = {"classes": 3, "dim": 64, "encoder_layers": 1, "decoder_layers": 2, "ffn": 16, "dropout": 0.0}
 ANY_SIZE = st.integers(1, 90)

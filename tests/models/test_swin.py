@@ -15,7 +15,7 @@ from transformers import AutoBackbone, AutoConfig, SwinBackbone
 from models.published import assert_close
 from ookd.cli import main
 from ookd.models import zoo
-from ookd.models.swin import Swin, SwinConfig
+from ookd.models.backbones.swin import Swin, SwinConfig
 from ookd.models.upstream import BACKBONE
 
 SMALL = SwinConfig(width=24, blocks=(2, 2, 3, 2), heads=(2, 2, 4, 4), window=6)

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ookd import UserError
+from ookd.models.backbones.resnet import ResNet, ResNetConfig
 from ookd.models.presets import preset
-from ookd.models.resnet import ResNet, ResNetConfig
 from ookd.models.upstream import from_upstream, to_upstream
 from ookd.models.zoo import build
 

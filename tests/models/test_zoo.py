@@ -11,12 +11,12 @@ import torch
 
 from ookd import UserError
 from ookd.models import zoo
-from ookd.models.backbone import LiteConfig
-from ookd.models.idol import Idol, IdolConfig
+from ookd.models.backbones.build import LiteConfig
+from ookd.models.backbones.resnet import ResNetConfig
+from ookd.models.backbones.swin import SwinConfig
+from ookd.models.idol.model import Idol, IdolConfig
 from ookd.models.presets import PRESETS, preset
-from ookd.models.resnet import ResNetConfig
-from ookd.models.seqformer import SeqFormer, SeqFormerConfig
-from ookd.models.swin import SwinConfig
+from ookd.models.seqformer.model import SeqFormer, SeqFormerConfig
 
 SMALL = {"queries": 6, "dim": 64, "heads": 2, "points": 1, "encoder_layers": 1, "decoder_layers": 2, "ffn": 8}
 TINY = IdolConfig(backbone=ResNetConfig(width=2), classes=2, **SMALL)

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 import torch
 
+from ookd.config.tracker import TrackerConfig
 from ookd.data.video import FrameSource
 from ookd.data.video.source import Decode, Span
 from ookd.deploy.engine import IN_FLIGHT, Arrays, Engine
 from ookd.deploy.folder import Exported, Manifest
-from ookd.deploy.runtime import GraphEye
+from ookd.deploy.runtime import ExportedModel
 from ookd.errors import UserError
 from ookd.models.preprocess import normalise
 from ookd.structures import FrameResult
-from ookd.tracking.config import TrackerConfig
 from ookd.tracking.pipeline import follow
 from ookd.tracking.session import Session
 from tracking.colour_model import NAMES, SIZE, ColourModel, scene
@@ -97,7 +97,7 @@ MANIFEST = Manifest(
 
 
 def session(engine: Engine) -> Session:
-    eye = GraphEye(Exported(Path(), MANIFEST, "compact", NAMES, {}), engine)
+    eye = ExportedModel(Exported(Path(), MANIFEST, "compact", NAMES, {}), engine)
     return Session(eye, CONFIG, NAMES, None)
 
 

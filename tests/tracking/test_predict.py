@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
+from ookd.config.tracker import TrackerConfig
 from ookd.data.rle import decode
 from ookd.errors import UserError
 from ookd.structures import Category, Clip, Dataset, Video
-from ookd.tracking.config import TrackerConfig
 from ookd.tracking.predict import category_ids, predict
 from ookd.tracking.session import Session
 from tracking.colour_model import LABELS, NAMES, PALETTE, ColourModel, scene

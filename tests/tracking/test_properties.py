@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ookd.tracking.config import PRESETS, TrackerConfig
+from ookd.config.tracker import PRESETS, TrackerConfig
 from ookd.tracking.memory import Memory
-from ookd.tracking.select import Seen, mask_iou, mask_places, select_queries, suppress
+from ookd.tracking.select import DetectionFeatures, mask_iou, mask_places, select_queries, suppress
 from ookd.tracking.tracker import advance, distance
 
 CLASSES, CHANNELS = 3, 4
@@ -21,7 +21,7 @@ configs = st.sampled_from(CONFIGS)
 
 
 @st.composite
-def videos(draw) -> list[Seen]:
+def videos(draw) -> list[DetectionFeatures]:
     """Objects that look like a few prototypes, come, go and double; scores from hopeless to sure."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     kinds = rng.normal(0, 2, (draw(st.integers(1, 4)), CHANNELS))
@@ -31,11 +31,13 @@ def videos(draw) -> list[Seen]:
         probs = rng.random((count, CLASSES)).astype(np.float32)
         probs = probs[np.argsort(-probs.max(1, initial=0), kind="stable")]
         embeds = kinds[rng.integers(0, len(kinds), count)] + noise * rng.normal(0, 1, (count, CHANNELS))
-        frames.append(Seen(probs, embeds.astype(np.float32), rng.random((count, 3)).astype(np.float32)))
+        frames.append(
+            DetectionFeatures(probs, embeds.astype(np.float32), rng.random((count, 3)).astype(np.float32))
+        )
     return frames
 
 
-def run(frames: list[Seen], config: TrackerConfig) -> list[tuple[list[int], Memory]]:
+def run(frames: list[DetectionFeatures], config: TrackerConfig) -> list[tuple[list[int], Memory]]:
     memory = Memory.empty(CLASSES, CHANNELS, config)
     history = []
     for frame in frames:
@@ -45,7 +47,7 @@ def run(frames: list[Seen], config: TrackerConfig) -> list[tuple[list[int], Memo
 
 
 @given(videos(), configs)
-def test_identity(frames: list[Seen], config: TrackerConfig) -> None:
+def test_identity(frames: list[DetectionFeatures], config: TrackerConfig) -> None:
     """An id never stands twice in a frame, new ids only grow by one, a forgotten id never returns."""
     seen_at: dict[int, int] = {}
     for frame, (ids, memory) in enumerate(run(frames, config)):
@@ -63,7 +65,9 @@ def test_identity(frames: list[Seen], config: TrackerConfig) -> None:
 
 
 @given(videos(), configs, st.data())
-def test_the_cut_into_calls_does_not_matter(frames: list[Seen], config: TrackerConfig, data) -> None:
+def test_the_cut_into_calls_does_not_matter(
+    frames: list[DetectionFeatures], config: TrackerConfig, data
+) -> None:
     """Stopping anywhere, writing the memory out as arrays and going on from them changes nothing."""
     cut = data.draw(st.integers(0, len(frames)))
     straight = run(frames, config)
@@ -79,7 +83,7 @@ def test_the_cut_into_calls_does_not_matter(frames: list[Seen], config: TrackerC
 
 
 @given(videos(), configs)
-def test_the_past_is_never_changed(frames: list[Seen], config: TrackerConfig) -> None:
+def test_the_past_is_never_changed(frames: list[DetectionFeatures], config: TrackerConfig) -> None:
     memory = Memory.empty(CLASSES, CHANNELS, config)
     for frame in frames:
         copies = {name: array.copy() for name, array in memory.arrays().items()}
@@ -112,7 +116,7 @@ def test_names_of_query_slots_do_not_matter(seed: int, with_boxes: bool, config:
             chosen = select_queries(probs[order], boxes[order] if with_boxes else None, config)
             chosen = order[chosen]
             chosen = chosen[suppress(mask_iou(masks[chosen] > 0), config.mask_nms)]
-            seen = Seen(probs[chosen], embeds[chosen], mask_places(masks[chosen] > 0, 1.0))
+            seen = DetectionFeatures(probs[chosen], embeds[chosen], mask_places(masks[chosen] > 0, 1.0))
             ids, memories[which] = advance(memories[which], seen, config)
             answers.append(dict(zip(chosen.tolist(), ids.tolist(), strict=True)))
         assert answers[0] == answers[1]
@@ -158,7 +162,7 @@ def test_look_alikes_are_told_apart_by_where_they_are() -> None:
     for frame in range(6):
         places = np.array([[0.1 * frame, 0.2, 0.2], [0.1 * frame, 0.6, 0.2]], np.float32)
         order = [0, 1] if frame % 2 == 0 else [1, 0]
-        ids, memory = advance(memory, Seen(probs, embeds, places[order]), config)
+        ids, memory = advance(memory, DetectionFeatures(probs, embeds, places[order]), config)
         assert ids.tolist() == order
 
 
@@ -176,8 +180,8 @@ def test_boxes_of_another_class_do_not_suppress() -> None:
 def test_an_unsure_detection_continues_a_track_but_begins_none() -> None:
     config = TrackerConfig()
     embeds = np.full((1, CHANNELS), 2, np.float32)
-    sure = Seen(np.array([[0.9, 0, 0]], np.float32), embeds, np.zeros((1, 3), np.float32))
-    unsure = Seen(np.array([[0.15, 0, 0]], np.float32), embeds, np.zeros((1, 3), np.float32))
+    sure = DetectionFeatures(np.array([[0.9, 0, 0]], np.float32), embeds, np.zeros((1, 3), np.float32))
+    unsure = DetectionFeatures(np.array([[0.15, 0, 0]], np.float32), embeds, np.zeros((1, 3), np.float32))
     memory = Memory.empty(CLASSES, CHANNELS, config)
     ids, memory = advance(memory, unsure, config)
     assert ids.tolist() == [-1]

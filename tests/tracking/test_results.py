@@ -7,9 +7,9 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from ookd.config.tracker import TrackerConfig
 from ookd.errors import UserError
 from ookd.structures import Rle
-from ookd.tracking.config import TrackerConfig
 from ookd.tracking.results import VideoResults
 
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from conftest import golden_cases
+from ookd.config.tracker import TrackerConfig
 from ookd.data.rle import decode, encode_many
-from ookd.tracking.config import TrackerConfig
-from ookd.tracking.masks import Geometry, full_size
+from ookd.masks import Geometry, full_size
 from ookd.tracking.memory import Memory
 from ookd.tracking.results import VideoResults
-from ookd.tracking.select import Seen, mask_iou, mask_places, select_queries, suppress
+from ookd.tracking.select import DetectionFeatures, mask_iou, mask_places, select_queries, suppress
 from ookd.tracking.tracker import advance
 
 CASES = golden_cases("idol_tracker_t*.npz")
@@ -64,7 +64,7 @@ def test_sequence(case: Path) -> None:
         masks = data["pred_masks"][frame, query, 0]
         query = query[kept := suppress(mask_iou(masks > 0), config.mask_nms)]
         assert query.tolist() == want["kept_queries"]
-        seen = Seen(
+        seen = DetectionFeatures(
             probs[frame, query], data["pred_inst_embed"][frame, query], mask_places(masks[kept] > 0, 1.0)
         )
         ids, memory = advance(memory, seen, config)

@@ -12,12 +12,12 @@ import torch
 
 from conftest import golden_cases
 from models import published
+from ookd.config.tracker import TrackerConfig
 from ookd.data.rle import decode_many, encode, encode_many
-from ookd.tracking.config import TrackerConfig
-from ookd.tracking.masks import full_size
+from ookd.masks import full_size
 from ookd.tracking.memory import Memory
-from ookd.tracking.observe import observe
 from ookd.tracking.results import VideoResults
+from ookd.tracking.torch_model import observe
 from ookd.tracking.tracker import advance
 from tracking.test_tracker_golden import config_of
 

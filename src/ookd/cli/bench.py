@@ -113,8 +113,8 @@ def prepare_video(source: str, size: tuple[int, int], frames: int, scratch: Path
     """The source, or an H.264 file of a synthetic scene."""
     if source != "world":
         return source
-    from ookd.data.synthetic import World
     from ookd.data.video import VideoWriter
+    from ookd.worlds import World
 
     world = World(split="test", videos=1, frames=frames, height=size[0], width=size[1])
     with VideoWriter(scratch / "world.mp4", FPS) as writer:

@@ -14,8 +14,8 @@ import typer
 from ookd.errors import UserError
 
 if TYPE_CHECKING:
+    from ookd.clips.stats import Stats
     from ookd.data.formats import Source
-    from ookd.data.stats import Stats
 
 T = TypeVar("T")
 
@@ -75,7 +75,7 @@ def stats(
     as_json: bool = JSON,
 ) -> None:
     """Classes, tracks, lengths, sizes, occlusion, imbalance."""
-    from ookd.data import stats as room
+    from ookd.clips import stats as room
     from ookd.data.formats import load_source
 
     sources = _sources(data, split, None)
@@ -152,7 +152,7 @@ def convert(
     from ookd.data.convert import convert as run
     from ookd.data.formats import load_source
     from ookd.data.formats.source import choose
-    from ookd.data.new_folder import check_apart
+    from ookd.new_folder import check_apart
 
     source = choose(_sources(data, split, frames), data, split)
     check_apart(out, source.path)
@@ -192,10 +192,10 @@ def synth(
     Two knobs set their difficulty: appearance and association.
     """
     from ookd.cli.progress import FrameProgress
-    from ookd.data.composite import Composite
     from ookd.data.formats import load
-    from ookd.data.new_folder import check_apart, check_free
-    from ookd.data.synthetic import World, write
+    from ookd.new_folder import check_apart, check_free
+    from ookd.worlds import World, write
+    from ookd.worlds.composite import Composite
 
     check_free(out, overwrite, ("instances.json",))
     fields = dict(_field(change) for change in changes)
@@ -254,11 +254,11 @@ def preview(
     """
     from PIL import Image
 
+    from ookd.clips.preview import Preview, spaced
     from ookd.data.formats import load_source
     from ookd.data.formats.source import choose
-    from ookd.data.new_folder import check_apart, check_free, new_folder
-    from ookd.data.preview import Preview, spaced
     from ookd.data.video import VideoWriter
+    from ookd.new_folder import check_apart, check_free, new_folder
 
     check_free(out, overwrite, ("sheet.png",))
     check_apart(out, data)

@@ -75,13 +75,13 @@ def _distill(out: Path, steps: int | None, seed: int, overwrite: bool, as_json: 
 def _track(out: Path, model: str, scene: str, seed: int, overwrite: bool, as_json: bool) -> None:
     from PIL import Image
 
-    from ookd.data.new_folder import new_folder
-    from ookd.data.synthetic import World
+    from ookd.api import load
     from ookd.data.video import VideoWriter
+    from ookd.drawing.overlay import Overlay, contact_sheet
     from ookd.evaluation.run import evaluate
     from ookd.evaluation.submission import write_submission
-    from ookd.tracking.api import load
-    from ookd.viz import Overlay, contact_sheet
+    from ookd.new_folder import new_folder
+    from ookd.worlds import World
 
     world = World(scene, split="test", seed=seed, videos=1, height=HEIGHT, width=WIDTH)
     tracker = load(model)

@@ -17,9 +17,9 @@ from rich.console import Console
 from rich.table import Table
 
 from ookd import config
+from ookd.api import load
 from ookd.config import Recipe
-from ookd.data.new_folder import new_folder
-from ookd.data.synthetic import World
+from ookd.config.tracker import tracker_config
 from ookd.engine.build import make_model
 from ookd.engine.record import RECIPE
 from ookd.engine.run import MODEL, run, write_whole
@@ -28,9 +28,9 @@ from ookd.evaluation.compare import compare
 from ookd.evaluation.report import Report
 from ookd.evaluation.run import evaluate
 from ookd.models import zoo
-from ookd.tracking.api import load
-from ookd.tracking.config import tracker_config
+from ookd.new_folder import new_folder
 from ookd.tracking.predict import predict
+from ookd.worlds import World
 
 STUDENT = "nano"  # bundled: the teacher's frame network
 TEACHER, REPORT = "teacher", "report.json"

@@ -97,7 +97,7 @@ def evaluate(
     else:
         from rich.console import Console
 
-        from ookd.evaluation.table import print_report
+        from ookd.reports.table import print_report
 
         print_report(found, Console(markup=False, highlight=False))
 
@@ -112,7 +112,7 @@ def _compare(a: Report, b: Report, names: tuple[str, str], as_json: bool) -> Non
     else:
         from rich.console import Console
 
-        from ookd.evaluation.table import print_comparison
+        from ookd.reports.table import print_comparison
 
         print_comparison(comparison, names, Console(markup=False, highlight=False))
 

@@ -39,9 +39,9 @@ def label(
     what it found lies in OUT.begun.
     """
     from ookd.data.convert import MARKS, convert
-    from ookd.data.new_folder import check_free
-    from ookd.distill.pseudo_labels import Sure, annotated, sure_tracks, videos_of
+    from ookd.distill.labeller import Sure, annotated, sure_tracks, videos_of
     from ookd.models import zoo
+    from ookd.new_folder import check_free
     from ookd.tracking.predict import recordings
     from ookd.tracking.result_folder import ResultFolder
 

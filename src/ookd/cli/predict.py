@@ -25,9 +25,9 @@ def predict(
 
     Stopped at any moment and called again, it goes on with the first video that is not done.
     """
+    from ookd.api import load as load_model
     from ookd.cli.progress import FrameProgress
     from ookd.data.formats import load as load_data
-    from ookd.tracking.api import load as load_model
     from ookd.tracking.predict import category_ids, predict_video, recordings
     from ookd.tracking.result_folder import ResultFolder
 

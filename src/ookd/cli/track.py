@@ -42,11 +42,11 @@ def track(
 
     Ctrl-C (or SIGTERM, as services are stopped) ends early and leaves whole files of what was done.
     """
+    from ookd.api import track as run
     from ookd.cli.progress import FrameProgress
-    from ookd.data.partial import claim_folder
-    from ookd.data.pipeline import Behind
+    from ookd.data.pipeline import BackgroundWriter
     from ookd.data.video import open_source
-    from ookd.tracking.api import track as run
+    from ookd.files import claim_folder
     from ookd.tracking.sinks import Sinks
 
     kinds = _kinds(save)
@@ -65,7 +65,7 @@ def track(
                 raise UserError(f"{source}: no frames between start and end")
             with Sinks(out, kinds, frames, trails) as sinks:
                 try:
-                    with Behind(sinks.write) as writing:
+                    with BackgroundWriter(sinks.write) as writing:
                         for result in chain([first], results):
                             writing.put(result)
                             for id, label in zip(result.ids.tolist(), result.labels.tolist(), strict=True):

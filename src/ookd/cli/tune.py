@@ -35,13 +35,13 @@ def tune(
 
     They are written only if they do not lose AP on the videos that the search did not see.
     """
+    from ookd.api import load as load_model
     from ookd.cli.progress import FrameProgress
     from ookd.data.formats import load as load_data
     from ookd.models.zoo import save_tracker
-    from ookd.tracking.api import load as load_model
-    from ookd.tracking.replay import gain
-    from ookd.tracking.tune import cache_queries
-    from ookd.tracking.tune import tune as search
+    from ookd.tune.replay import gain
+    from ookd.tune.search import cache_queries
+    from ookd.tune.search import tune as search
 
     if not model.is_dir():
         raise UserError(f"{model}: not a model folder, so there is no config.json to write to")

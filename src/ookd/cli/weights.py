@@ -57,8 +57,8 @@ def convert(
 
 def _labels(names: str, classes: int) -> tuple[list[str], dict[str, Any]]:
     """The class names, and the tracker's constants where those published for that benchmark differ."""
+    from ookd.config.tracker import PRESETS
     from ookd.models.label_sets import LABEL_SETS
-    from ookd.tracking.config import PRESETS
 
     fitting = [known for known, labels in LABEL_SETS.items() if len(labels) == classes]
     if not names and len(fitting) == 1:

@@ -98,7 +98,7 @@ def prefetch(items: Iterable[T], depth: int = 4, newest: bool = False) -> Genera
         thread.join(timeout=2.0)  # a source that waits for a camera or a pipe is left behind
 
 
-class Behind(Generic[T]):
+class BackgroundWriter(Generic[T]):
     """Calls `work(item)` in a thread of its own, in order, at most `depth` items behind.
 
     Leaving the context waits until everything handed in is done. An exception in `work` stops the thread and
@@ -124,7 +124,7 @@ class Behind(Generic[T]):
         if not self._queue.put(item) and self._queue.error is not None:
             raise self._queue.error
 
-    def __enter__(self) -> Behind[T]:
+    def __enter__(self) -> BackgroundWriter[T]:
         self._thread.start()
         return self
 

@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
+from ookd.config.tracker import TrackerConfig
 from ookd.data.formats import load as load_data
-from ookd.data.synthetic import PRESETS, World
 from ookd.deploy.folder import Precision
 from ookd.errors import UserError
 from ookd.evaluation.run import evaluate
 from ookd.structures import Dataset
-from ookd.tracking.config import TrackerConfig
-from ookd.tracking.eye import Eye, Image, detect
-from ookd.tracking.observe import TorchEye, device_of
+from ookd.tracking.frame_model import FrameModel, Image, detect
 from ookd.tracking.predict import category_ids, predict_video, recordings
+from ookd.tracking.torch_model import TorchFrameModel, device_of
+from ookd.worlds import PRESETS, World
 
 Source = Dataset | World
 SEED = 9  # of the scenes; training worlds have seed 0
@@ -58,8 +58,8 @@ def some_images(source: Source, count: int) -> list[Image]:
     return [image for video in videos for image in islice(video.images(), each)][:count]
 
 
-def agreement(model: nn.Module, eye: Eye, images: Iterable[Image], config: TrackerConfig) -> Agreement:
-    reference = TorchEye(model, device_of(model))
+def agreement(model: nn.Module, eye: FrameModel, images: Iterable[Image], config: TrackerConfig) -> Agreement:
+    reference = TorchFrameModel(model, device_of(model))
     overlaps, scores = [], []
     for image in images:
         ours, theirs = (
@@ -96,7 +96,7 @@ def shared_classes(source: Source, names: list[str]) -> list[int | None]:
 
 
 def average_precision(
-    model: nn.Module | Eye,
+    model: nn.Module | FrameModel,
     source: Source,
     config: TrackerConfig,
     names: list[str],

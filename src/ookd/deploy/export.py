@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import ookd
-from ookd.data.new_folder import check_free, new_folder
+from ookd.config.tracker import tracker_config
 from ookd.deploy import check, folder, runtime
 from ookd.deploy.check import Agreement
 from ookd.deploy.convert import write_graphs
@@ -20,8 +20,8 @@ from ookd.deploy.graph import OPSET, trace
 from ookd.errors import UserError
 from ookd.models import zoo
 from ookd.models.preprocess import STRIDE
+from ookd.new_folder import check_free, new_folder
 from ookd.structures import Dataset
-from ookd.tracking.config import tracker_config
 
 OFFLINE = ("compact-clip", "seqformer")
 COMPARED = 24  # frames on which the exported model must agree with its source

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from ookd.errors import UserError
-from ookd.models.deformable import LOOK
+from ookd.models.parts.deformable import LOOK
 from ookd.models.preprocess import normalise
 
 OPSET = 18

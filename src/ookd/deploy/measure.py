@@ -25,16 +25,16 @@ from typing import Any
 
 import numpy as np
 
+from ookd.api import Tracker, load
 from ookd.data import rle
-from ookd.data.pipeline import Behind
+from ookd.data.pipeline import BackgroundWriter
 from ookd.data.video import Frame, open_source
 from ookd.data.video.source import Decode
-from ookd.deploy.runtime import GraphEye, fit
+from ookd.deploy.runtime import ExportedModel, fit
 from ookd.errors import UserError
+from ookd.masks import full_size
 from ookd.structures import FrameResult
-from ookd.tracking.api import Tracker, load
-from ookd.tracking.eye import Eye, Image, detect
-from ookd.tracking.masks import full_size
+from ookd.tracking.frame_model import FrameModel, Image, detect
 from ookd.tracking.memory import Memory
 from ookd.tracking.pipeline import follow
 from ookd.tracking.select import Floats, Ints
@@ -105,7 +105,7 @@ def _overlapping(tracker: Tracker, job: Job, folder: Path) -> tuple[int, float]:
     """Frames, and frames per second from the file to the files."""
     done, start = 0, 0.0
     with open_source(job.video) as source, Sinks(folder, FILES, source) as sinks:
-        with Behind(sinks.write) as writing:
+        with BackgroundWriter(sinks.write) as writing:
             for result in _results(tracker, job, job.frames):
                 writing.put(result)
                 done += 1
@@ -202,15 +202,15 @@ def _decoded(frames: Iterator[tuple[int, float, Decode]]) -> Frame | None:
     return None
 
 
-def _prepared(eye: Eye, image: Image, short_side: int) -> None:
+def _prepared(eye: FrameModel, image: Image, short_side: int) -> None:
     """What `look` does before the network."""
-    if isinstance(eye, GraphEye):
+    if isinstance(eye, ExportedModel):
         fit(image, eye.size)
         return
     from ookd.models.preprocess import normalise
-    from ookd.tracking.observe import TorchEye, prepare
+    from ookd.tracking.torch_model import TorchFrameModel, prepare
 
-    assert isinstance(eye, TorchEye)
+    assert isinstance(eye, TorchFrameModel)
     frames, pad, _ = prepare([image], short_side, eye.device)
     normalise(frames, pad)
 

@@ -1,4 +1,4 @@
-"""Tracking with an exported model: the runtime is chosen, opened and given the look of an `Eye`.
+"""Tracking with an exported model: the runtime is chosen, opened and given the look of an `FrameModel`.
 
 Nothing here needs PyTorch, so that a process that only tracks neither waits for it nor holds it in memory.
 """
@@ -19,8 +19,8 @@ from PIL import Image as Pillow
 from ookd.deploy.engine import IN_FLIGHT, Arrays, Engine
 from ookd.deploy.folder import Exported, read
 from ookd.errors import UserError
-from ookd.tracking.eye import Eye, Image, Sight, check_image
-from ookd.tracking.masks import Geometry
+from ookd.masks import Geometry
+from ookd.tracking.frame_model import FrameModel, Image, RawPredictions, check_image
 from ookd.tracking.select import Floats, Ints
 
 # runtime -> its package, its engine, and the kinds of graph it reads: those it was compared on
@@ -34,13 +34,13 @@ RUNTIMES = {
 class Loaded:
     """An exported model, ready to track."""
 
-    model: GraphEye
+    model: ExportedModel
     names: list[str]
     family: str
     tracker: dict[str, Any]
 
 
-class GraphEye(Eye):
+class ExportedModel(FrameModel):
     """The graphs of an exported model. They take frames of one size, into which all images are fitted."""
 
     def __init__(self, exported: Exported, engine: Engine) -> None:
@@ -49,15 +49,17 @@ class GraphEye(Eye):
         self.size = manifest.size
         self._shared, self._engine = manifest.shared, engine
 
-    def look(self, images: Sequence[Image], short_side: int | None, state: None = None) -> tuple[Sight, None]:
+    def look(
+        self, images: Sequence[Image], short_side: int | None, state: None = None
+    ) -> tuple[RawPredictions, None]:
         waiting = [self._start(image) for image in images]
         return _joined([finish() for finish in waiting]), None
 
     def stream(
         self, images: Iterable[Image], short_side: int | None
-    ) -> Generator[tuple[Image, Sight], None, None]:
+    ) -> Generator[tuple[Image, RawPredictions], None, None]:
         """Images with what is seen in them, in order; the next ones are computed while one is in use."""
-        waiting: deque[tuple[Image, Callable[[], Sight]]] = deque()
+        waiting: deque[tuple[Image, Callable[[], RawPredictions]]] = deque()
         try:
             for image in images:
                 waiting.append((image, self._start(image)))
@@ -71,19 +73,21 @@ class GraphEye(Eye):
             for _, finish in waiting:
                 finish()
 
-    def _start(self, image: Image) -> Callable[[], Sight]:
+    def _start(self, image: Image) -> Callable[[], RawPredictions]:
         frame, geometry = fit(image, self.size)
         size = np.array([geometry.resized_height, geometry.resized_width])
         finish = self._engine.start({"frames": frame, "size": size})
         return lambda: self._sight(finish(), geometry)
 
-    def _sight(self, answer: Arrays, geometry: Geometry) -> Sight:
+    def _sight(self, answer: Arrays, geometry: Geometry) -> RawPredictions:
         shared = {name: answer[name] for name in self._shared}
 
         def masks(select: Ints) -> Floats:
             return self._engine.masks({**shared, "select": select})
 
-        return Sight(answer["logits"], answer.get("boxes"), answer["embed"], masks, self.size[0], [geometry])
+        return RawPredictions(
+            answer["logits"], answer.get("boxes"), answer["embed"], masks, self.size[0], [geometry]
+        )
 
 
 def load(folder: str | Path, runtime: str = "auto") -> Loaded:
@@ -92,7 +96,7 @@ def load(folder: str | Path, runtime: str = "auto") -> Loaded:
     manifest = exported.manifest
     engine = _engine_class(runtime, manifest.kind, exported.folder)
     opened = engine(exported.graph("frame"), exported.graph("masks"))
-    return Loaded(GraphEye(exported, opened), exported.names, exported.family, exported.tracker)
+    return Loaded(ExportedModel(exported, opened), exported.names, exported.family, exported.tracker)
 
 
 def _engine_class(runtime: str, kind: str, folder: Path) -> Any:
@@ -124,7 +128,7 @@ def fit(image: Image, size: tuple[int, int]) -> tuple[Image, Geometry]:
     return frame, Geometry(height, width, h, w)
 
 
-def _joined(sights: list[Sight]) -> Sight:
+def _joined(sights: list[RawPredictions]) -> RawPredictions:
     """Frames that were seen one by one as one batch."""
     if len(sights) == 1:
         return sights[0]
@@ -134,7 +138,7 @@ def _joined(sights: list[Sight]) -> Sight:
         return np.concatenate([sight.masks(row[None]) for sight, row in pairs])
 
     boxes = [sight.boxes for sight in sights if sight.boxes is not None]
-    return Sight(
+    return RawPredictions(
         np.concatenate([sight.logits for sight in sights]),
         np.concatenate(boxes) if boxes else None,
         np.concatenate([sight.embed for sight in sights]),

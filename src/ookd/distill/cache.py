@@ -55,7 +55,7 @@ _STORED = ("logits", "features", "frame_features", "masks", "extent")
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What a cache is of. Knowledge of another subject is of no use."""
+    """What a cache is of. PairBatch of another subject is of no use."""
 
     teacher: str  # fingerprint of its weights
     data: list[dict[str, Any]]  # the sources, as the recipe has them

@@ -1,6 +1,6 @@
 """A teacher whose knowledge of the videos was computed once.
 
-Knowledge is kept in the coordinates of the video's own frames: masks are brought to where augmentation put
+PairBatch is kept in the coordinates of the video's own frames: masks are brought to where augmentation put
 the frame. About what the cache cannot know, clips with pasted objects and videos that are not in it, the live
 teacher is asked.
 """
@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ookd.data.minor_paste import PASTED
+from ookd.clips.minor_paste import PASTED
 from ookd.distill.cache import Cache, Window
-from ookd.distill.knowledge import Told
+from ookd.distill.knowledge import TeacherAnswer
 from ookd.distill.teacher import LiveTeacher, places
 from ookd.structures import Batch, ClipQueries, Origin, Tracks
 
@@ -37,7 +37,7 @@ class CachedTeacher:
         """
         self.live, self.cache, self.look = live, cache, look
 
-    def ask(self, batch: Batch) -> list[Told]:
+    def ask(self, batch: Batch) -> list[TeacherAnswer]:
         shown = places(batch).tolist()
         found = {
             b: known
@@ -65,7 +65,7 @@ class CachedTeacher:
             holding.append(window)
         return max(holding, key=lambda window: len(_within(clip, window)), default=None)
 
-    def _remember(self, batch: Batch, found: dict[int, Window]) -> Told:
+    def _remember(self, batch: Batch, found: dict[int, Window]) -> TeacherAnswer:
         """The answer for some clips, padded to the most kept queries of one with rows of nothing."""
         device = batch.frames.device
         asked = batch.pick(list(found))
@@ -97,7 +97,7 @@ class CachedTeacher:
             return masks[torch.arange(len(masks), device=device).unsqueeze(1), select]
 
         answer = ClipQueries(logits, None, features, views, drawn)
-        told = Told(answer, tracks, torch.tensor(list(found), device=device), places(asked))
+        told = TeacherAnswer(answer, tracks, torch.tensor(list(found), device=device), places(asked))
         if self.look:
             (seen,) = self.live.ask(asked.seen_by_student())
             told.maps, told.probe = seen.maps, seen.probe

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from ookd.distill.knowledge import Knowledge, Told
+from ookd.distill.knowledge import PairBatch, TeacherAnswer
 from ookd.distill.qfa import Kept
 from ookd.losses import mean_over_ranks
 
@@ -32,7 +32,7 @@ class Diagnostics(nn.Module):
         self.register_buffer("held", torch.zeros(len(self.signals) + 2))
 
     @torch.no_grad()
-    def count(self, told: Told, kept: Sequence[Kept]) -> None:
+    def count(self, told: TeacherAnswer, kept: Sequence[Kept]) -> None:
         """Note what the teacher knows of the labelled instances in view."""
         for tracks, one in zip(told.tracks, kept, strict=False):
             if one.judged is not None:
@@ -50,7 +50,7 @@ class Diagnostics(nn.Module):
                 self.held[place] = _norm(kd[name], features) / whole.clamp(min=1e-12)
 
     @torch.no_grad()
-    def agree(self, knowledge: Sequence[Knowledge]) -> None:
+    def agree(self, knowledge: Sequence[PairBatch]) -> None:
         """Over the pairs: the same class, and the overlap of their masks."""
         same, overlap = [], []
         for k in knowledge:

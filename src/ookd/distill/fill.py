@@ -11,14 +11,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ookd.clips.sources import ClipSource
 from ookd.config import Data, DataSource, Distill, Recipe
-from ookd.data.clips import ClipSource
 from ookd.distill.cache import Cache, Subject, Window, fingerprint
 from ookd.distill.qfa import keep_sure
 from ookd.distill.teacher import LiveTeacher
 from ookd.models.preprocess import normalise
 from ookd.structures import ClipQueries
-from ookd.tracking.observe import prepare
+from ookd.tracking.torch_model import prepare
 
 FRAMES = 48  # seen at once
 SHARED = 16  # with the window before; a student's pair of frames nearer than this lies within one window

@@ -14,7 +14,7 @@ from ookd.structures import ClipQueries, FrameQueries, Tracks
 
 
 @dataclass(slots=True)
-class Told:
+class TeacherAnswer:
     """What a teacher says of n clips of a batch. It may have seen other frames than the student."""
 
     answer: ClipQueries  # of n clips
@@ -44,13 +44,13 @@ class Widths:
 
 
 @dataclass(slots=True)
-class Knowledge:
+class PairBatch:
     """Everything a signal may look at. P pairs, n clips, F student frames; the teacher's side has no
     gradient.
     """
 
     pairs: Pairs
-    told: Told
+    told: TeacherAnswer
     answer: FrameQueries  # of the student, F frames
     pad: Tensor  # [F, H, W] bool, of the student's frames
     features: Tensor  # [P, D] what is known of the instance in the whole clip

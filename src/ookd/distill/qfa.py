@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ookd.config import Filter
 from ookd.matching import hungarian
-from ookd.structures import ClipQueries, FrameQueries, Lesson, Tracks
+from ookd.structures import ClipQueries, FrameQueries, StudentMatches, Tracks
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ def keep_sure(teacher: ClipQueries, clip: int, rule: Filter) -> Kept:
     return Kept(order, torch.full_like(order, -1), score[order] ** rule.gamma)
 
 
-def associate_by_label(kept: list[Kept], lesson: Lesson, clips: Tensor, places: Tensor) -> Pairs:
+def associate_by_label(kept: list[Kept], lesson: StudentMatches, clips: Tensor, places: Tensor) -> Pairs:
     """Through the student's own positives; an instance that a frame does not show makes no pair there.
 
     Row i of `kept` is clip `clips[i]` of the lesson; `places` [n, S] says which of the teacher's frames the

@@ -1,6 +1,6 @@
 """What is transferred over the pairs. Teacher tensors carry no gradient.
 
-A signal is a module of `Knowledge` that answers with a sum and the weight it is over. It owns the learned
+A signal is a module of `PairBatch` that answers with a sum and the weight it is over. It owns the learned
 maps that it needs between the two models' spaces; they are used in training only. Adding one: a class, its
 name in `SIGNALS` and in the recipe's schema.
 """
@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ookd.distill.knowledge import Knowledge, Widths
+from ookd.distill.knowledge import PairBatch, Widths
 from ookd.distill.qfa import tube_iou
 from ookd.errors import UserError
 from ookd.losses import dice, mask_bce
@@ -24,7 +24,7 @@ class Signal(nn.Module):
     def __init__(self, widths: Widths) -> None:
         super().__init__()
 
-    def forward(self, k: Knowledge) -> tuple[Tensor, Tensor]:
+    def forward(self, k: PairBatch) -> tuple[Tensor, Tensor]:
         raise NotImplementedError
 
 
@@ -35,7 +35,7 @@ class Embedding(Signal):
         super().__init__(widths)
         self.to_teacher = _same(widths.queries[1], widths.features)
 
-    def forward(self, k: Knowledge) -> tuple[Tensor, Tensor]:
+    def forward(self, k: PairBatch) -> tuple[Tensor, Tensor]:
         cosine = F.cosine_similarity(self.to_teacher(k.embeds()).float(), k.features, dim=-1)
         return k.weighted(1 - cosine)
 
@@ -50,10 +50,10 @@ class Key(Signal):
         super().__init__(widths)
         self.to_student = _same(widths.features, widths.queries[1])
 
-    def forward(self, k: Knowledge) -> tuple[Tensor, Tensor]:
+    def forward(self, k: PairBatch) -> tuple[Tensor, Tensor]:
         return k.weighted(self.miss(k, torch.ones_like(k.together())))
 
-    def miss(self, k: Knowledge, among: Tensor) -> Tensor:
+    def miss(self, k: PairBatch, among: Tensor) -> Tensor:
         """[P] how far each embedding is from picking its own key, `among` [P, P] those of other pairs."""
         keys = F.normalize(self.to_student(k.features).float(), dim=-1)
         # of the pairs that share an instance the first stands for all
@@ -71,7 +71,7 @@ class Relation(Key):
     clip features.
     """
 
-    def forward(self, k: Knowledge) -> tuple[Tensor, Tensor]:
+    def forward(self, k: PairBatch) -> tuple[Tensor, Tensor]:
         embeds, together = k.embeds(), k.together()
         across = together & (k.pairs.frame.unsqueeze(1) != k.pairs.frame)
         alike = F.normalize(k.features, dim=-1)
@@ -89,7 +89,7 @@ class SoftAssociation(Signal):
     is left out. Asked only where the other frame shows the instance too.
     """
 
-    def forward(self, k: Knowledge) -> tuple[Tensor, Tensor]:
+    def forward(self, k: PairBatch) -> tuple[Tensor, Tensor]:
         pairs = k.pairs
         across = k.together() & (pairs.frame.unsqueeze(1) != pairs.frame)
         mine, other = (across & k.same()).nonzero(as_tuple=True)  # A questions: pair, its instance elsewhere
@@ -108,7 +108,7 @@ class SoftAssociation(Signal):
         return (divergence * weight).sum(), weight.sum()
 
     @torch.no_grad()
-    def _unsure(self, k: Knowledge, mine: Tensor, other: Tensor) -> Tensor:
+    def _unsure(self, k: PairBatch, mine: Tensor, other: Tensor) -> Tensor:
         """[A, R] queries of the other frame without a pair that lie on the instance."""
         frames, count = k.answer.logits.shape[:2]
         everyone = torch.arange(count, device=mine.device).expand(frames, -1)
@@ -127,7 +127,7 @@ class SoftAssociation(Signal):
 class Class(Signal):
     """Soft class probabilities, of the classes both know."""
 
-    def forward(self, k: Knowledge) -> tuple[Tensor, Tensor]:
+    def forward(self, k: PairBatch) -> tuple[Tensor, Tensor]:
         logits = k.answer.logits[k.pairs.frame, k.pairs.student].float()
         wanted = k.told.answer.logits[k.pairs.clip, k.pairs.teacher].float().sigmoid()
         each = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none") * k.known
@@ -137,7 +137,7 @@ class Class(Signal):
 class Mask(Signal):
     """Soft masks of the frame."""
 
-    def forward(self, k: Knowledge) -> tuple[Tensor, Tensor]:
+    def forward(self, k: PairBatch) -> tuple[Tensor, Tensor]:
         if not len(k.pairs):
             return k.nothing()
         mine = k.student_masks()
@@ -160,7 +160,7 @@ class Pixels(Signal):
             nn.Identity() if widths.alike else nn.Conv2d(mine, theirs, 1) for mine, theirs in both
         )
 
-    def forward(self, k: Knowledge) -> tuple[Tensor, Tensor]:
+    def forward(self, k: PairBatch) -> tuple[Tensor, Tensor]:
         frames = k.student_frames()
         pad = k.pad[frames]
         terms = []
@@ -194,7 +194,7 @@ class Shared(Signal):
             for mine, theirs in zip(widths.queries, widths.probe, strict=True)
         )
 
-    def forward(self, k: Knowledge) -> tuple[Tensor, Tensor]:
+    def forward(self, k: PairBatch) -> tuple[Tensor, Tensor]:
         frames, asked, probe = k.student_frames(), k.answer.asked, k.told.probe
         assert asked is not None
         assert probe is not None

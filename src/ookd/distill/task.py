@@ -15,13 +15,13 @@ from ookd.distill.cached import CachedTeacher
 from ookd.distill.controls import CONTROLS
 from ookd.distill.diagnostics import EVERY, Diagnostics
 from ookd.distill.fill import subject
-from ookd.distill.knowledge import Knowledge, Told
+from ookd.distill.knowledge import PairBatch, TeacherAnswer
 from ookd.distill.qfa import Kept, Pairs, associate_by_label, associate_by_prediction, keep
 from ookd.distill.signals import SIGNALS, SINGLE_FRAMES
 from ookd.distill.teacher import LiveTeacher, look
 from ookd.errors import UserError
 from ookd.models.preprocess import normalise
-from ookd.structures import Batch, FrameQueries, Lesson
+from ookd.structures import Batch, FrameQueries, StudentMatches
 
 
 @dataclass(slots=True)
@@ -29,7 +29,7 @@ class Part:
     """The clips of a batch that have labels, or those that have none, after the student saw them."""
 
     batch: Batch
-    lesson: Lesson
+    lesson: StudentMatches
     labelled: bool
 
 
@@ -76,7 +76,7 @@ class Distillation(nn.Module):
         zero = own.new_zeros((), dtype=torch.float32)
         sums = dict.fromkeys(self.used, (zero, zero))
         asked = kept_queries = 0
-        seen: list[Knowledge] = []
+        seen: list[PairBatch] = []
         for part in parts:
             for told in self.teacher.ask(part.batch):
                 kept = self._keep(told, part)
@@ -127,27 +127,27 @@ class Distillation(nn.Module):
         frames, pad = shown.frames.flatten(0, 1), shown.pad.flatten(0, 1)
         answer: FrameQueries = self.model(normalise(frames, pad), pad)[0]
         nothing = torch.zeros(len(frames), 0, dtype=torch.long, device=frames.device)
-        parts.append(Part(bare, Lesson(answer, nothing, nothing.bool()), False))
+        parts.append(Part(bare, StudentMatches(answer, nothing, nothing.bool()), False))
         return terms, parts
 
-    def _keep(self, told: Told, part: Part) -> list[Kept]:
+    def _keep(self, told: TeacherAnswer, part: Part) -> list[Kept]:
         rule = self.spec.filter
         if not part.labelled and rule.kind == "exact":
             rule = rule.model_copy(update={"kind": "sure"})
         return keep(told.answer, told.tracks, rule)
 
-    def _pairs(self, kept: list[Kept], told: Told, part: Part) -> Pairs:
+    def _pairs(self, kept: list[Kept], told: TeacherAnswer, part: Part) -> Pairs:
         if part.labelled and self.spec.associate == "labels":
             return associate_by_label(kept, part.lesson, told.clips, told.places)
         return associate_by_prediction(
             kept, told.answer, part.lesson.answer, told.clips, told.places, self.spec.pair_iou
         )
 
-    def _knowledge(self, pairs: Pairs, told: Told, part: Part) -> Knowledge:
+    def _knowledge(self, pairs: Pairs, told: TeacherAnswer, part: Part) -> PairBatch:
         features, views = self.features(pairs, told.answer, part.lesson.answer)
         pad = part.batch.seen_by_student().pad.flatten(0, 1)
         known = self.known.to(pad.device)
-        return Knowledge(pairs, told, part.lesson.answer, pad, features, views, known, self.spec.temperature)
+        return PairBatch(pairs, told, part.lesson.answer, pad, features, views, known, self.spec.temperature)
 
 
 def _check(spec: Distill) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ookd.distill.knowledge import Told, Widths
+from ookd.distill.knowledge import TeacherAnswer, Widths
 from ookd.errors import UserError
 from ookd.models import zoo
 from ookd.models.preprocess import normalise
@@ -35,7 +35,7 @@ class LiveTeacher:
 
     @timed("teacher")
     @torch.no_grad()
-    def ask(self, batch: Batch) -> list[Told]:
+    def ask(self, batch: Batch) -> list[TeacherAnswer]:
         """What it knows of all clips, its classes in the student's order."""
         device = batch.frames.device
         self.model.to(device)
@@ -45,7 +45,7 @@ class LiveTeacher:
         frames = (every.unsqueeze(1) * batch.frames.shape[1] + shown).flatten()  # the student's, of B * T
         probe = answer.probe
         return [
-            Told(
+            TeacherAnswer(
                 answer,
                 batch.tracks,
                 every,

@@ -12,17 +12,12 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from ookd.config import Augment as AugmentSpec
-from ookd.config import CompositeData, Data, DataSource, FolderData, Model, Optim, Pairs, Recipe, Within
-from ookd.data.clips import ClipDataset, ClipSource, DatasetClips, Stage, hide_labels
-from ookd.data.composite import Composite
-from ookd.data.formats import load
-from ookd.data.loader import ClipLoader, Mixture, make_loader
-from ookd.data.minor_paste import MinorPaste, MinorPasteConfig
-from ookd.data.pseudo_clips import published_pair
-from ookd.data.sampling import ClipSampler, DistillSampler, FrameSampler, PairSampler
-from ookd.data.synthetic import World
-from ookd.data.transforms import (
+from ookd.clips.loader import ClipLoader, Mixture, make_loader
+from ookd.clips.minor_paste import MinorPaste, MinorPasteConfig
+from ookd.clips.sampling import ClipSampler, DistillSampler, FrameSampler, PairSampler
+from ookd.clips.sources import ClipDataset, ClipSource, DatasetClips, Stage, hide_labels
+from ookd.clips.still_images import published_pair
+from ookd.clips.transforms import (
     Augment,
     Part,
     RandomColour,
@@ -31,19 +26,24 @@ from ookd.data.transforms import (
     RandomShortSide,
     published_video,
 )
-from ookd.distill.pseudo_labels import videos_of
+from ookd.config import Augment as AugmentSpec
+from ookd.config import CompositeData, Data, DataSource, FolderData, Model, Optim, Pairs, Recipe, Within
+from ookd.data.formats import load
+from ookd.distill.labeller import videos_of
 from ookd.distill.task import Distillation
 from ookd.engine.muon import Muon, is_hidden
 from ookd.errors import UserError
 from ookd.models import zoo
 from ookd.models.presets import PRESETS, preset
+from ookd.worlds import World
+from ookd.worlds.composite import Composite
 
 # family -> the module that trains it, `forward(batch) -> named terms` and `.weights`
 TASKS = {
-    "compact": "ookd.models.compact_training:CompactTraining",
-    "compact-clip": "ookd.models.compact_clip_training:CompactClipTraining",
-    "idol": "ookd.models.idol_training:IdolTraining",
-    "seqformer": "ookd.models.seqformer_training:SeqFormerTraining",
+    "compact": "ookd.models.compact.training:CompactTraining",
+    "compact-clip": "ookd.models.compact.clip_training:CompactClipTraining",
+    "idol": "ookd.models.idol.training:IdolTraining",
+    "seqformer": "ookd.models.seqformer.training:SeqFormerTraining",
 }
 
 

@@ -9,7 +9,7 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
-from ookd.html import COLOURS
+from ookd.drawing.html import COLOURS
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 340, 150, 46, 12, 8, 22
 POINTS = 240  # more steps than that are averaged in groups

@@ -10,12 +10,12 @@ from typing import Any
 
 import yaml
 
-from ookd import html
+from ookd.drawing import html
 from ookd.engine.curves import Curve, chart
 from ookd.engine.record import ENVIRONMENT, METRICS, RECIPE, read_lines
 from ookd.errors import UserError
-from ookd.evaluation.page import cause_bars, stratum_bars
-from ookd.evaluation.table import points
+from ookd.reports.page import cause_bars, stratum_bars
+from ookd.reports.table import points
 
 PAGE, VALIDATION = "run.html", "validation.json"
 

@@ -16,8 +16,8 @@ from typing import Any
 
 from accelerate.utils import broadcast_object_list
 
+from ookd.clips.sources import ClipDataset
 from ookd.config import Recipe
-from ookd.data.clips import ClipDataset
 from ookd.engine import is_main
 from ookd.engine.loop import Trainer
 from ookd.engine.page import VALIDATION, write_run_page

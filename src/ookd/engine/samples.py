@@ -15,11 +15,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ookd.clips.sources import ClipSource
 from ookd.data import rle
-from ookd.data.clips import ClipSource
+from ookd.drawing.overlay import Overlay
 from ookd.structures import Dataset, FrameResult, Rle, TrackResult, Video
 from ookd.tracking.predict import recordings
-from ookd.viz import Overlay
 
 VIDEOS, FRAMES, WIDTH = 3, 4, 360  # videos shown, frames of each, pixels a frame is wide
 SURE = 0.3  # the least score of a predicted track that is drawn

@@ -18,13 +18,13 @@ import torch
 from accelerate.utils import gather_object
 from torch import nn
 
+from ookd.clips.sources import ClipSource, DatasetClips
 from ookd.config import DataSource, Recipe
-from ookd.data.clips import ClipSource, DatasetClips
+from ookd.config.tracker import tracker_config
 from ookd.engine.build import open_source
 from ookd.evaluation.report import Report
 from ookd.evaluation.run import evaluate
 from ookd.structures import Dataset, TrackResult
-from ookd.tracking.config import tracker_config
 from ookd.tracking.offline import OfflineConfig, predict_recording
 from ookd.tracking.predict import category_ids, predict_video, recordings
 

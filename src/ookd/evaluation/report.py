@@ -81,7 +81,7 @@ class Report:
 
     def save_html(self, path: str | Path, frames: str | Path | None = None) -> None:
         """Write the report as one self-contained page; `frames` is where the videos' frames are."""
-        from ookd.evaluation.page import write_page
+        from ookd.reports.page import write_page
 
         write_page(self, Path(path), None if frames is None else Path(frames))
 

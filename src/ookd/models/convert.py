@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from ookd.errors import UserError
-from ookd.models import backbone, zoo
-from ookd.models.idol import Idol, IdolConfig
-from ookd.models.pixels import LEVELS
-from ookd.models.resnet import BLOCKS, ResNetConfig
-from ookd.models.seqformer import SeqFormer, SeqFormerConfig
-from ookd.models.swin import SwinConfig
+from ookd.models import zoo
+from ookd.models.backbones import build as backbone
+from ookd.models.backbones.resnet import BLOCKS, ResNetConfig
+from ookd.models.backbones.swin import SwinConfig
+from ookd.models.idol.model import Idol, IdolConfig
+from ookd.models.parts.pixel_encoder import LEVELS
+from ookd.models.seqformer.model import SeqFormer, SeqFormerConfig
 from ookd.models.upstream import BACKBONE
 
 HEADS = 8  # of every published model; the weights do not show it

@@ -6,12 +6,12 @@ from typing import Any
 
 from ookd.errors import UserError
 from ookd.models import zoo
-from ookd.models.compact import CompactConfig
-from ookd.models.compact_clip import CompactClipConfig
-from ookd.models.idol import IdolConfig
-from ookd.models.resnet import ResNetConfig
-from ookd.models.seqformer import SeqFormerConfig
-from ookd.models.swin import SwinConfig
+from ookd.models.backbones.resnet import ResNetConfig
+from ookd.models.backbones.swin import SwinConfig
+from ookd.models.compact.clip import CompactClipConfig
+from ookd.models.compact.model import CompactConfig
+from ookd.models.idol.model import IdolConfig
+from ookd.models.seqformer.model import SeqFormerConfig
 
 ModelConfig = IdolConfig | SeqFormerConfig | CompactConfig
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ookd.errors import UserError
-from ookd.models.swin import relative_position_index
+from ookd.models.backbones.swin import relative_position_index
 
 _DETR = "detr.detr."
 _TRANSFORMER = _DETR + "transformer."

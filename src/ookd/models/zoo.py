@@ -25,10 +25,10 @@ from ookd.errors import UserError
 
 # family -> its configuration and its model; imported when first used
 FAMILIES = {
-    "compact": ("ookd.models.compact:CompactConfig", "ookd.models.compact:Compact"),
-    "compact-clip": ("ookd.models.compact_clip:CompactClipConfig", "ookd.models.compact_clip:CompactClip"),
-    "idol": ("ookd.models.idol:IdolConfig", "ookd.models.idol:Idol"),
-    "seqformer": ("ookd.models.seqformer:SeqFormerConfig", "ookd.models.seqformer:SeqFormer"),
+    "compact": ("ookd.models.compact.model:CompactConfig", "ookd.models.compact.model:Compact"),
+    "compact-clip": ("ookd.models.compact.clip:CompactClipConfig", "ookd.models.compact.clip:CompactClip"),
+    "idol": ("ookd.models.idol.model:IdolConfig", "ookd.models.idol.model:Idol"),
+    "seqformer": ("ookd.models.seqformer.model:SeqFormerConfig", "ookd.models.seqformer.model:SeqFormer"),
 }
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 BUNDLED = Path(__file__).parents[1] / "bundled"  # a folder a model that comes with the package

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ookd.tracking.config import TrackerConfig
-from ookd.tracking.select import Floats, Ints, Seen
+from ookd.config.tracker import TrackerConfig
+from ookd.tracking.select import DetectionFeatures, Floats, Ints
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def remembered(memory: Memory, config: TrackerConfig) -> Floats:
     return mean
 
 
-def remember(memory: Memory, ids: Ints, found: Seen, config: TrackerConfig) -> Memory:
+def remember(memory: Memory, ids: Ints, found: DetectionFeatures, config: TrackerConfig) -> Memory:
     """The memory after a frame: `ids` [N] of what was found, -1 for no object."""
     rows = np.flatnonzero(ids >= 0)
     born = rows[ids[rows] >= memory.next_id]  # new ids are given in ascending order

@@ -17,16 +17,16 @@ from pydantic import BaseModel, Field
 from scipy.optimize import linear_sum_assignment
 from torch import nn
 
+from ookd.clips.sources import ClipSource
+from ookd.config.tracker import Count, Share
 from ookd.data import rle
-from ookd.data.clips import ClipSource
+from ookd.masks import Geometry, full_size
 from ookd.models.preprocess import normalise
 from ookd.structures import Dataset, Rle, TrackResult
-from ookd.tracking.config import Count, Share
-from ookd.tracking.eye import Image
-from ookd.tracking.masks import Geometry, full_size
-from ookd.tracking.observe import device_of, prepare
+from ookd.tracking.frame_model import Image
 from ookd.tracking.predict import Recording, category_ids, recordings
 from ookd.tracking.select import Bools, Floats, suppress
+from ookd.tracking.torch_model import device_of, prepare
 
 
 class OfflineConfig(BaseModel, frozen=True, extra="forbid"):
@@ -41,7 +41,7 @@ class OfflineConfig(BaseModel, frozen=True, extra="forbid"):
 
 
 @dataclass(slots=True)
-class Seen:
+class WindowTracks:
     """Tracks of one window."""
 
     probs: Floats  # [N, K]
@@ -50,7 +50,7 @@ class Seen:
 
 
 @dataclass(slots=True)
-class Joined:
+class JoinedTrack:
     """A track over the windows so far."""
 
     probs: Floats  # [K] sum over windows, each weighted by its frames
@@ -88,9 +88,9 @@ def predict_recording(
                 yield TrackResult(recording.id, category, float(probs[label]), track.masks)
 
 
-def track_offline(model: nn.Module, images: Iterator[Image], config: OfflineConfig) -> list[Joined]:
+def track_offline(model: nn.Module, images: Iterator[Image], config: OfflineConfig) -> list[JoinedTrack]:
     """The tracks of one video."""
-    tracks: list[Joined] = []
+    tracks: list[JoinedTrack] = []
     held: list[Image] = []
     done = 0
     while fresh := list(islice(images, config.window - len(held))):
@@ -103,7 +103,9 @@ def track_offline(model: nn.Module, images: Iterator[Image], config: OfflineConf
 
 
 @torch.inference_mode()
-def look(model: nn.Module, clip: Sequence[Image], config: OfflineConfig) -> tuple[Seen, list[Geometry]]:
+def look(
+    model: nn.Module, clip: Sequence[Image], config: OfflineConfig
+) -> tuple[WindowTracks, list[Geometry]]:
     """One window: the clip queries that are sure enough, duplicates suppressed."""
     device, training = device_of(model), model.training
     model.eval()
@@ -125,12 +127,12 @@ def look(model: nn.Module, clip: Sequence[Image], config: OfflineConfig) -> tupl
     union = area[:, None] + area - shared
     kept = suppress((shared + 1e-6) / (union + 1e-6), config.tube_nms)
     kept = kept[area[kept] > 0]
-    return Seen(probs[order][kept], masks[kept], logits[kept]), geometries
+    return WindowTracks(probs[order][kept], masks[kept], logits[kept]), geometries
 
 
 def _join(
-    tracks: list[Joined],
-    seen: Seen,
+    tracks: list[JoinedTrack],
+    seen: WindowTracks,
     geometries: list[Geometry],
     held: int,
     done: int,
@@ -151,10 +153,10 @@ def _join(
             track.masks[-fresh:] = masks
             track.probs, track.frames, track.last = track.probs + probs * weight, track.frames + weight, last
         else:
-            tracks.append(Joined(probs * weight, weight, [*([None] * done), *masks], last))
+            tracks.append(JoinedTrack(probs * weight, weight, [*([None] * done), *masks], last))
 
 
-def _partners(tracks: list[Joined], seen: Seen, held: int, least: float) -> dict[int, int]:
+def _partners(tracks: list[JoinedTrack], seen: WindowTracks, held: int, least: float) -> dict[int, int]:
     """Which earlier track each of the window's tracks continues."""
     if not tracks or not len(seen.probs):
         return {}

@@ -10,18 +10,18 @@ from itertools import islice
 import numpy as np
 from torch import nn
 
+from ookd.clips.sources import ClipSource, DatasetClips
+from ookd.config.tracker import TrackerConfig
 from ookd.data import rle
-from ookd.data.clips import ClipSource, DatasetClips
 from ookd.data.frames import read_frame
 from ookd.errors import UserError
+from ookd.masks import Geometry, full_size
 from ookd.structures import Dataset, TrackResult, Video
-from ookd.tracking.config import TrackerConfig
-from ookd.tracking.eye import Eye, Image, detect
-from ookd.tracking.masks import Geometry, full_size
+from ookd.tracking.frame_model import FrameModel, Image, detect
 from ookd.tracking.memory import Memory
-from ookd.tracking.observe import device_of, observe
 from ookd.tracking.results import VideoResults
 from ookd.tracking.select import Detections
+from ookd.tracking.torch_model import device_of, observe
 from ookd.tracking.tracker import advance
 
 CHUNK = 8  # frames of a video that a model without memory sees at once
@@ -62,7 +62,7 @@ def category_ids(source: Dataset | ClipSource, names: Sequence[str]) -> list[int
 
 
 def predict(
-    model: nn.Module | Eye,
+    model: nn.Module | FrameModel,
     source: Dataset | ClipSource,
     config: TrackerConfig,
     names: Sequence[str] | None = None,
@@ -79,7 +79,7 @@ def predict(
 
 
 def predict_video(
-    model: nn.Module | Eye,
+    model: nn.Module | FrameModel,
     recording: Recording,
     config: TrackerConfig,
     told: Callable[[], None] = lambda: None,
@@ -99,10 +99,10 @@ def predict_video(
 
 
 def observe_video(
-    model: nn.Module | Eye, images: Iterator[Image], config: TrackerConfig
+    model: nn.Module | FrameModel, images: Iterator[Image], config: TrackerConfig
 ) -> Iterator[tuple[Detections, Geometry]]:
     """The detections of each frame; several frames at once if the model carries nothing between them."""
-    if isinstance(model, Eye):
+    if isinstance(model, FrameModel):
         yield from _observe_stream(model, images, config)
         return
     device, training = device_of(model), model.training
@@ -118,7 +118,7 @@ def observe_video(
 
 
 def _observe_stream(
-    eye: Eye, images: Iterator[Image], config: TrackerConfig
+    eye: FrameModel, images: Iterator[Image], config: TrackerConfig
 ) -> Iterator[tuple[Detections, Geometry]]:
     for _, sight in eye.stream(images, config.short_side):
         yield from zip(*detect(sight, config), strict=True)

@@ -13,8 +13,8 @@ from typing import Any
 
 import orjson
 
-from ookd.data.partial import PartialText, write_error
 from ookd.errors import UserError
+from ookd.files import PartialText, write_error
 from ookd.structures import TrackResult
 
 RUN, RESULTS, VIDEOS = "run.json", "results.json", "videos"

@@ -14,9 +14,9 @@ from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
+from ookd.config.tracker import TrackerConfig
 from ookd.errors import UserError
 from ookd.structures import Rle, TrackResult
-from ookd.tracking.config import TrackerConfig
 from ookd.tracking.select import Floats, Ints
 
 # A track seen in fewer than MIN_FRAMES frames ends as noise once it misses MISSING frames in a row; nothing

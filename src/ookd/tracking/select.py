@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ookd.tracking.config import TrackerConfig
+from ookd.config.tracker import TrackerConfig
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -18,7 +18,7 @@ Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class DetectionFeatures:
     """What association reads of the N queries of a frame that may be objects, best first."""
 
     probs: Floats  # [N, K] class scores
@@ -36,7 +36,7 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Detections(Seen):
+class Detections(DetectionFeatures):
     """And what else is known of them."""
 
     query: Ints  # [N] which query of the model

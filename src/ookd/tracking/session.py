@@ -18,13 +18,13 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
+from ookd.config.tracker import TrackerConfig
 from ookd.data import rle
-from ookd.data.partial import finish, part_of, write_error
 from ookd.errors import UserError
+from ookd.files import finish, part_of, write_error
+from ookd.masks import Geometry, full_size
 from ookd.structures import FrameResult
-from ookd.tracking.config import TrackerConfig
-from ookd.tracking.eye import Eye, Image, Sight, detect
-from ookd.tracking.masks import Geometry, full_size
+from ookd.tracking.frame_model import FrameModel, Image, RawPredictions, detect
 from ookd.tracking.memory import Memory
 from ookd.tracking.results import VideoResults
 from ookd.tracking.select import Detections
@@ -33,13 +33,13 @@ from ookd.tracking.tracker import advance
 if TYPE_CHECKING:
     import torch
 
-    from ookd.tracking.observe import ModelState, OnlineModel
+    from ookd.tracking.torch_model import ModelState, OnlineModel
 
 State = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ResultFilter:
     """Which of the tracked objects are shown; the others are tracked all the same."""
 
     labels: Collection[int] | None = None  # None: all
@@ -54,18 +54,18 @@ class MultiSession:
 
     def __init__(
         self,
-        model: OnlineModel | Eye,
+        model: OnlineModel | FrameModel,
         config: TrackerConfig,
         names: Sequence[str],
         device: torch.device | None,
         streams: int,
         *,
-        wanted: Wanted | None = None,
+        wanted: ResultFilter | None = None,
         final: bool = False,
     ) -> None:
-        self.eye = model if isinstance(model, Eye) else _torch_eye(model, device)
+        self.eye = model if isinstance(model, FrameModel) else _torch_eye(model, device)
         self.config, self.names, self.device = config, names, device
-        self.wanted = wanted or Wanted()
+        self.wanted = wanted or ResultFilter()
         self.memories: list[Memory | None] = [None] * streams
         self.model_states: list[ModelState] = [None] * streams
         # The second answer, about each whole video, where it is asked for.
@@ -81,7 +81,7 @@ class MultiSession:
         self.model_states = _parted(state, len(images))
         return self.follow(images, sight)
 
-    def follow(self, images: Sequence[Image], sight: Sight) -> list[FrameResult]:
+    def follow(self, images: Sequence[Image], sight: RawPredictions) -> list[FrameResult]:
         """What is known at the next images once the network has seen them."""
         detections, geometries = detect(sight, self.config)
         return [
@@ -119,12 +119,12 @@ class Session:
 
     def __init__(
         self,
-        model: OnlineModel | Eye,
+        model: OnlineModel | FrameModel,
         config: TrackerConfig,
         names: Sequence[str],
         device: torch.device | None,
         *,
-        wanted: Wanted | None = None,
+        wanted: ResultFilter | None = None,
         final: bool = False,
     ) -> None:
         self._one = MultiSession(model, config, names, device, 1, wanted=wanted, final=final)
@@ -201,12 +201,12 @@ def _under(prefix: str, arrays: State) -> State:
     return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
 
 
-def _torch_eye(model: OnlineModel, device: torch.device | None) -> Eye:
+def _torch_eye(model: OnlineModel, device: torch.device | None) -> FrameModel:
     import torch
 
-    from ookd.tracking.observe import TorchEye
+    from ookd.tracking.torch_model import TorchFrameModel
 
-    return TorchEye(model, device or torch.device("cpu"))
+    return TorchFrameModel(model, device or torch.device("cpu"))
 
 
 def _tensors(arrays: State, device: torch.device | None) -> ModelState:

@@ -20,11 +20,11 @@ import numpy as np
 import orjson
 
 from ookd.data import rle
-from ookd.data.partial import PartialText, part_of, write_error
 from ookd.data.video import FrameSource, VideoWriter
+from ookd.drawing.overlay import Overlay, class_name
 from ookd.errors import UserError
+from ookd.files import PartialText, part_of, write_error
 from ookd.structures import FrameResult
-from ookd.viz import Overlay, class_name
 
 
 class Sink(ABC):

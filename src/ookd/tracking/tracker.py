@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from ookd.tracking.config import TrackerConfig
+from ookd.config.tracker import TrackerConfig
 from ookd.tracking.memory import Memory, remember, remembered
-from ookd.tracking.select import Floats, Ints, Seen
+from ookd.tracking.select import DetectionFeatures, Floats, Ints
 
 FAR = 2.0  # object sizes: beyond, one place is as good as another, for objects leave and cameras jump
 
 
-def advance(memory: Memory, seen: Seen, config: TrackerConfig) -> tuple[Ints, Memory]:
+def advance(memory: Memory, seen: DetectionFeatures, config: TrackerConfig) -> tuple[Ints, Memory]:
     """The ids [N] of a frame's detections (after mask suppression, best first) and the memory after it.
 
     An id of -1 says that the detection is no object: neither known nor sure enough to be a new one.
@@ -32,7 +32,7 @@ def advance(memory: Memory, seen: Seen, config: TrackerConfig) -> tuple[Ints, Me
     return ids, remember(memory, ids, seen, config)
 
 
-def similarity(seen: Seen, memory: Memory, config: TrackerConfig) -> Floats:
+def similarity(seen: DetectionFeatures, memory: Memory, config: TrackerConfig) -> Floats:
     """How much each of N detections is like each of M objects, normalised as configured -> [N, M]."""
     embeds, known = seen.embeds, remembered(memory, config)
     if config.similarity == "cosine":

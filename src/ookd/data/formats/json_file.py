@@ -10,7 +10,7 @@ import orjson
 
 from ookd.data.formats.problems import Problem, Report
 from ookd.data.formats.records import shown
-from ookd.data.partial import finish, part_of, write_error
+from ookd.files import finish, part_of, write_error
 
 
 def read_object(path: Path, report: Report) -> dict[str, Any] | None:

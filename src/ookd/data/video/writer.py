@@ -12,8 +12,8 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 
-from ookd.data.partial import finish, part_of, write_error
 from ookd.data.video.source import Image
+from ookd.files import finish, part_of, write_error
 
 TICKS = Fraction(1, 90_000)  # seconds; fine enough for every frame rate, constant or not
 KEY_SECONDS = 2.0  # between frames where playing can start; also what a killed run loses at most

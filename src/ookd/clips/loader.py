@@ -1,0 +1,268 @@
+"""From clips to batches: padding, mixtures of data sets, and an endless loader that can stop and go on.
+
+What a batch holds is a function of (data, seed, number of clips before it) alone: not of the number of
+workers, nor, for the global batch, of the number of ranks. A resumed run sees the batches it would have seen.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from typing import Any, Protocol, TypedDict
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import Dataset as TorchDataset
+
+from ookd.clips.sources import ClipDataset
+from ookd.errors import UserError
+from ookd.structures import Batch, Clip, Origin, Tracks
+
+
+def collate(clips: Sequence[Clip], divisor: int = 32) -> Batch:
+    """Pads clips to one size, a multiple of `divisor`.
+
+    Instances that no frame shows, cropped out or fully covered, are no targets and are left out.
+    """
+    lengths = {len(clip.images) for clip in clips}
+    seen_by_student = {len(clip.student) for clip in clips}
+    if len(lengths) > 1 or len(seen_by_student) > 1:
+        raise ValueError(f"clips of one batch differ in frames: {lengths}, of the student: {seen_by_student}")
+    sizes = np.array([[image.shape[:2] for image in clip.images] for clip in clips])  # [B, T, 2]
+    height, width = (int(side) for side in -(-sizes.max(axis=(0, 1)) // divisor) * divisor)
+
+    frames = np.zeros((*sizes.shape[:2], 3, height, width), np.uint8)
+    pad = np.ones((*sizes.shape[:2], height, width), np.bool_)
+    for b, clip in enumerate(clips):
+        for t, image in enumerate(clip.images):
+            h, w = image.shape[:2]
+            frames[b, t, :, :h, :w] = image.transpose(2, 0, 1)
+            pad[b, t, :h, :w] = False
+    student = torch.tensor([clip.student for clip in clips]) if seen_by_student != {0} else None
+    tracks = [_tracks(clip, height, width) for clip in clips]
+    seeds = [clip.seed for clip in clips]
+    origins = [_origin(clip) for clip in clips]
+    return Batch(torch.from_numpy(frames), torch.from_numpy(pad), tracks, student, seeds, origins)
+
+
+def _origin(clip: Clip) -> Origin:
+    placed = clip.placed
+    if placed is None:
+        placed = np.broadcast_to(np.eye(2, 3), (len(clip.images), 2, 3))
+    return Origin(clip.video, clip.frames, placed, clip.labelled)
+
+
+def _tracks(clip: Clip, height: int, width: int) -> Tracks:
+    boxes = np.stack([boxes_of(masks) for masks in clip.masks], axis=1)  # [N, T, 4]
+    visible = boxes[..., 2] > 0
+    shown = visible.any(axis=1)
+    padded = np.zeros((int(shown.sum()), len(clip.masks), height, width), np.bool_)
+    for t, masks in enumerate(clip.masks):
+        h, w = masks.shape[1:]
+        padded[:, t, :h, :w] = masks[shown]
+    return Tracks(
+        labels=torch.from_numpy(clip.labels[shown]),
+        ids=torch.from_numpy(clip.ids[shown]),
+        boxes=torch.from_numpy(boxes[shown]),
+        masks=torch.from_numpy(padded),
+        visible=torch.from_numpy(visible[shown]),
+    )
+
+
+def boxes_of(masks: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """[N, H, W] -> [N, 4] cx cy w h in 0..1, zeros for an empty mask; a box ends behind its last pixel."""
+    boxes = np.zeros((len(masks), 4), np.float32)
+    for n, mask in enumerate(masks):
+        columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
+        if len(rows):
+            x0, x1, y0, y1 = columns[0], columns[-1] + 1, rows[0], rows[-1] + 1
+            boxes[n] = ((x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0)
+    height, width = masks.shape[1:]
+    boxes /= np.array([width, height, width, height], np.float32)
+    return boxes
+
+
+class ClipStream(Protocol):
+    """Clips by key, and the keys of each epoch in order: a `ClipDataset` or a `Mixture`."""
+
+    seed: int
+
+    def __len__(self) -> int:
+        """Clips an epoch."""
+
+    def __getitem__(self, key: Any) -> Clip: ...
+
+    def order(self, epoch: int) -> Sequence[Any]: ...
+
+
+class Mixture(TorchDataset[Clip]):
+    """Several data sets drawn from in fixed ratios.
+
+    An epoch has as many clips as the parts together, and each part gives its share of them. However large or
+    small that is, a part goes through all its videos before it starts anew. A key is (part, epoch, video).
+    """
+
+    def __init__(self, parts: Sequence[ClipDataset], ratios: Sequence[float], seed: int = 0) -> None:
+        if len(parts) != len(ratios) or not parts or min(ratios) <= 0:
+            raise UserError(f"{len(parts)} data sets need as many ratios above 0, not {list(ratios)}")
+        self.parts = list(parts)
+        self.seed = seed
+        whole = sum(len(part) for part in parts)
+        self._shares = [max(1, round(whole * ratio / sum(ratios))) for ratio in ratios]
+
+    def __len__(self) -> int:
+        return sum(self._shares)
+
+    def __getitem__(self, key: tuple[int, int, int]) -> Clip:
+        part, epoch, video = key
+        return self.parts[part][epoch, video]
+
+    def order(self, epoch: int) -> list[tuple[int, int, int]]:
+        keys = []
+        for number, (part, share) in enumerate(zip(self.parts, self._shares, strict=True)):
+            drawn = range(epoch * share, (epoch + 1) * share)  # counted over all epochs of this part
+            orders = {e: part.order(e) for e in range(drawn[0] // len(part), drawn[-1] // len(part) + 1)}
+            keys += [(number, *orders[k // len(part)][k % len(part)]) for k in drawn]
+        rng = np.random.default_rng(np.random.SeedSequence([self.seed, epoch], spawn_key=(0,)))
+        return [keys[k] for k in rng.permutation(len(keys))]
+
+
+class LoaderState(TypedDict):
+    """Where a run stands: `position` clips into `epoch`, of `epoch_length` clips each."""
+
+    seed: int
+    epoch: int
+    position: int
+    epoch_length: int
+
+
+class _KeysOfBatches(Sampler[list[Any]]):
+    """This rank's keys, batch after batch without end; epochs follow each other inside a batch."""
+
+    def __init__(self, stream: ClipStream, batch_size: int, rank: int, world: int, start: int) -> None:
+        self.stream, self.start = stream, start
+        self.batch_size, self.rank, self.world = batch_size, rank, world
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        length = len(self.stream)
+        known: tuple[int, Sequence[Any]] = (-1, ())
+        first = self.start + self.rank * self.batch_size
+        while True:
+            keys = []
+            for position in range(first, first + self.batch_size):
+                epoch, place = divmod(position, length)
+                if known[0] != epoch:
+                    known = epoch, self.stream.order(epoch)
+                keys.append(known[1][place])
+            yield keys
+            first += self.batch_size * self.world
+
+
+class _Batches(TorchDataset[Batch | UserError]):
+    """Batch by keys. A bad file is handed over, not raised: torch would wrap it in a traceback."""
+
+    def __init__(self, stream: ClipStream, divisor: int) -> None:
+        self.stream = stream
+        self.divisor = divisor
+
+    def __getitem__(self, keys: list[Any]) -> Batch | UserError:
+        try:
+            return collate([self.stream[key] for key in keys], self.divisor)
+        except UserError as error:
+            return error
+
+
+class ClipLoader:
+    """An endless iterator of batches. `state_dict()` after a batch describes the run up to that batch."""
+
+    def __init__(
+        self,
+        stream: ClipStream,
+        batch_size: int,
+        rank: int,
+        world: int,
+        fetch: Callable[[Iterable[list[Any]]], Iterable[Batch | UserError]],
+    ) -> None:
+        self.stream = stream
+        self.batch_size, self.rank, self.world = batch_size, rank, world
+        self._fetch = fetch
+        self._clips = 0  # taken by all ranks together
+
+    def __iter__(self) -> Generator[Batch, None, None]:
+        keys = _KeysOfBatches(self.stream, self.batch_size, self.rank, self.world, self._clips)
+        try:
+            # Not in a variable: an error going by would keep torch's iterator and its workers for seconds.
+            for batch in self._fetch(keys):
+                if isinstance(batch, UserError):
+                    raise batch
+                self._clips += self.batch_size * self.world
+                yield batch
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise UserError(
+                f"a process that reads training data died ({_first_line(error)}); if memory ran out, "
+                "use fewer workers"
+            ) from error
+
+    def state_dict(self) -> LoaderState:
+        epoch, position = divmod(self._clips, len(self.stream))
+        return {
+            "seed": self.stream.seed,
+            "epoch": epoch,
+            "position": position,
+            "epoch_length": len(self.stream),
+        }
+
+    def load_state_dict(self, state: LoaderState) -> None:
+        """Continues where `state` was taken; batch size and number of ranks may differ, the data may not."""
+        if (state["seed"], state["epoch_length"]) != (self.stream.seed, len(self.stream)):
+            raise UserError(
+                f"the run has seed {state['seed']} and {state['epoch_length']} clips an epoch, this recipe "
+                f"has seed {self.stream.seed} and {len(self.stream)}: resume with the same data and seed"
+            )
+        self._clips = state["epoch"] * state["epoch_length"] + state["position"]
+
+
+def make_loader(
+    stream: ClipStream,
+    batch_size: int,
+    *,
+    divisor: int = 32,
+    workers: int = 2,
+    rank: int = 0,
+    world: int = 1,
+    prefetch: int = 2,
+) -> ClipLoader:
+    """Batches of `batch_size` clips for this rank; those of all ranks, in order, are the global batch."""
+
+    def fetch(keys: Iterable[list[Any]]) -> Iterable[Batch | UserError]:
+        if workers:
+            cv2.setNumThreads(1)  # OpenCV would wait in a forked worker for threads that only its parent has
+        return DataLoader(
+            _Batches(stream, divisor),
+            batch_size=None,
+            sampler=keys,
+            num_workers=workers,
+            worker_init_fn=_begin_worker,
+            prefetch_factor=prefetch if workers else None,
+        )
+
+    return ClipLoader(stream, batch_size, rank, world, fetch)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0].rstrip(". ")
+
+
+def _begin_worker(_: int) -> None:
+    """Workers are the parallelism, threads inside only contend; requests to stop are for the main process.
+
+    A terminal and SLURM send them to every process of a job; workers end when the main one does.
+    """
+    cv2.setNumThreads(1)
+    for request in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(request, signal.SIG_IGN)

@@ -1,0 +1,213 @@
+"""From videos to training clips: where clips come from, and the data set that torch's loader reads.
+
+A `ClipSource` is random access to frames with masks: annotated videos (`DatasetClips`) or synthetic worlds.
+`ClipDataset` draws frames from it and passes the clip through stages (Minor-Paste, augmentation). All chance
+comes from one generator seeded by (seed, epoch, index), so a clip does not depend on which worker makes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import Dataset as TorchDataset
+
+from ookd.clips.sampling import FrameSampler
+from ookd.clips.transforms import Augment
+from ookd.clips.warps import Size, Warp, warp_clip, warp_polygon
+from ookd.data import rle
+from ookd.data.frames import read_frame
+from ookd.errors import UserError
+from ookd.structures import Clip, Dataset, Track, Video
+
+
+@runtime_checkable
+class ClipSource(Protocol):
+    """Videos whose frames and masks can be asked for in any order."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Class names by label."""
+
+    def __len__(self) -> int:
+        """Number of videos."""
+
+    def video_length(self, i: int) -> int: ...
+
+    def labels(self, i: int) -> list[int]:
+        """The label of each track of video `i`, without reading an image."""
+
+    def class_counts(self) -> list[int]:
+        """Number of tracks by label."""
+
+    def clip(self, i: int, frames: Sequence[int]) -> Clip:
+        """The given frames of video `i` (repeats allowed) with every track that is seen in one of them."""
+
+
+class Stage(Protocol):
+    """Something done to a clip on its way to training.
+
+    All chance comes from `rng`. Arrays are replaced, never changed: frames of a clip may share them.
+    """
+
+    def __call__(self, clip: Clip, rng: np.random.Generator) -> Clip: ...
+
+
+class DatasetClips:
+    """Clips of annotated videos. Masks stay run lengths until their frame is asked for.
+
+    Crowd annotations are left out, and so are, with `labelled_only`, videos that have no other.
+    """
+
+    def __init__(self, dataset: Dataset, labelled_only: bool = True) -> None:
+        self.dataset = dataset
+        self.names = [category.name for category in dataset.categories]
+        self._label_of = dataset.label_of()
+        self._videos = [
+            (video, [track for track in video.tracks if not track.iscrowd])
+            for video in dataset.videos
+            if video.length
+        ]
+        if labelled_only:
+            self._videos = [(video, tracks) for video, tracks in self._videos if tracks]
+        if not self._videos:
+            kind = "annotated " if labelled_only else ""
+            raise UserError(f"{dataset.name or 'the data set'}: no {kind}video to make clips from")
+
+    def __len__(self) -> int:
+        return len(self._videos)
+
+    def video_length(self, i: int) -> int:
+        return self._videos[i][0].length
+
+    def labels(self, i: int) -> list[int]:
+        return [self._label_of[track.category_id] for track in self._videos[i][1]]
+
+    def class_counts(self) -> list[int]:
+        counts = np.zeros(len(self.names), np.int64)
+        for i in range(len(self)):
+            np.add.at(counts, self.labels(i), 1)
+        return [int(count) for count in counts]
+
+    def size(self, i: int) -> Size:
+        return self._videos[i][0].height, self._videos[i][0].width
+
+    def clip(self, i: int, frames: Sequence[int], warps: Sequence[Sequence[Warp]] = ()) -> Clip:
+        """The frames of video `i`, each after its warps if there are any.
+
+        Warps given here act on the annotation itself: polygons are drawn once, at their final size.
+        """
+        video, tracks = self._videos[i]
+        tracks = [track for track in tracks if any(_is_seen(track, frame) for frame in frames)]
+        images = {frame: self._image(video, frame) for frame in set(frames)}
+        masks = {frame: _masks(video, tracks, frame) for frame in set(frames)}
+        clip = Clip(
+            images=[images[frame] for frame in frames],
+            masks=[masks[frame] for frame in frames],
+            labels=np.array([self._label_of[track.category_id] for track in tracks], np.int64),
+            ids=np.array([track.id for track in tracks], np.int64),
+            frames=np.array(frames, np.int64),
+            video=f"{self.dataset.name}:{video.id}",
+        )
+        if warps:
+            clip = warp_clip(clip, warps)
+            clip.masks = [
+                _redraw_polygons(masks, video, tracks, frame, steps)
+                for masks, frame, steps in zip(clip.masks, frames, warps, strict=True)
+            ]
+        return clip
+
+    def _image(self, video: Video, frame: int) -> NDArray[np.uint8]:
+        image = read_frame(self.dataset, video, frame)
+        if image.shape[:2] != (video.height, video.width):
+            raise UserError(
+                f"video {video.id}, frame {frame} ({video.file_names[frame]}): the image is "
+                f"{image.shape[1]}x{image.shape[0]}, its annotations are for {video.width}x{video.height}"
+            )
+        return image
+
+
+def _is_seen(track: Track, frame: int) -> bool:
+    """A frame annotation counts only with both box and mask."""
+    return track.segmentations[frame] is not None and track.boxes_xywh[frame] is not None
+
+
+def _masks(video: Video, tracks: list[Track], frame: int) -> NDArray[np.bool_]:
+    """[N, H, W] of the tracks in one frame."""
+    masks = np.zeros((len(tracks), video.height, video.width), np.bool_)
+    for n, track in enumerate(tracks):
+        if _is_seen(track, frame):
+            try:
+                masks[n] = rle.decode(rle.from_any(track.segmentations[frame], video.height, video.width))
+            except rle.RleError as error:
+                raise UserError(f"video {video.id}, frame {frame}, track {track.id}: {error}") from error
+    return masks
+
+
+def _redraw_polygons(
+    masks: NDArray[np.bool_], video: Video, tracks: list[Track], frame: int, steps: Sequence[Warp]
+) -> NDArray[np.bool_]:
+    """[N, h, w] warped masks, those that are polygons warped as polygons."""
+    polygons = {n: track.segmentations[frame] for n, track in enumerate(tracks) if _is_seen(track, frame)}
+    polygons = {n: segmentation for n, segmentation in polygons.items() if isinstance(segmentation, list)}
+    if not polygons:
+        return masks
+    masks = masks.copy()
+    for n, segmentation in polygons.items():
+        masks[n] = _draw(segmentation, steps, (video.height, video.width))
+    return masks
+
+
+def _draw(polygons: list[list[float]], steps: Sequence[Warp], size: Size) -> NDArray[np.bool_]:
+    """[h, w] the polygons after the warps."""
+    outlines = [warp_polygon(np.array(xy, np.float64).reshape(-1, 2), steps, size) for xy in polygons]
+    for step in steps:
+        size = step.size(size)
+    left = [outline.ravel().tolist() for outline in outlines if len(outline) >= 3]
+    return rle.decode(rle.from_any(left, *size)) if left else np.zeros(size, np.bool_)
+
+
+def hide_labels(clip: Clip, rng: np.random.Generator) -> Clip:
+    """The stage of a source whose videos are to teach without labels."""
+    none = np.zeros(0, np.int64)
+    masks = [np.zeros((0, *image.shape[:2]), np.bool_) for image in clip.images]
+    return replace(clip, masks=masks, labels=none, ids=none, labelled=False)
+
+
+class ClipDataset(TorchDataset[Clip]):
+    """Training clips, one a video and epoch. A key is (epoch, video)."""
+
+    def __init__(
+        self, source: ClipSource, sampler: FrameSampler, stages: Sequence[Stage] = (), seed: int = 0
+    ) -> None:
+        self.source = source
+        self.sampler = sampler
+        self.stages = tuple(stages)
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, key: tuple[int, int]) -> Clip:
+        epoch, video = key
+        rng = np.random.default_rng(np.random.SeedSequence([self.seed, epoch, video]))
+        drawn = self.sampler.draw(self.source.video_length(video), rng)
+        stages = self.stages
+        if stages and isinstance(stages[0], Augment) and isinstance(self.source, DatasetClips):
+            warps = stages[0].draw([self.source.size(video)] * len(drawn.frames), rng)
+            clip, stages = self.source.clip(video, drawn.frames, warps), stages[1:]
+        else:
+            clip = self.source.clip(video, drawn.frames)
+        clip.student = drawn.student
+        for stage in stages:
+            clip = stage(clip, rng)
+        clip.seed = int(rng.integers(2**31))
+        return clip
+
+    def order(self, epoch: int) -> list[tuple[int, int]]:
+        """The keys of an epoch, shuffled."""
+        rng = np.random.default_rng(np.random.SeedSequence([self.seed, epoch], spawn_key=(0,)))
+        return [(epoch, int(video)) for video in rng.permutation(len(self))]

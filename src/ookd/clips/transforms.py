@@ -1,0 +1,156 @@
+"""Augmentation of clips: what is drawn by chance.
+
+A `Part` (`RandomFlip`, `RandomShortSide`, ...) draws a list of warps for each frame of a clip, mostly the
+same for all, so that motion stays motion. `Augment` chains parts and is a stage of `ClipDataset`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from ookd.clips.warps import Crop, Flip, Recolour, Resize, Rotate, Size, Warp, warp_clip
+from ookd.structures import Clip
+
+
+class Part(Protocol):
+    """Draws warps for the frames of a clip, whose sizes it is told."""
+
+    def draw(self, sizes: Sequence[Size], rng: np.random.Generator) -> list[list[Warp]]: ...
+
+
+class Augment:
+    """Parts, one after the other."""
+
+    def __init__(self, *parts: Part) -> None:
+        self.parts = parts
+
+    def draw(self, sizes: Sequence[Size], rng: np.random.Generator) -> list[list[Warp]]:
+        sizes = list(sizes)
+        warps: list[list[Warp]] = [[] for _ in sizes]
+        for part in self.parts:
+            for t, steps in enumerate(part.draw(sizes, rng)):
+                warps[t] += steps
+                for step in steps:
+                    sizes[t] = step.size(sizes[t])
+        return warps
+
+    def __call__(self, clip: Clip, rng: np.random.Generator) -> Clip:
+        sizes = [(image.shape[0], image.shape[1]) for image in clip.images]
+        return warp_clip(clip, self.draw(sizes, rng))
+
+
+@dataclass(frozen=True, slots=True)
+class Either:
+    """`first` with the given probability, else `second`, for the whole clip."""
+
+    probability: float
+    first: Part
+    second: Part
+
+    def draw(self, sizes: Sequence[Size], rng: np.random.Generator) -> list[list[Warp]]:
+        return (self.first if rng.random() < self.probability else self.second).draw(sizes, rng)
+
+
+@dataclass(frozen=True, slots=True)
+class EachFrame:
+    """Draws for each frame as if it were alone."""
+
+    part: Part
+
+    def draw(self, sizes: Sequence[Size], rng: np.random.Generator) -> list[list[Warp]]:
+        return [self.part.draw([size], rng)[0] for size in sizes]
+
+
+@dataclass(frozen=True, slots=True)
+class RandomFlip:
+    probability: float = 0.5
+
+    def draw(self, sizes: Sequence[Size], rng: np.random.Generator) -> list[list[Warp]]:
+        flips = rng.random() < self.probability
+        return [[Flip()] if flips else [] for _ in sizes]
+
+
+@dataclass(frozen=True, slots=True)
+class RandomShortSide:
+    """Scales the short side to one of `sides`, but the long side to `longest` at most."""
+
+    sides: tuple[int, ...]
+    longest: int | None = None
+
+    def draw(self, sizes: Sequence[Size], rng: np.random.Generator) -> list[list[Warp]]:
+        side = self.sides[rng.integers(len(self.sides))]
+        return [[_short_side(size, side, self.longest)] for size in sizes]
+
+
+def _short_side(size: Size, side: int, longest: int | None) -> Resize:
+    scale = side / min(size)
+    new = [side if old == min(size) else scale * old for old in size]
+    if longest is not None and max(new) > longest:
+        shrink = longest / max(new)
+        new = [old * shrink for old in new]
+    return Resize(int(new[0] + 0.5), int(new[1] + 0.5))
+
+
+@dataclass(frozen=True, slots=True)
+class RandomCrop:
+    """A window whose sides are drawn from `smallest` to `largest` pixels, as far as the frame has them.
+
+    All frames share the window, which needs frames of one size; `EachFrame` gives each its own.
+    """
+
+    smallest: int
+    largest: int
+
+    def draw(self, sizes: Sequence[Size], rng: np.random.Generator) -> list[list[Warp]]:
+        height, width = (min(sides) for sides in zip(*sizes, strict=True))
+        h = int(rng.integers(min(height, self.smallest), min(height, self.largest) + 1))
+        w = int(rng.integers(min(width, self.smallest), min(width, self.largest) + 1))
+        y, x = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
+        return [[Crop(x, y, w, h)] for _ in sizes]
+
+
+@dataclass(frozen=True, slots=True)
+class RandomRotation:
+    """Tilts the camera by at most `degrees` either way."""
+
+    degrees: float
+
+    def draw(self, sizes: Sequence[Size], rng: np.random.Generator) -> list[list[Warp]]:
+        angle = float(rng.uniform(-self.degrees, self.degrees))
+        return [[Rotate(angle)] for _ in sizes]
+
+
+@dataclass(frozen=True, slots=True)
+class RandomColour:
+    """Factors within 1 +- each number, the hue within +- `hue` degrees; the same for all frames."""
+
+    brightness: float = 0.2
+    contrast: float = 0.2
+    saturation: float = 0.3
+    hue: float = 10.0
+
+    def draw(self, sizes: Sequence[Size], rng: np.random.Generator) -> list[list[Warp]]:
+        brightness, contrast, saturation, hue = map(float, rng.uniform(-1, 1, 4))
+        recolour = Recolour(
+            1 + brightness * self.brightness,
+            1 + contrast * self.contrast,
+            1 + saturation * self.saturation,
+            hue * self.hue,
+        )
+        return [[recolour] for _ in sizes]
+
+
+def published_video(sides: tuple[int, ...], longest: int, crop: bool = True) -> Augment:
+    """The augmentation IDOL was trained with on video; SeqFormer's is the one without crops.
+
+    Size, flip and whether to crop are the clip's, but each frame is cropped to a window of its own.
+    """
+    scaled = Augment(RandomShortSide(sides, longest), RandomFlip())
+    if not crop:
+        return scaled
+    cropped = Augment(EachFrame(RandomCrop(384, 600)), RandomShortSide(sides, longest), RandomFlip())
+    return Augment(Either(0.5, cropped, scaled))

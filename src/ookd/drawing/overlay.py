@@ -1,0 +1,157 @@
+"""Pictures for people: tracked objects drawn over their frame, and many images on one sheet.
+
+An object keeps its colour as long as it keeps its identity; neighbours in number get colours far apart.
+"""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+from PIL import ImageDraw, ImageOps
+
+from ookd.drawing.lettering import Lettering, lettering
+from ookd.structures import FrameResult
+
+if TYPE_CHECKING:
+    import supervision as sv  # half a second to import: only where something is drawn
+
+Image = NDArray[np.uint8]  # [H, W, 3] RGB
+
+FILL = 0.4  # how much of the colour covers the object
+TRAIL_FRAMES = 30
+PAPER, INK = (250, 250, 250), (40, 40, 40)
+COLOURS = 21  # after so many steps of the golden angle the hues come round
+
+
+def colour(identity: int) -> tuple[int, int, int]:
+    """RGB of an identity. Hues go round by the golden angle, so that neighbours in number differ most."""
+    slot = identity % COLOURS
+    lightness = (0.58, 0.5, 0.66)[slot % 3]
+    red, green, blue = colorsys.hls_to_rgb((0.58 + slot * 0.381966) % 1.0, lightness, 0.85)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def text_colour(background: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Black or white, whichever has the higher contrast to the background as WCAG 2 reckons it."""
+    linear = [(value / 255) ** 2.2 for value in background]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return (0, 0, 0) if luminance > 0.179 else (255, 255, 255)
+
+
+def as_supervision(result: FrameResult) -> sv.Detections:
+    """The same objects as `supervision` knows them, for its annotators, zones and counters."""
+    import supervision as sv
+
+    return sv.Detections(
+        xyxy=result.boxes_xyxy.astype(np.float32).reshape(-1, 4),
+        mask=result.masks,
+        confidence=result.scores.astype(np.float32),
+        class_id=result.labels.astype(int),
+        tracker_id=result.ids.astype(int),
+        data={"class_name": np.array([class_name(result, label) for label in result.labels.tolist()], str)},
+    )
+
+
+def class_name(result: FrameResult, label: int) -> str:
+    return result.names[label] if label < len(result.names) else f"class {label}"
+
+
+class Overlay:
+    """Draws the results of one video, frame after frame, so that trails can show where objects came from."""
+
+    def __init__(self, trails: bool = False) -> None:
+        self._trails = trails
+        self._brushes: _Brushes | None = None
+
+    def draw(self, result: FrameResult) -> Image:
+        """A copy of the result's frame with its objects drawn in."""
+        if result.image is None:
+            raise ValueError("the result carries no image to draw on")
+        height, width = result.image.shape[:2]
+        if self._brushes is None:
+            self._brushes = _Brushes(height, width, lettering(frozenset("".join(result.names))))
+        scene = result.image.copy()
+        detections = as_supervision(result)
+        scene = self._brushes.fill.annotate(scene, detections)
+        scene = self._brushes.outline.annotate(scene, detections)
+        if self._trails:
+            scene = self._brushes.trail.annotate(scene, detections)
+        labels = [self._brushes.lettering.spelt(caption) for caption in captions(result)]
+        return self._brushes.label.annotate(scene, detections, labels=labels)
+
+
+def draw(result: FrameResult) -> Image:
+    """A copy of the result's frame with its objects drawn in."""
+    return Overlay().draw(result)
+
+
+def captions(result: FrameResult) -> list[str]:
+    """Class, identity and score, as `person #7 92%`."""
+    return [
+        f"{class_name(result, label)} #{identity} {score:.0%}"
+        for label, identity, score in zip(
+            result.labels.tolist(), result.ids.tolist(), result.scores.tolist(), strict=True
+        )
+    ]
+
+
+def contact_sheet(
+    images: Sequence[Image], columns: int = 4, titles: Sequence[str] = (), cell_width: int = 320
+) -> Image:
+    """Images side by side in rows, each in a cell of the same size, with its title below."""
+    if not images:
+        raise ValueError("a contact sheet needs images")
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    picture = round(cell_width * max(image.shape[0] / image.shape[1] for image in images))
+    line = cell_width // 16 if titles else 0
+    gap = max(2, cell_width // 64)
+    sheet = Pillow.new(
+        "RGB", (gap + columns * (cell_width + gap), gap + rows * (picture + line + gap)), PAPER
+    )
+    pen = ImageDraw.Draw(sheet)
+    letters = lettering(frozenset("".join(titles)))
+    font = letters.font(max(10, round(0.7 * line)))
+    for place, image in enumerate(images):
+        left = gap + place % columns * (cell_width + gap)
+        top = gap + place // columns * (picture + line + gap)
+        shown = ImageOps.contain(Pillow.fromarray(image), (cell_width, picture))
+        sheet.paste(shown, (left + (cell_width - shown.width) // 2, top + (picture - shown.height) // 2))
+        if place < len(titles):
+            pen.text((left, top + picture), letters.spelt(titles[place]), INK, font)
+    return np.asarray(sheet).copy()
+
+
+class _Brushes:
+    """Annotators with line widths and text that fit a size of image."""
+
+    def __init__(self, height: int, width: int, lettering: Lettering) -> None:
+        import supervision as sv
+
+        self.lettering = lettering
+        line = max(1, round(min(height, width) / 300))
+        colours = [colour(slot) for slot in range(COLOURS)]
+        # supervision draws on BGR; given colours with red and blue swapped it draws on RGB.
+        palette = sv.ColorPalette([sv.Color(*rgb[::-1]) for rgb in colours])
+        text = sv.ColorPalette([sv.Color(*text_colour(rgb)) for rgb in colours])
+        by_identity = sv.ColorLookup.TRACK
+        self.fill = sv.MaskAnnotator(palette, FILL, by_identity)
+        self.outline = sv.PolygonAnnotator(palette, line, by_identity)
+        self.trail = sv.TraceAnnotator(
+            palette, sv.Position.BOTTOM_CENTER, TRAIL_FRAMES, line, color_lookup=by_identity
+        )
+        self.label = sv.RichLabelAnnotator(
+            palette,
+            by_identity,
+            text,
+            lettering.path,
+            font_size=max(10, round(min(height, width) / 32)),
+            text_padding=2 * line,
+            border_radius=2 * line,
+            smart_position=True,
+        )

@@ -1,0 +1,201 @@
+"""How the compact clip teacher learns: tubes are matched once for a whole clip.
+
+As in the student, auxiliary queries help: every instance is also handed a seed of its own, the frame query
+that was matched to it in some frame, and must be recognised from there in all other frames. Nothing is
+matched for those, and the other clip queries do not see them.
+
+Shapes: B clips, T frames, F = B * T, N instances (padded), C clip queries, Q frame queries, h w a grid of
+cells.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ookd.losses import dice, mask_bce, mask_quality, mean_over_ranks, quality_focal
+from ookd.matching import hungarian
+from ookd.models.compact import training as compact_training
+from ookd.models.compact.clip import ClipAnswer, CompactClip
+from ookd.models.compact.model import FINEST
+from ookd.models.compact.training import CompactTraining, Targets, frame_targets, match
+from ookd.models.preprocess import normalise
+from ookd.stopwatch import timed
+from ookd.structures import Batch
+
+_WEIGHTS = {"class": 1.5, "mask": 1.0, "dice": 5.0, "presence": 2.0, "association": 1.0}
+WEIGHTS: Mapping[str, float] = {
+    **_WEIGHTS,
+    **{f"aux_{name}": weight for name, weight in _WEIGHTS.items()},
+    **{f"frame_{name}": weight for name, weight in compact_training.WEIGHTS.items()},
+}
+
+NONE = -1  # the frame query of an instance that has none in a frame
+
+
+class CompactClipTraining(nn.Module):
+    """Batch of clips -> named loss terms, unweighted, of the compact teacher.
+
+    With `freeze_frame` in the model's configuration the frame network is left as it is; otherwise it goes on
+    learning as the student does, its terms named frame_*.
+    """
+
+    def __init__(self, model: CompactClip, weights: Mapping[str, float] = WEIGHTS) -> None:
+        super().__init__()
+        self.model = model
+        self.weights = dict(weights)
+        if model.config.freeze_frame:
+            model.frame.requires_grad_(False)
+        self.learn_frame = None if model.config.freeze_frame else CompactTraining(model.frame)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        clips, frames_each = batch.frames.shape[:2]
+        losses: dict[str, Tensor] = {}
+        if self.learn_frame is not None:
+            losses = {f"frame_{name}": value for name, value in self.learn_frame(batch).items()}
+        with torch.set_grad_enabled(self.learn_frame is not None):
+            frames = self.model.look(normalise(batch.frames, batch.pad), batch.pad)
+        targets = frame_targets(batch.tracks)
+        tubes = Tubes.of(targets, clips, frames_each)
+        frame_query, found = match(frames.answer, frames.score.shape[2], targets)
+        matched = frame_query.masked_fill(~found, NONE).unflatten(0, (clips, -1))  # [B, T, N]
+        seeds = self.model.seeds(frames)
+        own = tubes.seeds_of_their_own(matched, frames.score.shape[2], batch.draw(tubes.labels.shape[1]))
+        main, extra = seeds.shape[1], own.shape[1]
+        between = torch.zeros(1, main + extra, main + extra, device=seeds.device)
+        between[:, :main, main:] = -math.inf
+        answers = self.model.decode(frames, torch.cat([seeds, own], 1), between)
+        query, found = assign(answers[-1], main, tubes)  # [B, N]
+        taught, seeded = tubes.only(found), tubes.only((matched != NONE).any(1))
+        seedless = (tubes.there & ~seeded.there).unsqueeze(2)
+        terms: dict[str, list[Tensor]] = {}
+        given = torch.arange(main, main + extra, device=seeds.device).expand(clips, -1)
+        for answer in answers:
+            stride = FINEST if answer is answers[-1] else 2 * FINEST
+            parts = tube_terms(answer, query, taught, matched, stride)
+            quality = tube_quality(answer, query, taught)
+            parts["class"] = class_term(answer.logits[:, :main], query, quality, taught)
+            parts |= {f"aux_{k}": v for k, v in tube_terms(answer, given, seeded, matched, stride).items()}
+            quality = tube_quality(answer, given, seeded)
+            logits = answer.logits[:, main:].masked_fill(seedless, -1e4)  # as good as left out
+            parts["aux_class"] = class_term(logits, given - main, quality, seeded)
+            for name, value in parts.items():
+                terms.setdefault(name, []).append(value)
+        return losses | {name: torch.stack(values).mean() for name, values in terms.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Tubes:
+    """Ground truth of B clips, padded to N instances."""
+
+    labels: Tensor  # [B, N]
+    masks: dict[int, Tensor]  # stride -> [B, T, N, h, w]
+    visible: Tensor  # [B, T, N]
+
+    @classmethod
+    def of(cls, targets: Targets, clips: int, frames: int) -> Tubes:
+        masks = {stride: x.unflatten(0, (clips, frames)) for stride, x in targets.masks.items()}
+        labels = targets.labels.unflatten(0, (clips, frames))[:, 0]
+        return cls(labels, masks, targets.valid.unflatten(0, (clips, frames)))
+
+    @property
+    def there(self) -> Tensor:
+        """[B, N] instances that some frame shows."""
+        return self.visible.any(1)
+
+    def only(self, chosen: Tensor) -> Tubes:
+        """As if the others [B, N] were in no frame."""
+        return replace(self, visible=self.visible & chosen.unsqueeze(1))
+
+    def seeds_of_their_own(self, matched: Tensor, frame_queries: int, chance: Tensor) -> Tensor:
+        """For every instance [B, N] the frame query matched to it in some frame; matched [B, T, N].
+
+        `chance` [B, N] in 0..1 says which of those frames.
+        """
+        share = ((matched != NONE).float() + 1e-6).transpose(1, 2).cumsum(2)  # [B, N, T]
+        frame = torch.searchsorted(share, chance.unsqueeze(-1) * share[..., -1:]).squeeze(-1)
+        frame = frame.clamp(max=share.shape[2] - 1)
+        query = matched.gather(1, frame.unsqueeze(1)).squeeze(1).clamp(min=0)
+        return frame * frame_queries + query
+
+
+@timed("matcher")
+@torch.no_grad()
+def assign(answer: ClipAnswer, main: int, tubes: Tubes) -> tuple[Tensor, Tensor]:
+    """The clip query [B, N] of each instance, by class and by its tube's overlap, and whether it has one.
+
+    It has none, and 0 says nothing, where there is no instance or the queries do not suffice for all.
+    """
+    b, t, n = tubes.visible.shape
+    everyone = torch.arange(main, device=answer.logits.device).expand(b * t, -1)
+    p = answer.frame.masks_at(everyone, 8).sigmoid().flatten(2).unflatten(0, (b, t))  # [B, T, C, hw]
+    p = p * answer.presence[:, :, :main].sigmoid().unsqueeze(-1)
+    truth = tubes.masks[8].flatten(3) * tubes.visible.unsqueeze(-1)  # [B, T, N, hw]
+    shared = torch.einsum("btcx,btnx->bcn", p, truth)
+    overlap = (2 * shared + 1) / (p.sum((1, 3)).unsqueeze(2) + truth.sum((1, 3)).unsqueeze(1) + 1)
+    score = answer.logits[:, :main].float().sigmoid()
+    named = score.gather(2, tubes.labels.unsqueeze(1).expand(-1, main, -1))
+    cost = 5 * (1 - overlap) - 3 * named  # [B, C, N]
+    query, found = torch.zeros(b, n, dtype=torch.long), torch.zeros(b, n, dtype=torch.bool)
+    for clip, there in enumerate(tubes.there.cpu()):
+        instances = there.nonzero()[:, 0]
+        matched = hungarian(cost[clip][:, instances])
+        instance = instances[matched.instance.cpu()]
+        query[clip, instance], found[clip, instance] = matched.query.cpu(), True
+    return query.to(cost.device), found.to(cost.device)
+
+
+@torch.no_grad()
+def tube_quality(answer: ClipAnswer, query: Tensor, tubes: Tubes) -> Tensor:
+    """Overlap [B, N] of every instance's tube with that of its query [B, N]."""
+    b, t = tubes.visible.shape[:2]
+    every = query.unsqueeze(1).expand(-1, t, -1)  # [B, T, N]
+    logits = answer.frame.masks_at(every.flatten(0, 1), 4).unflatten(0, (b, t))  # [B, T, N, h, w]
+    logits = logits.masked_fill((answer.presence.gather(2, every) < 0)[..., None, None], -1.0)
+    truth = tubes.masks[4] * tubes.visible[..., None, None]
+    quality = mask_quality(logits.transpose(1, 2).flatten(0, 1), truth.transpose(1, 2).flatten(0, 1))
+    return quality.unflatten(0, (b, -1))
+
+
+def class_term(logits: Tensor, query: Tensor, quality: Tensor, tubes: Tubes) -> Tensor:
+    """What the clip queries are, and how well; logits [B, C, K], query and quality [B, N]."""
+    wanted = torch.zeros_like(logits, dtype=torch.float32)
+    clip, instance = tubes.there.nonzero(as_tuple=True)
+    wanted[clip, query[clip, instance], tubes.labels[clip, instance]] = quality[clip, instance]
+    return quality_focal(logits, wanted).sum() / mean_over_ranks(tubes.there.sum(), logits.device).clamp(
+        min=1
+    )
+
+
+def tube_terms(
+    answer: ClipAnswer, query: Tensor, tubes: Tubes, matched: Tensor, stride: int
+) -> dict[str, Tensor]:
+    """Where an instance is in view, which frame query it is there if any, and its mask; query [B, N].
+
+    A mask grows around the place of its frame query, so it is taught only where that is the instance's.
+    """
+    b, t = tubes.visible.shape[:2]
+    every = query.unsqueeze(1).expand(-1, t, -1)  # [B, T, N]
+    there = tubes.there.unsqueeze(1).expand(-1, t, -1)
+    presence = answer.presence.gather(2, every)[there]
+    shown = tubes.visible[there].float()
+    in_view = F.binary_cross_entropy_with_logits(presence, shown, reduction="sum")
+    clip, frame, instance = tubes.visible.nonzero(as_tuple=True)
+    count = mean_over_ranks(tubes.visible.sum(), presence.device).clamp(min=1)
+    which = answer.association[clip, frame, every[clip, frame, instance]]
+    wanted = matched[clip, frame, instance]
+    right = tubes.visible & (answer.choice.gather(2, every) == matched)
+    drawn = mean_over_ranks(right.sum(), presence.device).clamp(min=1)
+    logits = answer.frame.masks_at(every.flatten(0, 1), stride).unflatten(0, (b, t))[right]
+    truth = tubes.masks[stride][right]
+    return {
+        "presence": in_view / mean_over_ranks(there.sum(), presence.device).clamp(min=1),
+        "mask": mask_bce(logits, truth).sum() / drawn,
+        "dice": dice(logits, truth).sum() / drawn,
+        "association": F.cross_entropy(which, wanted, ignore_index=NONE, reduction="sum") / count,
+    }

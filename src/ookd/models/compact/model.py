@@ -1,0 +1,379 @@
+"""The compact online student: small enough to read in one sitting and to train on a laptop.
+
+A class heat-map proposes places; the feature at each of the best places becomes a query; a few layers of
+attention let the query look at its own mask (masked attention) and at the others. A mask is the query's inner
+product with the pixels plus a quadratic form around the query's place, so that every query starts as a disk
+where it stands and learns an outline from there. Only convolutions, matrix products, softmax, top-k and
+gathers: all of it exports.
+
+Shapes: B frames, Q queries, K classes, D width, M mask channels, h w a grid of cells, S tokens of strides 8
+to 32.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, Field
+from torch import Tensor, nn
+
+from ookd.models.backbones.efficientnet_lite import EfficientNetLite, Variant
+from ookd.structures import Asked, FrameQueries
+
+PRIOR = 0.02  # probability of a class before training
+DISK = (-12.0, -12.0, 0.0, 0.0, 0.0, 2.0)  # x2, y2, xy, x, y, 1: the mask every query starts from
+FINEST = 2  # stride of the masks a query is asked for
+UNIT = 0.25  # unit of the quadratic's coordinates, in square roots of the frame's area
+
+
+class CompactConfig(BaseModel, frozen=True, extra="forbid"):
+    family: Literal["compact"] = "compact"
+    classes: int = Field(40, ge=1, description="number of classes")
+    trunk: Variant = Field("lite0", description="EfficientNet-Lite variant")
+    frozen: int = Field(2, ge=0, le=7, description="trunk stages, stem included, that are not trained")
+    width: int = Field(128, ge=16, description="channels of queries and of strides 8 to 32")
+    mask_width: int = Field(32, ge=8, description="channels of the mask features")
+    embed: int = Field(64, ge=8, description="channels that the tracker compares")
+    heads: int = Field(8, ge=1, description="attention heads")
+    hidden: int = Field(512, ge=16, description="hidden channels of feed-forward blocks")
+    layers: int = Field(3, ge=1, description="decoder layers")
+    queries: int = Field(40, ge=1, description="places taken from the heat-map in each frame")
+
+
+@dataclass(slots=True)
+class Pixels:
+    """What the frame encoder hands to a decoder."""
+
+    tokens: Tensor  # [B, S, D] strides 8, 16, 32 in row-major order
+    position: Tensor  # [S, D] code of the tokens' places
+    padding: Tensor  # [B, S] 0, or -inf where there is no image
+    sizes: list[tuple[int, int]]  # height and width of each level
+    masks: dict[int, Tensor]  # stride 2, 4, 8, 16, 32 -> mask features [B, M, h, w], means of finer ones
+    heat: Tensor  # [B, K, H/8, W/8] logits of "an object of this class has its centre here"
+
+    def maps(self) -> list[Tensor]:
+        """[B, C, h, w] mask features at stride 4, and the tokens of each level."""
+        levels = self.tokens.transpose(1, 2).split([h * w for h, w in self.sizes], 2)
+        return [
+            self.masks[4],
+            *(level.unflatten(2, size) for level, size in zip(levels, self.sizes, strict=True)),
+        ]
+
+    def at(self, frames: Tensor) -> Pixels:
+        """Those of some frames [F]."""
+        masks = {stride: features[frames] for stride, features in self.masks.items()}
+        return Pixels(
+            self.tokens[frames],
+            self.position,
+            self.padding[frames],
+            self.sizes,
+            masks,
+            self.heat[frames],
+        )
+
+
+@dataclass(slots=True)
+class CompactQueries(FrameQueries):
+    """Frame queries that also give coarser masks, which cost less."""
+
+    masks_at: Callable[[Tensor, int], Tensor]  # select [B, N], stride -> mask logits [B, N, h, w]
+
+
+class Attention(nn.Module):
+    """Multi-head attention spelled out: on CPUs in bfloat16 faster than the fused one, and it exports."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
+        """query [B, Q, D], key and value [B, S, D], bias added to the logits [B or 1, Q or 1, S] -> [B, Q,
+        D].
+        """
+        q, k, v = (self._split(x) for x in (self.query(query), self.key(key), self.value(value)))
+        logits = q @ k.transpose(-1, -2) * (q.shape[-1] ** -0.5)
+        if bias is not None:
+            logits = logits + bias.unsqueeze(1)
+        mixed = logits.softmax(-1).to(v.dtype) @ v
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+class FeedForward(nn.Module):
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.inner = nn.Linear(width, hidden)
+        self.outer = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.outer(F.relu(self.inner(x)))
+
+
+class Refine(nn.Module):
+    """3x3 convolution, group norm, ReLU."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+        self.norm = nn.GroupNorm(8, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.norm(self.conv(x)))
+
+
+class FrameEncoder(nn.Module):
+    """Trunk, one layer of attention over strides 16 and 32, and a top-down way to stride 4."""
+
+    def __init__(self, config: CompactConfig) -> None:
+        super().__init__()
+        d, m = config.width, config.mask_width
+        self.width = d
+        self.trunk = EfficientNetLite(config.trunk, config.frozen)
+        c2, c4, *deeper = self.trunk.channels
+        self.lateral = nn.ModuleList(nn.Conv2d(c, d, 1) for c in deeper)
+        self.lateral4 = nn.Conv2d(c4, d // 2, 1)
+        self.lateral2 = nn.Conv2d(c2, m, 1)
+        self.level = nn.Parameter(torch.zeros(3, d))
+        self.attention = Attention(d, config.heads)
+        self.feed_forward = FeedForward(d, config.hidden)
+        self.norms = nn.ModuleList(nn.LayerNorm(d) for _ in range(2))
+        self.refine16 = Refine(d, d)
+        self.refine8 = Refine(d, d)
+        self.down4 = nn.Conv2d(d, d // 2, 1)
+        self.refine4 = Refine(d // 2, d // 2)
+        self.down2 = nn.Conv2d(d // 2, m, 1)
+        self.refine2 = Refine(m, m)
+        self.mask_out = nn.Conv2d(m, m, 1)
+        self.heat = nn.Sequential(Refine(d, d), nn.Conv2d(d, config.classes, 1))
+        last = self.heat[1]
+        assert isinstance(last, nn.Conv2d)
+        assert last.bias is not None
+        nn.init.normal_(last.weight, std=0.01)
+        nn.init.constant_(last.bias, -math.log(1 / PRIOR - 1))
+
+    def forward(self, frames: Tensor, pad: Tensor) -> Pixels:
+        """frames [B, 3, H, W] normalised, pad [B, H, W] True where there is no image; H, W multiples of
+        32.
+        """
+        c2, c4, *deeper = self.trunk(frames)
+        x8, x16, x32 = (lateral(x) for lateral, x in zip(self.lateral, deeper, strict=True))
+        sizes = [(x.shape[-2], x.shape[-1]) for x in (x8, x16, x32)]
+        position = [sine_code(size, self.width, frames.device) for size in sizes]
+        blocked = [
+            torch.zeros(len(pad), h * w, device=pad.device).masked_fill(
+                pad[:, :: pad.shape[1] // h, :: pad.shape[2] // w].flatten(1), -math.inf
+            )
+            for h, w in sizes
+        ]
+        x16, x32 = self._mix(x16, x32, torch.cat(position[1:]), torch.cat(blocked[1:], 1))
+        x16 = self.refine16(x16 + F.interpolate(x32, scale_factor=2.0))
+        x8 = self.refine8(x8 + F.interpolate(x16, scale_factor=2.0))
+        x4 = self.refine4(self.lateral4(c4) + F.interpolate(self.down4(x8), scale_factor=2.0))
+        x2 = self.refine2(self.lateral2(c2) + F.interpolate(self.down2(x4), scale_factor=2.0))
+        masks = {FINEST: self.mask_out(x2)}
+        for stride in (4, 8, 16, 32):
+            masks[stride] = F.avg_pool2d(masks[stride // 2], 2)
+        levels = [x.flatten(2).transpose(1, 2) + self.level[i] for i, x in enumerate((x8, x16, x32))]
+        return Pixels(
+            torch.cat(levels, 1),
+            torch.cat(position),
+            torch.cat(blocked, 1),
+            sizes,
+            masks,
+            self.heat(x8),
+        )
+
+    def _mix(self, x16: Tensor, x32: Tensor, position: Tensor, blocked: Tensor) -> tuple[Tensor, Tensor]:
+        x = torch.cat([x16.flatten(2), x32.flatten(2)], 2).transpose(1, 2)
+        x = self.norms[0](x + self.attention(x + position, x + position, x, blocked.unsqueeze(1)))
+        x = self.norms[1](x + self.feed_forward(x))
+        a, b = x.transpose(1, 2).split([x16[0, 0].numel(), x32[0, 0].numel()], 2)
+        return a.unflatten(2, x16.shape[2:]), b.unflatten(2, x32.shape[2:])
+
+
+class DecoderLayer(nn.Module):
+    """A query looks at its own mask, then at the other queries, then thinks."""
+
+    def __init__(self, config: CompactConfig) -> None:
+        super().__init__()
+        self.look = Attention(config.width, config.heads)
+        self.compare = Attention(config.width, config.heads)
+        self.feed_forward = FeedForward(config.width, config.hidden)
+        self.norms = nn.ModuleList(nn.LayerNorm(config.width) for _ in range(3))
+
+    def forward(
+        self, x: Tensor, place: Tensor, pixels: Pixels, focus: Tensor, between: Tensor | None
+    ) -> Tensor:
+        """x and place [B, Q, D]; focus [B, Q, S] is added to the attention, low outside a query's own
+        mask.
+        """
+        tokens = pixels.tokens
+        x = self.norms[0](x + self.look(x + place, tokens + pixels.position, tokens, focus))
+        x = self.norms[1](x + self.compare(x + place, x + place, x, between))
+        return self.norms[2](x + self.feed_forward(x))
+
+
+class Heads(nn.Module):
+    """From a query to class, mask and embedding; one set of heads for all layers."""
+
+    def __init__(self, config: CompactConfig) -> None:
+        super().__init__()
+        d = config.width
+        self.norm = nn.LayerNorm(d)
+        self.classify = nn.Linear(d, config.classes)
+        nn.init.constant_(self.classify.bias, -math.log(1 / PRIOR - 1))
+        self.mask = nn.Sequential(nn.Linear(d, d), nn.ReLU(), nn.Linear(d, config.mask_width))
+        self.shape = nn.Linear(d, len(DISK))
+        nn.init.normal_(self.shape.weight, std=0.01)
+        with torch.no_grad():
+            self.shape.bias.copy_(torch.tensor(DISK))
+        self.embed = nn.Sequential(nn.Linear(d, d), nn.ReLU(), nn.Linear(d, config.embed))
+
+    def forward(self, x: Tensor, places: Tensor, pixels: Pixels) -> CompactQueries:
+        """x [B, Q, D], places [B, Q, 2] as x, y in 0..1."""
+        return self.answer(self.norm(x), places, pixels)
+
+    def answer(self, x: Tensor, places: Tensor, pixels: Pixels) -> CompactQueries:
+        """The same from features that are normed."""
+        weights = self.mask(x) * (pixels.masks[FINEST].shape[1] ** -0.5)
+        shapes = self.shape(x)
+
+        def masks_at(select: Tensor, stride: int) -> Tensor:
+            def rows(y: Tensor) -> Tensor:
+                return y.gather(1, select.unsqueeze(-1).expand(-1, -1, y.shape[-1]))
+
+            return mask_logits(rows(weights), rows(shapes), rows(places), pixels.masks[stride])
+
+        return CompactQueries(
+            self.classify(x),
+            None,
+            self.embed(x),
+            x,
+            lambda select: masks_at(select, FINEST),
+            masks_at,
+            maps=pixels.maps(),
+        )
+
+
+class Compact(nn.Module):
+    """Online student: one frame in, queries out; it carries no state from frame to frame."""
+
+    def __init__(self, config: CompactConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = FrameEncoder(config)
+        self.start = nn.Linear(config.width, config.width)
+        self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.layers))
+        self.heads = Heads(config)
+
+    def load_pretrained(self) -> None:
+        """Start the trunk from its ImageNet weights."""
+        self.encoder.trunk.load_imagenet()
+
+    def forward(self, frames: Tensor, pad: Tensor, state: None = None) -> tuple[FrameQueries, None]:
+        pixels = self.encoder(frames, pad)
+        return self.decode(pixels, peaks(pixels, self.config.queries))[-1], None
+
+    def decode(self, pixels: Pixels, places: Tensor, between: Tensor | None = None) -> list[CompactQueries]:
+        """Queries at places [B, Q, 2] through all layers; the first answer is from before the first layer.
+
+        `between` [1, Q, Q] is added to the attention among queries: -inf hides one from another.
+        """
+        height, width = pixels.sizes[0]
+        cell = (places * places.new_tensor([width, height])).long()
+        index = cell[..., 1].clamp(0, height - 1) * width + cell[..., 0].clamp(0, width - 1)
+        rows = index.unsqueeze(-1).expand(-1, -1, pixels.tokens.shape[-1])
+        place = pixels.position[index]
+        x = self.start(pixels.tokens.gather(1, rows))
+        answers = [self.heads(x, places, pixels)]
+        for layer in self.layers:
+            x = layer(x, place, pixels, mask_focus(answers[-1], pixels), between)
+            answers.append(self.heads(x, places, pixels))
+        answers[-1].asked = Asked(places, between, [answer.features for answer in answers])
+        return answers
+
+
+def peaks(pixels: Pixels, count: int) -> Tensor:
+    """The best local maxima of the heat-map as places [B, count, 2] in 0..1: the centres of their cells."""
+    heat = pixels.heat.detach().float().amax(1)  # [B, h, w]
+    height, width = heat.shape[-2:]
+    blocked = pixels.padding[:, : height * width].view(-1, height, width)
+    best = F.max_pool2d(heat.unsqueeze(1), 3, stride=1, padding=1).squeeze(1)
+    score = torch.where(heat == best, heat, heat - 100.0) + blocked
+    index = score.flatten(1).topk(min(count, height * width)).indices
+    x, y = index % width, torch.div(index, width, rounding_mode="floor")
+    return torch.stack([(x + 0.5) / width, (y + 0.5) / height], -1)
+
+
+def mask_focus(queries: CompactQueries, pixels: Pixels) -> Tensor:
+    """Attention bias [B, Q, S]: the mask logit found so far where negative, but never less than -8."""
+    b, q = queries.logits.shape[:2]
+    with torch.no_grad():
+        everyone = torch.arange(q, device=queries.logits.device).expand(b, -1)
+        levels = [queries.masks_at(everyone, stride).flatten(2) for stride in (8, 16, 32)]
+        return torch.cat(levels, -1).clamp(-8.0, 0.0) + pixels.padding.unsqueeze(1)
+
+
+def mask_logits(weights: Tensor, shapes: Tensor, places: Tensor, features: Tensor) -> Tensor:
+    """weights [B, N, M], shapes [B, N, 6], places [B, N, 2], features [B, M, h, w] -> [B, N, h, w].
+
+    The quadratic around a place is expanded in absolute coordinates, so that it is one matrix product with
+    six maps; in float32, because its terms cancel.
+    """
+    height, width = features.shape[-2:]
+    appearance = (weights @ features.flatten(2)).float()
+    with torch.autocast(features.device.type, enabled=False):
+        scale = _scale(height, width, features.device)
+        y, x = torch.meshgrid(
+            (torch.arange(height, device=features.device) + 0.5) / height * scale[1],
+            (torch.arange(width, device=features.device) + 0.5) / width * scale[0],
+            indexing="ij",
+        )
+        maps = torch.stack([x * x, y * y, x * y, x, y, torch.ones_like(x)]).flatten(1)  # [6, hw]
+        a, b, c, d, e, f = shapes.float().unbind(-1)
+        px, py = (places.float() * scale).unbind(-1)
+        moved = torch.stack(
+            [
+                a,
+                b,
+                c,
+                d - 2 * a * px - c * py,
+                e - 2 * b * py - c * px,
+                f + a * px * px + b * py * py + c * px * py - d * px - e * py,
+            ],
+            -1,
+        )
+        prior = moved @ maps
+    return (appearance + prior).unflatten(-1, (height, width))
+
+
+def _scale(height: int, width: int, device: torch.device) -> Tensor:
+    """From 0..1 of the frame to units of `UNIT` square roots of its area, for x and y."""
+    root = math.sqrt(height * width) * UNIT
+    return torch.tensor([width / root, height / root], device=device)
+
+
+def sine_code(size: tuple[int, int], width: int, device: torch.device) -> Tensor:
+    """Position code [h * w, width] of a grid: half of the channels for y, half for x."""
+    h, w = size
+    rows = sine_rows(h, width // 2, device).unsqueeze(1).expand(h, w, -1)
+    columns = sine_rows(w, width // 2, device).unsqueeze(0).expand(h, w, -1)
+    return torch.cat([rows, columns], -1).reshape(h * w, width)
+
+
+def sine_rows(count: int, width: int, device: torch.device) -> Tensor:
+    """Code [count, width] of `count` places spread evenly from 0 to 1, six octaves."""
+    frequency = 2 * math.pi * 2.0 ** torch.linspace(0, 5, width // 2, device=device)
+    angle = (torch.arange(count, device=device) + 0.5).unsqueeze(1) / count * frequency
+    return torch.cat([angle.sin(), angle.cos()], 1)

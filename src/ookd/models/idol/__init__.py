@@ -1,0 +1,1 @@
+"""IDOL, the published online model."""

@@ -1,0 +1,1 @@
+"""SeqFormer, the published offline model."""

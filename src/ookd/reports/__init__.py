@@ -1,0 +1,1 @@
+"""Reports for people: tables, picture strips and HTML pages about evaluations."""

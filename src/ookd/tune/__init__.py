@@ -1,0 +1,1 @@
+"""Search for tracker constants on cached frame queries."""

@@ -1,0 +1,144 @@
+"""Tracking again and again over the same frames, without a model and without pixels.
+
+To choose tracker constants, hundreds of them are tried on one set of videos. What does not depend on them is
+computed once: the queries of every frame, how their masks overlap each other, and how they overlap the truth.
+A trial is then arithmetic on small arrays, and its AP is exactly the one that evaluation gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ookd.config.tracker import TrackerConfig
+from ookd.evaluation.ap import IGNORED, MAX_DETECTIONS, RIGHT, match
+from ookd.evaluation.compare import RESAMPLINGS, Difference
+from ookd.evaluation.errors import Entries, class_ap
+from ookd.tracking.memory import Memory
+from ookd.tracking.results import Histories
+from ookd.tracking.select import Bools, DetectionFeatures, Floats, Ints, select_queries, suppress
+from ookd.tracking.tracker import advance
+
+
+@dataclass(frozen=True, slots=True)
+class CachedFrame:
+    """The n queries of a frame that a trial may look at, best first, and G true tracks."""
+
+    probs: Floats  # [n, K]
+    boxes: Floats | None  # [n, 4]
+    embeds: Floats  # [n, D]
+    places: Floats  # [n, 3]
+    mask_iou: Floats  # [n, n]
+    overlap: Ints  # [n, 1 + G] pixels of the mask, and those it shares with each true track
+
+
+@dataclass(frozen=True, slots=True)
+class CachedVideo:
+    frames: list[CachedFrame]
+    truth_area: Ints  # [G] pixels over all frames
+    truth_label: Ints  # [G] class, in the data's order
+    crowd: Bools  # [G]
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    videos: list[CachedVideo]
+    label_of: Ints  # [K] the data's label of each of the model's classes, -1 if it has none
+    classes: int  # of the data
+
+    def __getitem__(self, videos: slice | Sequence[int]) -> Cache:
+        chosen = self.videos[videos] if isinstance(videos, slice) else [self.videos[i] for i in videos]
+        return Cache(chosen, self.label_of, self.classes)
+
+
+class _Sums:
+    """The store of a replay: of a track's masks only their summed overlap is kept."""
+
+    def __init__(self) -> None:
+        self.totals: list[Ints] = []
+
+    def append(self, previous: int, frame: int, mask: Ints) -> int:
+        self.totals.append(mask if previous < 0 else self.totals[previous] + mask)
+        return len(self.totals) - 1
+
+
+def average_precision(cache: Cache, config: TrackerConfig) -> float:
+    """Track AP of these constants, in 0..1."""
+    return float(_resampled(cache, config, np.ones((1, len(cache.videos)), np.int64))[0])
+
+
+def gain(cache: Cache, before: TrackerConfig, after: TrackerConfig, seed: int = 0) -> Difference:
+    """How much AP `after` is above `before`, with the interval that a paired bootstrap over videos gives."""
+    videos = len(cache.videos)
+    drawn = np.random.default_rng(seed).multinomial(videos, np.full(videos, 1 / videos), RESAMPLINGS)
+    weights = np.concatenate([np.ones((1, videos), np.int64), drawn])
+    new, old = (_resampled(cache, config, weights) for config in (after, before))
+    low, high = np.nanpercentile((new - old)[1:], [2.5, 97.5])
+    return Difference(float(new[0]), float(old[0]), float(new[0] - old[0]), float(low), float(high))
+
+
+def _resampled(cache: Cache, config: TrackerConfig, weights: NDArray[np.int64]) -> NDArray[np.float64]:
+    """[R] track AP if each video counts as often as `weights` [R, V] says."""
+    labels, scores, outcomes, owners = [], [], [], []
+    for index, video in enumerate(cache.videos):
+        label, score, iou = track(video, config)
+        label = cache.label_of[label]
+        known = label >= 0
+        label, score, iou = label[known], score[known], iou[known]
+        inside = np.zeros((1, len(video.crowd)), bool), np.zeros((1, len(label)), bool)
+        matched = match(score, label, video.truth_label, iou, video.crowd, *inside)
+        counts = matched.rank < MAX_DETECTIONS[-1]
+        labels.append(label[counts])
+        scores.append(score[counts])
+        outcomes.append(matched.outcome[0][:, counts])
+        owners.append(np.full(counts.sum(), index))
+    order = np.argsort(-np.concatenate(scores), kind="stable")
+    label, owner, outcome = (np.concatenate(part, -1)[..., order] for part in (labels, owners, outcomes))
+    truths = np.stack(
+        [np.bincount(video.truth_label[~video.crowd], minlength=cache.classes) for video in cache.videos]
+    )
+    by_threshold = [
+        class_ap(Entries(label[keep], owner[keep], row[keep] == RIGHT), truths, weights)
+        for row in outcome
+        for keep in [row != IGNORED]
+    ]
+    ap: NDArray[np.float64] = np.nanmean(by_threshold, axis=(0, 2))
+    return ap
+
+
+def track(video: CachedVideo, config: TrackerConfig) -> tuple[Ints, np.ndarray, np.ndarray]:
+    """Labels [R], scores [R] and overlap with the true tracks [R, G] of the R results of a video."""
+    first = video.frames[0]
+    memory = Memory.empty(first.probs.shape[1], first.embeds.shape[1], config)
+    sums = _Sums()
+    histories = Histories(config, sums)
+    for frame in video.frames:
+        query = select_queries(frame.probs, frame.boxes, config)
+        query = query[suppress(frame.mask_iou[np.ix_(query, query)], config.mask_nms)]
+        seen = DetectionFeatures(frame.probs[query], frame.embeds[query], frame.places[query])
+        ids, memory = advance(memory, seen, config)
+        known = ids >= 0
+        histories.add(ids[known], seen.probs[known], list(frame.overlap[query[known]]))
+    results = [
+        (label, score, sums.totals[track.record]) for track, found in histories for label, score in found
+    ]
+    if not results:
+        return np.zeros(0, np.int64), np.zeros(0), np.zeros((0, len(video.truth_area)))
+    labels, scores, overlap = (np.array(column) for column in zip(*results, strict=True))
+    shared = overlap[:, 1:]
+    union = overlap[:, :1] + video.truth_area - shared
+    return labels, scores, shared / np.maximum(union, 1)
+
+
+_held: list[Cache] = []  # what a worker process scores, handed over once
+
+
+def hold(cache: Cache) -> None:
+    _held[:] = [cache]
+
+
+def score_held(config: TrackerConfig) -> float:
+    return average_precision(_held[0], config)

@@ -1,0 +1,167 @@
+"""Search for a model's tracker constants: they move AP more than most changes to the model do.
+
+The model sees the videos once. What it says is kept in a `Cache`, and each trial of other constants only
+replays the tracking. How much is gained must be told on videos that the search did not see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from ookd.clips.sources import ClipSource
+from ookd.config.tracker import TrackerConfig
+from ookd.data import rle
+from ookd.errors import UserError
+from ookd.masks import Geometry, full_size
+from ookd.structures import Dataset, Video
+from ookd.tracking.frame_model import FrameModel
+from ookd.tracking.predict import category_ids, observe_video, recordings
+from ookd.tracking.select import Detections, mask_iou
+from ookd.tune.replay import Cache, CachedFrame, CachedVideo, average_precision, hold, score_held
+
+LOOSEST = 0.05  # the search looks at no queries below this score
+BATCH = 8  # trials drawn at once, so that the outcome does not depend on the number of processes
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """The best constants found, and their AP beside that of the start, on the videos searched."""
+
+    config: TrackerConfig
+    ap: float
+    start_ap: float
+
+
+def cache_queries(
+    model: nn.Module | FrameModel,
+    source: Dataset | ClipSource,
+    truth: Dataset,
+    names: Sequence[str],
+    start: TrackerConfig,
+    told: Callable[[], None] = lambda: None,
+) -> Cache:
+    """One pass of the model over all videos; `truth` holds their annotations under the same video ids.
+
+    `start` says how frames are shown to the model, and is itself among what can be replayed. `told` hears of
+    each frame.
+    """
+    score = min(LOOSEST, start.select_score)
+    loose = start.model_copy(update={"select_score": score, "box_nms": 1.0, "mask_nms": 1.0})
+    label_of = truth.label_of()
+    categories = category_ids(truth, names)
+    videos = {video.id: video for video in truth.videos}
+    cached = []
+    for recording in recordings(source):
+        video = videos.get(recording.id)
+        if video is None:
+            raise UserError(f"video {recording.id} has no annotations to tune against")
+        frames = observe_video(model, recording.images(), loose)
+        cached.append(_cached_video(video, frames, label_of, told))
+    if all(video.crowd.all() for video in cached):
+        raise UserError("no video has a track to tune against")
+    return Cache(
+        cached,
+        np.array([-1 if number is None else label_of[number] for number in categories], np.int64),
+        len(truth.categories),
+    )
+
+
+def tune(
+    cache: Cache,
+    start: TrackerConfig,
+    trials: int = 200,
+    seed: int = 0,
+    jobs: int = 1,
+    told: Callable[[int, float], None] = lambda trials, best: None,
+) -> Tuned:
+    """Search from `start` for the constants with the highest track AP; same seed, same outcome.
+
+    The kind of similarity stays: it belongs to how a model was trained. `told` hears after every few trials
+    how many are done and the best AP so far.
+    """
+    try:
+        import optuna
+    except ImportError:
+        raise UserError("tuning needs Optuna: pip install 'ookd[tune]'") from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    sampler = optuna.samplers.TPESampler(
+        seed=seed, n_startup_trials=24, multivariate=True, constant_liar=True
+    )
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    best = Tuned(start, start_ap := average_precision(cache, start), start_ap)
+    with _parallel(cache, jobs) as evaluate:
+        for first in range(0, trials, BATCH):
+            asked = [study.ask() for _ in range(min(BATCH, trials - first))]
+            configs = [_draw(trial, start) for trial in asked]
+            for trial, config, ap in zip(asked, configs, evaluate(configs), strict=True):
+                study.tell(trial, ap)
+                if ap > best.ap:
+                    best = Tuned(config, ap, start_ap)
+            told(first + len(asked), best.ap)
+    return best
+
+
+def _draw(trial: Any, start: TrackerConfig) -> TrackerConfig:
+    """Other constants in place of the start's; `trial` is Optuna's."""
+    return start.model_copy(
+        update={
+            "select_score": trial.suggest_float("select_score", LOOSEST, 0.3),
+            "mask_nms": trial.suggest_float("mask_nms", 0.2, 0.9),
+            "scale": trial.suggest_float("scale", start.scale / 5, start.scale * 5, log=True),
+            "match": trial.suggest_float("match", 0.05, 0.9),
+            "nearness": trial.suggest_float("nearness", 0.0, 8.0),
+            "prefer_lasting": trial.suggest_categorical("prefer_lasting", [True, False]),
+            "memory_length": trial.suggest_int("memory_length", 1, 10),
+            "prefer_recent": trial.suggest_categorical("prefer_recent", [True, False]),
+            "horizon": trial.suggest_int("horizon", 3, 40, log=True),
+            "first_score": trial.suggest_float("first_score", LOOSEST, 0.7),
+            "new_score": trial.suggest_float("new_score", LOOSEST, 0.7),
+        }
+    )
+
+
+@contextmanager
+def _parallel(cache: Cache, jobs: int) -> Iterator[Callable[[list[TrackerConfig]], Iterator[float]]]:
+    """A way to evaluate many constants, in this process or in `jobs` others that each hold the cache."""
+    if jobs == 1:
+        yield lambda configs: (average_precision(cache, config) for config in configs)
+        return
+    with ProcessPoolExecutor(jobs, get_context("spawn"), hold, (cache,)) as pool:
+        yield lambda configs: pool.map(score_held, configs)
+
+
+def _cached_video(
+    video: Video,
+    frames: Iterator[tuple[Detections, Geometry]],
+    label_of: dict[int, int],
+    told: Callable[[], None],
+) -> CachedVideo:
+    cached = []
+    truth_area = np.zeros(len(video.tracks), np.int64)
+    for t, (seen, geometry) in enumerate(frames):
+        pixels = video.height * video.width
+        truth = np.zeros((len(video.tracks), pixels), np.float32)
+        for g, track in enumerate(video.tracks):
+            if track.segmentations[t] is not None:
+                mask = rle.from_any(track.segmentations[t], video.height, video.width)
+                truth[g] = rle.decode(mask).ravel()
+        truth_area += truth.sum(1).astype(np.int64)
+        masks = full_size(seen.masks, geometry)[0].reshape(-1, pixels).astype(np.float32)
+        overlap = np.concatenate([masks.sum(1, keepdims=True), masks @ truth.T], 1).astype(np.int64)
+        iou = mask_iou(seen.masks > 0)
+        cached.append(CachedFrame(seen.probs, seen.boxes, seen.embeds, seen.places, iou, overlap))
+        told()
+    return CachedVideo(
+        cached,
+        truth_area,
+        np.array([label_of[track.category_id] for track in video.tracks], np.int64),
+        np.array([track.iscrowd for track in video.tracks], bool),
+    )

@@ -1,0 +1,154 @@
+"""Where everything is at every frame: wandering paths, and each class's way of moving along them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ookd.worlds.events import happen
+from ookd.worlds.stage import Array, Stage
+
+Gait = Literal[
+    "swim",
+    "walk",
+    "fly",
+    "crawl",
+    "drive",
+    "pulse",
+    "paddle",
+    "slither",
+    "flutter",
+    "float",
+    "scuttle",
+    "spin",
+]
+_PACE = 6  # frames between waypoints
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way of moving."""
+
+    speed: float  # heights a frame
+    turn: float  # radians a waypoint
+    rise: float  # vertical share of the speed
+    beat: float = 0.0  # body cycles a frame
+    stride: float = 0.0  # body cycles a body length
+    view: Literal["side", "above", "upright"] = "side"
+    ground: bool = False  # stands on the ground, and is larger the nearer it is
+    bob: float = 0.0  # body lengths up and down
+
+
+WAYS: dict[Gait, Way] = {
+    "swim": Way(0.016, 0.5, 0.5, beat=0.05, stride=0.35),
+    "walk": Way(0.013, 0.25, 0.2, stride=1.0, ground=True, bob=0.03),
+    "fly": Way(0.028, 0.5, 0.6, beat=0.13, bob=0.12),
+    "crawl": Way(0.011, 0.7, 1.0, stride=1.4, view="above"),
+    "drive": Way(0.032, 0.1, 0.1, stride=0.8, ground=True),
+    "pulse": Way(0.008, 0.5, 1.0, beat=0.07, view="above", bob=0.06),
+    "paddle": Way(0.009, 0.5, 1.0, beat=0.03, stride=0.8, view="above"),
+    "slither": Way(0.016, 0.6, 0.9, beat=0.02, stride=1.0, view="above"),
+    "flutter": Way(0.020, 1.3, 0.9, beat=0.17, view="above", bob=0.15),
+    "float": Way(0.007, 0.4, 0.8, beat=0.04, view="upright"),
+    "scuttle": Way(0.014, 0.9, 0.8, stride=1.6, view="above"),
+    "spin": Way(0.007, 0.8, 0.9, beat=0.04, view="upright"),
+}
+
+
+@dataclass(frozen=True)
+class Poses:
+    """Everything that moves, [N, L] unless said otherwise."""
+
+    x: Array
+    y: Array
+    length: Array  # of the body, in heights
+    angle: Array
+    flip: Array  # -1..1: faces left .. right, narrow while turning
+    phase: Array
+    depth: Array  # larger is nearer
+    velocity: Array  # [N, L, 2] heights a frame
+
+
+def plan(
+    rng: np.random.Generator,
+    gaits: Sequence[Gait],
+    sizes: Array,  # [N] body lengths in heights
+    twins: Sequence[int],  # [N] whom each one looks like, itself if nobody
+    stage: Stage,
+) -> Poses:
+    """The choreography of one video. Paths go one frame beyond both ends, for the velocity there."""
+    ways, n = [WAYS[gait] for gait in gaits], len(gaits)
+    ground = np.array([way.ground for way in ways])
+    path = _wander(rng, ways, ground, stage)
+    happen(rng, path, sizes, twins, ground, stage)
+
+    time = np.arange(-1, stage.frames + 1)
+    starts = rng.uniform(0, 2 * np.pi, (4, n, 1))
+    sway = np.exp(0.25 * np.sin(2 * np.pi * time / rng.uniform(24, 60, (n, 1)) + starts[0]))
+    near = np.clip((path[..., 1] - stage.horizon) / max(1 - stage.horizon, 0.1), 0, 1.2)
+    length = sizes[:, None] * np.where(ground[:, None], 0.6 + 0.6 * near, sway)
+    depth = np.where(ground[:, None], path[..., 1], rng.uniform(0.3, 1.0, (n, 1)) * sway)
+
+    step = np.gradient(path, axis=1)
+    pace = np.hypot(step[..., 0], step[..., 1])
+    beat, stride, bob = (np.array([[getattr(way, key)] for way in ways]) for key in ("beat", "stride", "bob"))
+    phase = starts[1] + 2 * np.pi * np.cumsum(np.clip(beat + stride * pace / length, 0.015, 0.2), 1)
+
+    facing = np.tanh(_soften(step[..., 0]) / 0.0025)
+    facing = np.where(facing < 0, -1, 1) * np.maximum(np.abs(facing), 0.3)
+    tilt = np.arctan2(step[..., 1], np.abs(step[..., 0]) + 0.004) * np.where(ground, 0.25, 0.5)[:, None]
+    heading = _soften(np.unwrap(np.arctan2(step[..., 1], step[..., 0]), axis=1))
+    turning = starts[2] + 0.09 * time * rng.choice([-1, 1], (n, 1))
+
+    gait, view = np.array(gaits)[:, None], np.array([[way.view] for way in ways])
+    angle = np.select(
+        [gait == "scuttle", gait == "spin", gait == "float", view == "above"],
+        [heading + np.pi / 2, turning, 0.12 * np.sin(phase), heading],
+        tilt * facing,
+    )
+    flip = np.where(view == "side", facing, 1.0)
+    bounce = np.where(ground[:, None], -np.abs(np.sin(phase)), np.cos(phase * 0.9 + starts[3]))
+    within = slice(1, -1)
+    return Poses(
+        path[:, within, 0],
+        (path[..., 1] + bob * length * bounce)[:, within],
+        length[:, within],
+        angle[:, within],
+        flip[:, within],
+        phase[:, within],
+        depth[:, within],
+        step[:, within],
+    )
+
+
+def _soften(values: Array) -> Array:
+    """Mean over five frames, [N, T]."""
+    padded = np.pad(values, ((0, 0), (2, 2)), "edge")
+    return np.asarray(sum(padded[:, k : k + values.shape[1]] for k in range(5)) / 5)
+
+
+def _wander(rng: np.random.Generator, ways: Sequence[Way], ground: NDArray[np.bool_], stage: Stage) -> Array:
+    """Smooth paths through random waypoints that turn back at the edges, [N, T = frames + 2, 2]."""
+    n, count = len(ways), (stage.frames + 1) // _PACE + 4
+    speed, turn, rise = (np.array([getattr(way, key) for way in ways]) for key in ("speed", "turn", "rise"))
+    speed = speed * rng.uniform(0.6, 1.4, n) * (1 + 0.5 * stage.association)
+    low = np.stack([np.where(ground, 0.0, 0.1), np.where(ground, stage.horizon + 0.08, 0.1)], -1)
+    high = np.stack([stage.aspect - low[:, 0], np.full(n, 0.9)], -1)
+    here = rng.uniform(low, high)
+    heading = rng.choice([0.0, np.pi], n) + rng.uniform(-1, 1, n) * np.where(ground, 0.3, 1.5)
+    points = np.empty((n, count, 2))
+    for j in range(count):
+        points[:, j] = here
+        step = _PACE * speed[:, None] * np.stack([np.cos(heading), np.sin(heading) * rise], -1)
+        outwards = ((here < low) & (step < 0)) | ((here > high) & (step > 0))
+        step = np.where(outwards, -step, step)
+        heading = np.arctan2(step[:, 1] / rise, step[:, 0]) + turn * rng.standard_normal(n)
+        here = here + step
+    u = np.arange(stage.frames + 2) / _PACE + 1
+    i, f = u.astype(int), (u % 1)[:, None]
+    a, b, c, d = (points[:, i + k] for k in (-1, 0, 1, 2))  # Catmull-Rom
+    return np.asarray(b + f / 2 * (c - a + f * (2 * a - 5 * b + 4 * c - d + f * (3 * (b - c) + d - a))))
