@@ -17,8 +17,9 @@ from ookd.errors import UserError
 from ookd.evaluation.run import evaluate
 from ookd.structures import Dataset
 from ookd.tracking.frame_model import FrameModel, Image, detect
-from ookd.tracking.predict import category_ids, predict_video, recordings
-from ookd.tracking.torch_model import TorchFrameModel, device_of
+from ookd.tracking.predict import predict
+from ookd.tracking.recordings import category_ids, recordings
+from ookd.tracking.torch_model import TorchFrameModel
 from ookd.worlds import PRESETS, World
 
 Source = Dataset | World
@@ -59,11 +60,11 @@ def some_images(source: Source, count: int) -> list[Image]:
 
 
 def agreement(model: nn.Module, eye: FrameModel, images: Iterable[Image], config: TrackerConfig) -> Agreement:
-    reference = TorchFrameModel(model, device_of(model))
+    reference = TorchFrameModel(model)
     overlaps, scores = [], []
     for image in images:
         ours, theirs = (
-            detect(one.look([image], config.short_side)[0], config)[0][0] for one in (reference, eye)
+            detect(one.infer([image], config.short_side)[0], config)[0] for one in (reference, eye)
         )
         a, b = (seen.masks.reshape(len(seen), -1) > 0 for seen in (ours, theirs))
         shared = a.astype(np.float32) @ b.T.astype(np.float32)
@@ -103,10 +104,6 @@ def average_precision(
     told: Callable[[], None] = lambda: None,
 ) -> float:
     """Track AP on the source, 0..1."""
-    categories = shared_classes(source, names)
-    results = [
-        result
-        for recording in recordings(source)
-        for result in predict_video(model, recording, config, told).tracks(recording.id, categories)
-    ]
+    shared_classes(source, names)
+    results = predict(model, source, config, names, told)
     return evaluate(source if isinstance(source, Dataset) else source.dataset(), results).ap

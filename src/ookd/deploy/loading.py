@@ -12,6 +12,7 @@ from ookd.config.tracker import OfflineConfig, TrackerConfig
 from ookd.deploy import runtime as runtimes
 from ookd.deploy.folder import is_exported
 from ookd.errors import UserError
+from ookd.files import fingerprint
 from ookd.tracking.frame_model import FrameModel
 from ookd.tracking.session import MultiSession, Session
 from ookd.tracking.video_tracker import ResultFilter
@@ -57,9 +58,7 @@ class Tracker:
         """The same for the same weights, wherever they lie."""
         if isinstance(self.model, runtimes.ExportedModel):
             return self.model.fingerprint
-        from ookd.models import zoo
-
-        return zoo.fingerprint(self.model)
+        return fingerprint(self.model)
 
     def _online(self) -> tuple[OnlineModel | FrameModel, TrackerConfig]:
         if isinstance(self.config, OfflineConfig):

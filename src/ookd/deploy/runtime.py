@@ -19,9 +19,8 @@ from PIL import Image as Pillow
 from ookd.deploy.engine import IN_FLIGHT, Arrays, Engine
 from ookd.deploy.folder import Exported, read
 from ookd.errors import UserError
-from ookd.masks import Geometry
+from ookd.masks import Floats, Geometry, Ints
 from ookd.tracking.frame_model import FrameModel, Image, RawPredictions, check_image
-from ookd.tracking.select import Floats, Ints
 
 # runtime -> its package, its engine, and the kinds of graph it reads: those it was compared on
 RUNTIMES = {
@@ -49,15 +48,15 @@ class ExportedModel(FrameModel):
         self.size = manifest.size
         self._shared, self._engine = manifest.shared, engine
 
-    def look(
+    def infer(
         self, images: Sequence[Image], short_side: int | None, state: None = None
     ) -> tuple[RawPredictions, None]:
         waiting = [self._start(image) for image in images]
         return _joined([finish() for finish in waiting]), None
 
     def stream(
-        self, images: Iterable[Image], short_side: int | None
-    ) -> Generator[tuple[Image, RawPredictions], None, None]:
+        self, images: Iterable[Image], short_side: int | None, batch: int = 1
+    ) -> Generator[tuple[list[Image], RawPredictions], None, None]:
         """Images with what is seen in them, in order; the next ones are computed while one is in use."""
         waiting: deque[tuple[Image, Callable[[], RawPredictions]]] = deque()
         try:
@@ -65,10 +64,10 @@ class ExportedModel(FrameModel):
                 waiting.append((image, self._start(image)))
                 if len(waiting) == IN_FLIGHT:
                     done, finish = waiting.popleft()
-                    yield done, finish()
+                    yield [done], finish()
             while waiting:
                 done, finish = waiting.popleft()
-                yield done, finish()
+                yield [done], finish()
         finally:  # left early: what is under way still reads its image
             for _, finish in waiting:
                 finish()

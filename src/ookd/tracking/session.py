@@ -18,7 +18,7 @@ import safetensors.numpy
 
 from ookd.config.tracker import TrackerConfig
 from ookd.errors import UserError
-from ookd.files import finish, part_of, write_error
+from ookd.files import new_file
 from ookd.structures import FrameResult
 from ookd.tracking.frame_model import Arrays, FrameModel, Image, detect
 from ookd.tracking.results import VideoResults
@@ -151,13 +151,8 @@ class Session:
 
     def save(self, path: str | Path) -> None:
         """Write the state to a safetensors file that `load` reads back."""
-        path = Path(path)
-        try:
-            part = part_of(path)
+        with new_file(Path(path)) as part:
             safetensors.numpy.save_file(self.state, part, self._made_with())
-            finish(part, path)
-        except (OSError, safetensors.SafetensorError) as error:
-            raise write_error(error, path) from None
 
     def load(self, path: str | Path) -> None:
         """Go on from a state saved with the same classes and tracker constants."""

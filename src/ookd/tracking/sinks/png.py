@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from ookd.errors import UserError
-from ookd.files import part_of, write_error
+from ookd.files import write_error, write_file
 from ookd.structures import FrameResult
 from ookd.tracking.sinks.sink import Sink
 
@@ -37,12 +37,8 @@ class MaskImages(Sink):
         for place in np.argsort(result.scores, kind="stable"):
             picture[result.masks[place]] = result.ids[place] + 1
         file = self.path / f"{result.index:06d}.png"
-        try:
-            part = part_of(file)
-            part.write_bytes(cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes())
-            part.replace(file)
-        except OSError as error:
-            raise write_error(error, file) from None
+        png = cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+        write_file(file, png, sync=False)
 
     def close(self) -> None:
         """Nothing to do: every image is whole already."""
