@@ -22,11 +22,10 @@ from torch import nn
 
 from ookd import config
 from ookd.clips.opening import open_loader
-from ookd.config.tracker import TrackerConfig
+from ookd.config.tracker import OfflineConfig, TrackerConfig
 from ookd.engine.build import make_model, make_optimizer, make_task, rate
 from ookd.evaluation.run import evaluate
 from ookd.models.parts.detection_losses import WEIGHTS
-from ookd.tracking.offline import OfflineConfig, predict_offline
 from ookd.tracking.predict import predict
 from ookd.worlds import World
 
@@ -115,10 +114,7 @@ def frame_ap(model: nn.Module, size: dict[str, int], given: argparse.Namespace) 
     """AP50 and AP, in points, over videos of one frame."""
     world = World("ytvis-like", split="val", videos=given.frames, frames=1, **size)
     with torch.autocast("cpu", torch.bfloat16):
-        if given.family == "idol":
-            results = predict(model, world, EVERY)
-        else:
-            results = predict_offline(model, world, OfflineConfig())
+        results = predict(model, world, EVERY if given.family == "idol" else OfflineConfig())
     summary = evaluate(world.dataset(), results).summary
     return 100 * summary["AP50"], 100 * summary["AP"]
 

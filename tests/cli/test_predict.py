@@ -11,7 +11,7 @@ import pytest
 from cli.data_and_model import FRAMES, VIDEOS, write_data, write_model
 from ookd import evaluate
 from ookd.cli import main
-from ookd.tracking import predict as room
+from ookd.tracking import recordings as room
 
 
 @pytest.fixture(scope="module")

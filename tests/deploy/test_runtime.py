@@ -98,7 +98,7 @@ def test_a_runtime_must_fit_the_folder() -> None:
         ookd.load(exported("onnx"), runtime="torch")
     with pytest.raises(UserError, match="openvino reads what `ookd export` writes"):
         ookd.load(compact(), runtime="openvino")
-    with pytest.raises(UserError, match="runtime tensorrt: right are auto, torch"):
+    with pytest.raises(UserError, match="runtime tensorrt: choose from auto, torch"):
         ookd.load(compact(), runtime="tensorrt")
 
 

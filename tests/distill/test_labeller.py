@@ -20,25 +20,25 @@ from ookd.distill.labeller import Sure, annotated, sure_tracks
 from ookd.errors import UserError
 from ookd.models import zoo
 from ookd.models.presets import preset
+from ookd.models.protocols import ModelConfig, OfflineModel
 from ookd.models.zoo import Saved
 from ookd.structures import ClipQueries, Video
-from ookd.tracking import predict as room
-from ookd.tracking.predict import recordings
+from ookd.tracking import recordings as room
+from ookd.tracking.recordings import recordings
 from ookd.tracking.result_folder import ResultFolder
 from ookd.worlds import World
 from ookd.worlds.write import write
 
 
-class Halves(nn.Module):
+class Halves(OfflineModel):
     """An offline model that sees three things in every clip of 64 x 96: the left half in all frames (class 1,
     sure), the right half in the first two frames (class 0, sure), the top in all (class 0, less sure).
     """
 
-    offline = True
-
     def __init__(self) -> None:
         super().__init__()
         self.anchor = nn.Parameter(torch.zeros(1))
+        self.config = ModelConfig(family="compact-clip", classes=2)  # for its preprocessing
 
     def forward(self, clip: Tensor, pad: Tensor) -> ClipQueries:
         t, h, w = clip.shape[1], clip.shape[3] // 4, clip.shape[4] // 4
@@ -162,7 +162,7 @@ def test_a_model_that_is_sure_of_nothing_says_so(
 ) -> None:
     call = ["label", str(world), "--model", str(model), "--out", str(tmp_path / "o"), "--device", "cpu"]
     assert main([*call, "--score", "1"]) == 2
-    assert "sure of nothing" in capsys.readouterr().err
+    assert "not sure of anything" in capsys.readouterr().err
     assert not list(tmp_path.glob("o*"))
     assert main([*call, "--score-of", "cat"]) == 2
     assert "cat=0.7" in capsys.readouterr().err

@@ -9,11 +9,12 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ookd.data import rle
 from ookd.data.formats import save_ytvis
 from ookd.models.preprocess import MEAN, STD
+from ookd.models.protocols import ModelConfig, OnlineModel
 from ookd.structures import Category, Clip, Dataset, FrameQueries, Track, Video
 
 PALETTE = np.array(
@@ -26,14 +27,18 @@ SIZE = (96, 128)
 FRAMES = 24  # of a video
 
 
-class ColourModel(nn.Module):
+class ColourModel(OnlineModel):
     """Query q is PALETTE[q]. With `carry` the class scores also depend on how many frames went before."""
 
     def __init__(self, carry: bool = False) -> None:
         super().__init__()
         self.carry = carry
+        self.config = ModelConfig(family="compact", classes=len(NAMES))  # for its preprocessing
         self.register_buffer("palette", (torch.tensor(PALETTE) - torch.tensor(MEAN)) / torch.tensor(STD))
         self.calls = 0
+
+    def begin(self, streams: int) -> dict[str, Tensor] | None:
+        return {"steps": torch.zeros(streams, 1)} if self.carry else None
 
     def forward(
         self, frames: Tensor, pad: Tensor, state: dict[str, Tensor] | None = None

@@ -9,23 +9,24 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
+from ookd.config.tracker import OfflineConfig
 from ookd.data import rle
+from ookd.models.protocols import ModelConfig, OfflineModel
 from ookd.structures import ClipQueries
-from ookd.tracking.offline import OfflineConfig, track_offline
+from ookd.tracking.offline import track_offline
 
 LENGTH = 23
 
 
-class Colours(nn.Module):
+class Colours(OfflineModel):
     """Finds the red square twice and the green one once, in another order in every second window."""
-
-    offline = True
 
     def __init__(self) -> None:
         super().__init__()
         self.calls = 0
+        self.config = ModelConfig(family="compact-clip", classes=2)  # for its preprocessing
 
     def forward(self, clip: Tensor, pad: Tensor) -> ClipQueries:
         self.calls += 1

@@ -97,8 +97,8 @@ MANIFEST = Manifest(
 
 
 def session(engine: Engine) -> Session:
-    eye = ExportedModel(Exported(Path(), MANIFEST, "compact", NAMES, {}), engine)
-    return Session(eye, CONFIG, NAMES, None)
+    model = ExportedModel(Exported(Path(), MANIFEST, "compact", NAMES, {}), engine)
+    return Session(model, CONFIG, NAMES, None)
 
 
 def assert_same(ahead: Iterator[FrameResult], frames: int) -> None:
@@ -156,7 +156,7 @@ def test_leaving_early_ends_every_stage() -> None:
     assert threading.active_count() <= before
 
 
-def test_what_went_before_an_error_of_the_source_is_still_told() -> None:
+def test_what_went_before_an_error_of_the_source_is_still_given() -> None:
     results, seen = follow(session(Threaded()), Drawn(8, damaged=True)), []
     with pytest.raises(UserError, match="ends here"):
         seen.extend(results)

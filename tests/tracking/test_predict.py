@@ -10,7 +10,8 @@ from ookd.config.tracker import TrackerConfig
 from ookd.data.rle import decode
 from ookd.errors import UserError
 from ookd.structures import Category, Clip, Dataset, Video
-from ookd.tracking.predict import category_ids, predict
+from ookd.tracking.predict import predict
+from ookd.tracking.recordings import category_ids
 from ookd.tracking.session import Session
 from tracking.colour_model import LABELS, NAMES, PALETTE, ColourModel, scene
 

@@ -10,7 +10,8 @@ from ookd.config.tracker import TrackerConfig
 from ookd.data.rle import decode
 from ookd.errors import UserError
 from ookd.structures import FrameResult
-from ookd.tracking.session import MultiSession, ResultFilter, Session
+from ookd.tracking.session import MultiSession, Session
+from ookd.tracking.video_tracker import ResultFilter
 from tracking.colour_model import LABELS, NAMES, PALETTE, ColourModel, corner, scene
 
 CONFIG = TrackerConfig()
@@ -122,8 +123,8 @@ def test_the_size_of_a_stream_may_change() -> None:
 
 
 def test_only_what_is_wanted_is_shown_but_everything_is_tracked() -> None:
-    everything, leaves = session(), session(wanted=ResultFilter(labels={1}))
-    none = session(wanted=ResultFilter(score=0.999))
+    everything, leaves = session(), session(show=ResultFilter(labels={1}))
+    none = session(show=ResultFilter(score=0.999))
     for frame in range(10):
         image = scene(frame)
         all_of_it, result = everything.step(image), leaves.step(image)

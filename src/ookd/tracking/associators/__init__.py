@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+import pkgutil
 from typing import Any
 
 from ookd.config.tracker import TrackerConfig
 from ookd.errors import UserError
 from ookd.tracking.associators.associator import Associator
 
-# name -> the module whose `ASSOCIATOR` is the class; imported when first used
+# name -> where the class is; imported when first used
 ASSOCIATORS = {
-    "memory": "ookd.tracking.associators.memory",
-    "consecutive": "ookd.tracking.associators.consecutive",
-    "slot": "ookd.tracking.associators.slot",
+    "memory": "ookd.tracking.associators.memory:MemoryAssociator",
+    "consecutive": "ookd.tracking.associators.consecutive:ConsecutiveAssociator",
+    "slot": "ookd.tracking.associators.slot:SlotAssociator",
 }
 
 
@@ -23,5 +23,5 @@ def make_associator(config: TrackerConfig) -> Associator[Any]:
         raise UserError(
             f"tracker constants: associator = {config.associator!r}: choose from {', '.join(ASSOCIATORS)}"
         )
-    associator: Associator[Any] = import_module(ASSOCIATORS[config.associator]).ASSOCIATOR(config)
+    associator: Associator[Any] = pkgutil.resolve_name(ASSOCIATORS[config.associator])(config)
     return associator

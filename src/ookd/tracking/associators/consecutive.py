@@ -47,6 +47,3 @@ class ConsecutiveAssociator(Associator[LastFrame]):
 
     def note(self, arrays: dict[str, NDArray[Any]], rows: Ints, found: DetectionFeatures) -> None:
         arrays["embeds"][rows] = unit(found.embeds)
-
-
-ASSOCIATOR = ConsecutiveAssociator

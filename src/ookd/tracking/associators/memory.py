@@ -55,8 +55,6 @@ class MemoryAssociator(Associator[EmbeddingMemory]):
         arrays["places"][rows] = found.places
 
 
-ASSOCIATOR = MemoryAssociator
-
 
 def remembered(memory: EmbeddingMemory, config: TrackerConfig) -> Floats:
     """The embedding [M, D] that each object is recognised by.

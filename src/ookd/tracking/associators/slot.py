@@ -36,6 +36,3 @@ class SlotAssociator(Associator[Slots]):
 
     def note(self, arrays: dict[str, NDArray[Any]], rows: Ints, found: DetectionFeatures) -> None:
         arrays["query"][rows] = found.query
-
-
-ASSOCIATOR = SlotAssociator
