@@ -22,15 +22,12 @@ import numpy as np
 import torch
 
 from ookd.api import Tracker
-from ookd.config.tracker import tracker_config
 from ookd.data import rle
 from ookd.data.video import open_source
 from ookd.drawing.overlay import Overlay
-from ookd.models.presets import PRESETS
-from ookd.models.zoo import build
+from ookd.models.families import build, family_of, preset
 from ookd.structures import FrameResult
-from ookd.tracking import session
-from ookd.tracking import torch_model as observe
+from ookd.tracking import select, torch_model
 
 WARM_UP = 5  # frames
 BLOCK = 300  # frames between two lines of a long run
@@ -60,23 +57,14 @@ class Clock:
 def make_tracker(objects: int, short_side: int, image: np.ndarray) -> Tracker:
     """Nano that finds so many objects in this image."""
     torch.manual_seed(0)
-    model: Any = build(PRESETS["nano"]).eval()
+    model: Any = build(preset("nano")).eval()
     head = model.heads.classify
     torch.nn.init.normal_(head.weight, std=0.3)
-    config = tracker_config(
-        "compact",
-        {
-            "short_side": short_side,
-            "mask_nms": 1.0,
-            "first_score": 0.5,
-            "new_score": 0.5,
-            "select_score": 0.5,
-        },
-    )
+    half = {name: 0.5 for name in ("first_score", "new_score", "select_score")}
+    config = family_of(model).tracker.changed({"short_side": short_side, "mask_nms": 1.0, **half})
     device = torch.device("cpu")
-    frames, pad, _ = observe.prepare([image], short_side, device)
-    with torch.inference_mode():
-        logits = model(observe.normalise(frames, pad), pad)[0].logits[0].amax(-1)
+    predictions, _ = torch_model.TorchFrameModel(model).infer([image], short_side)
+    logits = torch.from_numpy(predictions.logits[0]).amax(-1)
     with torch.no_grad():
         head.bias -= logits.sort(descending=True).values[objects - 1 : objects + 1].mean()
     return Tracker(model, [f"class {k}" for k in range(model.config.classes)], config, device)
@@ -84,9 +72,11 @@ def make_tracker(objects: int, short_side: int, image: np.ndarray) -> Tracker:
 
 def stages(source: Path, tracker: Tracker, count: int) -> None:
     clock = Clock()
-    observe.prepare = clock.watch("resize and pad", observe.prepare)
-    session.advance = clock.watch("associate", session.advance)
-    session.full_size = clock.watch("masks to full size", session.full_size)
+    torch_model.prepare = clock.watch("resize and pad", torch_model.prepare)
+    select.full_size = clock.watch("masks to full size", select.full_size)
+    session = tracker.sessions(1)
+    associator = session.streams[0].tracker.associator
+    associator.step = clock.watch("associate", associator.step)
     model, forward = tracker.model, tracker.model.forward
 
     def watched(*arguments: Any) -> Any:
@@ -95,13 +85,13 @@ def stages(source: Path, tracker: Tracker, count: int) -> None:
         return queries, state
 
     model.forward = watched
-    step = clock.watch("step", tracker.session().step)
+    step = clock.watch("step", session.step)
     draw = clock.watch("draw", Overlay(trails=False).draw)
     encode = clock.watch("run lengths", rle.encode_many)
     objects = []
     with open_source(source) as frames:
         for image in clock.each("decode", islice(iter(frames), WARM_UP + count)):
-            result: FrameResult = step(image)
+            result: FrameResult = step([image])[0]
             encode(result.masks)
             draw(result)
             objects.append(len(result))

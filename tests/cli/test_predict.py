@@ -100,7 +100,7 @@ def test_a_folder_of_something_else_is_left_alone(given, tmp_path, capsys) -> No
     (tmp_path / "thesis.tex").write_text("chapter 1")
     for more in ((), ("--overwrite",)):
         assert run(given, tmp_path, *more) == 2
-        assert "holds something that is no result" in capsys.readouterr().err
+        assert "holds something other than results" in capsys.readouterr().err
     assert (tmp_path / "thesis.tex").read_text() == "chapter 1"
 
 

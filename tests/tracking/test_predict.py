@@ -81,7 +81,7 @@ def test_every_track_has_one_entry_a_frame_and_covers_its_square() -> None:
 
 
 def test_a_model_without_memory_sees_several_frames_at_once_and_one_with_memory_does_not() -> None:
-    for carry, calls in ((False, 3 * 3), (True, 12 + 13 + 14)):  # 1 + 8 + rest
+    for carry, calls in ((False, 3 * 3), (True, 12 + 13 + 14)):  # 1 + 8 + the rest
         model = ColourModel(carry)
         predict(model, Scenes(), CONFIG)
         assert model.calls == calls

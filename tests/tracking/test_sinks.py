@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,6 +21,7 @@ from ookd.data.video import open_source
 from ookd.errors import UserError
 from ookd.structures import FrameResult
 from ookd.tracking.sinks import SINKS, Sinks, sink_named
+from ookd.tracking.sinks.sink import Sink
 
 HEIGHT, WIDTH = 48, 64
 NAMES = ("cat, small", "dog")
@@ -51,6 +53,53 @@ def write(folder: Path, kinds: list[str], indices: range = range(6)) -> None:
     with Sinks(folder, kinds, SOURCE) as sinks:
         for index in indices:
             sinks.write(result(index))
+
+
+@dataclass
+class Counts(Sink):
+    """How many objects each frame has."""
+
+    name = "counts"
+    file = "counts.txt"
+
+    separator: str = " "
+
+    def __post_init__(self) -> None:
+        self.counts: list[str] = []
+
+    def write(self, result: FrameResult) -> None:
+        self.counts.append(str(len(result)))
+
+    def close(self) -> None:
+        self.path.write_text(self.separator.join(self.counts))
+
+
+def test_a_new_sink_is_a_class_and_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SINKS, "counts", f"{__name__}:Counts")
+    with Sinks(tmp_path, ["mot", "counts"], SOURCE, separator="+", trails=True) as sinks:
+        for index in range(4):
+            sinks.write(result(index))
+    assert sinks.files == ["mot.txt", "counts.txt"]
+    assert (tmp_path / "counts.txt").read_text() == "1+2+1+2"
+
+
+def test_sinks_are_listed_under_their_names() -> None:
+    assert [sink_named(name).name for name in SINKS] == list(SINKS)
+
+
+def test_trails_are_an_option_of_the_video_only(tmp_path: Path) -> None:
+    videos = []
+    for trails in (False, True):
+        folder = tmp_path / str(trails)
+        folder.mkdir()
+        with Sinks(folder, ["mp4", "csv"], SOURCE, trails=trails) as sinks:
+            for index in range(6):
+                moved = result(index)
+                moved.boxes_xyxy = moved.boxes_xyxy + np.float32(3 * index)
+                sinks.write(moved)
+        with open_source(folder / "annotated.mp4") as source:
+            videos.append([frame.image for frame in source.frames()][-1].astype(int))
+    assert np.abs(videos[0] - videos[1]).max() > 50
 
 
 def test_frames_json(tmp_path: Path) -> None:

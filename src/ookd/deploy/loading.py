@@ -60,7 +60,8 @@ class Tracker:
             return self.model.fingerprint
         return fingerprint(self.model)
 
-    def _online(self) -> tuple[OnlineModel | FrameModel, TrackerConfig]:
+    def online(self) -> tuple[OnlineModel | FrameModel, TrackerConfig]:
+        """The model and its constants, if it sees frame by frame."""
         if isinstance(self.config, OfflineConfig):
             raise UserError(
                 "this model sees whole clips, not single frames: run it with `ookd predict DATA`, or choose an "

@@ -63,12 +63,13 @@ class FrameModel(ABC):
     ) -> Generator[tuple[list[Image], RawPredictions], None, None]:
         """The images of one video and their predictions, in order.
 
-        A network that carries nothing between frames may be given `batch` of them at once.
+        A network that carries nothing from the first frame to the second sees `batch` of the next ones at once.
         """
-        images, state = iter(images), self.begin(1)
-        while some := list(islice(images, 1 if state else batch)):
+        images, state, size = iter(images), self.begin(1), 1
+        while some := list(islice(images, size)):
             predictions, state = self.infer(some, short_side, state)
             yield some, predictions
+            size = batch if state is None else 1
 
 
 def detect(predictions: RawPredictions, config: TrackerConfig) -> list[Detections]:

@@ -81,6 +81,8 @@ class MultiSession:
         chosen = self.streams if streams is None else [self.streams[number] for number in streams]
         if len(images) != len(chosen):
             raise UserError(f"{len(images)} images for {len(chosen)} streams; each stream takes one a step")
+        if not chosen:
+            return []
         states = [stream.model_state for stream in chosen if stream.model_state is not None]
         state = self.model.batch_states(states) if states else None
         predictions, state = self.model.infer(images, self.config.short_side, state)
