@@ -223,15 +223,6 @@ class Batch:
 
 
 @dataclass(slots=True)
-class Asked:
-    """How a model's queries came about, so that another model can be asked the same."""
-
-    places: Tensor  # [B, Q, 2] where they start, x and y in 0..1
-    between: Tensor | None  # [1, Q, Q] added to the attention among them: -inf hides one from another
-    layers: list[Tensor]  # [B, Q, D'] their features from the start to the answer
-
-
-@dataclass(slots=True)
 class FrameQueries:
     """What an online model says about frames. Logits go through a sigmoid; there is no background class."""
 
@@ -240,13 +231,8 @@ class FrameQueries:
     embed: Tensor  # [B, Q, D] compared by the tracker
     features: Tensor  # [B, Q, D'] what distillation reads
     masks: Callable[[Tensor], Tensor]  # select [B, N] -> mask logits [B, N, h, w]; H / h is the stride
-    # what the model knows of places [B, C, h', w'], each map with its own size; masks are made from the first
+    # feature maps [B, C, h', w'], each of its own size; masks are made from the first
     maps: list[Tensor] = field(default_factory=list, kw_only=True)
-    asked: Asked | None = field(default=None, kw_only=True)
-
-
-# some frames [F] of B * T, places [F, N, 2], between -> what the frame network answers to queries there
-Probe = Callable[["Tensor", "Tensor", "Tensor | None"], FrameQueries]
 
 
 @dataclass(slots=True)
@@ -258,13 +244,12 @@ class ClipQueries:
     features: Tensor  # [B, Q, D']
     frame_features: Tensor  # [B, T, Q, D']
     masks: Callable[[Tensor], Tensor]  # select [B, N] -> mask logits [B, N, T, h, w]
-    maps: list[Tensor] = field(default_factory=list, kw_only=True)  # [B, T, C, h', w'] as a frame's are
-    probe: Probe | None = field(default=None, kw_only=True)
+    maps: list[Tensor] = field(default_factory=list, kw_only=True)  # [B, T, C, h', w'], as those of frames
 
 
 @dataclass(slots=True)
 class StudentMatches:
-    """What a student answered in a training step, for distillation to build on. F = B * S student frames."""
+    """A student's answer in a training step, matched to the ground truth. F = B * S frames."""
 
     answer: FrameQueries  # of F frames
     query: Tensor  # [F, N] the query that was matched to each instance of the clip

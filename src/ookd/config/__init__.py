@@ -22,7 +22,6 @@ from ookd.config.schema import (
     Recipe,
     Run,
     Signal,
-    SignalName,
     Within,
     WorldData,
 )
@@ -44,7 +43,6 @@ __all__ = [
     "Recipe",
     "Run",
     "Signal",
-    "SignalName",
     "Within",
     "WorldData",
     "bundled",

@@ -202,9 +202,6 @@ class Signal(Strict):
     decay: int = Field(1, ge=1, description="steps over which it falls before `until`")
 
 
-SignalName = Literal["embedding", "relation", "key", "soft_association", "class", "mask", "pixels", "shared"]
-
-
 class Distill(Strict):
     teacher: str = Field("", description="model folder of an offline teacher")
     cache: str | None = Field(
@@ -214,7 +211,7 @@ class Distill(Strict):
     associate: Literal["labels", "prediction"] = Field("labels", description="how a pair is found")
     pair_iou: Fraction = Field(0.5, description="by prediction: least overlap of a pair in the frame")
     temperature: float = Field(20.0, gt=0, description="cosines are multiplied by it, as in the tracker")
-    signals: dict[SignalName, Signal] = Field(
+    signals: dict[str, Signal] = Field(
         {"relation": Signal(weight=1.0)}, description="what is transferred, and how much it weighs"
     )
     control: Literal["shuffled", "classes", "instances"] | None = Field(
