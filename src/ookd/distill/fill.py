@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ookd.clips.opening import class_names, open_source
 from ookd.clips.sources import ClipSource
 from ookd.config import Distill, Recipe
 from ookd.distill.cache import CachedWindow, TeacherCache, cache_key
@@ -30,8 +31,6 @@ class FillPlan:
     """What is missing from a recipe's cache."""
 
     def __init__(self, recipe: Recipe, device: str = "auto") -> None:
-        from ookd.engine.build import class_names, open_source  # which builds on this room
-
         assert recipe.distill is not None
         assert recipe.distill.cache is not None
         check_recipe(recipe.distill)
