@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ookd import config
-from ookd.config import Recipe, Signal, Within
+from ookd.config import PairInClip, Recipe, Signal
 from ookd.distill.frame_signals import FRAME_SIGNALS
 from ookd.distill.pair_signals import PAIR_SIGNALS
 from ookd.errors import UserError
@@ -110,7 +110,7 @@ def recipe_of(arm: Arm, name: str, changes: Sequence[str]) -> Recipe:
     elif base.data.minor_paste is None:
         own.append("data.minor_paste={}")
     if arm.longer and isinstance(
-        base.data.frames, Within
+        base.data.frames, PairInClip
     ):  # the same pairs; no frames for a teacher are read
         own.append(set_to("data.frames", {"kind": "pair", "span": base.data.frames.pair_span}))
     return config.load(name, [*changes, *own, *arm.changes])

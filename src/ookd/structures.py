@@ -1,8 +1,8 @@
-"""The typed objects that travel between rooms, their shapes, and nothing else.
+"""The typed objects that the parts of the package exchange, and their shapes.
 
 Axes: B batch, T frames, Q queries, N instances, K classes, D channels, H W pixels (h w: mask resolution).
 Annotations are plain Python and numpy, so that reading and evaluating data needs no torch. With OOKD_DEBUG=1
-in the environment every object checks its shapes when it is made.
+in the environment, objects check their shapes when they are made.
 """
 
 from __future__ import annotations
@@ -219,12 +219,12 @@ class Batch:
         return torch.stack(rows).to(self.frames.device)
 
 
-# --- what models answer ------------------------------------------------------------------------------------
+# --- answers of models --------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
 class FrameQueries:
-    """What an online model says about frames. Logits go through a sigmoid; there is no background class."""
+    """An online model's answer about frames. Logits go through a sigmoid; there is no background class."""
 
     logits: Tensor  # [B, Q, K]
     boxes: Tensor | None  # [B, Q, 4] cx cy w h in 0..1 of the unpadded frame
@@ -237,7 +237,7 @@ class FrameQueries:
 
 @dataclass(slots=True)
 class ClipQueries:
-    """What an offline model says about clips: one query is one instance in all T frames."""
+    """An offline model's answer about clips: one query is one instance in all T frames."""
 
     logits: Tensor  # [B, Q, K]
     boxes: Tensor | None  # [B, T, Q, 4]

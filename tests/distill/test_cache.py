@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from ookd.clips.minor_paste import PASTED
 from ookd.clips.sampling import DistillSampler
 from ookd.clips.sources import ClipDataset, hide_labels
 from ookd.clips.warps import Crop, Flip, Resize, Warp, warp_clip
-from ookd.distill.cache import MANIFEST, CachedWindow, CacheKey, TeacherCache
+from ookd.distill.cache import MANIFEST, CachedWindow, CacheKey, TeacherCache, cache_key
 from ookd.distill.cached import CachedTeacher
 from ookd.distill.fill import FRAMES, OVERLAP, FillPlan, infer_window, window_starts
 from ookd.distill.qfa import match_teacher
@@ -310,6 +311,17 @@ def test_the_manifest_says_whose_answers_these_are(tmp_path: Path) -> None:
     assert len(manifest["subject"]["teacher"]) == 64
     assert manifest["subject"]["data"][0]["preset"] == "ytvis-like"
     assert sum(len(shard["videos"]) for shard in manifest["shards"]) == 3
+
+
+def test_caches_of_earlier_versions_are_recognised() -> None:
+    """The teacher's fingerprint in their manifests: SHA-256 over its tensors in the order of their names."""
+    teacher = nn.Linear(2, 1)
+    digest = hashlib.sha256()
+    for name in ("bias", "weight"):
+        digest.update(name.encode() + getattr(teacher, name).detach().numpy().tobytes())
+    given = config.load("nano-distill")
+    assert given.distill is not None
+    assert cache_key(teacher, given.data, given.distill).teacher == digest.hexdigest()
 
 
 def test_unlabelled_clips_are_served_too(tmp_path: Path) -> None:
