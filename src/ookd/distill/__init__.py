@@ -1,1 +1,1 @@
-"""Offline-to-online distillation: a teacher that sees whole clips teaches a student that sees single frames."""
+"""Offline-to-online distillation: a clip teacher teaches a student that sees single frames."""
