@@ -1,4 +1,4 @@
-"""Videos that nobody annotated, annotated by a model: what it is sure of becomes a training set."""
+"""A model annotates videos without labels: the tracks it is sure of become a training set."""
 
 from __future__ import annotations
 
@@ -16,49 +16,48 @@ from ookd.tracking.recordings import Recording
 
 
 @dataclass(frozen=True, slots=True)
-class Sure:
-    """Which tracks are taken for true."""
+class LabelThresholds:
+    """Which tracks become labels."""
 
     score: float = 0.5  # least confidence of a track
-    of_class: Mapping[str, float] = field(default_factory=dict)  # other values for some classes
-    frames: int = 3  # least frames that show it
+    of_class: Mapping[str, float] = field(default_factory=dict)  # the same for single classes
+    frames: int = 3  # least number of frames that show the track
 
     def check(self, names: Sequence[str]) -> None:
-        """Raise unless all classes spoken of are among these."""
+        """Raise a `UserError` unless the model knows all classes that are named."""
         if unknown := set(self.of_class) - set(names):
             raise UserError(f"the model has no class {', '.join(sorted(unknown))}; it has {', '.join(names)}")
 
 
-def sure_tracks(
-    saved: Saved, recording: Recording, sure: Sure, on_frame: Callable[[], None] = lambda: None
+def confident_tracks(
+    saved: Saved, recording: Recording, thresholds: LabelThresholds, on_frame: Callable[[], None] = lambda: None
 ) -> Iterator[TrackResult]:
-    """What the model follows through a video and is sure of, under its best class; a category is its label + 1."""
+    """The tracks of a video that pass the thresholds, under their best class. A category is the label + 1."""
     constants = family_of(saved.model).tracker.changed({**saved.tracker, "every_class": False})
     categories = range(1, len(saved.names) + 1)
     for result in predict_video(saved.model, recording, constants, categories, on_frame):
-        name = saved.names[result.category_id - 1]
         shown = sum(mask is not None for mask in result.segmentations)
-        if result.score >= sure.of_class.get(name, sure.score) and shown >= sure.frames:
+        least = thresholds.of_class.get(saved.names[result.category_id - 1], thresholds.score)
+        if result.score >= least and shown >= thresholds.frames:
             yield result
 
 
 def annotated(
-    dataset: Dataset, names: Sequence[str], found: Callable[[int], Iterable[TrackResult]]
+    dataset: Dataset, names: Sequence[str], tracks_of: Callable[[int], Iterable[TrackResult]]
 ) -> Dataset:
-    """The same videos with the tracks that were found in each; each says how sure the model was (`score`).
-
-    The classes `names` are the model's.
+    """The same videos with the tracks found in each, by video id. Each track has the model's confidence as
+    `score`; the classes are the model's `names`.
     """
     number, videos = count(1), []
     for video in dataset.videos:
-        tracks = [_track(next(number), result) for result in found(video.id)]
+        tracks = [_track(next(number), result) for result in tracks_of(video.id)]
         videos.append(replace(video, tracks=tracks))
     categories = [Category(label + 1, name) for label, name in enumerate(names)]
     return Dataset(categories, videos, dataset.root, dataset.name)
 
 
 def _track(number: int, result: TrackResult) -> Track:
-    """An annotation; frames where nothing of a mask is left do not show it."""
+    """An annotation. A frame with an empty mask does not show the object."""
     areas = [None if mask is None else float(rle.area(mask)) for mask in result.segmentations]
     masks = [mask if area else None for mask, area in zip(result.segmentations, areas, strict=True)]
     boxes = [None if mask is None else rle.box_xywh(mask) for mask in masks]
