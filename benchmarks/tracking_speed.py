@@ -20,12 +20,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from ookd.models.families import build, family_of, preset
 
 from ookd.api import Tracker
 from ookd.data import rle
 from ookd.data.video import open_source
 from ookd.drawing.overlay import Overlay
-from ookd.models.families import build, family_of, preset
 from ookd.structures import FrameResult
 from ookd.tracking import select, torch_model
 
@@ -60,7 +60,7 @@ def make_tracker(objects: int, short_side: int, image: np.ndarray) -> Tracker:
     model: Any = build(preset("nano")).eval()
     head = model.heads.classify
     torch.nn.init.normal_(head.weight, std=0.3)
-    half = {name: 0.5 for name in ("first_score", "new_score", "select_score")}
+    half = dict.fromkeys(("first_score", "new_score", "select_score"), 0.5)
     config = family_of(model).tracker.changed({"short_side": short_side, "mask_nms": 1.0, **half})
     device = torch.device("cpu")
     predictions, _ = torch_model.TorchFrameModel(model).infer([image], short_side)

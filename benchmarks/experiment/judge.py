@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from ookd.models.families import family_of
 
 from experiment.splits import Split
 from experiment.track import track_with
@@ -22,7 +23,6 @@ from ookd.evaluation.errors import truths_by_video
 from ookd.evaluation.report import Report
 from ookd.evaluation.run import evaluate
 from ookd.models import zoo
-from ookd.models.families import family_of
 from ookd.structures import TrackResult
 from ookd.tracking.predict import predict
 from ookd.tune.replay import Cache, average_precision

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from ookd.models.protocols import OnlineModel
 
 from ookd.clips.sources import ClipSource
 from ookd.config.tracker import TrackerConfig
 from ookd.masks import Floats
-from ookd.models.protocols import OnlineModel
 from ookd.structures import TrackResult
 from ookd.tracking.predict import detect_video
 from ookd.tracking.recordings import category_ids, recordings

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -289,10 +289,15 @@ class FrameResult:
 
     def __getitem__(self, chosen: int | slice | Sequence[int] | NDArray[Any]) -> FrameResult:
         """The same frame with some of its objects only."""
-        rows = np.arange(len(self))[chosen]  # which names a wrong index better than five arrays would
-        rows = np.atleast_1d(rows)
-        objects = (self.ids, self.labels, self.scores, self.boxes_xyxy, self.masks)
-        return FrameResult(self.index, *(part[rows] for part in objects), self.names, self.image, self.seconds)
+        rows = np.atleast_1d(np.arange(len(self))[chosen])
+        return replace(
+            self,
+            ids=self.ids[rows],
+            labels=self.labels[rows],
+            scores=self.scores[rows],
+            boxes_xyxy=self.boxes_xyxy[rows],
+            masks=self.masks[rows],
+        )
 
     def __repr__(self) -> str:
         known = [

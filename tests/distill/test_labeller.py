@@ -162,7 +162,7 @@ def test_a_model_that_is_sure_of_nothing_says_so(
 ) -> None:
     call = ["label", str(world), "--model", str(model), "--out", str(tmp_path / "o"), "--device", "cpu"]
     assert main([*call, "--score", "1"]) == 2
-    assert "not sure of anything" in capsys.readouterr().err
+    assert "no track passes" in capsys.readouterr().err
     assert not list(tmp_path.glob("o*"))
     assert main([*call, "--score-of", "cat"]) == 2
     assert "cat=0.7" in capsys.readouterr().err

@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from ookd.models.protocols import ModelConfig, OnlineModel
 from torch import Tensor
 
 from ookd.data import rle
 from ookd.data.formats import save_ytvis
 from ookd.models.preprocess import MEAN, STD
-from ookd.models.protocols import ModelConfig, OnlineModel
 from ookd.structures import Category, Clip, Dataset, FrameQueries, Track, Video
 
 PALETTE = np.array(

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from ookd.models.protocols import ModelConfig, OfflineModel
 from torch import Tensor
 
 from ookd.config.tracker import OfflineConfig
 from ookd.data import rle
-from ookd.models.protocols import ModelConfig, OfflineModel
 from ookd.structures import ClipQueries
 from ookd.tracking.offline import track_offline
 

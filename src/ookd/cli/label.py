@@ -32,11 +32,11 @@ def label(
 ) -> None:
     """Let MODEL annotate the videos of DATA; what it is sure of becomes a YouTube-VIS training set.
 
-    Annotations in DATA are ignored. The images stay where they are. Train on the result as on any other data; to
-    train on labelled data, too, give each a source of its own in data.train.
+    Annotations in DATA are ignored. The images stay where they are. Train on the result as on any other data.
+    To train on labelled data, too, give each a source of its own in data.train.
 
-    A run that was stopped goes on, when it is called again, with the first video that is not done. Until all are
-    done, results are in OUT.begun.
+    Stopped and called again, it goes on with the first video that is not done. Until all are done, results
+    are in OUT.begun.
     """
     from ookd.clips.opening import videos_of
     from ookd.data.convert import MARKS, convert
@@ -72,7 +72,7 @@ def label(
     tracks = sum(len(video.tracks) for video in labelled.videos)
     if not tracks:
         found.remove()
-        raise UserError(f"{data}: the model is not sure of anything in these videos; lower --score or --frames")
+        raise UserError(f"{data}: no track passes the thresholds; lower --score or --frames")
     convert(labelled, out, "ytvis", frames=False, overwrite=overwrite)
     found.remove()
     if as_json:

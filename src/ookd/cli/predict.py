@@ -23,8 +23,8 @@ def predict(
 ) -> None:
     """Track every video of a data set and write results.json, ready for `ookd eval` or a benchmark's server.
 
-    The model may be online or offline. A run that was stopped goes on, when it is called again, with the first
-    video that is not done.
+    The model may be online or offline. Stopped and called again, it goes on with the first video that is not
+    done.
     """
     from ookd.api import load as load_model
     from ookd.cli.progress import FrameProgress

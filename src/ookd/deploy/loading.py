@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from ookd.config.tracker import OfflineConfig, TrackerConfig
 from ookd.deploy import runtime as runtimes
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from ookd.models.protocols import OfflineModel, OnlineModel
 
-Constants = TypeVar("Constants", TrackerConfig, OfflineConfig)
 RUNTIMES = ("auto", "torch", "compiled", *runtimes.RUNTIMES)
 
 
@@ -58,14 +57,15 @@ class Tracker:
         """The same for the same weights, wherever they lie."""
         if isinstance(self.model, runtimes.ExportedModel):
             return self.model.fingerprint
-        return fingerprint(self.model)
+        model: Any = self.model
+        return fingerprint(model)
 
     def online(self) -> tuple[OnlineModel | FrameModel, TrackerConfig]:
         """The model and its constants, if it sees frame by frame."""
         if isinstance(self.config, OfflineConfig):
             raise UserError(
-                "this model sees whole clips, not single frames: run it with `ookd predict DATA`, or choose an "
-                "online model"
+                "this model sees whole clips, not single frames; run it with `ookd predict DATA`, or choose "
+                "an online model"
             )
         model: Any = self.model  # online, as its constants say
         return model, self.config
@@ -110,7 +110,9 @@ def load(model: str | Path = "nano", device: str = "auto", runtime: str = "auto"
     return Tracker(saved.model, saved.names, config, place)
 
 
-def _constants(model: str | Path, usual: Constants, changes: Mapping[str, Any]) -> Constants:
+def _constants(
+    model: str | Path, usual: TrackerConfig | OfflineConfig, changes: Mapping[str, Any]
+) -> TrackerConfig | OfflineConfig:
     """The constants of a family with those changed that the model's folder names."""
     try:
         return usual.changed(changes)

@@ -1,7 +1,7 @@
 """How fast and how large tracking with a model is, measured in a process of its own.
 
-Such a process loads only what tracking needs. So the time from the start of Python to the first result and the
-peak of memory are those of a program that only tracks.
+Such a process loads only what tracking needs. So the time from the start of Python to the first result, and
+the peak of memory, are those of a program that only tracks.
 
     python -m ookd.deploy.measure '{"model": "nano", "video": "street.mp4", ...}'   # a `Job`, as JSON
 """
@@ -177,7 +177,9 @@ def _one_by_one(tracker: Tracker, job: Job, folder: Path) -> tuple[dict[str, lis
             rows.append(clock.stages())
             objects += len(result)
     if len(rows) <= WARM_UP:
-        raise UserError(f"{job.video}: {len(rows)} frames are too few to measure; at least {WARM_UP + 1} are needed")
+        raise UserError(
+            f"{job.video}: {len(rows)} frames are too few to measure; at least {WARM_UP + 1} are needed"
+        )
     return {stage: [row[stage] for row in rows] for stage in rows[0]}, objects / len(rows)
 
 

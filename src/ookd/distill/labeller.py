@@ -30,7 +30,10 @@ class LabelThresholds:
 
 
 def confident_tracks(
-    saved: Saved, recording: Recording, thresholds: LabelThresholds, on_frame: Callable[[], None] = lambda: None
+    saved: Saved,
+    recording: Recording,
+    thresholds: LabelThresholds,
+    on_frame: Callable[[], None] = lambda: None,
 ) -> Iterator[TrackResult]:
     """The tracks of a video that pass the thresholds, under their best class. A category is the label + 1."""
     constants = family_of(saved.model).tracker.changed({**saved.tracker, "every_class": False})

@@ -63,7 +63,7 @@ class FrameModel(ABC):
     ) -> Generator[tuple[list[Image], RawPredictions], None, None]:
         """The images of one video and their predictions, in order.
 
-        A network that carries nothing from the first frame to the second sees `batch` of the next ones at once.
+        If the first frame shows that the network carries nothing, it gets `batch` of the others at once.
         """
         images, state, size = iter(images), self.begin(1), 1
         while some := list(islice(images, size)):

@@ -22,8 +22,8 @@ from ookd.tracking.session import Session
 def follow(session: Session, source: FrameSource) -> Generator[FrameResult, None, None]:
     """One result a frame. Leaving early ends all stages.
 
-    An error of the source is raised after the results of the frames before it. A live source is followed frame
-    by frame, because working ahead would hold each result back until the next frame arrives.
+    An error of the source is raised after the results of the frames before it. A live source is followed
+    frame by frame, because working ahead would hold each result back until the next frame arrives.
     """
     ahead: deque[Frame] = deque()  # frames that went in and whose results have not come out
     failed: list[Exception] = []

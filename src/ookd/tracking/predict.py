@@ -1,4 +1,4 @@
-"""A model over many recorded videos: the benchmark's result list, the same way for online and offline models."""
+"""A model, online or offline, over many recorded videos: the benchmark's result list."""
 
 from __future__ import annotations
 

@@ -34,7 +34,9 @@ class ResultFolder:
             raise UserError(f"{folder / RESULTS}: exists; name another folder or add --overwrite")
         if (folder / RUN).is_file():
             if other := " and ".join(self._other(run)):
-                raise UserError(f"{folder}: begun with another {other}; name another or add --overwrite")
+                raise UserError(
+                    f"{folder}: begun with another {other}; name another folder or add --overwrite"
+                )
             self.videos.mkdir(exist_ok=True)
             return
         if folder.is_dir() and any(folder.iterdir()):

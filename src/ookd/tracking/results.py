@@ -10,9 +10,10 @@ import struct
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ookd.config.tracker import OfflineConfig, TrackerConfig
 from ookd.errors import UserError
@@ -81,14 +82,17 @@ class Histories(Generic[Mask]):
                 yield track, classes
 
 
-def reported_classes(scores: Floats, config: TrackerConfig | OfflineConfig) -> list[tuple[int, float]]:
+def reported_classes(scores: NDArray[Any], config: TrackerConfig | OfflineConfig) -> list[tuple[int, float]]:
     """The (label, score) pairs that a track with these class scores [K] is reported under."""
     labels = np.flatnonzero(scores > config.final_score) if config.every_class else [scores.argmax()]
     return [(int(label), float(scores[label])) for label in labels]
 
 
 class Spool:
-    """Run lengths in a temporary file, which stays in memory while it is small. Each record points to the one before."""
+    """Run lengths in a temporary file, which stays in memory while it is small.
+
+    Each record points to the one before it of the same track.
+    """
 
     _HEAD = struct.Struct("<qqIII")  # place of the previous record, frame, height, width, length
     _SMALL = 1 << 20

@@ -52,7 +52,7 @@ class Detections(DetectionFeatures):
 def select_queries(probs: Floats, boxes: Floats | None, config: TrackerConfig) -> Ints:
     """Those of the queries [Q, K] that get a mask, best first.
 
-    They are above the score, and of two near-identical boxes of one class only the better one is kept. Where no
+    They are above the score, and of two near-identical boxes of one class only the better one is kept. If no
     query is above the score, the single best one is kept: it may still continue a track.
     """
     scores = probs.max(1, initial=0)  # [Q]
@@ -66,7 +66,7 @@ def select_queries(probs: Floats, boxes: Floats | None, config: TrackerConfig) -
 
 
 def suppress(iou: Floats, limit: float) -> Ints:
-    """Which of n rows, best first, to keep: a kept row removes the later ones whose IoU with it is above the limit."""
+    """Which of n rows, best first, to keep. A kept row removes the later ones that overlap it too much."""
     kept = np.ones(len(iou), bool)
     for row in np.flatnonzero((np.triu(iou, 1) > limit).any(1)):
         if kept[row]:
@@ -85,7 +85,7 @@ def box_iou(boxes: Floats) -> Floats:
 
 
 def mask_places(masks: Bools, cell: float) -> Floats:
-    """Centre x, y and side (root of the area) of masks [N, h, w] -> [N, 3]; `cell` is the side of a mask cell."""
+    """Centre x, y and side (root of the area) of masks [N, h, w] with cells of this side -> [N, 3]."""
     down, across = masks.sum(2), masks.sum(1)  # [N, h], [N, w]
     area = down.sum(1)
     y, x = ((along @ (np.arange(along.shape[1]) + 0.5)) / np.maximum(area, 1) for along in (down, across))

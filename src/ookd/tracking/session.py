@@ -1,7 +1,7 @@
 """Tracking live: one image in, the known objects out; any number of streams through one model.
 
-All that a stream carries is in its `state`, a dictionary of arrays. Saved and put back at any frame, it goes on
-to the same results.
+All that a stream carries is in its `state`, a dictionary of arrays. Saved and put back at any frame, it goes
+on to the same results.
 """
 
 from __future__ import annotations
@@ -89,10 +89,8 @@ class MultiSession:
         if state is not None:
             for row, stream in enumerate(chosen):
                 stream.model_state = {name: value[row : row + 1] for name, value in state.items()}
-        detections = detect(predictions, self.config)
-        return [
-            stream.tracker.step(*frame) for stream, *frame in zip(chosen, detections, images, strict=True)
-        ]
+        frames = zip(chosen, detect(predictions, self.config), images, strict=True)
+        return [stream.tracker.step(detections, image) for stream, detections, image in frames]
 
     def restart(self, stream: int) -> None:
         """Begin another video in a stream while the others go on."""
@@ -174,7 +172,7 @@ class Session:
         return {"tracker": session.config.model_dump_json(), "names": json.dumps(list(session.names))}
 
     def _fits(self, made_with: dict[str, str] | None) -> bool:
-        """Whether a state belongs to this session. Constants that did not exist when it was saved are defaults."""
+        """Whether a state was saved by such a session. A constant that it does not know has its default."""
         try:
             saved = made_with or {}
             config = TrackerConfig.model_validate_json(saved["tracker"])

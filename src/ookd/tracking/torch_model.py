@@ -56,7 +56,8 @@ class TorchFrameModel(FrameModel):
 
 def device_of(model: nn.Module) -> torch.device:
     """Where a model's weights are; the CPU for one without any."""
-    return next((weights.device for weights in chain(model.parameters(), model.buffers())), torch.device("cpu"))
+    weights = next(chain(model.parameters(), model.buffers()), None)
+    return torch.device("cpu") if weights is None else weights.device
 
 
 def device_named(name: str) -> torch.device:
@@ -70,14 +71,16 @@ def device_named(name: str) -> torch.device:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).strip().split("\n")[0]
-        raise UserError(f"device {name} is not available (choose from auto, cpu, cuda, mps): {reason}") from None
+        raise UserError(
+            f"device {name} is not available; choose from auto, cpu, cuda, mps ({reason})"
+        ) from None
     return device
 
 
 def prepare(
     images: Sequence[Image], short_side: int | None, preprocessing: Preprocessing, device: torch.device
 ) -> tuple[Tensor, Tensor, list[Geometry]]:
-    """Images resized and padded, bottom right, to one size: frames [B, 3, H, W] 0..255, pad mask [B, H, W]."""
+    """Images resized and padded to one size: frames [B, 3, H, W] 0..255 and their pad mask [B, H, W]."""
     resized = [_resize(image, preprocessing.resized(*image.shape[:2], short_side)) for image in images]
     sizes = [(frame.shape[1], frame.shape[2]) for frame in resized]
     height, width = (preprocessing.padded(max(side)) for side in zip(*sizes, strict=True))

@@ -83,8 +83,8 @@ def tune(
 ) -> Tuned:
     """Search from `start` for the constants with the highest track AP; same seed, same outcome.
 
-    The associator and the kind of similarity stay: they belong to how a model was trained. `on_trials` is called
-    after every few trials with the number done and the best AP so far.
+    The associator and the kind of similarity stay: they belong to how a model was trained. Every few trials
+    `on_trials` is called with the number done and the best AP so far.
     """
     try:
         import optuna
@@ -129,7 +129,7 @@ def _draw(trial: Any, start: TrackerConfig) -> TrackerConfig:
 
 @contextmanager
 def _parallel(cache: Cache, jobs: int) -> Iterator[Callable[[list[TrackerConfig]], Iterator[float]]]:
-    """A function that evaluates many constants, in this process or in `jobs` others that each hold the cache."""
+    """A function that scores many constants, in this process or in `jobs` others that each hold the cache."""
     if jobs == 1:
         yield lambda configs: (average_precision(cache, config) for config in configs)
         return

@@ -32,9 +32,8 @@ class Memory:
     def empty(cls, classes: int, **own: NDArray[Any]) -> Self:
         """No object yet. `own` are the empty arrays [0, ...] that an associator adds."""
         none = np.zeros(0, np.int64)
-        return cls(
-            frame=0, next_id=0, ids=none, seen=none, last=none, probs=np.zeros((0, classes), np.float32), **own
-        )
+        probs = np.zeros((0, classes), np.float32)
+        return cls(frame=0, next_id=0, ids=none, seen=none, last=none, probs=probs, **own)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Everything to save, by name."""
@@ -59,7 +58,7 @@ M = TypeVar("M", bound=Memory)
 
 
 class Associator(ABC, Generic[M]):
-    """Decides which object each detection is. It holds constants only: what it remembers travels beside it."""
+    """Decides which object each detection is. It holds constants only; what it remembers is handed around."""
 
     memory: ClassVar[type[Memory]]  # M
 

@@ -55,7 +55,6 @@ class MemoryAssociator(Associator[EmbeddingMemory]):
         arrays["places"][rows] = found.places
 
 
-
 def remembered(memory: EmbeddingMemory, config: TrackerConfig) -> Floats:
     """The embedding [M, D] that each object is recognised by.
 
@@ -104,8 +103,8 @@ def choose(similar: Floats, seen: Ints, config: TrackerConfig) -> Ints:
     """The object (a column of `similar` [N, M]) of each detection, or -1; no object is given twice.
 
     Detections choose in order, best score first, and a chosen object is closed to the others. A detection
-    with several candidates weighs each by the frames it was seen in. As in the published tracker it weighs all
-    other objects by the candidates' mean, so one of those may win.
+    with several candidates weighs each by the frames it was seen in. As in the published tracker, it weighs
+    all other objects by the candidates' mean, so one of those may win.
     """
     similar = similar.copy()
     choice = np.full(len(similar), -1, np.int64)

@@ -15,7 +15,7 @@ from ookd.tracking.sinks.sink import Sink
 
 @dataclass
 class MaskImages(Sink):
-    """A 16-bit PNG a frame: 0 is background, identity i is i + 1. Where masks overlap the better score wins."""
+    """A 16-bit PNG a frame: background 0, identity i as i + 1. Where masks overlap the better score wins."""
 
     name = "png"
     file = "masks"

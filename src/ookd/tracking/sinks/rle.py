@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import orjson
 
 from ookd.data import rle
-from ookd.errors import UserError
 from ookd.files import PartialText, part_of, write_error
 from ookd.structures import FrameResult
 from ookd.tracking.sinks.sink import Sink, rows
@@ -21,8 +20,8 @@ class TracksRle(Sink):
     """Whole tracks with run-length masks, in the form of the benchmarks' result lists.
 
     Entry i of `segmentations` is frame i of the source, null where the object is not seen. A track's score is
-    the mean over its frames; its class is the one with the largest sum of scores. Masks come frame by frame but
-    are listed track by track, so they wait in a database beside the file.
+    the mean over its frames; its class is the one with the largest sum of scores. Masks come frame by frame
+    but are listed track by track, so they wait in a database beside the file.
     """
 
     name = "rle"
@@ -74,7 +73,7 @@ class TracksRle(Sink):
     def _assemble(self, text: PartialText) -> None:
         """Read the database track by track and write the list, one mask in memory at a time."""
         tracks = self._rows.execute("SELECT id, AVG(score) FROM seen GROUP BY id").fetchall()
-        head = "[\n"
+        head, size = "[\n", [self.source.height, self.source.width]
         for id, score in tracks:
             (label,) = self._rows.execute(
                 "SELECT label FROM seen WHERE id = ? GROUP BY label ORDER BY SUM(score) DESC LIMIT 1", (id,)
@@ -93,7 +92,7 @@ class TracksRle(Sink):
             for frame, counts in self._rows.execute(
                 "SELECT frame, counts FROM seen WHERE id = ? ORDER BY frame", (id,)
             ):
-                mask = orjson.dumps({"size": [self.source.height, self.source.width], "counts": counts}).decode()
+                mask = orjson.dumps({"size": size, "counts": counts}).decode()
                 text.write("," * bool(next_frame) + "null," * (frame - next_frame) + mask)
                 next_frame = frame + 1
             text.write(",null" * (self._frames - next_frame) + "]}")
