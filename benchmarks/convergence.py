@@ -28,11 +28,12 @@ import torch
 from experiment.training import now, step_cost
 from ookd import config
 from ookd.config import Recipe, WorldData
-from ookd.config.tracker import TrackerConfig, tracker_config
+from ookd.config.tracker import TrackerConfig
 from ookd.engine.checkpoint import newest
 from ookd.engine.record import RECIPE, surroundings
 from ookd.engine.run import run, write_whole
 from ookd.models import zoo
+from ookd.models.families import tracker_config
 from ookd.tune.replay import average_precision
 from ookd.tune.search import cache_queries, tune
 from ookd.worlds import World

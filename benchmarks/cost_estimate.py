@@ -22,7 +22,7 @@ from ookd import config
 from ookd.config import Clips, Recipe
 from ookd.engine.blocks import recompute
 from ookd.models import zoo
-from ookd.models.presets import preset
+from ookd.models.families import preset
 from ookd.models.seqformer.model import SeqFormer
 
 MATCHED = 10  # queries of a frame or clip whose masks a decoder layer is trained on

@@ -61,7 +61,7 @@ def make_teacher(folder: Path) -> None:
     import torch
 
     from ookd.models import zoo
-    from ookd.models.presets import preset
+    from ookd.models.families import preset
     from ookd.worlds import World
 
     torch.manual_seed(0)

@@ -21,11 +21,11 @@ import torch
 from torch import nn
 
 from ookd import config
-from ookd.config.tracker import TrackerConfig
+from ookd.config.tracker import OfflineConfig, TrackerConfig
 from ookd.engine.build import make_model, make_optimizer, make_task, open_loader, rate
 from ookd.evaluation.run import evaluate
 from ookd.models.parts.detection_losses import WEIGHTS
-from ookd.tracking.offline import OfflineConfig, predict_offline
+from ookd.tracking.offline import predict_offline
 from ookd.tracking.predict import predict
 from ookd.worlds import World
 

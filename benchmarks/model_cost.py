@@ -24,7 +24,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ookd.models.presets import PRESETS
+from ookd.models.families import family_named, presets
 from ookd.models.zoo import build
 
 YARDSTICK = "mask2former-r50"
@@ -42,12 +42,12 @@ def mask2former() -> nn.Module:
 
 
 def make(name: str) -> nn.Module:
-    model = mask2former() if name == YARDSTICK else build(PRESETS[name])
+    model = mask2former() if name == YARDSTICK else build(presets()[name])
     return model.eval().requires_grad_(False)
 
 
 def sees_clips(name: str) -> bool:
-    return name.startswith("seqformer") or name.endswith("-clip")
+    return name != YARDSTICK and family_named(presets()[name].family).sees == "clips"
 
 
 def inference(name: str, model: nn.Module, height: int, width: int, length: int) -> Callable[[], Any]:
@@ -109,7 +109,8 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--models", nargs="+", default=[*PRESETS, YARDSTICK], choices=[*PRESETS, YARDSTICK])
+    names = [*presets(), YARDSTICK]
+    parser.add_argument("--models", nargs="+", default=names, choices=names)
     parser.add_argument("--size", nargs=2, type=int, default=(384, 640), metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--clip", type=int, default=5, help="frames that an offline model sees together")
     parser.add_argument("--dtypes", nargs="+", default=["fp32"], choices=["fp32", "bf16"])

@@ -18,12 +18,12 @@ from pathlib import Path
 import openvino
 import torch
 
-from ookd.config.tracker import tracker_config
 from ookd.data.formats import load as load_data
 from ookd.deploy import check, runtime
 from ookd.deploy.export import export
 from ookd.deploy.folder import Kind, Precision
 from ookd.models import zoo
+from ookd.models.families import tracker_config
 from ookd.worlds import World, write
 
 WAYS: list[tuple[Kind, Precision]] = [

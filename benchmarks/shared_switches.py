@@ -18,7 +18,6 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -31,9 +30,9 @@ from experiment.judge import switch_rate
 from experiment.splits import Split, given
 from experiment.summary import drawings, place
 from experiment.track import track_with
-from ookd.config.tracker import tracker_config
 from ookd.data.rle import from_any
 from ookd.models import zoo
+from ookd.models.families import tracker_config
 from ookd.structures import Track, TrackResult, Video
 
 NOBODY, OVERLAP = -1, 0.5
@@ -72,8 +71,7 @@ def partners(folder: Path, split: Split) -> NDArray[np.int64]:
     path = folder / f"partners-{videos}.json"
     if not path.exists():
         saved = zoo.load(folder / "model", "cuda" if torch.cuda.is_available() else "cpu")
-        config: Any = saved.model.config
-        constants = tracker_config(config.family, saved.tracker)
+        constants = tracker_config(saved.model.config.family, saved.tracker)
         device = next(saved.model.parameters()).device.type
         with torch.autocast(device, torch.bfloat16):
             (results,) = track_with(saved.model, split.source, saved.names, [constants])

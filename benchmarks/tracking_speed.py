@@ -22,11 +22,10 @@ import numpy as np
 import torch
 
 from ookd.api import Tracker
-from ookd.config.tracker import tracker_config
 from ookd.data import rle
 from ookd.data.video import open_source
 from ookd.drawing.overlay import Overlay
-from ookd.models.presets import PRESETS
+from ookd.models.families import family_of, presets, tracker_config
 from ookd.models.zoo import build
 from ookd.structures import FrameResult
 from ookd.tracking import session
@@ -60,7 +59,7 @@ class Clock:
 def make_tracker(objects: int, short_side: int, image: np.ndarray) -> Tracker:
     """Nano that finds so many objects in this image."""
     torch.manual_seed(0)
-    model: Any = build(PRESETS["nano"]).eval()
+    model: Any = build(presets()["nano"]).eval()
     head = model.heads.classify
     torch.nn.init.normal_(head.weight, std=0.3)
     config = tracker_config(
@@ -74,9 +73,10 @@ def make_tracker(objects: int, short_side: int, image: np.ndarray) -> Tracker:
         },
     )
     device = torch.device("cpu")
-    frames, pad, _ = observe.prepare([image], short_side, device)
+    preprocessing = family_of(model).preprocessing
+    frames, pad, _ = observe.prepare([image], short_side, preprocessing, device)
     with torch.inference_mode():
-        logits = model(observe.normalise(frames, pad), pad)[0].logits[0].amax(-1)
+        logits = model(preprocessing.normalise(frames, pad), pad)[0].logits[0].amax(-1)
     with torch.no_grad():
         head.bias -= logits.sort(descending=True).values[objects - 1 : objects + 1].mean()
     return Tracker(model, [f"class {k}" for k in range(model.config.classes)], config, device)

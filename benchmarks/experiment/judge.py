@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 
 from experiment.splits import Split
 from experiment.track import track_with
-from ookd.config.tracker import tracker_config
 from ookd.evaluation.ap import MAX_DETECTIONS
 from ookd.evaluation.errors import truths_by_video
 from ookd.evaluation.report import Report
 from ookd.evaluation.run import evaluate
 from ookd.models import zoo
+from ookd.models.families import family_of, offline_config, tracker_config
 from ookd.structures import TrackResult
-from ookd.tracking.offline import OfflineConfig, predict_offline
+from ookd.tracking.offline import predict_offline
 from ookd.tune.replay import Cache, average_precision
 from ookd.tune.search import cache_queries, tune
 
@@ -66,7 +66,7 @@ class Outcomes:
 def judge(model_folder: Path, conditions: Conditions) -> tuple[dict[str, Any], Outcomes]:
     """What is told about a model, and what is kept of its test videos."""
     saved = zoo.load(model_folder, "cuda" if torch.cuda.is_available() else "cpu")
-    offline = bool(getattr(saved.model, "offline", False))
+    offline = family_of(saved.model).sees == "clips"
     with torch.autocast(_device(saved), torch.bfloat16, enabled=conditions.half):
         told, report = (_judge_offline if offline else _judge_online)(saved, conditions)
     outcomes = _outcomes(report)
@@ -84,8 +84,7 @@ def _judge_online(saved: zoo.Saved, conditions: Conditions) -> tuple[dict[str, A
 
     Without trials those of the family are what all arms are judged with.
     """
-    config: Any = saved.model.config
-    start = tracker_config(config.family, saved.tracker)
+    start = tracker_config(saved.model.config.family, saved.tracker)
 
     def cached(split: str) -> Cache:
         videos = conditions.splits[split]
@@ -107,7 +106,7 @@ def _judge_online(saved: zoo.Saved, conditions: Conditions) -> tuple[dict[str, A
 
 def _judge_offline(saved: zoo.Saved, conditions: Conditions) -> tuple[dict[str, Any], Report]:
     def report(split: str, constants: Mapping[str, Any]) -> Report:
-        config = OfflineConfig.model_validate(dict(constants))
+        config = offline_config(saved.model.config.family, constants)
         results = predict_offline(saved.model, conditions.splits[split].source, config, saved.names)
         return _report(results, split, conditions)
 

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from ookd.config.tracker import TrackerConfig, tracker_config
+from ookd.config.tracker import TrackerConfig
 from ookd.errors import UserError
 from ookd.models import zoo
-from ookd.models.presets import preset
+from ookd.models.families import preset, tracker_config
 from ookd.tracking.predict import predict
 from tracking.colour_model import NAMES, ColourModel, Scenes
 

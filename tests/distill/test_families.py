@@ -15,7 +15,7 @@ from ookd.clips.sources import ClipDataset
 from ookd.distill.signals import SIGNALS
 from ookd.engine.build import make_model, make_task
 from ookd.models import zoo
-from ookd.models.presets import preset
+from ookd.models.families import preset
 from ookd.structures import Batch
 from ookd.worlds import World
 

@@ -16,7 +16,6 @@ from ookd.config import Data, DataSource, Distill, Recipe
 from ookd.distill.cache import Cache, Subject, Window, fingerprint
 from ookd.distill.qfa import keep_sure
 from ookd.distill.teacher import LiveTeacher
-from ookd.models.preprocess import normalise
 from ookd.structures import ClipQueries
 from ookd.tracking.torch_model import prepare
 
@@ -112,8 +111,9 @@ def look(
 ) -> Window:
     """What the teacher knows of a window, filtered."""
     device = next(teacher.model.parameters()).device
-    frames, pad, geometries = prepare(images, short_side, device)
-    answer: ClipQueries = teacher.model(normalise(frames, pad)[None], pad[None])
+    preprocessing = teacher.family.preprocessing
+    frames, pad, geometries = prepare(images, short_side, preprocessing, device)
+    answer: ClipQueries = teacher.model(preprocessing.normalise(frames, pad)[None], pad[None])
     known = ClipQueries(
         teacher.in_order(answer.logits), None, answer.features, answer.frame_features, answer.masks
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,8 @@ from ookd.distill.qfa import Kept, Pairs, associate_by_label, associate_by_predi
 from ookd.distill.signals import SIGNALS, SINGLE_FRAMES
 from ookd.distill.teacher import LiveTeacher, look
 from ookd.errors import UserError
-from ookd.models.preprocess import normalise
+from ookd.models.families import family_of
+from ookd.models.protocols import Model, StudentTask, TrainingTask
 from ookd.structures import Batch, FrameQueries, StudentMatches
 
 
@@ -33,7 +34,7 @@ class Part:
     labelled: bool
 
 
-class Distillation(nn.Module):
+class Distillation(TrainingTask):
     """Batch -> the student's own terms, `kd_*` terms for each signal in use, and diagnostics.
 
     The student sees its frames, the teacher the whole clip, unless no signal in use needs more than those
@@ -42,10 +43,12 @@ class Distillation(nn.Module):
 
     _step: Tensor  # [] how many steps were learned
 
-    def __init__(self, student: nn.Module, spec: Distill, names: list[str], data: Data | None = None) -> None:
+    def __init__(
+        self, student: StudentTask, spec: Distill, names: list[str], data: Data | None = None
+    ) -> None:
         super().__init__()
         self.student = student
-        mine: Any = student
+        self.normalise = family_of(student.model).preprocessing.normalise
         self.spec = spec
         self.used: dict[str, Signal] = {name: one for name, one in spec.signals.items() if one.weight > 0}
         _check(spec)
@@ -55,18 +58,18 @@ class Distillation(nn.Module):
         if spec.cache is not None and data is not None:
             cache = Cache(Path(spec.cache), subject(live, data, spec))
             self.teacher = CachedTeacher(live, cache, look=not SINGLE_FRAMES.isdisjoint(self.used))
-        widths = live.widths(look(mine.model, torch.zeros(1, 3, 64, 64))[0])
+        widths = live.widths(look(student.model, torch.zeros(1, 3, 64, 64))[0])
         self.features = CONTROLS[spec.control](len(names), widths.features, widths.queries[1])
         widths = replace(widths, features=self.features.width)
         self.signals = nn.ModuleDict({name: SIGNALS[name](widths) for name in self.used})
         self.diagnostics = Diagnostics(len(names), list(self.used))
         self.register_buffer("_step", torch.zeros((), dtype=torch.long))
-        self.weights: dict[str, float] = {**mine.weights}
+        self.weights: dict[str, float] = {**student.weights}
         self.weights |= {f"kd_{name}": signal.weight for name, signal in self.used.items()}
 
     @property
-    def model(self) -> nn.Module:
-        return cast(nn.Module, self.student.model)
+    def model(self) -> Model:  # type: ignore[override]
+        return self.student.model
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         if self.used.keys() <= SINGLE_FRAMES:
@@ -110,7 +113,7 @@ class Distillation(nn.Module):
         Without any labelled clip the terms are those of a clip taken for empty, times 0: their names and what
         ranks tell one another stay the same.
         """
-        student: Any = self.student
+        student = self.student
         labelled = [b for b, origin in enumerate(batch.origins) if origin.labelled]
         if not batch.origins or len(labelled) == len(batch.origins):
             terms, lesson = student.learn(batch)
@@ -125,7 +128,7 @@ class Distillation(nn.Module):
             terms = {name: 0 * value for name, value in student.learn(batch.pick([0]))[0].items()}
         shown = bare.seen_by_student()
         frames, pad = shown.frames.flatten(0, 1), shown.pad.flatten(0, 1)
-        answer: FrameQueries = self.model(normalise(frames, pad), pad)[0]
+        answer: FrameQueries = self.model(self.normalise(frames, pad), pad)[0]
         nothing = torch.zeros(len(frames), 0, dtype=torch.long, device=frames.device)
         parts.append(Part(bare, StudentMatches(answer, nothing, nothing.bool()), False))
         return terms, parts

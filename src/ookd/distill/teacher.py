@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from ookd.distill.knowledge import TeacherAnswer, Widths
 from ookd.errors import UserError
 from ookd.models import zoo
-from ookd.models.preprocess import normalise
+from ookd.models.families import family_of
+from ookd.models.protocols import OfflineModel
 from ookd.stopwatch import timed
 from ookd.structures import Batch, ClipQueries, FrameQueries
 
@@ -24,12 +25,13 @@ class LiveTeacher:
 
     def __init__(self, folder: str, names: list[str]) -> None:
         saved = zoo.load(folder)
-        if not getattr(saved.model, "offline", False):
+        if not isinstance(saved.model, OfflineModel):
             raise UserError(f"{folder}: a teacher sees whole clips; this model sees single frames")
         columns = [saved.names.index(name) if name in saved.names else -1 for name in names]
         if max(columns) < 0:
             raise UserError(f"{folder}: the teacher knows none of the classes {', '.join(names)}")
         self.model = saved.model.requires_grad_(False).eval()
+        self.family = family_of(self.model)
         self._columns = torch.tensor(columns)  # [K] its class for each of the student's; -1 where it has none
         self.known = self._columns >= 0  # [K]
 
@@ -39,7 +41,9 @@ class LiveTeacher:
         """What it knows of all clips, its classes in the student's order."""
         device = batch.frames.device
         self.model.to(device)
-        answer: ClipQueries = self.model(normalise(batch.frames, batch.pad), batch.pad)
+        answer: ClipQueries = self.model(
+            self.family.preprocessing.normalise(batch.frames, batch.pad), batch.pad
+        )
         answer.logits = self.in_order(answer.logits)
         shown, every = places(batch), torch.arange(len(batch.frames), device=device)
         frames = (every.unsqueeze(1) * batch.frames.shape[1] + shown).flatten()  # the student's, of B * T
@@ -57,6 +61,7 @@ class LiveTeacher:
 
     def in_order(self, logits: Tensor) -> Tensor:
         """[..., K] the teacher's logits for the student's classes; far below 0 where it knows none such."""
+        logits = self.family.class_logits(logits)
         columns = self._columns.to(logits.device)
         return logits[..., columns.clamp(min=0)].masked_fill(columns < 0, -20.0)
 

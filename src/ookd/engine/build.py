@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -34,17 +32,11 @@ from ookd.distill.task import Distillation
 from ookd.engine.muon import Muon, is_hidden
 from ookd.errors import UserError
 from ookd.models import zoo
-from ookd.models.presets import PRESETS, preset
+from ookd.models.families import family_of, parse_config, presets
+from ookd.models.protocols import Model as Network
+from ookd.models.protocols import ModelConfig, StudentTask, TrainingTask
 from ookd.worlds import World
 from ookd.worlds.composite import Composite
-
-# family -> the module that trains it, `forward(batch) -> named terms` and `.weights`
-TASKS = {
-    "compact": "ookd.models.compact.training:CompactTraining",
-    "compact-clip": "ookd.models.compact.clip_training:CompactClipTraining",
-    "idol": "ookd.models.idol.training:IdolTraining",
-    "seqformer": "ookd.models.seqformer.training:SeqFormerTraining",
-}
 
 
 def open_source(data: DataSource) -> ClipSource:
@@ -57,8 +49,11 @@ def open_source(data: DataSource) -> ClipSource:
     return World(data.preset, split=data.split, seed=data.seed, videos=data.videos, **data.change)
 
 
-def open_loader(recipe: Recipe, rank: int, world: int) -> tuple[ClipLoader, list[str]]:
-    """Training batches for this rank, and the names of the classes."""
+def open_loader(recipe: Recipe, rank: int, world: int, multiple: int = 32) -> tuple[ClipLoader, list[str]]:
+    """Training batches for this rank, and the names of the classes.
+
+    Height and width of the frames are padded to multiples of `multiple`.
+    """
     sources = [open_source(data) for data in recipe.data.train]
     names = class_names(recipe, sources)
     for data, source in zip(recipe.data.train, sources, strict=True):
@@ -85,7 +80,9 @@ def open_loader(recipe: Recipe, rank: int, world: int) -> tuple[ClipLoader, list
             f"data.batch = {recipe.data.batch} must be a multiple of {world} processes x "
             f"{recipe.run.accumulate} accumulated micro-batches"
         )
-    return make_loader(stream, share, workers=recipe.data.workers, rank=rank, world=world), names
+    workers = recipe.data.workers
+    loader = make_loader(stream, share, divisor=multiple, workers=workers, rank=rank, world=world)
+    return loader, names
 
 
 def class_names(recipe: Recipe, sources: list[ClipSource]) -> list[str]:
@@ -135,48 +132,49 @@ def augmentation(spec: AugmentSpec) -> Augment:
     return Augment(*parts)
 
 
-def make_model(spec: Model, classes: int) -> nn.Module:
-    """A preset with random weights or those of its pretrained trunk, or a saved model; then `start`."""
-    if spec.base in PRESETS:
-        model = zoo.build(preset(spec.base, classes=classes, **spec.change))
-        load_pretrained: Any = getattr(model, "load_pretrained", None)
-        if spec.pretrained and load_pretrained is not None:
-            load_pretrained()
-    else:
-        saved: Any = zoo.load(spec.base).model
-        fields = {**saved.config.model_dump(), "classes": classes, **spec.change}
-        model = zoo.build(zoo.parse_config(fields))
+def base_config(spec: Model) -> ModelConfig:
+    """The configuration that a recipe's model starts from: a preset's or a saved model's."""
+    return presets().get(spec.base) or zoo.config_of(spec.base)
+
+
+def make_model(spec: Model, classes: int) -> Network:
+    """A preset with random weights or those of its pretrained backbone, or a saved model; then `start`."""
+    base = base_config(spec)
+    model = zoo.build(parse_config({**base.model_dump(), "classes": classes, **spec.change}))
+    if spec.base not in presets():
         zoo.start_from(model, spec.base)
+    elif spec.pretrained:
+        model.load_pretrained()
     if spec.start is not None:
         zoo.start_from(model, spec.start)
     return model
 
 
-def make_task(model: nn.Module, recipe: Recipe, names: list[str]) -> nn.Module:
+def make_task(model: Network, recipe: Recipe, names: list[str]) -> TrainingTask:
     """The training module of the model's family, with the recipe's loss weights."""
-    config: Any = model.config
-    place, _, name = TASKS[config.family].partition(":")
-    module = import_module(place)
-    if unknown := recipe.loss.weights.keys() - module.WEIGHTS.keys():
+    family = family_of(model)
+    if unknown := recipe.loss.weights.keys() - family.loss_weights.keys():
         raise UserError(
-            f"loss.weights: no term {', '.join(sorted(unknown))}; there are {', '.join(module.WEIGHTS)}"
+            f"loss.weights: no term {', '.join(sorted(unknown))}; there are {', '.join(family.loss_weights)}"
         )
-    task: nn.Module = getattr(module, name)(model, {**module.WEIGHTS, **recipe.loss.weights})
+    task = family.task(model, {**family.loss_weights, **recipe.loss.weights})
     if recipe.distill is None:
         return task
-    if not hasattr(task, "learn"):
-        raise UserError(f"distill: a {config.family} model sees whole clips; a student sees single frames")
+    if not isinstance(task, StudentTask):
+        raise UserError(f"distill: a {family.name} model sees whole clips; a student sees single frames")
     return Distillation(task, recipe.distill, names, recipe.data)
 
 
-def make_optimizer(task: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW in groups: trunk or not, decayed or not; with muon the matrices outside the trunk apart."""
+def make_optimizer(task: TrainingTask, recipe: Recipe) -> torch.optim.AdamW:
+    """AdamW in groups: backbone or not, decayed or not; with muon the matrices outside the backbone apart."""
     optim = recipe.optim
+    prefix = family_of(task.model).backbone
+    backbone = {id(p) for name, p in task.model.named_parameters() if name.startswith(prefix)}
     groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
-    for name, parameter in task.named_parameters():
+    for parameter in task.parameters():
         if not parameter.requires_grad:
             continue
-        pretrained = ".trunk." in name or ".backbone." in name
+        pretrained = id(parameter) in backbone
         decayed = optim.decay_all or parameter.dim() > 1
         lr = optim.lr * optim.trunk if pretrained else optim.lr
         turned = optim.kind == "muon" and not pretrained and is_hidden(parameter)
