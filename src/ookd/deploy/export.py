@@ -16,12 +16,12 @@ from ookd.deploy.engine import Arrays
 from ookd.deploy.folder import MANIFEST, Kind, Precision
 from ookd.deploy.graph import OPSET, trace
 from ookd.errors import UserError
+from ookd.files import check_free, fingerprint, new_folder
 from ookd.models import zoo
 from ookd.models.families import family_of, tracker_config
 from ookd.models.family import Family
 from ookd.models.preprocess import Preprocessing
 from ookd.models.protocols import OnlineModel
-from ookd.new_folder import check_free, new_folder
 from ookd.structures import Dataset
 
 COMPARED = 24  # frames on which the exported model must agree with its source
@@ -73,7 +73,7 @@ def export(
         )
     manifest = {
         "ookd": ookd.__version__,
-        "source": zoo.fingerprint(model),
+        "source": fingerprint(model),
         "kind": kind,
         "precision": precision,
         "opset": OPSET,

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from accelerate.utils import gather_object
 
+from ookd.clips.opening import open_source
 from ookd.clips.sources import ClipSource, DatasetClips
 from ookd.config import DataSource, Recipe
-from ookd.engine.build import open_source
 from ookd.evaluation.report import Report
 from ookd.evaluation.run import evaluate
 from ookd.models.families import offline_config, tracker_config
