@@ -102,5 +102,5 @@ def test_hidden_matrices_of_nano_are_turned_and_nothing_else() -> None:
 
 
 def test_shared_out_matrices_are_refused_in_one_line() -> None:
-    with pytest.raises(UserError, match=r"run\.shard use adamw"):
+    with pytest.raises(UserError, match=r"use adamw with run\.shard"):
         config.load("nano-ytvis-like", ["optim.kind=muon", "run.shard=true", "run.channels_last=false"])
