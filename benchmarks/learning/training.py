@@ -6,6 +6,7 @@ import json
 import shutil
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,19 +14,16 @@ from typing import Any
 
 import torch
 
-from experiment.claim import claimed, write_whole
+from learning.claim import claimed, write_whole
 from ookd.config import Recipe
 from ookd.engine.build import make_model
-from ookd.engine.loop import Trainer
-from ookd.engine.record import Record
 from ookd.engine.run import run
 from ookd.models import zoo
-
-_TIMED, _SETTLING = 24, 8  # steps that tell what a step costs, and those before
+from steps import Steps, shortened
 
 
 def now() -> float:
-    """Seconds of computing on a CPU, whatever else that does, or of the clock on a GPU."""
+    """Seconds of computing on a CPU, whatever else it does; on a GPU those of the clock."""
     return time.perf_counter() if torch.cuda.is_available() else time.process_time()
 
 
@@ -63,19 +61,11 @@ def common_start(recipe: Recipe, names: list[str], folder: Path) -> Path:
     return folder
 
 
-def step_cost(recipe: Recipe, folder: Path, clock: Callable[[], float] = now) -> float:
-    """Seconds of one step."""
-    times: list[float] = []
-
-    class Timed(Record):
-        def step(self, *given: Any) -> dict[str, float]:
-            times.append(clock())
-            return super().step(*given)
-
-    data = recipe.data.model_copy(update={"workers": 0})  # reading counts as well
-    short = recipe.model_copy(
-        update={"data": data, "run": recipe.run.model_copy(update={"steps": _TIMED, "save_every": _TIMED})}
-    )
-    Trainer(short, folder, Timed(short, folder, quiet=True)).fit()
-    shutil.rmtree(folder)
-    return statistics.median(b - a for a, b in zip(times[_SETTLING:], times[_SETTLING + 1 :], strict=False))
+def step_cost(recipe: Recipe, clock: Callable[[], float] = now) -> float:
+    """Seconds of one step, reading included."""
+    data = recipe.data.model_copy(update={"workers": 0})
+    short = shortened(recipe.model_copy(update={"data": data}), 24)
+    with tempfile.TemporaryDirectory() as folder:
+        steps = Steps(short, folder, clock=clock, warm_up=9)
+        steps.trainer.fit()
+    return statistics.median(steps.seconds())

@@ -1,20 +1,13 @@
-"""What matching costs, at 300 queries and 20 objects a frame, and its share of a training step of IDOL-R50.
-
-    python benchmarks/matcher_speed.py [--device cuda] [--size 360 640]
-
-Prints the table that docs/training-losses.md quotes.
-"""
+"""What matching costs at 300 queries and 20 objects a frame, and its share of a training step of IDOL-R50."""
 
 from __future__ import annotations
 
 import argparse
-import platform
-import statistics
-import time
 from collections.abc import Callable
 
 import torch
 
+from measuring import Table, alternate
 from ookd.matching import contrast_sets, hungarian, match_frame, match_tubes
 from ookd.models.idol.model import Idol, IdolConfig
 from ookd.models.idol.training import IdolTraining
@@ -23,13 +16,24 @@ from ookd.structures import Batch, Tracks
 QUERIES, OBJECTS, CLASSES, FRAMES = 300, 20, 40, 5
 
 
-def seconds(work: Callable[[], object], device: str) -> float:
-    """Wall time of one call, the device's queue emptied."""
-    start = time.perf_counter()
-    work()
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--size", type=int, nargs=2, default=(360, 640), metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--repeats", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+
+
+def run(given: argparse.Namespace) -> None:
+    with Table(given, {"what": "", "median ms": ".2f", "slowest ms": ".2f"}) as table:
+        times = alternate(matchers(given.device), given.repeats)
+        for name, one in times.items():
+            table.add(name, 1000 * one.median, 1000 * max(one.clock))
+        step = training_step(given.device, *given.size)
+        whole = 1000 * alternate({"step": step}, 1)["step"].median
+        layers = IdolConfig().decoder_layers
+        matching = 1000 * (layers * times["match_frame"].median + times["contrast_sets"].median)
+        table.add("IDOL-R50 step, one pair of frames", whole, None)
+        table.add(f"of it matching, {layers} layers and the reference: {matching / whole:.2%}", matching, None)
 
 
 def boxes(*shape: int, device: str) -> torch.Tensor:
@@ -52,7 +56,7 @@ def matchers(device: str) -> dict[str, Callable[[], object]]:
 
 
 def training_step(device: str, height: int, width: int) -> Callable[[], object]:
-    """One forward and backward pass of IDOL-R50 on a pair of frames."""
+    """Forward and backward pass of a pair of frames."""
     training = IdolTraining(Idol(IdolConfig(queries=QUERIES))).to(device)
     tall, wide = -(-height // 32) * 32, -(-width // 32) * 32
     tracks = Tracks(
@@ -67,32 +71,3 @@ def training_step(device: str, height: int, width: int) -> Callable[[], object]:
     frames = torch.randint(256, (1, 2, 3, tall, wide), dtype=torch.uint8, device=device)
     batch = Batch(frames, pad, [tracks])
     return lambda: torch.stack(list(training(batch).values())).sum().backward()
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--size", type=int, nargs=2, default=(360, 640), metavar=("HEIGHT", "WIDTH"))
-    parser.add_argument("--rounds", type=int, default=50)
-    options = parser.parse_args()
-    torch.manual_seed(0)
-    machine = torch.cuda.get_device_name() if options.device == "cuda" else platform.processor() or "CPU"
-    print(f"{machine}, {torch.get_num_threads()} threads, {QUERIES} queries, {OBJECTS} objects\n")
-    print("| what | median ms | slowest ms |\n|---|---|---|")
-    median = {}
-    for name, work in matchers(options.device).items():
-        work()
-        times = [1000 * seconds(work, options.device) for _ in range(options.rounds)]
-        median[name] = statistics.median(times)
-        print(f"| {name} | {median[name]:.2f} | {max(times):.2f} |")
-    step = training_step(options.device, *options.size)
-    step()
-    whole = 1000 * seconds(step, options.device)
-    matching = IdolConfig().decoder_layers * median["match_frame"] + median["contrast_sets"]
-    height, width = options.size
-    print(f"| IDOL-R50 step, one pair at {height}x{width} | {whole:.0f} | |")
-    print(f"| of it matching, 6 layers and the reference: {matching / whole:.2%} | {matching:.1f} | |")
-
-
-if __name__ == "__main__":
-    main()
