@@ -39,7 +39,7 @@ class Times:
 
 
 def alternate(runs: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, Times]:
-    """Time every run. After a warm-up they take turns, so that other work on the machine disturbs all alike."""
+    """Time every run. After a warm-up they take turns, so that other work disturbs all alike."""
     times = {name: Times() for name in runs}
     for run in runs.values():
         run()
@@ -100,14 +100,14 @@ class Table:
         name = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
         self.facts = {
             "machine": {**machine(), **name, "threads": torch.get_num_threads()},
-            "options": {k: v for k, v in vars(given).items() if k not in ("json", "threads")},
+            "options": {k: v for k, v in vars(given).items() if k not in ("json", "threads") and is_set(v)},
         }
         self.rows: list[dict[str, Any]] = []
 
     def __enter__(self) -> Table:
         if not self.json:
             for facts in self.facts.values():
-                print("; ".join(f"{name} {shown(value)}" for name, value in facts.items() if value))
+                print("; ".join(f"{k} {shown(v)}" for k, v in facts.items()))
             print("\n" + markdown(self.columns, []), flush=True)
         return self
 
@@ -135,6 +135,10 @@ def markdown(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 def line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
+
+
+def is_set(value: Any) -> bool:
+    return value is not None and value is not False and value != []
 
 
 def shown(value: Any) -> str:

@@ -1,7 +1,7 @@
 """Every measurement behind the numbers in the documentation.
 
-    python benchmarks NAME [OPTIONS]
-    python benchmarks NAME --help
+python benchmarks NAME [OPTIONS]
+python benchmarks NAME --help
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def run(name: str, arguments: Sequence[str]) -> int:
+def parser_of(name: str) -> argparse.ArgumentParser:
+    """The options of one benchmark."""
     module = import_module(MODULES[name])
     parser = argparse.ArgumentParser(
         prog=f"python benchmarks {name}",
@@ -76,15 +77,18 @@ def run(name: str, arguments: Sequence[str]) -> int:
     module.options(parser)
     parser.add_argument("--threads", type=int, help="threads of PyTorch; all cores if not given")
     parser.add_argument("--json", action="store_true", help="print JSON in place of tables")
-    given = parser.parse_args(arguments)
+    return parser
 
+
+def run(name: str, arguments: Sequence[str]) -> int:
+    given = parser_of(name).parse_args(arguments)
     import torch
 
     if given.threads:
         torch.set_num_threads(given.threads)
     if "seed" in given:
         torch.manual_seed(given.seed)
-    return module.run(given) or 0
+    return import_module(MODULES[name]).run(given) or 0
 
 
 def overview() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ class Steps(Record):
     def seconds(self, reading: bool = True) -> list[float]:
         """Of each step, with or without the time for reading."""
         ends = self._ends[self.warm_up - 1 :]
-        whole = [b - a for a, b in zip(ends, ends[1:], strict=False)]
+        whole = [b - a for a, b in pairwise(ends)]
         return whole if reading else [a - b for a, b in zip(whole, self.spent("loader"), strict=True)]
 
 

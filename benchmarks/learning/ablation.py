@@ -1,10 +1,10 @@
 """Does a teacher make the student better? Arms trained from one start, at equal steps, judged alike.
 
-    python benchmarks/ablation.py --world identity --steps 2000 --teacher-steps 3000 --out runs/ablation
+    python benchmarks ablation --world identity --steps 2000 --teacher-steps 3000 --out runs/ablation
 
-Each (arm, seed) has its folder; what is done is never repeated, and an interrupted training goes on where
-it was. Several processes may be started on one `--out`: each takes what no other has. Tracker constants are
-tuned for every arm on the tuning split; scores are of the test split. `results.json` holds what is printed.
+Each arm and seed has its folder. What is done is never repeated, and an interrupted training goes on where it
+was. Several processes may work on one `--out`: each takes what no other has. Tracker constants are tuned for
+every arm on the tuning split; scores are of the test split. `results.json` holds what is printed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,32 +19,26 @@ from typing import Any
 
 import torch
 
-from experiment.arms import ARMS, Arm, defined, named, recipe_of, set_to
-from experiment.claim import claimed, write_whole
-from experiment.judge import Conditions, judge
-from experiment.splits import SPLITS, Split, few_labels, given, of_world
-from experiment.summary import place, summarise, table
-from experiment.training import common_start, step_cost, trained
+from learning.arms import ARMS, Arm, defined, named, recipe_of, set_to
+from learning.claim import claimed, write_whole
+from learning.judge import Conditions, judge
+from learning.splits import SPLITS, Split, data_source, few_labels, of_world
+from learning.summary import place, summarise, table
+from learning.training import common_start, step_cost, trained
 from ookd import config
 from ookd.config import Recipe
 from ookd.distill.fill import FillPlan
 from ookd.engine.record import surroundings
 from ookd.errors import UserError
 
+NOT_ASKED = ("out", "arms", "arm", "seeds", "threads", "report", "json")  # what no outcome depends on
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    wanted = options().parse_args(arguments)
-    torch.set_num_threads(wanted.threads)
-    try:
-        experiment = Experiment(wanted)
-        failed = [] if wanted.report else experiment.work()
-        print(experiment.report())
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        return 130
+
+def run(given: argparse.Namespace) -> int:
+    experiment = Experiment(given)
+    failed = [] if given.report else experiment.work()
+    summary = experiment.report()
+    print(json.dumps(summary, indent=1) if given.json else table(summary["arms"]))
     return 2 if failed else 0
 
 
@@ -62,7 +55,7 @@ class Experiment:
 
     @cached_property
     def arms(self) -> list[Arm]:
-        """Those that need no teacher first: so a second process has work while the first trains it."""
+        """Those without a teacher first: so a second process has work while the first trains it."""
         extra = [defined(text) for text in self.wanted.arm]
         names = self.wanted.arms if self.wanted.arms is not None else ([] if extra else list(ARMS))
         return sorted([*map(named, names), *extra], key=lambda arm: arm.taught or arm.longer or arm.offline)
@@ -74,7 +67,7 @@ class Experiment:
         for split in SPLITS:
             videos, source = getattr(wanted, f"{split}_videos"), getattr(wanted, split)
             if source is not None:
-                found[split] = Split(given(source))
+                found[split] = Split(data_source(source))
             elif videos:
                 world = of_world(wanted.world, split, videos, wanted.world_seed, wanted.world_change)
                 found[split] = Split(world)
@@ -84,7 +77,7 @@ class Experiment:
 
     def work(self) -> list[str]:
         """Train and judge what is left; arms that failed."""
-        recipes = {arm.name: self.recipe(arm) for arm in self.arms}  # what is wrong with one is said at once
+        recipes = {arm.name: self.recipe(arm) for arm in self.arms}  # a mistake in one shows at once
         once = self.wanted.seeds[:1]  # is enough for a teacher, which is not trained anew
         rounds = [(arm, seed) for seed in self.wanted.seeds for arm in self.arms]
         rounds = [(arm, seed) for arm, seed in rounds if seed in once or not arm.offline]
@@ -204,7 +197,7 @@ class Experiment:
             if not kept.exists():
                 costs = {}
                 for arm in (ARMS["ookd"], ARMS["longer"]):
-                    costs[arm.name] = step_cost(self.with_teacher(self.recipe(arm)), folder / arm.name)
+                    costs[arm.name] = step_cost(self.with_teacher(self.recipe(arm)))
                 found = {"seconds_a_step": costs, "ratio": costs["ookd"] / costs["longer"]}
                 write_whole(kept, json.dumps(found).encode())
             return float(json.loads(kept.read_text())["ratio"])
@@ -219,7 +212,7 @@ class Experiment:
         asked = {"arm": arm.changes}
         for name, value in vars(self.wanted).items():
             about_teacher = name.startswith("teacher") and not (arm.taught or arm.longer or arm.offline)
-            if name not in ("out", "arms", "arm", "seeds", "threads", "report") and not about_teacher:
+            if name not in NOT_ASKED and not about_teacher:
                 asked[name] = value
         plain: dict[str, Any] = json.loads(json.dumps(asked))
         return plain
@@ -229,31 +222,31 @@ class Experiment:
         path = folder / "asked.json"
         if path.exists():
             now = self.asked(arm)
-            before = {name: options().get_default(name) for name in now} | json.loads(path.read_text())
+            parser = argparse.ArgumentParser()
+            options(parser)
+            before = {name: parser.get_default(name) for name in now} | json.loads(path.read_text())
             differ = [f"{name} {before[name]}, not {now[name]}" for name in now if now[name] != before[name]]
             if differ:
                 raise UserError(f"{folder} was begun with {'; '.join(differ)}: choose another --out")
 
-    def report(self) -> str:
-        """The tables, of what is there; everything as JSON beside it."""
+    def report(self) -> dict[str, Any]:
+        """What is there so far, also written to `results.json`."""
         results: dict[str, dict[int, Any]] = {}
         known = list(ARMS)
         for path in sorted((self.out / "arms").glob("*/seed-*/result.json")):
             seed = int(path.parent.name.removeprefix("seed-"))
             results.setdefault(path.parts[-3], {})[seed] = json.loads(path.read_text())
         order = sorted(results, key=lambda arm: known.index(arm) if arm in known else len(known))
-        summary = summarise({arm: results[arm] for arm in order}, self.out)
         whole = {
             "machine": surroundings(),
             "command": {name: str(value) for name, value in vars(self.wanted).items()},
-            "arms": summary,
+            "arms": summarise({arm: results[arm] for arm in order}, self.out),
         }
         write_whole(self.out / "results.json", json.dumps(whole, indent=1).encode())
-        return table(summary)
+        return whole
 
 
-def options() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+def options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--out", type=Path, default=Path("runs/ablation"))
     add("--student", default="nano-distill", metavar="RECIPE", help="of the student and of its distillation")
@@ -274,19 +267,9 @@ def options() -> argparse.ArgumentParser:
         add(f"--{split}", metavar="DATA", help="annotated videos, or a data source, in place of the world's")
         add(f"--{split}-videos", type=int, default=videos, help=f"of the world; {videos}")
     add("--labelled", type=int, metavar="N", help="only the first N training videos have labels")
-    add(
-        "--unlabelled", action="append", default=[], metavar="DATA", help="more to learn from, without labels"
-    )
-    add(
-        "--trials",
-        type=int,
-        default=64,
-        help="sets of tracker constants tried for each arm; 0: all keep the family's",
-    )
-    add("--threads", type=int, default=1, help="of torch, in this process")
+    more = "more to learn from, without labels"
+    add("--unlabelled", action="append", default=[], metavar="DATA", help=more)
+    trials = "sets of tracker constants tried for each arm; 0: all keep the family's"
+    add("--trials", type=int, default=64, help=trials)
     add("--report", action="store_true", help="only print what is there")
-    return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    parser.set_defaults(threads=1)

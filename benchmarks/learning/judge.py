@@ -1,4 +1,4 @@
-"""How good a finished model is: constants chosen on the tuning split, all else told of the test split.
+"""How good a finished model is: constants are chosen on the tuning split, scores are of the test split.
 
 What is kept of each test video is enough to resample videos later: every prediction's score, class and
 outcome, the true tracks of each class, the identity switches, and in how many masks they could have been.
@@ -15,9 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from experiment.splits import Split
-from experiment.track import track_with
-from ookd.config.tracker import tracker_config
+from learning.splits import Split
+from ookd.config.tracker import TrackerConfig, tracker_config
 from ookd.evaluation.ap import MAX_DETECTIONS
 from ookd.evaluation.errors import truths_by_video
 from ookd.evaluation.report import Report
@@ -25,6 +24,7 @@ from ookd.evaluation.run import evaluate
 from ookd.models import zoo
 from ookd.structures import TrackResult
 from ookd.tracking.offline import OfflineConfig, predict_offline
+from ookd.tracking.predict import predict
 from ookd.tune.replay import Cache, average_precision
 from ookd.tune.search import cache_queries, tune
 
@@ -64,7 +64,7 @@ class Outcomes:
 
 
 def judge(model_folder: Path, conditions: Conditions) -> tuple[dict[str, Any], Outcomes]:
-    """What is told about a model, and what is kept of its test videos."""
+    """The scores of a model, and what is kept of its test videos."""
     saved = zoo.load(model_folder, "cuda" if torch.cuda.is_available() else "cpu")
     offline = bool(getattr(saved.model, "offline", False))
     with torch.autocast(_device(saved), torch.bfloat16, enabled=conditions.half):
@@ -80,9 +80,9 @@ def switch_rate(switches: NDArray[Any], found: NDArray[Any]) -> NDArray[np.float
 
 
 def _judge_online(saved: zoo.Saved, conditions: Conditions) -> tuple[dict[str, Any], Report]:
-    """With the constants that are best on the tuning split, and beside it with those of the family.
+    """With the constants that are best on the tuning split, and with those of the family.
 
-    Without trials those of the family are what all arms are judged with.
+    Without trials only the family's are used.
     """
     config: Any = saved.model.config
     start = tracker_config(config.family, saved.tracker)
@@ -100,9 +100,14 @@ def _judge_online(saved: zoo.Saved, conditions: Conditions) -> tuple[dict[str, A
         cache = cached("val")
         told["val_ap"] = 100 * average_precision(cache, best)
         told["val_ap_default"] = 100 * average_precision(cache, start)
-    results = track_with(saved.model, conditions.splits["test"].source, saved.names, [best, start])
-    report, plain = (_report(found, "test", conditions) for found in results)
-    return {**told, "test_ap_default": 100 * plain.ap}, report
+
+    def report(constants: TrackerConfig) -> Report:
+        results = predict(saved.model, conditions.splits["test"].source, constants, saved.names)
+        return _report(results, "test", conditions)
+
+    chosen = report(best)
+    plain = chosen if best == start else report(start)
+    return {**told, "test_ap_default": 100 * plain.ap}, chosen
 
 
 def _judge_offline(saved: zoo.Saved, conditions: Conditions) -> tuple[dict[str, Any], Report]:

@@ -1,9 +1,7 @@
 """Kill a training run at random moments, resume it each time, and compare it with a run that nobody killed.
 
-    python benchmarks/kill_resume.py --kills 20 --out runs/kill-resume
-
-Moments are spread over the run: while a process starts, steps, or saves. Losses of all steps, the
-final weights and the optimiser's state must be equal to the bit.
+Moments are spread over the run: while a process starts, steps, or saves. Losses of all steps, the final
+weights and the optimiser's state must be equal to the bit.
 """
 
 from __future__ import annotations
@@ -35,37 +33,52 @@ SMALL = [
 ]
 
 
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("runs/kill-resume"))
+
+
+def run(given: argparse.Namespace) -> int:
+    whole, broken = given.out / "whole", given.out / "killed"
+    began = time.perf_counter()
+    subprocess.run(command(whole, given.steps), check=True, stderr=subprocess.DEVNULL)
+    delay = 10 * (time.perf_counter() - began) / given.steps  # a start, some steps, a save
+    hits = kill_often(broken, given.steps, given.kills, delay, random.Random(given.seed))
+    odd = differences(whole, broken, given.steps)
+    verdict = "losses, weights, optimiser and average equal"
+    if odd:
+        verdict = f"{len(odd)} differences: {', '.join(odd[:5])}"
+    print(f"{hits} kills in {given.steps} steps: {verdict}")
+    return 1 if odd or hits < given.kills else 0
+
+
 def command(folder: Path, steps: int) -> list[str]:
-    arguments = [sys.executable, "-m", "ookd", "train", "nano-ytvis-like", "--device", "cpu", "--resume"]
-    arguments += ["--out", str(folder)]
-    for change in [*SMALL, f"run.steps={steps}"]:
-        arguments += ["--set", change]
-    return arguments
+    train = [sys.executable, "-m", "ookd", "train", "nano-ytvis-like", "--device", "cpu", "--resume"]
+    changes = [f"--set={change}" for change in (*SMALL, f"run.steps={steps}")]
+    return [*train, "--out", str(folder), *changes]
 
 
-def killed(folder: Path, steps: int, kills: int, delay: float, chance: random.Random) -> int:
+def kill_often(folder: Path, steps: int, kills: int, delay: float, chance: random.Random) -> int:
     """Kill the run at random steps, up to `delay` seconds after; then let it finish. How often it was hit."""
     hits = 0
     for target in sorted(chance.sample(range(steps), kills)):
         process = subprocess.Popen(command(folder, steps), stderr=subprocess.DEVNULL)
-        while process.poll() is None and lines(folder) < target:
+        while process.poll() is None and len(losses(folder)) < target:
             time.sleep(0.002)
         time.sleep(chance.uniform(0, delay))
         process.send_signal(signal.SIGKILL)
         hits += process.wait() == -signal.SIGKILL
-        print(f"killed with {lines(folder)} steps written down", flush=True)
+        print(f"killed with {len(losses(folder))} steps written down", file=sys.stderr)
     subprocess.run(command(folder, steps), check=True, stderr=subprocess.DEVNULL)
     return hits
 
 
-def lines(folder: Path) -> int:
-    metrics = folder / "metrics.jsonl"
-    return metrics.read_text().count("\n") if metrics.exists() else 0
-
-
 def losses(folder: Path) -> list[str]:
     """What the run wrote down about its steps, up to what differs with the clock."""
-    written = (folder / "metrics.jsonl").read_text().splitlines()
+    metrics = folder / "metrics.jsonl"
+    written = metrics.read_text().splitlines() if metrics.exists() else []
     return [line.partition(', "lr"')[0] for line in written]
 
 
@@ -78,31 +91,3 @@ def differences(one: Path, other: Path, steps: int) -> list[str]:
             odd.append(f"{part}: names")
         odd += [f"{part}: {key}" for key, value in mine.items() if not torch.equal(value, theirs[key])]
     return odd
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--steps", type=int, default=120)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("runs/kill-resume"))
-    options = parser.parse_args()
-    whole, broken = options.out / "whole", options.out / "killed"
-    began = time.perf_counter()
-    subprocess.run(command(whole, options.steps), check=True, stderr=subprocess.DEVNULL)
-    delay = 10 * (time.perf_counter() - began) / options.steps  # a start, some steps, a save
-    hits = killed(broken, options.steps, options.kills, delay, random.Random(options.seed))
-    odd = differences(whole, broken, options.steps)
-    print(
-        f"{hits} kills in {options.steps} steps: "
-        + (
-            f"{len(odd)} differences: {', '.join(odd[:5])}"
-            if odd
-            else "losses, weights, optimiser and average equal"
-        )
-    )
-    return 1 if odd or hits < options.kills else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""The four splits of an experiment: learn, tune, look at, and test, each used for nothing else."""
+"""The splits of an experiment: train, tune, val and test, each used for nothing else."""
 
 from __future__ import annotations
 
@@ -50,37 +50,29 @@ def of_world(preset: str, split: str, videos: int, seed: int, changes: Sequence[
         if not found:
             raise UserError(f"--world-change {text}: write it as key=value, such as size=[0.2, 0.4]")
         change[key] = yaml.safe_load(value)
-    return WorldData.model_validate(
-        {
-            "kind": "world",
-            "preset": preset,
-            "split": split,
-            "videos": videos,
-            "seed": seed,
-            "change": change,
-        }
-    )
+    named = {"preset": preset, "split": split, "videos": videos, "seed": seed}
+    return WorldData.model_validate({"kind": "world", **named, "change": change})
 
 
 def few_labels(
     train: DataSource, labelled: int | None, more: Sequence[str]
 ) -> tuple[DataSource, list[DataSource]]:
-    """What has labels, and what is shown without them to students that have a teacher.
+    """The source with labels, and those without, which only students with a teacher see.
 
-    Of `train` the first so many videos keep their labels, and all of them are there without.
+    The first `labelled` videos of `train` keep their labels; all of them are shown without.
     """
-    hidden = [given(text) for text in more]
+    hidden = [data_source(text) for text in more]
     if labelled is not None:
         if isinstance(train, FolderData):
             raise UserError(
-                "--labelled: of a folder all videos keep their labels; add others by --unlabelled"
+                "--labelled: of a folder all videos keep their labels; add others with --unlabelled"
             )
         hidden.insert(0, train)
         train = train.model_copy(update={"videos": labelled})
     return train, [source.model_copy(update={"unlabelled": True}) for source in hidden]
 
 
-def given(text: str) -> DataSource:
+def data_source(text: str) -> DataSource:
     """A folder or file of annotated videos, or any source as recipes write it: `{kind: composite, ...}`."""
     if not text.lstrip().startswith("{"):
         return FolderData(kind="folder", path=text)

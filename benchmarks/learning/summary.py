@@ -1,4 +1,4 @@
-"""What finished arms come to: means over seeds, and how sure their difference to the student alone is."""
+"""The scores of finished arms: means over seeds, and intervals of the difference to the student alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiment.judge import Outcomes, switch_rate
+from learning.judge import Outcomes, switch_rate
+from measuring import markdown
 from ookd.evaluation.ap import IGNORED, RIGHT
 from ookd.evaluation.compare import RESAMPLINGS, Difference
 from ookd.evaluation.errors import Entries, class_ap
@@ -114,35 +115,40 @@ def place(out: Path, arm: str, seed: int) -> Path:
 
 
 def table(summary: Mapping[str, Any]) -> str:
-    """The tables of docs/results.md: scores, then what errors cost."""
-    lines = [
-        "| arm | steps | seeds | track AP, test | above alone [95 %] | family's constants | AP, val "
-        "| minor / middle / major | switches | in 1000 found | HOTA | AssA |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    """The tables of the documentation: scores, then what errors cost."""
+    headings = [
+        "arm",
+        "steps",
+        "seeds",
+        "track AP, test",
+        "above alone [95 %]",
+        "family's constants",
+        "AP, val",
     ]
+    headings += ["minor / middle / major", "switches", "in 1000 found", "HOTA", "AssA"]
+    rows = []
     for arm, row in summary.items():
         mean, spread = row["mean"], row["spread"]
         shown = {name: f"{value:.1f}" for name, value in mean.items()}
-        columns = [
-            arm,
-            f"{mean['steps']:.0f}",
-            str(len(row["seeds"])),
-            shown["test_ap"] + (f" ± {spread['test_ap']:.1f}" if len(row["seeds"]) > 1 else ""),
-            _above(row, "test_ap", 1),
-            shown["test_ap_default"],
-            shown.get("val_ap", "-"),
-            " / ".join(shown.get(f"{group}_ap", "-") for group in FREQUENCIES),
-            f"{mean['switches']:.0f} {_above(row, 'switches', 0)}",
-            f"{shown['switch_rate']} {_above(row, 'switch_rate', 1)}",
-            shown["hota"],
-            shown["assa"],
-        ]
-        lines.append(f"| {' | '.join(columns)} |")
+        rows.append(
+            [
+                arm,
+                f"{mean['steps']:.0f}",
+                str(len(row["seeds"])),
+                shown["test_ap"] + (f" ± {spread['test_ap']:.1f}" if len(row["seeds"]) > 1 else ""),
+                _above(row, "test_ap", 1),
+                shown["test_ap_default"],
+                shown.get("val_ap", "-"),
+                " / ".join(shown.get(f"{group}_ap", "-") for group in FREQUENCIES),
+                f"{mean['switches']:.0f} {_above(row, 'switches', 0)}",
+                f"{shown['switch_rate']} {_above(row, 'switch_rate', 1)}",
+                shown["hota"],
+                shown["assa"],
+            ]
+        )
     causes = list(next(iter(summary.values()))["errors"]) if summary else []
-    lines += ["", f"| AP lost to | {' | '.join(causes)} |", "|---" * (1 + len(causes)) + "|"]
-    for arm, row in summary.items():
-        lines.append(" | ".join([f"| {arm}", *(f"{row['errors'][cause]:.1f}" for cause in causes)]) + " |")
-    return "\n".join(lines)
+    lost = [[arm, *(f"{row['errors'][cause]:.1f}" for cause in causes)] for arm, row in summary.items()]
+    return f"{markdown(headings, rows)}\n\n{markdown(['AP lost to', *causes], lost)}"
 
 
 def _above(row: Mapping[str, Any], name: str, digits: int) -> str:

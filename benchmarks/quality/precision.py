@@ -45,14 +45,19 @@ def run(given: argparse.Namespace) -> None:
     size = (given.size[0], given.size[1])
     saved = zoo.load(given.model)
     config = tracker_config(saved.model.config.family, saved.tracker | {"short_side": min(size)})
-    columns = {"runtime": "", "precision": "", "AP": ".2f", "difference": "+.2f", "allowed": "", "verdict": ""}
+    columns = {
+        "runtime": "",
+        "precision": "",
+        "AP": ".2f",
+        "difference": "+.2f",
+        "allowed": "",
+        "verdict": "",
+    }
     with (
         tempfile.TemporaryDirectory() as folder,
         Table(given, {**columns, "mask overlap": ".4f", "score distance": ".4f"}) as table,
     ):
-        source = World(
-            given.world, "val", check.SEED, given.scenes, height=size[0], width=size[1]
-        )
+        source = World(given.world, "val", check.SEED, given.scenes, height=size[0], width=size[1])
         write(source, Path(folder, "scenes"))
         scenes = load_data(Path(folder, "scenes"), None, None)
         before = 100 * check.average_precision(saved.model, scenes, config, saved.names)

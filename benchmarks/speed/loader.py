@@ -48,7 +48,9 @@ def run(given: argparse.Namespace) -> None:
                 for paste in (False, True):
                     dataset = clips(source, sampler, paste)
                     size = FRAMES // length
-                    speed = 1 / seconds_a_frame(dataset, size, given.workers, given.batches, time.perf_counter)
+                    speed = 1 / seconds_a_frame(
+                        dataset, size, given.workers, given.batches, time.perf_counter
+                    )
                     cost = 1000 * seconds_a_frame(dataset, size, 0, given.batches, time.process_time)
                     table.add(name, kind, "every clip" if paste else "no", speed, cost)
 

@@ -33,7 +33,9 @@ def run(given: argparse.Namespace) -> None:
         layers = IdolConfig().decoder_layers
         matching = 1000 * (layers * times["match_frame"].median + times["contrast_sets"].median)
         table.add("IDOL-R50 step, one pair of frames", whole, None)
-        table.add(f"of it matching, {layers} layers and the reference: {matching / whole:.2%}", matching, None)
+        table.add(
+            f"of it matching, {layers} layers and the reference: {matching / whole:.2%}", matching, None
+        )
 
 
 def boxes(*shape: int, device: str) -> torch.Tensor:

@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -65,7 +64,9 @@ def measure(name: str, given: argparse.Namespace) -> list[Any]:
 
     parameters = sum(p.numel() for p in model.parameters()) / 1e6
     row = [length, parameters, multiply_adds(infer) / length / 1e9]
-    for times in alternate({dtype: partial(in_dtype, dtype, infer) for dtype in given.dtypes}, given.repeats).values():
+    for times in alternate(
+        {dtype: partial(in_dtype, dtype, infer) for dtype in given.dtypes}, given.repeats
+    ).values():
         row += [times.median / length, times.spread / length, statistics.mean(times.processor) / length]
     return row
 

@@ -65,7 +65,9 @@ def run(given: argparse.Namespace) -> None:
             "VidEoMT-S": videomt_run(given.runtime, given.peers, clip),
         }
         frames = len(list(images(given.video, given.frames))) // clip * clip
-        times = alternate({name: partial(one, given.video, frames) for name, one in runs.items()}, given.repeats)
+        times = alternate(
+            {name: partial(one, given.video, frames) for name, one in runs.items()}, given.repeats
+        )
         for name, one in times.items():
             height, width = (SQUARE, SQUARE) if name == "VidEoMT-S" else SIZE
             speeds = [frames / seconds for seconds in (one.median, max(one.clock), min(one.clock))]
