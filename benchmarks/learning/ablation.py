@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from learning.arms import ARMS, Arm, defined, named, recipe_of, set_to
-from learning.claim import claimed, write_whole
+from learning.claim import claimed
 from learning.judge import Conditions, judge
 from learning.splits import SPLITS, Split, data_source, few_labels, of_world
 from learning.summary import place, summarise, table
@@ -30,6 +30,7 @@ from ookd.config import Recipe
 from ookd.distill.fill import FillPlan
 from ookd.engine.record import surroundings
 from ookd.errors import UserError
+from ookd.files import write_file
 
 NOT_ASKED = ("out", "arms", "arm", "seeds", "threads", "report", "json")  # what no outcome depends on
 
@@ -100,7 +101,7 @@ class Experiment:
         with claimed(folder, wait) as mine:
             if not mine or (folder / "result.json").exists():
                 return
-            write_whole(folder / "asked.json", json.dumps(self.asked(arm), indent=1).encode())
+            write_file(folder / "asked.json", json.dumps(self.asked(arm), indent=1))
             if arm.offline:
                 model, facts = self.teacher, {"steps": 0, "seconds": 0.0}
                 if (model.parent / "trained.json").exists():
@@ -119,7 +120,7 @@ class Experiment:
                 "recipe": None if arm.offline else recipe.model_dump(mode="json"),
                 "machine": surroundings(),
             }
-            write_whole(folder / "result.json", json.dumps(result, indent=1).encode())
+            write_file(folder / "result.json", json.dumps(result, indent=1))
             print(f"{arm.name}, seed {seed}: track AP {judged['test_ap']:.1f}", file=sys.stderr)
 
     def recipe(self, arm: Arm) -> Recipe:
@@ -199,7 +200,7 @@ class Experiment:
                 for arm in (ARMS["ookd"], ARMS["longer"]):
                     costs[arm.name] = step_cost(self.with_teacher(self.recipe(arm)))
                 found = {"seconds_a_step": costs, "ratio": costs["ookd"] / costs["longer"]}
-                write_whole(kept, json.dumps(found).encode())
+                write_file(kept, json.dumps(found))
             return float(json.loads(kept.read_text())["ratio"])
 
     @cached_property
@@ -242,7 +243,8 @@ class Experiment:
             "command": {name: str(value) for name, value in vars(self.wanted).items()},
             "arms": summarise({arm: results[arm] for arm in order}, self.out),
         }
-        write_whole(self.out / "results.json", json.dumps(whole, indent=1).encode())
+        with claimed(self.out, wait=True):
+            write_file(self.out / "results.json", json.dumps(whole, indent=1))
         return whole
 
 

@@ -28,10 +28,3 @@ def claimed(folder: Path, wait: bool = False) -> Iterator[bool]:
         file.write(f"{socket.gethostname()} {os.getpid()}\n")
         file.flush()
         yield True
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """A file that is there whole or not at all; several processes may write it."""
-    beside = path.with_name(f"{path.name}.{socket.gethostname()}.{os.getpid()}")
-    beside.write_bytes(content)
-    beside.replace(path)

@@ -21,7 +21,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from learning.claim import write_whole
 from learning.judge import Conditions, judge
 from learning.splits import Split
 from learning.training import now, step_cost
@@ -32,6 +31,7 @@ from ookd.engine.checkpoint import newest
 from ookd.engine.record import RECIPE
 from ookd.engine.run import run as run_recipe
 from ookd.errors import UserError
+from ookd.files import write_file
 
 RESULT = "result.json"  # of a budget and seed, in its folder
 
@@ -63,7 +63,7 @@ def run(given: argparse.Namespace) -> None:
                 recipe = config.load(given.recipe, [*base, f"run.seed={seed}", f"run.steps={steps}"])
                 row = {"minutes": minutes, "seed": seed, **train(recipe, folder, before, clock)}
                 row |= scores(folder / "model", recipe, given)
-                write_whole(folder / RESULT, json.dumps(row, indent=1).encode())
+                write_file(folder / RESULT, json.dumps(row, indent=1))
             before = folder
     rows = [json.loads(path.read_text()) for path in sorted(given.out.glob(f"*/{RESULT}"))]
     aps = ["track AP, tuned constants", "track AP, constants of the family"]

@@ -24,13 +24,13 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco
 from scipy.optimize import linear_sum_assignment
 
-from learning.claim import write_whole
 from learning.judge import switch_rate
 from learning.splits import Split, data_source
 from learning.summary import drawings, place
 from measuring import Table
 from ookd.config.tracker import tracker_config
 from ookd.data.rle import from_any
+from ookd.files import write_file
 from ookd.models import zoo
 from ookd.structures import Track, TrackResult, Video
 from ookd.tracking.predict import predict
@@ -79,7 +79,7 @@ def partners(folder: Path, split: Split) -> NDArray[np.int64]:
         for result in results:
             by_video.setdefault(result.video_id, []).append(result)
         numbers = [n for v in split.truth.videos for n in matched(v, by_video.get(v.id, []))]
-        write_whole(path, json.dumps(numbers).encode())
+        write_file(path, json.dumps(numbers))
     return np.array(json.loads(path.read_text()))
 
 

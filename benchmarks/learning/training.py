@@ -14,10 +14,11 @@ from typing import Any
 
 import torch
 
-from learning.claim import claimed, write_whole
+from learning.claim import claimed
 from ookd.config import Recipe
 from ookd.engine.build import make_model
 from ookd.engine.run import run
+from ookd.files import write_file
 from ookd.models import zoo
 from steps import Steps, shortened
 
@@ -41,11 +42,11 @@ def trained(recipe: Recipe, folder: Path) -> dict[str, Any]:
         outcome = run(recipe, folder)
     finally:
         seconds = before + time.perf_counter() - began
-        write_whole(clock, json.dumps(seconds).encode())
+        write_file(clock, json.dumps(seconds))
     saved = zoo.load(outcome.model)
     zoo.save_pretrained(saved.model.half(), outcome.model, saved.names, saved.tracker, overwrite=True)
     facts = {"steps": outcome.steps, "seconds": round(seconds, 1)}
-    write_whole(done, json.dumps(facts).encode())
+    write_file(done, json.dumps(facts))
     shutil.rmtree(folder / "checkpoints")
     clock.unlink()
     return facts
