@@ -1,4 +1,4 @@
-"""Does a teacher make the student better? Arms trained from one start, at equal steps, judged alike.
+"""Does a teacher make the student better? Arms are trained from the same weights for equal steps.
 
     python benchmarks ablation --world identity --steps 2000 --teacher-steps 3000 --out runs/ablation
 
@@ -32,7 +32,7 @@ from ookd.engine.record import surroundings
 from ookd.errors import UserError
 from ookd.files import write_file
 
-NOT_ASKED = ("out", "arms", "arm", "seeds", "threads", "report", "json")  # what no outcome depends on
+NOT_ASKED = ("out", "arms", "arm", "seeds", "threads", "report", "json")  # options that no result depends on
 
 
 def run(given: argparse.Namespace) -> int:
@@ -77,9 +77,9 @@ class Experiment:
         return found
 
     def work(self) -> list[str]:
-        """Train and judge what is left; arms that failed."""
+        """Train and judge what is left; the arms that failed."""
         recipes = {arm.name: self.recipe(arm) for arm in self.arms}  # a mistake in one shows at once
-        once = self.wanted.seeds[:1]  # is enough for a teacher, which is not trained anew
+        once = self.wanted.seeds[:1]  # enough for a teacher, which is not trained again
         rounds = [(arm, seed) for seed in self.wanted.seeds for arm in self.arms]
         rounds = [(arm, seed) for arm, seed in rounds if seed in once or not arm.offline]
         for arm, seed in rounds:
@@ -94,7 +94,7 @@ class Experiment:
         return failed
 
     def finish(self, arm: Arm, seed: int, recipe: Recipe, wait: bool = False) -> None:
-        """Train and judge one arm with one seed, unless that is done or another process is at it."""
+        """Train and judge one arm with one seed, unless that is done or another process does it."""
         folder = place(self.out, arm.name, seed)
         if (folder / "result.json").exists():
             return
@@ -124,11 +124,11 @@ class Experiment:
             print(f"{arm.name}, seed {seed}: track AP {judged['test_ap']:.1f}", file=sys.stderr)
 
     def recipe(self, arm: Arm) -> Recipe:
-        """Before it is known from where it starts, and what teaches it."""
+        """The arm's recipe, still without start and teacher."""
         return recipe_of(arm, self.wanted.student, self.shared(arm.taught))
 
     def ready(self, arm: Arm, seed: int, recipe: Recipe) -> Recipe:
-        """With everything that it needs, which is made first where it is not there."""
+        """The recipe with start, teacher and cache, which are made first if they are missing."""
         steps = round(self.wanted.steps * self.ratio) if arm.longer else self.wanted.steps
         run = recipe.run.model_copy(update={"seed": seed, "steps": steps})
         model = recipe.model.model_copy(update={"start": str(self.start), "pretrained": False})
@@ -145,7 +145,7 @@ class Experiment:
         return recipe.model_copy(update={"distill": taught})
 
     def shared(self, taught: bool = False) -> list[str]:
-        """Changes of the recipe that all arms have; only a teacher teaches from videos without labels."""
+        """Changes of the recipe that all arms share. Only taught arms see videos without labels."""
         wanted = self.wanted
         labelled, unlabelled = few_labels(self.splits["train"].data, wanted.labelled, wanted.unlabelled)
         sources = [labelled, *unlabelled] if taught else [labelled]
@@ -167,7 +167,7 @@ class Experiment:
 
     @cached_property
     def teacher(self) -> Path:
-        """The teacher's model folder; trained first where only its steps are given."""
+        """The teacher's model folder; it is trained first if only its steps are given."""
         wanted = self.wanted
         if wanted.teacher:
             return Path(wanted.teacher)
@@ -191,7 +191,7 @@ class Experiment:
 
     @cached_property
     def ratio(self) -> float:
-        """What a step of OOKD costs, in steps of the student alone."""
+        """The cost of a step of OOKD, in steps of the student alone."""
         folder = self.out / "ratio"
         with claimed(folder, wait=True):
             kept = folder / "ratio.json"
@@ -209,7 +209,7 @@ class Experiment:
         return Conditions(self.splits, self.wanted.trials, 0, recipe.run.precision == "bf16")
 
     def asked(self, arm: Arm) -> dict[str, Any]:
-        """What an arm's outcome depends on."""
+        """The options that an arm's result depends on."""
         asked = {"arm": arm.changes}
         for name, value in vars(self.wanted).items():
             about_teacher = name.startswith("teacher") and not (arm.taught or arm.longer or arm.offline)
@@ -219,7 +219,7 @@ class Experiment:
         return plain
 
     def same_as_before(self, arm: Arm, folder: Path) -> None:
-        """What was done under other conditions is no part of this experiment."""
+        """Raise if the arm was begun with other options."""
         path = folder / "asked.json"
         if path.exists():
             now = self.asked(arm)
@@ -231,7 +231,7 @@ class Experiment:
                 raise UserError(f"{folder} was begun with {'; '.join(differ)}: choose another --out")
 
     def report(self) -> dict[str, Any]:
-        """What is there so far, also written to `results.json`."""
+        """All results so far, also written to `results.json`."""
         results: dict[str, dict[int, Any]] = {}
         known = list(ARMS)
         for path in sorted((self.out / "arms").glob("*/seed-*/result.json")):
@@ -260,7 +260,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     add("--seeds", type=int, nargs="+", default=[0, 1, 2])
     add("--teacher", metavar="MODEL", help="a trained teacher")
     add("--teacher-recipe", default="nano-clip", metavar="RECIPE")
-    add("--teacher-steps", type=int, default=0, help="train it first, for so long")
+    add("--teacher-steps", type=int, default=0, help="train it first, for so many steps")
     add("--teacher-set", dest="teacher_changes", action="append", default=[], metavar="KEY=VALUE")
     add("--world", default="identity", help="preset world")
     add("--world-seed", type=int, default=0)
@@ -273,5 +273,5 @@ def options(parser: argparse.ArgumentParser) -> None:
     add("--unlabelled", action="append", default=[], metavar="DATA", help=more)
     trials = "sets of tracker constants tried for each arm; 0: all keep the family's"
     add("--trials", type=int, default=64, help=trials)
-    add("--report", action="store_true", help="only print what is there")
+    add("--report", action="store_true", help="only print the results so far")
     parser.set_defaults(threads=1)

@@ -1,4 +1,4 @@
-"""The arms of the ablation, as data, and the recipe that each stands for."""
+"""The arms of the ablation, and their recipes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ookd.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One way to train the student; what it does not say is as the recipe has it."""
+    """One way to train the student; everything else is as in the recipe."""
 
     name: str
     about: str
     taught: bool = True  # with the teacher beside it
     pasted: bool = False  # with Minor-Paste
     signals: tuple[SignalName, ...] | None = None  # of the recipe's, or with weight 1; None: the recipe's
-    longer: bool = False  # as many steps as distillation's cost pays for
+    longer: bool = False  # as many steps as distillation takes time for
     offline: bool = False  # not a student: the teacher itself
     changes: tuple[str, ...] = ()  # of the recipe
 
@@ -92,7 +92,7 @@ def defined(text: str) -> Arm:
 
 
 def recipe_of(arm: Arm, name: str, changes: Sequence[str]) -> Recipe:
-    """The student's recipe `name`, with `changes` that all arms share, as this arm has it."""
+    """This arm's variant of the recipe `name`, with `changes` that all arms share."""
     base = config.load(name, changes)
     if base.distill is None:
         raise UserError(f"recipe {name} has no `distill`, so its arms would not differ; see nano-distill")
@@ -107,9 +107,7 @@ def recipe_of(arm: Arm, name: str, changes: Sequence[str]) -> Recipe:
         own.append("data.minor_paste=null")
     elif base.data.minor_paste is None:
         own.append("data.minor_paste={}")
-    if arm.longer and isinstance(
-        base.data.frames, Within
-    ):  # the same pairs; no frames for a teacher are read
+    if arm.longer and isinstance(base.data.frames, Within):  # the same pairs, without frames for a teacher
         own.append(set_to("data.frames", {"kind": "pair", "span": base.data.frames.pair_span}))
     return config.load(name, [*changes, *own, *arm.changes])
 
@@ -120,7 +118,7 @@ def set_to(key: str, value: Any) -> str:
 
 
 def _split(text: str) -> list[str]:
-    """At commas that stand in no bracket."""
+    """Split at commas outside brackets."""
     parts, depth = [""], 0
     for letter in text:
         depth += (letter in "[{") - (letter in "]}")

@@ -1,4 +1,4 @@
-"""Several processes on one folder: each takes work that no other has, and a killed one blocks nobody."""
+"""Several processes share one folder: each takes work that no other has, and a killed one blocks nobody."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pathlib import Path
 
 @contextmanager
 def claimed(folder: Path, wait: bool = False) -> Iterator[bool]:
-    """Whether `folder` is ours for now. With `wait`, once it is.
+    """Whether this process got the lock of `folder`. With `wait` it waits until it has.
 
-    The system itself ends a lock with its process, so there are no stale ones; a process that was forked off
-    does not hold it. The file says who has it, for people. Not to be nested on one folder.
+    The system ends a lock with its process, and a forked process does not hold it. The file says who has it,
+    for people. Locks of one folder must not be nested.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("a") as file:

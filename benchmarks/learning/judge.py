@@ -1,7 +1,7 @@
 """How good a finished model is: constants are chosen on the tuning split, scores are of the test split.
 
-What is kept of each test video is enough to resample videos later: every prediction's score, class and
-outcome, the true tracks of each class, the identity switches, and in how many masks they could have been.
+Enough is kept of each test video to resample videos later: every prediction's score, class and outcome, the
+true tracks of each class, the identity switches, and the number of masks in which they can occur.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from ookd.tracking.predict import predict
 from ookd.tune.replay import Cache, average_precision
 from ookd.tune.search import cache_queries, tune
 
-TUBE_NMS = (0.5, 0.6, 0.8)  # what is tried for a teacher; an offline model has no other constant that matters
+TUBE_NMS = (0.5, 0.6, 0.8)  # tried for a teacher, which has no other constant that matters
 
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """How every arm is judged alike."""
+    """The same for all arms."""
 
     splits: Mapping[str, Split]
     trials: int  # sets of tracker constants tried
@@ -43,7 +43,7 @@ class Conditions:
 
 @dataclass(slots=True)
 class Outcomes:
-    """N predictions for V test videos of K classes, and what became of them at T thresholds."""
+    """N predictions for V test videos of K classes, and their outcomes at T thresholds."""
 
     label: NDArray[np.int16]  # [N]
     video: NDArray[np.int32]  # [N]
@@ -68,10 +68,10 @@ def judge(model_folder: Path, conditions: Conditions) -> tuple[dict[str, Any], O
     saved = zoo.load(model_folder, "cuda" if torch.cuda.is_available() else "cpu")
     offline = bool(getattr(saved.model, "offline", False))
     with torch.autocast(_device(saved), torch.bfloat16, enabled=conditions.half):
-        told, report = (_judge_offline if offline else _judge_online)(saved, conditions)
+        scores, report = (_judge_offline if offline else _judge_online)(saved, conditions)
     outcomes = _outcomes(report)
     rate = float(switch_rate(outcomes.switches.sum(), outcomes.found.sum()))
-    return {**_numbers(report), "switch_rate": rate, **told}, outcomes
+    return {**_numbers(report), "switch_rate": rate, **scores}, outcomes
 
 
 def switch_rate(switches: NDArray[Any], found: NDArray[Any]) -> NDArray[np.float64]:
@@ -91,15 +91,15 @@ def _judge_online(saved: zoo.Saved, conditions: Conditions) -> tuple[dict[str, A
         videos = conditions.splits[split]
         return cache_queries(saved.model, videos.source, videos.truth, saved.names, start)
 
-    best, told = start, {}
+    best, scores = start, {}
     if conditions.trials:
         tuned = tune(cached("tune"), start, conditions.trials, conditions.seed)
-        best, told = tuned.config, {"tune_ap": 100 * tuned.ap}
-    told["constants"] = best.model_dump()
+        best, scores = tuned.config, {"tune_ap": 100 * tuned.ap}
+    scores["constants"] = best.model_dump()
     if "val" in conditions.splits:
         cache = cached("val")
-        told["val_ap"] = 100 * average_precision(cache, best)
-        told["val_ap_default"] = 100 * average_precision(cache, start)
+        scores["val_ap"] = 100 * average_precision(cache, best)
+        scores["val_ap_default"] = 100 * average_precision(cache, start)
 
     def report(constants: TrackerConfig) -> Report:
         results = predict(saved.model, conditions.splits["test"].source, constants, saved.names)
@@ -107,7 +107,7 @@ def _judge_online(saved: zoo.Saved, conditions: Conditions) -> tuple[dict[str, A
 
     chosen = report(best)
     plain = chosen if best == start else report(start)
-    return {**told, "test_ap_default": 100 * plain.ap}, chosen
+    return {**scores, "test_ap_default": 100 * plain.ap}, chosen
 
 
 def _judge_offline(saved: zoo.Saved, conditions: Conditions) -> tuple[dict[str, Any], Report]:
@@ -117,14 +117,14 @@ def _judge_offline(saved: zoo.Saved, conditions: Conditions) -> tuple[dict[str, 
         return _report(results, split, conditions)
 
     tried = [{**saved.tracker, "tube_nms": nms} for nms in TUBE_NMS]
-    scores = [report("tune", constants).ap for constants in tried]
-    chosen = tried[scores.index(max(scores))]
-    told: dict[str, Any] = {"constants": chosen, "tune_ap": 100 * max(scores)}
+    aps = [report("tune", constants).ap for constants in tried]
+    chosen = tried[aps.index(max(aps))]
+    scores: dict[str, Any] = {"constants": chosen, "tune_ap": 100 * max(aps)}
     for split in conditions.splits.keys() & {"val", "test"}:
-        told[f"{split}_ap_default"] = 100 * report(split, saved.tracker).ap
+        scores[f"{split}_ap_default"] = 100 * report(split, saved.tracker).ap
     if "val" in conditions.splits:
-        told["val_ap"] = 100 * report("val", chosen).ap
-    return told, report("test", chosen)
+        scores["val_ap"] = 100 * report("val", chosen).ap
+    return scores, report("test", chosen)
 
 
 def _report(results: list[TrackResult], split: str, conditions: Conditions) -> Report:
@@ -137,7 +137,7 @@ def _device(saved: zoo.Saved) -> str:
 
 
 def _numbers(report: Report) -> dict[str, Any]:
-    """AP and its kin in points."""
+    """AP and other scores, in points."""
     tracking = asdict(report.tracking)
     return {
         "test_ap": 100 * report.ap,

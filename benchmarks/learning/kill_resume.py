@@ -70,13 +70,13 @@ def kill_often(folder: Path, steps: int, kills: int, delay: float, chance: rando
         time.sleep(chance.uniform(0, delay))
         process.send_signal(signal.SIGKILL)
         hits += process.wait() == -signal.SIGKILL
-        print(f"killed with {len(losses(folder))} steps written down", file=sys.stderr)
+        print(f"killed with {len(losses(folder))} steps recorded", file=sys.stderr)
     subprocess.run(command(folder, steps), check=True, stderr=subprocess.DEVNULL)
     return hits
 
 
 def losses(folder: Path) -> list[str]:
-    """What the run wrote down about its steps, up to what differs with the clock."""
+    """The recorded losses of each step, without what depends on the clock."""
     metrics = folder / "metrics.jsonl"
     written = metrics.read_text().splitlines() if metrics.exists() else []
     return [line.partition(', "lr"')[0] for line in written]

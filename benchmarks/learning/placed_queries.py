@@ -1,9 +1,9 @@
-"""What placed queries are worth to IDOL and SeqFormer: equal steps from the same trunk, on a synthetic world.
+"""What placed queries are worth to IDOL and SeqFormer, after equal steps from the same trunk.
 
-A model of about 5 M parameters over EfficientNet-Lite0 learns at 128x224: with learned queries as published,
-from the peaks of a heat-map, and with auxiliary queries inside the objects besides. Measured are the last
-layer's published detection loss on videos not trained on, frame AP on videos of one frame, so that no tracker
-is involved, and the processor time of a step without its data.
+A model of about 5 M parameters over EfficientNet-Lite0 learns a synthetic world at 128x224: with learned
+queries as published, from the peaks of a heat-map, and with auxiliary queries inside the objects besides.
+Measured are the last layer's published detection loss on videos not trained on, frame AP on videos of one
+frame, so that no tracker is involved, and the processor time of a step without its data.
 """
 
 from __future__ import annotations

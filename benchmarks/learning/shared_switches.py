@@ -84,7 +84,7 @@ def partners(folder: Path, split: Split) -> NDArray[np.int64]:
 
 
 def matched(video: Video, results: Sequence[TrackResult]) -> Iterator[int]:
-    """The place in `results` of the prediction on each true mask, object by object."""
+    """The index in `results` of the prediction on each true mask, object by object."""
     partner = {id(track): np.full(video.length, NOBODY) for track in video.tracks}
     for category in {track.category_id for track in video.tracks}:
         tracks = [track for track in video.tracks if track.category_id == category]
@@ -109,7 +109,7 @@ def shown_in(track: Track) -> NDArray[np.bool_]:
 
 
 def video_of_masks(videos: Sequence[Video]) -> NDArray[np.int64]:
-    """[M, 2] of every true mask its video and its object, as places."""
+    """[M, 2] the index of video and object of every true mask."""
     objects = [(i, track) for i, video in enumerate(videos) for track in video.tracks]
     return np.array([(i, n) for n, (i, track) in enumerate(objects) for _ in range(shown_in(track).sum())])
 

@@ -23,7 +23,7 @@ BASELINE = "alone"
 
 @dataclass(slots=True)
 class Resampled:
-    """One (arm, seed) over the test videos and R redrawings of them; the split itself comes first."""
+    """One arm and seed on the test videos, and on R resamplings of them; the split itself comes first."""
 
     ap: NDArray[np.float64]  # [R + 1, K] of each class, in points; nan without truth
     switches: NDArray[np.float64]  # [R + 1]
@@ -37,13 +37,13 @@ class Resampled:
 
 
 def drawings(videos: int, resamplings: int = RESAMPLINGS, seed: int = 0) -> NDArray[np.int64]:
-    """[R + 1, V] how often each video is drawn; the split itself comes first."""
+    """[R + 1, V] how often each video is drawn; the first row is the split itself."""
     drawn = np.random.default_rng(seed).multinomial(videos, np.full(videos, 1 / videos), resamplings)
     return np.concatenate([np.ones((1, videos), np.int64), drawn])
 
 
 def resampled(outcomes: Outcomes, resamplings: int = RESAMPLINGS, seed: int = 0) -> Resampled:
-    """The same drawings of videos for whatever is compared."""
+    """Scores on resampled videos; the drawings are the same for all arms."""
     weights = drawings(len(outcomes.truths), resamplings, seed)
     order = np.argsort(-outcomes.score, kind="stable")
     label, video = outcomes.label[order].astype(np.int64), outcomes.video[order]
@@ -75,7 +75,7 @@ def difference(
 
 
 def summarise(results: Mapping[str, Mapping[int, Mapping[str, Any]]], out: Path) -> dict[str, Any]:
-    """Arms -> mean and spread over seeds of every number, and what the arm is above the baseline."""
+    """Of each arm, mean and spread over seeds of every number, and the difference to the baseline."""
     drawn: dict[tuple[str, int], Resampled] = {}
 
     def of(arm: str, seed: int) -> Resampled:

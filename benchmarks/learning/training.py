@@ -1,4 +1,4 @@
-"""Trains one model into a folder, once: what is done is kept, what was interrupted goes on."""
+"""Trains one model into a folder, once: finished work is kept, interrupted work goes on."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def trained(recipe: Recipe, folder: Path) -> dict[str, Any]:
 
 
 def common_start(recipe: Recipe, names: list[str], folder: Path) -> Path:
-    """The weights from which all arms begin: those of the recipe, what is random in them drawn once."""
+    """The weights from which all arms start: those of the recipe, with random ones drawn once."""
     with claimed(folder, wait=True):
         if not (folder / zoo.CONFIG).exists():
             torch.manual_seed(0)

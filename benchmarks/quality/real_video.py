@@ -9,10 +9,11 @@ everything else that is rightly found as wrong. Nothing is said about identities
 from __future__ import annotations
 
 import argparse
+import statistics
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from pycocotools import mask as coco
 
 from measuring import Table
 from ookd.api import load
@@ -22,8 +23,6 @@ from ookd.errors import UserError
 from ookd.evaluation.run import evaluate
 from ookd.structures import TrackResult, Video
 from ookd.tracking.predict import predict
-
-Masks = NDArray[np.bool_]  # [T, H, W]
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -53,22 +52,17 @@ def run(given: argparse.Namespace) -> None:
 
 def overlaps(video: Video, found: Sequence[TrackResult]) -> tuple[float, float]:
     """J of the prediction with the highest score and of the best one, in points; 0 without predictions."""
-    truth = masks(video, video.tracks[0].segmentations)
     ranked = sorted(found, key=lambda one: -one.score)
-    scores = [jaccard(truth, masks(video, one.segmentations)) for one in ranked]
-    return (100 * scores[0], 100 * max(scores)) if scores else (0.0, 0.0)
+    scores = [100 * jaccard(video, one.segmentations) for one in ranked]
+    return (scores[0], max(scores)) if scores else (0.0, 0.0)
 
 
-def jaccard(truth: Masks, mask: Masks) -> float:
+def jaccard(video: Video, predicted: Sequence[object]) -> float:
     """Mean IoU over the frames that show the object."""
-    shown = truth.any((1, 2))
-    truth, mask = truth[shown], mask[shown]
-    return float(((truth & mask).sum((1, 2)) / (truth | mask).sum((1, 2))).mean())
-
-
-def masks(video: Video, segmentations: Sequence[object]) -> Masks:
-    decoded = np.zeros((len(segmentations), video.height, video.width), bool)
-    for t, one in enumerate(segmentations):
-        if one is not None:
-            decoded[t] = rle.decode(rle.from_any(one, video.height, video.width))
-    return decoded
+    size = video.height, video.width
+    ious = []
+    for truth, mask in zip(video.tracks[0].segmentations, predicted, strict=True):
+        if truth is not None:
+            pair = None if mask is None else (rle.from_any(mask, *size), rle.from_any(truth, *size))
+            ious.append(0.0 if pair is None else coco.iou([pair[0]], [pair[1]], [False]).item())
+    return statistics.mean(ious)
