@@ -16,14 +16,15 @@ import torch
 from numpy.typing import NDArray
 
 from learning.splits import Split
-from ookd.config.tracker import TrackerConfig, tracker_config
+from ookd.config.tracker import TrackerConfig
 from ookd.evaluation.ap import MAX_DETECTIONS
 from ookd.evaluation.errors import truths_by_video
 from ookd.evaluation.report import Report
 from ookd.evaluation.run import evaluate
 from ookd.models import zoo
+from ookd.models.families import family_of, offline_config, tracker_config
 from ookd.structures import TrackResult
-from ookd.tracking.offline import OfflineConfig, predict_offline
+from ookd.tracking.offline import predict_offline
 from ookd.tracking.predict import predict
 from ookd.tune.replay import Cache, average_precision
 from ookd.tune.search import cache_queries, tune
@@ -66,7 +67,7 @@ class Outcomes:
 def judge(model_folder: Path, conditions: Conditions) -> tuple[dict[str, Any], Outcomes]:
     """The scores of a model, and what is kept of its test videos."""
     saved = zoo.load(model_folder, "cuda" if torch.cuda.is_available() else "cpu")
-    offline = bool(getattr(saved.model, "offline", False))
+    offline = family_of(saved.model).sees == "clips"
     with torch.autocast(_device(saved), torch.bfloat16, enabled=conditions.half):
         scores, report = (_judge_offline if offline else _judge_online)(saved, conditions)
     outcomes = _outcomes(report)
@@ -84,8 +85,7 @@ def _judge_online(saved: zoo.Saved, conditions: Conditions) -> tuple[dict[str, A
 
     Without trials only the family's are used.
     """
-    config: Any = saved.model.config
-    start = tracker_config(config.family, saved.tracker)
+    start = tracker_config(saved.model.config.family, saved.tracker)
 
     def cached(split: str) -> Cache:
         videos = conditions.splits[split]
@@ -112,7 +112,7 @@ def _judge_online(saved: zoo.Saved, conditions: Conditions) -> tuple[dict[str, A
 
 def _judge_offline(saved: zoo.Saved, conditions: Conditions) -> tuple[dict[str, Any], Report]:
     def report(split: str, constants: Mapping[str, Any]) -> Report:
-        config = OfflineConfig.model_validate(dict(constants))
+        config = offline_config(saved.model.config.family, constants)
         results = predict_offline(saved.model, conditions.splits[split].source, config, saved.names)
         return _report(results, split, conditions)
 

@@ -20,10 +20,10 @@ from torch import nn
 
 from measuring import Table
 from ookd import config
-from ookd.config.tracker import TrackerConfig
+from ookd.config.tracker import OfflineConfig, TrackerConfig
 from ookd.evaluation.run import evaluate
 from ookd.models.parts.detection_losses import WEIGHTS
-from ookd.tracking.offline import OfflineConfig, predict_offline
+from ookd.tracking.offline import predict_offline
 from ookd.tracking.predict import predict
 from ookd.worlds import World
 from steps import Steps

@@ -16,7 +16,6 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,10 +27,10 @@ from learning.judge import switch_rate
 from learning.splits import Split, data_source
 from learning.summary import drawings, place
 from measuring import Table
-from ookd.config.tracker import tracker_config
 from ookd.data.rle import from_any
 from ookd.files import write_file
 from ookd.models import zoo
+from ookd.models.families import tracker_config
 from ookd.structures import Track, TrackResult, Video
 from ookd.tracking.predict import predict
 
@@ -70,8 +69,7 @@ def partners(folder: Path, split: Split) -> NDArray[np.int64]:
     path = folder / f"partners-{videos}.json"
     if not path.exists():
         saved = zoo.load(folder / "model", "cuda" if torch.cuda.is_available() else "cpu")
-        config: Any = saved.model.config
-        constants = tracker_config(config.family, saved.tracker)
+        constants = tracker_config(saved.model.config.family, saved.tracker)
         device = next(saved.model.parameters()).device.type
         with torch.autocast(device, torch.bfloat16):
             results = predict(saved.model, split.source, constants, saved.names)

@@ -12,12 +12,12 @@ import tempfile
 from pathlib import Path
 
 from measuring import Table
-from ookd.config.tracker import tracker_config
 from ookd.data.formats import load as load_data
 from ookd.deploy import check, runtime
 from ookd.deploy.export import export
 from ookd.deploy.folder import Kind, Precision
 from ookd.models import zoo
+from ookd.models.families import tracker_config
 from ookd.worlds import World, write
 
 WAYS: dict[str, tuple[Kind, Precision]] = {

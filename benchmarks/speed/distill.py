@@ -19,7 +19,7 @@ from ookd import config
 from ookd.config import Recipe
 from ookd.distill.fill import FillPlan
 from ookd.models import zoo
-from ookd.models.presets import preset
+from ookd.models.families import preset
 from ookd.worlds import World
 from steps import WARM_UP, Steps, shortened
 

@@ -21,7 +21,8 @@ from ookd import config
 from ookd.config import Clips, Recipe
 from ookd.engine.blocks import recompute
 from ookd.models import zoo
-from ookd.models.presets import preset
+from ookd.models.families import preset
+from ookd.models.protocols import OfflineModel
 
 MATCHED = 10  # queries of a frame or clip whose masks a decoder layer is trained on
 WORKSPACE = 2.0  # GiB of the driver, of kernels, and lost between tensors
@@ -99,7 +100,7 @@ def step(model: nn.Module, frames: int, height: int, width: int, precision: str)
     half = torch.autocast("cuda", torch.bfloat16, enabled=precision == "bf16")
     with counter, torch.autograd.graph.saved_tensors_hooks(kept, lambda tensor: tensor):
         with half:
-            if getattr(model, "offline", False):
+            if isinstance(model, OfflineModel):
                 answers = layers(pixels, pad)
             else:
                 answers = [one for t in range(frames) for one in layers(pixels[:, t], pad[:, t])]

@@ -18,7 +18,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from measuring import Table, alternate
-from ookd.models.presets import PRESETS
+from ookd.models.families import presets
+from ookd.models.protocols import OfflineModel
 from ookd.models.zoo import build
 from speed.peers import mask2former
 
@@ -27,7 +28,7 @@ KEPT = 10  # queries whose masks are asked for
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    known = [*PRESETS, PEER]
+    known = [*presets(), PEER]
     add = parser.add_argument
     add("--models", nargs="+", default=known, choices=known, metavar="MODEL")
     add("--size", nargs=2, type=int, default=(384, 640), metavar=("HEIGHT", "WIDTH"))
@@ -48,8 +49,8 @@ def run(given: argparse.Namespace) -> None:
 
 def measure(name: str, given: argparse.Namespace) -> list[Any]:
     torch.manual_seed(given.seed)
-    model = (mask2former(40) if name == PEER else build(PRESETS[name])).eval().requires_grad_(False)
-    offline = bool(getattr(model, "offline", False))
+    model = (mask2former(40) if name == PEER else build(presets()[name])).eval().requires_grad_(False)
+    offline = isinstance(model, OfflineModel)
     length = given.clip if offline else 1
     shape = (1, length) if offline else (1,)
     frames = torch.randn(*shape, 3, *given.size)

@@ -28,8 +28,8 @@ from measuring import Table, alternate
 from ookd.api import load
 from ookd.data import rle
 from ookd.data.video import open_source
+from ookd.models.families import preset
 from ookd.models.preprocess import MEAN, STD
-from ookd.models.presets import preset
 from ookd.models.zoo import build, save_pretrained
 from ookd.tracking.pipeline import follow
 

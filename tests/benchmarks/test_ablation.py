@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from ookd.config.tracker import tracker_config
 from ookd.errors import UserError
 from ookd.models import zoo
-from ookd.models.presets import preset
+from ookd.models.families import preset, tracker_config
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.append(str(BENCHMARKS))
