@@ -28,8 +28,8 @@ def full_size(logits: Floats, geometry: Geometry) -> tuple[Bools, Floats]:
     """Masks [N, H, W] of the original frame and their tight boxes [N, 4] x1 y1 x2 y2 (end exclusive).
 
     The logits [N, h, w] are of the resized and padded frame. The published steps are: bilinear to the size of
-    that frame, sigmoid, crop of the padding, nearest to the original size, > 0.5. Here only the pixels that the
-    nearest step reads are interpolated, and only around each object. An empty mask has a box of zeros.
+    that frame, sigmoid, crop of the padding, nearest to the original size, > 0.5. Here only the pixels that
+    the nearest step reads are interpolated, and only around each object. An empty mask has a box of zeros.
     """
     n, h, w = logits.shape
     rows = _taps(h, geometry.stride, geometry.resized_height, geometry.height)

@@ -8,11 +8,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from ookd.models.families import preset
 
 from ookd.data import rle
 from ookd.models import zoo
 from ookd.models.backbones.resnet import ResNetConfig
+from ookd.models.families import preset
 from ookd.models.idol.model import Idol, IdolConfig
 
 VIDEOS, FRAMES, SIZE = 4, 6, (64, 96)

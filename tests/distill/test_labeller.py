@@ -19,8 +19,8 @@ from ookd.data.formats import load
 from ookd.distill.labeller import LabelThresholds, annotated, confident_tracks
 from ookd.errors import UserError
 from ookd.models import zoo
-from ookd.models.presets import preset
-from ookd.models.protocols import ModelConfig, OfflineModel
+from ookd.models.families import preset
+from ookd.models.protocols import OfflineModel
 from ookd.models.zoo import Saved
 from ookd.structures import ClipQueries, Video
 from ookd.tracking import recordings as room
@@ -28,6 +28,7 @@ from ookd.tracking.recordings import recordings
 from ookd.tracking.result_folder import ResultFolder
 from ookd.worlds import World
 from ookd.worlds.write import write
+from toy_family import toy_family
 
 
 class Halves(OfflineModel):
@@ -37,8 +38,8 @@ class Halves(OfflineModel):
 
     def __init__(self) -> None:
         super().__init__()
+        self.config = HALVES
         self.anchor = nn.Parameter(torch.zeros(1))
-        self.config = ModelConfig(family="compact-clip", classes=2)  # for its preprocessing
 
     def forward(self, clip: Tensor, pad: Tensor) -> ClipQueries:
         t, h, w = clip.shape[1], clip.shape[3] // 4, clip.shape[4] // 4
@@ -49,6 +50,9 @@ class Halves(OfflineModel):
         logits = torch.tensor([[[-9.0, 2.2], [2.2, -9.0], [0.4, -9.0]]])  # 0.9, 0.9, 0.6
         features = torch.zeros(1, 3, 4)
         return ClipQueries(logits, None, features, features.unsqueeze(1), lambda s: tubes[:, s[0]])
+
+
+HALVES = toy_family(Halves, 2)
 
 
 def saved() -> Saved:

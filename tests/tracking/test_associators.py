@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ookd.models.families import family_named
 
 from ookd.config.tracker import TrackerConfig
 from ookd.errors import UserError
 from ookd.masks import Ints
+from ookd.models.families import family_named
 from ookd.tracking.associators import ASSOCIATORS, make_associator
 from ookd.tracking.associators.associator import Associator, Memory
 from ookd.tracking.associators.memory import distance

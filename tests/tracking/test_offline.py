@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from ookd.models.protocols import ModelConfig, OfflineModel
 from torch import Tensor
 
 from ookd.config.tracker import OfflineConfig
 from ookd.data import rle
+from ookd.models.protocols import OfflineModel
 from ookd.structures import ClipQueries
 from ookd.tracking.offline import track_offline
+from toy_family import toy_family
 
 LENGTH = 23
 
@@ -25,8 +26,8 @@ class Colours(OfflineModel):
 
     def __init__(self) -> None:
         super().__init__()
+        self.config = COLOURS
         self.calls = 0
-        self.config = ModelConfig(family="compact-clip", classes=2)  # for its preprocessing
 
     def forward(self, clip: Tensor, pad: Tensor) -> ClipQueries:
         self.calls += 1
@@ -43,6 +44,9 @@ class Colours(OfflineModel):
 
         nothing = torch.zeros(1, 3, 1)
         return ClipQueries(probs.logit()[None], None, nothing, nothing, masks)
+
+
+COLOURS = toy_family(Colours, 2)
 
 
 def images(length: int = LENGTH) -> Iterator[NDArray[np.uint8]]:

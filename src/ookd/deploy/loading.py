@@ -20,7 +20,7 @@ from ookd.tracking.video_tracker import ResultFilter
 if TYPE_CHECKING:
     import torch
 
-    from ookd.models.protocols import OfflineModel, OnlineModel
+    from ookd.models.protocols import Model, OnlineModel
 
 RUNTIMES = ("auto", "torch", "compiled", *runtimes.RUNTIMES)
 
@@ -29,7 +29,7 @@ RUNTIMES = ("auto", "torch", "compiled", *runtimes.RUNTIMES)
 class Tracker:
     """A model, its class names and its tracker constants: what a session is made from."""
 
-    model: OnlineModel | OfflineModel | FrameModel
+    model: Model | FrameModel
     names: Sequence[str]
     config: TrackerConfig | OfflineConfig
     device: torch.device | None  # None for an exported model, whose runtime decides

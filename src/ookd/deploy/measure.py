@@ -195,7 +195,7 @@ def _decoded(frames: Iterator[tuple[int, float, Decode]]) -> Frame | None:
 def _prepare(model: FrameModel, image: Image, short_side: int) -> None:
     """What `infer` does before the network."""
     if isinstance(model, ExportedModel):
-        fit(image, model.size)
+        fit(image, model.size, model.aspect)
         return
     from ookd.tracking.torch_model import TorchFrameModel, prepare
 

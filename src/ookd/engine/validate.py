@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate.utils import gather_object
-from torch import nn
 
 from ookd.clips.opening import open_source
 from ookd.clips.sources import DatasetClips
@@ -23,6 +22,7 @@ from ookd.config import DataSource, Recipe
 from ookd.evaluation.report import Report
 from ookd.evaluation.run import evaluate
 from ookd.models.families import family_of
+from ookd.models.protocols import Model
 from ookd.structures import Dataset, TrackResult
 from ookd.tracking.predict import predict_video
 from ookd.tracking.recordings import category_ids, recordings
@@ -59,7 +59,7 @@ class Validation:
 
     def measure(
         self,
-        model: nn.Module,
+        model: Model,
         rank: int,
         world: int,
         class_counts: Mapping[str, int],

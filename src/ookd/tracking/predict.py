@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from ookd.clips.sources import ClipSource
 from ookd.config.tracker import OfflineConfig, TrackerConfig
-from ookd.models.protocols import OfflineModel, OnlineModel
+from ookd.models.protocols import Model, OfflineModel, OnlineModel
 from ookd.structures import Dataset, TrackResult
 from ookd.tracking.frame_model import FrameModel, Image, detect
 from ookd.tracking.offline import track_offline, track_results
@@ -18,11 +18,9 @@ from ookd.tracking.video_tracker import VideoTracker
 
 BATCH = 8  # frames of a video that a model sees at once if it carries nothing between them
 
-AnyModel = OnlineModel | OfflineModel | FrameModel
-
 
 def predict(
-    model: AnyModel,
+    model: Model | FrameModel,
     source: Dataset | ClipSource,
     config: TrackerConfig | OfflineConfig,
     names: Sequence[str] | None = None,
@@ -40,7 +38,7 @@ def predict(
 
 
 def predict_video(
-    model: AnyModel,
+    model: Model | FrameModel,
     recording: Recording,
     config: TrackerConfig | OfflineConfig,
     categories: Sequence[int | None],
@@ -56,7 +54,7 @@ def predict_video(
         with _evaluating(model):
             tracks = track_offline(model, images, config)
         return track_results(tracks, recording.id, categories, config)
-    assert not isinstance(model, OfflineModel), "constants of an online model for an offline one"
+    assert isinstance(model, OnlineModel | FrameModel), "constants of an online model for an offline one"
     tracker = VideoTracker(config, final=True)
     for detections in detect_video(model, images, config):
         tracker.step(detections)
@@ -74,7 +72,7 @@ def detect_video(
 
 
 @contextmanager
-def _evaluating(model: AnyModel) -> Iterator[None]:
+def _evaluating(model: Model | FrameModel) -> Iterator[None]:
     """The model in evaluation mode, and afterwards in the mode that it was in."""
     if isinstance(model, FrameModel):
         yield

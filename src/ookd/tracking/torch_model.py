@@ -29,8 +29,11 @@ class TorchFrameModel(FrameModel):
     ) -> tuple[RawPredictions, State | None]:
         for image in images:
             check_image(image)
-        frames, pad, geometries = prepare(images, short_side, self.family.preprocessing, self.device)
-        queries, state = self.model(self.family.preprocessing.normalise(frames, pad), pad, state)
+        preprocessing = self.family.preprocessing
+        frames, pad, geometries = prepare(images, short_side, preprocessing, self.device)
+        if state is None:
+            state = self.begin(len(images))
+        queries, state = self.model(preprocessing.normalise(frames, pad), pad, state)
 
         @torch.inference_mode()
         def masks(select: Ints) -> Floats:
@@ -81,7 +84,9 @@ def prepare(
     images: Sequence[Image], short_side: int | None, preprocessing: Preprocessing, device: torch.device
 ) -> tuple[Tensor, Tensor, list[Geometry]]:
     """Images resized and padded to one size: frames [B, 3, H, W] 0..255 and their pad mask [B, H, W]."""
-    resized = [_resize(image, preprocessing.resized(*image.shape[:2], short_side)) for image in images]
+    resized = [
+        _resize(image, preprocessing.resized(image.shape[0], image.shape[1], short_side)) for image in images
+    ]
     sizes = [(frame.shape[1], frame.shape[2]) for frame in resized]
     height, width = (preprocessing.padded(max(side)) for side in zip(*sizes, strict=True))
     frames = torch.zeros(len(images), 3, height, width, dtype=torch.uint8)

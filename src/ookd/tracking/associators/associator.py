@@ -47,7 +47,8 @@ class Memory:
     def mean_probs(self, ids: Ints) -> Floats:
         """Class scores [N, K] of some of the objects: the mean over their frames so far."""
         rows = np.searchsorted(self.ids, ids)
-        mean: Floats = self.probs[rows] / self.seen[rows, None].astype(np.float32)
+        seen: Floats = self.seen[rows, None].astype(np.float32)
+        mean: Floats = self.probs[rows] / seen
         return mean
 
     def __len__(self) -> int:
