@@ -13,7 +13,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-Sample = Callable[[range, int], list[int]]  # draws without replacement, like `random.Random(seed).sample`
+DrawSample = Callable[[range, int], list[int]]  # draws without replacement, like `random.Random(seed).sample`
 
 
 def sigmoid_focal(logits: Tensor, targets: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
@@ -91,7 +91,7 @@ def pair_logsumexp(similarity: Tensor, positive: Tensor, negative: Tensor) -> Te
 
 
 def cosine_aux(
-    keys: Tensor, candidates: Tensor, positive: Tensor, negative: Tensor, sample: Sample, ratio: int = 10
+    keys: Tensor, candidates: Tensor, positive: Tensor, negative: Tensor, sample: DrawSample, ratio: int = 10
 ) -> Tensor:
     """Squared error of cosines, towards 1 for positives and 0 for some drawn negatives: [N], mean over draws.
 

@@ -41,6 +41,21 @@ def hungarian(cost: Tensor) -> Match:
     )
 
 
+def hungarian_rows(cost: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """`hungarian` row by row: cost [B, Q, N], valid [B, N] -> the query of each instance, and whether it has
+    one, both [B, N].
+
+    It has none, and the query is 0, where it is not valid or there are too few queries.
+    """
+    query, found = torch.zeros(valid.shape, dtype=torch.long), torch.zeros(valid.shape, dtype=torch.bool)
+    for row, there in enumerate(valid.cpu()):
+        instances = there.nonzero()[:, 0]
+        matched = hungarian(cost[row][:, instances])
+        instance = instances[matched.instance.cpu()]
+        query[row, instance], found[row, instance] = matched.query.cpu(), True
+    return query.to(cost.device), found.to(cost.device)
+
+
 def focal_cost(logits: Tensor, labels: Tensor) -> Tensor:
     """What the focal loss would change if a query took a class: logits [Q, K], labels [N] -> [Q, N]."""
     p = logits.float().sigmoid()[:, labels]

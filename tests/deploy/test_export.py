@@ -26,7 +26,7 @@ from ookd.deploy.folder import Kind, Precision
 from ookd.deploy.graph import Graphs, split
 from ookd.errors import UserError
 from ookd.models import zoo
-from ookd.models.backbones.efficientnet_lite import Conv
+from ookd.models.backbones.efficientnet_lite import SameConv
 from ookd.models.compact.family import COMPACT
 from ookd.models.idol.family import IDOL
 from ookd.models.preprocess import normalise
@@ -95,7 +95,7 @@ def test_an_onnx_file_holds_no_weight_that_nothing_reads(tmp_path: Path) -> None
 def dense_layers() -> list[nn.Module]:
     """All layers of the encoder, and those of the decoder that look at its cells."""
     model = zoo.load(compact()).model
-    encoder = [x for x in model.encoder.modules() if isinstance(x, Conv | nn.Conv2d | nn.Linear)]
+    encoder = [x for x in model.encoder.modules() if isinstance(x, SameConv | nn.Conv2d | nn.Linear)]
     return encoder + [x for layer in model.layers for x in (layer.look.key, layer.look.value)]
 
 

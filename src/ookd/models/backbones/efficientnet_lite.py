@@ -35,7 +35,7 @@ _OUTPUTS = (0, 1, 2, 4, 6)  # the last stage at strides 2, 4, 8, 16 and 32
 _STEM = 32
 
 
-class Conv(nn.Module):
+class SameConv(nn.Module):
     """Convolution with the padding TensorFlow calls SAME: at stride 2 the odd pixel lies bottom right."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, groups: int = 1) -> None:
@@ -58,16 +58,16 @@ class Conv(nn.Module):
         return F.conv2d(x, self.weight, self.bias, self.stride, padding, groups=self.groups)
 
 
-class Block(nn.Module):
+class InvertedResidual(nn.Module):
     """Expand, filter each channel, project; the input is added where shapes allow."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
         middle = inputs * expansion
-        self.expand = Conv(inputs, middle, 1, 1) if expansion > 1 else None
-        self.depthwise = Conv(middle, middle, kernel, stride, groups=middle)
+        self.expand = SameConv(inputs, middle, 1, 1) if expansion > 1 else None
+        self.depthwise = SameConv(middle, middle, kernel, stride, groups=middle)
         self.depthwise.requires_grad_(False)
-        self.project = Conv(middle, outputs, 1, 1)
+        self.project = SameConv(middle, outputs, 1, 1)
         self.residual = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ class EfficientNetLite(nn.Module):
         super().__init__()
         self.variant = variant
         width, depth = _SCALING[variant]
-        self.stem = Conv(3, _STEM, 3, 2)
+        self.stem = SameConv(3, _STEM, 3, 2)
         self.stages = nn.ModuleList()
         self.channels: list[int] = []
         inputs = _STEM
@@ -94,9 +94,9 @@ class EfficientNetLite(nn.Module):
             outputs = _round_channels(channels * width)
             if 0 < index < len(_STAGES) - 1:
                 repeats = -int(-repeats * depth // 1)  # rounded up
-            blocks = nn.Sequential(Block(inputs, outputs, kernel, stride, expansion))
+            blocks = nn.Sequential(InvertedResidual(inputs, outputs, kernel, stride, expansion))
             for _ in range(repeats - 1):
-                blocks.append(Block(outputs, outputs, kernel, 1, expansion))
+                blocks.append(InvertedResidual(outputs, outputs, kernel, 1, expansion))
             self.stages.append(blocks)
             inputs = outputs
             if index in _OUTPUTS:
@@ -129,7 +129,9 @@ class EfficientNetLite(nn.Module):
         state: dict[str, Tensor] = torch.load(source.get_model_file_path(), weights_only=True)
         _fold(self.stem, state, "_conv_stem", "_bn0")
         _adapt_input(self.stem)
-        blocks = [cast(Block, block) for stage in self.stages for block in cast(nn.Sequential, stage)]
+        blocks = [
+            cast(InvertedResidual, block) for stage in self.stages for block in cast(nn.Sequential, stage)
+        ]
         for index, block in enumerate(blocks):
             prefix = f"_blocks.{index}."
             if block.expand is not None:
@@ -144,14 +146,14 @@ def _round_channels(channels: float) -> int:
 
 
 @torch.no_grad()
-def _fold(conv: Conv, state: dict[str, Tensor], weight: str, norm: str) -> None:
+def _fold(conv: SameConv, state: dict[str, Tensor], weight: str, norm: str) -> None:
     scale = state[f"{norm}.weight"] / (state[f"{norm}.running_var"] + 1e-3).sqrt()
     conv.weight.copy_(state[f"{weight}.weight"] * scale[:, None, None, None])
     conv.bias.copy_(state[f"{norm}.bias"] - state[f"{norm}.running_mean"] * scale)
 
 
 @torch.no_grad()
-def _adapt_input(stem: Conv) -> None:
+def _adapt_input(stem: SameConv) -> None:
     """Make the stem expect (x - MEAN) / STD where it was trained on (x - 127) / 128."""
     mean, std = torch.tensor(MEAN), torch.tensor(STD)
     stem.bias.add_(torch.einsum("oikl,i->o", stem.weight, (mean - 127) / 128))

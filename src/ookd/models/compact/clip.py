@@ -7,7 +7,7 @@ its own mask; then all parts of a clip query exchange what they saw over time, a
 compare themselves. What an occluded frame hides, the other frames tell.
 
 Everything is a correction that starts at zero: before training, a part is the frame query that the clip
-query claims there, by looks and by the ways that lead to it from the frames before and after, with the mask,
+query claim_queries there, by looks and by the path_likelihood that lead to it from the frames before and after, with the mask,
 class and place that the frame network gave it.
 
 Shapes: B clips, T frames, N clip queries, Q frame queries, D width.
@@ -29,24 +29,25 @@ from ookd.models.compact.model import (
     Compact,
     CompactConfig,
     CompactQueries,
-    FeedForward,
-    Pixels,
+    PixelFeatures,
+    axis_code,
     mask_focus,
-    peaks,
-    sine_rows,
+    peak_places,
 )
+from ookd.models.parts.feed_forward import FeedForward
+from ookd.models.parts.grid import cells_at
 from ookd.models.protocols import OfflineModel
 from ookd.structures import ClipQueries
 
 SHARPNESS = 20.0  # of the association between embeddings: cosines times this, as the tracker has it
 ROUNDS = 3  # of claiming and taking the mean
-BEGUN = 20.0  # how much surer a clip query is of the frame query that it began as
+SEED_BONUS = 20.0  # how much surer a clip query is of the frame query that it began as
 NEARNESS = 2.0  # what being one object size away in the next frame takes off, as the tracker has it
 FAR = 2.0  # object sizes: beyond, one place is as good as another
-DOUBT = -8.0  # no frame query is ruled out beyond this, a logarithm, so that learned corrections can overrule
-SEEN = (10.0, 0.6)  # first guess of presence: slope, and the cosine that leaves it open
-RIVALRY = 40.0  # what presence loses by how much more another clip query looks like the same thing
-ABSENT = 20.0  # what mask logits lose in a frame where the instance is not in view
+LEAST = -8.0  # no frame query is ruled out beyond this, a logarithm, so that learned corrections can overrule
+PRESENCE = (10.0, 0.6)  # first guess of presence: slope, and the cosine that leaves it open
+RIVAL_PENALTY = 40.0  # what presence loses by how much more another clip query looks like the same thing
+ABSENT_PENALTY = 20.0  # what mask logits lose in a frame where the instance is not in view
 
 
 class CompactClipConfig(CompactConfig):
@@ -57,10 +58,10 @@ class CompactClipConfig(CompactConfig):
 
 
 @dataclass(slots=True)
-class Frames:
+class ClipFrames:
     """What the frame network saw in B clips of T frames, for the clip decoder to work with."""
 
-    pixels: Pixels  # of B * T frames
+    pixels: PixelFeatures  # of B * T frames
     places: Tensor  # [B, T, Q, 2]
     answer: CompactQueries  # of B * T frames
     unit: Tensor  # [B, T, Q, E] embeddings of length one
@@ -92,7 +93,7 @@ class CompactClipQueries(ClipQueries):
     decode_at: DecodeAt
 
 
-class ClipLayer(nn.Module):
+class CompactClipLayer(nn.Module):
     """Parts look at their frame's queries and pixels, then along time, then at one another, then think."""
 
     def __init__(self, config: CompactClipConfig) -> None:
@@ -111,7 +112,7 @@ class ClipLayer(nn.Module):
         place: Tensor,
         time: Tensor,
         known: Tensor,
-        frames: Frames,
+        frames: ClipFrames,
         focus: Tensor,
         between: Tensor | None,
     ) -> Tensor:
@@ -150,7 +151,7 @@ class CompactClip(OfflineModel):
         self.start = nn.Linear(d, d)
         self.know = nn.Linear(d, d)
         self.whole = nn.Parameter(torch.zeros(d))
-        self.layers = nn.ModuleList(ClipLayer(config) for _ in range(config.clip_layers))
+        self.layers = nn.ModuleList(CompactClipLayer(config) for _ in range(config.clip_layers))
         self.norm = nn.LayerNorm(d)
         self.change = nn.Linear(d, d)
         self.classify = nn.Linear(d, config.classes)
@@ -174,15 +175,15 @@ class CompactClip(OfflineModel):
 
         return as_clip_queries(self.decode(frames, self.seeds(frames))[-1], decode_at)
 
-    def look(self, clip: Tensor, pad: Tensor) -> Frames:
+    def look(self, clip: Tensor, pad: Tensor) -> ClipFrames:
         """The frame network on every frame."""
         b, t = clip.shape[:2]
         pixels = self.frame.encoder(clip.flatten(0, 1), pad.flatten(0, 1))
-        places = peaks(pixels, self.config.queries)
+        places = peak_places(pixels, self.config.queries)
         answer = self.frame.decode(pixels, places)[-1]
         unit = F.normalize(answer.embed.float(), dim=-1)
         score = answer.logits.float().sigmoid().amax(-1)
-        return Frames(
+        return ClipFrames(
             pixels,
             places.unflatten(0, (b, t)),
             answer,
@@ -191,19 +192,19 @@ class CompactClip(OfflineModel):
             distances(answer, places, pixels, b),
         )
 
-    def seeds(self, frames: Frames) -> Tensor:
+    def seeds(self, frames: ClipFrames) -> Tensor:
         """Which of the clip's T * Q frame queries [B, N] become clip queries."""
         return choose_seeds(frames, self.config.clip_queries)
 
-    def decode(self, frames: Frames, seeds: Tensor, between: Tensor | None = None) -> list[ClipAnswer]:
+    def decode(self, frames: ClipFrames, seeds: Tensor, between: Tensor | None = None) -> list[ClipAnswer]:
         """Clip queries from seeds [B, N]; `between` [1, N, N] is added to the attention among them."""
         b, t = frames.score.shape[:2]
-        alike, likely, choice = follow(frames, seeds, between)
+        alike, likely, choice = follow_seeds(frames, seeds, between)
         features = frames.answer.features.unflatten(0, (b, t))  # [B, T, Q, D]
         parts = self.start(_picked(features, choice))  # [B, T, N, D]
         whole = self.start(_rows(features.flatten(1, 2), seeds)) + self.whole
         x = torch.cat([parts, whole.unsqueeze(1)], 1)
-        time = sine_rows(t, x.shape[-1], x.device)
+        time = axis_code(t, x.shape[-1], x.device)
         time = torch.cat([time, torch.zeros_like(time[:1])])  # the whole has no time
         known = self.know(features.flatten(0, 1)) + _code(frames.places.flatten(0, 1), frames.pixels)
         answers = [self._answer(x, alike, likely, known, frames, between)]
@@ -221,17 +222,17 @@ class CompactClip(OfflineModel):
         alike: Tensor,
         likely: Tensor,
         known: Tensor,
-        frames: Frames,
+        frames: ClipFrames,
         between: Tensor | None,
     ) -> ClipAnswer:
-        """What x [B, T + 1, N, D] comes to; alike and likely [B, T, N, Q] as in `follow`."""
+        """What x [B, T + 1, N, D] comes to; alike and likely [B, T, N, Q] as in `follow_seeds`."""
         b, t = frames.score.shape[:2]
         parts, whole = self.norm(x[:, :t]), self.norm(x[:, t])
         others = self.other(known).unflatten(0, (b, t))  # what they are and where
         mine = torch.einsum("btne,btqe->btnq", self.me(parts), others).float()
         association = likely + mine
-        choice = claims(association, between)
-        presence = first_presence(alike, choice, between) + self.presence(parts).squeeze(-1).float()
+        choice = claim_queries(association, between)
+        presence = initial_presence(alike, choice, between) + self.presence(parts).squeeze(-1).float()
         features = _picked(frames.answer.features.unflatten(0, (b, t)), choice) + self.change(parts)
         logits = _picked(frames.answer.logits.unflatten(0, (b, t)).float(), choice)  # [B, T, N, K]
         views = _picked(frames.unit, choice)  # [B, T, N, E]
@@ -243,7 +244,7 @@ class CompactClip(OfflineModel):
 
 
 @torch.no_grad()
-def choose_seeds(frames: Frames, count: int) -> Tensor:
+def choose_seeds(frames: ClipFrames, count: int) -> Tensor:
     """The surest frame queries [B, count], each one taken pushing down those of all frames that look like
     it.
     """
@@ -260,9 +261,9 @@ def choose_seeds(frames: Frames, count: int) -> Tensor:
 
 
 @torch.no_grad()
-def follow(frames: Frames, seeds: Tensor, between: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def follow_seeds(frames: ClipFrames, seeds: Tensor, between: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """From seeds [B, N]: how alike every frame query is to each clip query [B, T, N, Q], how likely the two
-    are one, by looks and by the ways through the clip, a logarithm [B, T, N, Q], and which frame query it is
+    are one, by looks and by the path_likelihood through the clip, a logarithm [B, T, N, Q], and which frame query it is
     in each frame [B, T, N].
 
     In turns: clip queries claim frame queries, and their look becomes the mean of what they claimed.
@@ -273,16 +274,18 @@ def follow(frames: Frames, seeds: Tensor, between: Tensor | None) -> tuple[Tenso
     for _ in range(ROUNDS):
         with torch.autocast(identity.device.type, enabled=False):  # presence asks for small differences
             alike = torch.einsum("bne,btqe->btnq", identity, frames.unit)
-        likely = ways(SHARPNESS * alike + BEGUN * begun, NEARNESS * frames.apart).clamp(min=DOUBT)
-        choice = claims(likely, between)
+        likely = path_likelihood(SHARPNESS * alike + SEED_BONUS * begun, NEARNESS * frames.apart).clamp(
+            min=LEAST
+        )
+        choice = claim_queries(likely, between)
         score = _picked(frames.score.unsqueeze(3), choice).squeeze(3)
-        trust = first_presence(alike, choice, between).sigmoid() * score
+        trust = initial_presence(alike, choice, between).sigmoid() * score
         identity = F.normalize((trust.unsqueeze(3) * _picked(frames.unit, choice)).sum(1), dim=-1)
     return alike, likely, choice
 
 
-def ways(likely: Tensor, cost: Tensor) -> Tensor:
-    """How likely a clip query is each frame query: the share of all ways through the clip that pass it, a
+def path_likelihood(likely: Tensor, cost: Tensor) -> Tensor:
+    """How likely a clip query is each frame query: the share of all path_likelihood through the clip that pass it, a
     logarithm [B, T, N, Q].
 
     A way takes one frame query a frame, adds what each has of `likely` [B, T, N, Q], and pays for every step
@@ -302,7 +305,7 @@ def ways(likely: Tensor, cost: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def claims(association: Tensor, between: Tensor | None) -> Tensor:
+def claim_queries(association: Tensor, between: Tensor | None) -> Tensor:
     """The frame query [B, T, N] each clip query takes: it likes that one, and no other clip query likes it
     more. association [B, T, N, Q]; where `between` [1, N, N] is -inf, one does not know of the other.
     """
@@ -314,7 +317,7 @@ def claims(association: Tensor, between: Tensor | None) -> Tensor:
 
 
 @torch.no_grad()
-def first_presence(alike: Tensor, choice: Tensor, between: Tensor | None) -> Tensor:
+def initial_presence(alike: Tensor, choice: Tensor, between: Tensor | None) -> Tensor:
     """Whether each clip query is in view [B, T, N], a logit: it looks like the frame query of its choice,
     and no other clip query that it knows of looks more like that one.
     """
@@ -323,11 +326,11 @@ def first_presence(alike: Tensor, choice: Tensor, between: Tensor | None) -> Ten
     mine = looks.diagonal(dim1=2, dim2=3)
     if between is not None:
         looks = looks + between.transpose(1, 2).unsqueeze(1)
-    return SEEN[0] * (mine - SEEN[1]) - RIVALRY * (looks.amax(2) - mine)
+    return PRESENCE[0] * (mine - PRESENCE[1]) - RIVAL_PENALTY * (looks.amax(2) - mine)
 
 
 @torch.no_grad()
-def distances(answer: CompactQueries, places: Tensor, pixels: Pixels, clips: int) -> Tensor:
+def distances(answer: CompactQueries, places: Tensor, pixels: PixelFeatures, clips: int) -> Tensor:
     """How far frame queries [BT, Q] are from those of the next frame, in object sizes [B, T - 1, Q, Q]."""
     everyone = torch.arange(places.shape[1], device=places.device).expand(len(places), -1)
     masks = answer.masks_at(everyone, 8) > 0
@@ -345,7 +348,7 @@ def as_clip_queries(answer: ClipAnswer, decode_at: DecodeAt) -> CompactClipQueri
         every = select.unsqueeze(1).expand(-1, t, -1)
         logits = answer.frame.masks(every.flatten(0, 1)).unflatten(0, (b, t)).transpose(1, 2)
         absent = answer.presence.gather(2, every).transpose(1, 2) < 0  # [B, N, T]
-        return logits - ABSENT * absent[..., None, None]
+        return logits - ABSENT_PENALTY * absent[..., None, None]
 
     maps = [level.unflatten(0, (b, t)) for level in answer.frame.maps]
     return CompactClipQueries(answer.logits, None, answer.identity, answer.views, masks, decode_at, maps=maps)
@@ -356,12 +359,9 @@ def _picked(x: Tensor, choice: Tensor) -> Tensor:
     return x.gather(2, choice.unsqueeze(-1).expand(-1, -1, -1, x.shape[-1]))
 
 
-def _code(places: Tensor, pixels: Pixels) -> Tensor:
+def _code(places: Tensor, pixels: PixelFeatures) -> Tensor:
     """Position code of places [F, N, 2], that of the stride-8 cell they lie in."""
-    height, width = pixels.sizes[0]
-    x = (places[..., 0] * width).long().clamp(0, width - 1)
-    y = (places[..., 1] * height).long().clamp(0, height - 1)
-    return pixels.position[y * width + x]
+    return pixels.position[cells_at(places, pixels.sizes[0])]
 
 
 def _rows(x: Tensor, index: Tensor) -> Tensor:

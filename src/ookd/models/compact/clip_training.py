@@ -19,12 +19,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ookd.losses import dice, mask_bce, mask_quality, mean_over_ranks, quality_focal
-from ookd.matching import hungarian
+from ookd.matching import hungarian_rows
 from ookd.models.compact import training as compact_training
 from ookd.models.compact.clip import ClipAnswer, CompactClip
-from ookd.models.compact.model import FINEST
-from ookd.models.compact.training import CompactTraining, Targets, frame_targets, match
+from ookd.models.compact.training import CompactTraining, match
 from ookd.models.families import family_of
+from ookd.models.parts.frame_targets import FINEST, FrameTargets, frame_targets
 from ookd.models.protocols import TrainingTask
 from ookd.stopwatch import timed
 from ookd.structures import Batch
@@ -65,7 +65,7 @@ class CompactClipTraining(TrainingTask):
         with torch.set_grad_enabled(self.learn_frame is not None):
             frames = self.model.look(self.normalise(batch.frames, batch.pad), batch.pad)
         targets = frame_targets(batch.tracks)
-        tubes = Tubes.of(targets, clips, frames_each)
+        tubes = TubeTargets.of(targets, clips, frames_each)
         frame_query, found = match(frames.answer, frames.score.shape[2], targets)
         matched = frame_query.masked_fill(~found, NONE).unflatten(0, (clips, -1))  # [B, T, N]
         seeds = self.model.seeds(frames)
@@ -74,7 +74,7 @@ class CompactClipTraining(TrainingTask):
         between = torch.zeros(1, main + extra, main + extra, device=seeds.device)
         between[:, :main, main:] = -math.inf
         answers = self.model.decode(frames, torch.cat([seeds, own], 1), between)
-        query, found = assign(answers[-1], main, tubes)  # [B, N]
+        query, found = match_clip(answers[-1], main, tubes)  # [B, N]
         taught, seeded = tubes.only(found), tubes.only((matched != NONE).any(1))
         seedless = (tubes.there & ~seeded.there).unsqueeze(2)
         terms: dict[str, list[Tensor]] = {}
@@ -94,7 +94,7 @@ class CompactClipTraining(TrainingTask):
 
 
 @dataclass(frozen=True, slots=True)
-class Tubes:
+class TubeTargets:
     """Ground truth of B clips, padded to N instances."""
 
     labels: Tensor  # [B, N]
@@ -102,7 +102,7 @@ class Tubes:
     visible: Tensor  # [B, T, N]
 
     @classmethod
-    def of(cls, targets: Targets, clips: int, frames: int) -> Tubes:
+    def of(cls, targets: FrameTargets, clips: int, frames: int) -> TubeTargets:
         masks = {stride: x.unflatten(0, (clips, frames)) for stride, x in targets.masks.items()}
         labels = targets.labels.unflatten(0, (clips, frames))[:, 0]
         return cls(labels, masks, targets.valid.unflatten(0, (clips, frames)))
@@ -112,7 +112,7 @@ class Tubes:
         """[B, N] instances that some frame shows."""
         return self.visible.any(1)
 
-    def only(self, chosen: Tensor) -> Tubes:
+    def only(self, chosen: Tensor) -> TubeTargets:
         """As if the others [B, N] were in no frame."""
         return replace(self, visible=self.visible & chosen.unsqueeze(1))
 
@@ -130,12 +130,12 @@ class Tubes:
 
 @timed("matcher")
 @torch.no_grad()
-def assign(answer: ClipAnswer, main: int, tubes: Tubes) -> tuple[Tensor, Tensor]:
+def match_clip(answer: ClipAnswer, main: int, tubes: TubeTargets) -> tuple[Tensor, Tensor]:
     """The clip query [B, N] of each instance, by class and by its tube's overlap, and whether it has one.
 
     It has none, and 0 says nothing, where there is no instance or the queries do not suffice for all.
     """
-    b, t, n = tubes.visible.shape
+    b, t = tubes.visible.shape[:2]
     everyone = torch.arange(main, device=answer.logits.device).expand(b * t, -1)
     p = answer.frame.masks_at(everyone, 8).sigmoid().flatten(2).unflatten(0, (b, t))  # [B, T, C, hw]
     p = p * answer.presence[:, :, :main].sigmoid().unsqueeze(-1)
@@ -145,17 +145,11 @@ def assign(answer: ClipAnswer, main: int, tubes: Tubes) -> tuple[Tensor, Tensor]
     score = answer.logits[:, :main].float().sigmoid()
     named = score.gather(2, tubes.labels.unsqueeze(1).expand(-1, main, -1))
     cost = 5 * (1 - overlap) - 3 * named  # [B, C, N]
-    query, found = torch.zeros(b, n, dtype=torch.long), torch.zeros(b, n, dtype=torch.bool)
-    for clip, there in enumerate(tubes.there.cpu()):
-        instances = there.nonzero()[:, 0]
-        matched = hungarian(cost[clip][:, instances])
-        instance = instances[matched.instance.cpu()]
-        query[clip, instance], found[clip, instance] = matched.query.cpu(), True
-    return query.to(cost.device), found.to(cost.device)
+    return hungarian_rows(cost, tubes.there)
 
 
 @torch.no_grad()
-def tube_quality(answer: ClipAnswer, query: Tensor, tubes: Tubes) -> Tensor:
+def tube_quality(answer: ClipAnswer, query: Tensor, tubes: TubeTargets) -> Tensor:
     """Overlap [B, N] of every instance's tube with that of its query [B, N]."""
     b, t = tubes.visible.shape[:2]
     every = query.unsqueeze(1).expand(-1, t, -1)  # [B, T, N]
@@ -166,7 +160,7 @@ def tube_quality(answer: ClipAnswer, query: Tensor, tubes: Tubes) -> Tensor:
     return quality.unflatten(0, (b, -1))
 
 
-def class_term(logits: Tensor, query: Tensor, quality: Tensor, tubes: Tubes) -> Tensor:
+def class_term(logits: Tensor, query: Tensor, quality: Tensor, tubes: TubeTargets) -> Tensor:
     """What the clip queries are, and how well; logits [B, C, K], query and quality [B, N]."""
     wanted = torch.zeros_like(logits, dtype=torch.float32)
     clip, instance = tubes.there.nonzero(as_tuple=True)
@@ -177,7 +171,7 @@ def class_term(logits: Tensor, query: Tensor, quality: Tensor, tubes: Tubes) -> 
 
 
 def tube_terms(
-    answer: ClipAnswer, query: Tensor, tubes: Tubes, matched: Tensor, stride: int
+    answer: ClipAnswer, query: Tensor, tubes: TubeTargets, matched: Tensor, stride: int
 ) -> dict[str, Tensor]:
     """Where an instance is in view, which frame query it is there if any, and its mask; query [B, N].
 

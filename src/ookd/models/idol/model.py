@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from ookd.models.parts.decoder import Decoded, Decoder
 from ookd.models.parts.heads import Mlp, class_head
 from ookd.models.parts.mask_head import MaskHead
-from ookd.models.parts.pixel_encoder import DeformableConfig, Memory, PixelEncoder
-from ookd.models.parts.query_start import Start
+from ookd.models.parts.pixel_encoder import DeformableConfig, EncoderMemory, PixelEncoder
+from ookd.models.parts.query_start import QueryStart
 from ookd.models.preprocess import unpadded_sizes
 from ookd.models.protocols import OnlineModel, State
 from ookd.structures import FrameQueries
@@ -57,7 +57,7 @@ class Idol(OnlineModel):
         return self.decode(self.pixels(frames, pad), pad, masks)
 
     def decode(
-        self, memory: Memory, pad: Tensor, masks: bool = True, start: Start | None = None
+        self, memory: EncoderMemory, pad: Tensor, masks: bool = True, start: QueryStart | None = None
     ) -> list[FrameQueries]:
         """The layers' answers from what the encoder saw, by other queries than the model's own if given."""
         maps = self.mask_head.maps(memory.maps()) if masks else None

@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 
 from ookd.errors import UserError
-from ookd.losses import Sample, cosine_aux, pair_logsumexp, stride4
+from ookd.losses import DrawSample, cosine_aux, pair_logsumexp, stride4
 from ookd.matching import Match, contrast_sets, match_frame
 from ookd.models.families import family_of
 from ookd.models.idol.matches import lesson
 from ookd.models.idol.model import Idol
 from ookd.models.parts.detection_losses import WEIGHTS as DETECTION_WEIGHTS
-from ookd.models.parts.detection_losses import Targets, detection_terms, name_layers
+from ookd.models.parts.detection_losses import ClipTargets, detection_terms, name_layers
 from ookd.models.parts.placed_queries import WEIGHTS as PLACED_WEIGHTS
 from ookd.models.parts.placed_queries import place_auxiliary, term_weights
 from ookd.models.protocols import StudentTask
@@ -39,7 +39,7 @@ class VisibleInstances:
     """Instances of one clip that the key frame shows, and where they are in the reference frame."""
 
     tracks: Tracks  # N, T = 1
-    targets: Targets
+    targets: ClipTargets
     again: Tensor  # [N] bool: the reference frame shows the instance too
     boxes_again: Tensor  # [N, 4]
 
@@ -56,7 +56,7 @@ class IdolTraining(StudentTask):
         self.model = model
         self.normalise = family_of(model).preprocessing.normalise
         self.weights = term_weights(weights, model.config, last_only=("embed", "embed_aux"))
-        self.sample: Sample = (rng or random).sample  # draws the negatives of `embed_aux`
+        self.sample: DrawSample = (rng or random).sample  # draws the negatives of `embed_aux`
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         return self._learn(batch, masks=False)[0]
@@ -70,7 +70,7 @@ class IdolTraining(StudentTask):
         """The terms, and the last layer's answer for key and reference; `masks`: the latter's can be asked
         for."""
         places = frame_places(batch)
-        seen = [seen_instances(batch, clip, place) for clip, place in enumerate(places.tolist())]
+        seen = [visible_instances(batch, clip, place) for clip, place in enumerate(places.tolist())]
         key, terms = self._look_and_learn(batch, places[:, 0], seen)
         layers, best = zip(*(frame_terms(answer, seen) for answer in key), strict=True)
         terms |= name_layers(layers)
@@ -116,7 +116,7 @@ def frame_places(batch: Batch) -> Tensor:
     return places
 
 
-def seen_instances(batch: Batch, clip: int, places: list[int]) -> VisibleInstances:
+def visible_instances(batch: Batch, clip: int, places: list[int]) -> VisibleInstances:
     """What the key frame of a clip shows; instances that only the reference frame shows are left out."""
     tracks, key, reference = batch.tracks[clip], places[0], places[-1]
     shown = tracks.visible[:, key]
@@ -129,7 +129,7 @@ def seen_instances(batch: Batch, clip: int, places: list[int]) -> VisibleInstanc
     )
     return VisibleInstances(
         now,
-        Targets(now.labels, now.boxes, stride4(now.masks)),
+        ClipTargets(now.labels, now.boxes, stride4(now.masks)),
         tracks.visible[shown, reference],
         tracks.boxes[shown, reference],
     )
@@ -154,7 +154,7 @@ def frame_terms(answer: FrameQueries, seen: list[VisibleInstances]) -> tuple[dic
 
 
 def detect(
-    answer: FrameQueries, matches: list[Match], count: Tensor | float, targets: list[Targets]
+    answer: FrameQueries, matches: list[Match], count: Tensor | float, targets: list[ClipTargets]
 ) -> dict[str, Tensor]:
     """Detection terms of one decoder layer, its frames taken for clips of length 1."""
     assert answer.boxes is not None
@@ -173,7 +173,7 @@ def contrast_terms(
     reference: FrameQueries,
     seen: list[VisibleInstances],
     best: list[Tensor],
-    sample: Sample,
+    sample: DrawSample,
 ) -> dict[str, Tensor]:
     """Each instance's embedding in the key frame against all queries of the reference frame.
 

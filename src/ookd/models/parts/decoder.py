@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from ookd.models.parts.deformable import DeformableAttention
 from ookd.models.parts.heads import box_head, refine
-from ookd.models.parts.pixel_encoder import LEVELS, DeformableConfig, FeedForward, Memory
-from ookd.models.parts.query_start import Start, query_start
+from ookd.models.parts.pixel_encoder import LEVELS, DeformableConfig, EncoderMemory, ResidualFeedForward
+from ookd.models.parts.query_start import QueryStart, query_start
 
 
 @dataclass(slots=True)
@@ -44,10 +44,10 @@ class DecoderLayer(nn.Module):
         self.attention = DeformableAttention(config.dim, config.heads, LEVELS, config.points)
         self.norm = nn.LayerNorm(config.dim)
         self.dropout = nn.Dropout(config.dropout)
-        self.feed_forward = FeedForward(config.dim, config.ffn, config.dropout)
+        self.feed_forward = ResidualFeedForward(config.dim, config.ffn, config.dropout)
 
     def forward(
-        self, x: Tensor, position: Tensor, reference: Tensor, memory: Memory, hidden: Tensor | None
+        self, x: Tensor, position: Tensor, reference: Tensor, memory: EncoderMemory, hidden: Tensor | None
     ) -> Tensor:
         x = self.self_attention(x, position, hidden)
         levels = memory.levels
@@ -62,7 +62,7 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList([DecoderLayer(config) for _ in range(config.decoder_layers)])
         self.box_heads = nn.ModuleList([box_head(config.dim, i == 0) for i in range(config.decoder_layers)])
 
-    def forward(self, memory: Memory, start: Start | None = None) -> list[Decoded]:
+    def forward(self, memory: EncoderMemory, start: QueryStart | None = None) -> list[Decoded]:
         """One answer a layer. Boxes reach the next layer without their gradient."""
         start = start or self.start(memory)
         x, reference = start.content, start.reference

@@ -17,22 +17,22 @@ WEIGHTS: Mapping[str, float] = {"class": 2.0, "box": 5.0, "giou": 2.0, "mask": 2
 
 
 @dataclass(slots=True)
-class Targets:
+class ClipTargets:
     """The instances that one clip is to be answered with. A single frame is a clip of length 1."""
 
     labels: Tensor  # [N]
     boxes: Tensor  # [N, T, 4]
     masks: Tensor  # [N, T, h, w] at stride 4
 
-    def __getitem__(self, rows: Tensor) -> Targets:
-        return Targets(self.labels[rows], self.boxes[rows], self.masks[rows])
+    def __getitem__(self, rows: Tensor) -> ClipTargets:
+        return ClipTargets(self.labels[rows], self.boxes[rows], self.masks[rows])
 
 
 def detection_terms(
     logits: Tensor,
     boxes: Tensor,
     masks: Callable[[Tensor], Tensor],
-    targets: Sequence[Targets],
+    targets: Sequence[ClipTargets],
     matches: Sequence[Match],
     count: Tensor | float,
 ) -> dict[str, Tensor]:

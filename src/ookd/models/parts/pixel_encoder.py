@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ookd.models.backbones.build import BackboneConfig, Pretrained, build
 from ookd.models.backbones.resnet import ResNetConfig
 from ookd.models.parts.deformable import DeformableAttention, Levels
+from ookd.models.parts.feed_forward import ResidualFeedForward
 from ookd.models.parts.position import sine_code
 from ookd.models.protocols import ModelConfig
 
@@ -44,7 +45,7 @@ class DeformableConfig(ModelConfig):
 
 
 @dataclass(slots=True)
-class Memory:
+class EncoderMemory:
     """What the encoder knows: one token a cell of every level."""
 
     tokens: Tensor  # [B, S, D]
@@ -58,29 +59,13 @@ class Memory:
         return [tokens.unflatten(1, shape).permute(0, 3, 1, 2) for tokens, shape in pairs]
 
 
-class FeedForward(nn.Module):
-    """The second half of every transformer layer, with its residual and norm."""
-
-    def __init__(self, dim: int, inner: int, dropout: float) -> None:
-        super().__init__()
-        self.inner = nn.Linear(dim, inner)
-        self.outer = nn.Linear(inner, dim)
-        for linear in (self.inner, self.outer):
-            nn.init.xavier_uniform_(linear.weight)
-        self.norm = nn.LayerNorm(dim)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.norm(x + self.dropout(self.outer(self.dropout(self.inner(x).relu()))))
-
-
 class EncoderLayer(nn.Module):
     def __init__(self, config: DeformableConfig) -> None:
         super().__init__()
         self.attention = DeformableAttention(config.dim, config.heads, LEVELS, config.points)
         self.norm = nn.LayerNorm(config.dim)
         self.dropout = nn.Dropout(config.dropout)
-        self.feed_forward = FeedForward(config.dim, config.ffn, config.dropout)
+        self.feed_forward = ResidualFeedForward(config.dim, config.ffn, config.dropout)
 
     def forward(self, tokens: Tensor, position: Tensor, reference: Tensor, levels: Levels) -> Tensor:
         seen = self.attention(tokens + position, reference, tokens, levels)
@@ -88,7 +73,7 @@ class EncoderLayer(nn.Module):
 
 
 class PixelEncoder(nn.Module):
-    """Normalised frames [B, 3, H, W] and their pad masks [B, H, W] -> Memory.
+    """Normalised frames [B, 3, H, W] and their pad masks [B, H, W] -> EncoderMemory.
 
     `extra_pad` says what the stride-64 level's pad mask is resized from: IDOL takes the stride-8 mask,
     SeqFormer that of the image. For padded frames the two can differ by a cell.
@@ -110,7 +95,7 @@ class PixelEncoder(nn.Module):
         self.level_code = nn.Parameter(torch.randn(LEVELS, config.dim))
         self.layers = nn.ModuleList([EncoderLayer(config) for _ in range(config.encoder_layers)])
 
-    def forward(self, frames: Tensor, pad: Tensor, clip_length: int = 1) -> Memory:
+    def forward(self, frames: Tensor, pad: Tensor, clip_length: int = 1) -> EncoderMemory:
         """In clips of more than one frame, the first frame's padding tells the valid share of all."""
         maps = self.backbone(frames)
         pairs = zip(self.projections, [*maps, maps[-1]], strict=True)
@@ -131,7 +116,7 @@ class PixelEncoder(nn.Module):
         positions, reference = torch.cat(position, 1), levels.spread(cell_centres(levels))
         for layer in self.layers:
             tokens = layer(tokens, positions, reference, levels)
-        return Memory(tokens, levels)
+        return EncoderMemory(tokens, levels)
 
     def load_pretrained(self) -> None:
         """Take pretrained weights for a backbone whose configuration says where they are."""

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from ookd.losses import mean_over_ranks
 from ookd.matching import Match
-from ookd.models.compact.training import Targets as Grids
-from ookd.models.compact.training import frame_targets, heat_loss, places_inside
 from ookd.models.parts.detection_losses import WEIGHTS as DETECTION_WEIGHTS
 from ookd.models.parts.detection_losses import layer_weights, name_layers
+from ookd.models.parts.frame_targets import FrameTargets, frame_targets, heat_loss, places_inside
+from ookd.models.parts.grid import cells_at
 from ookd.models.parts.pixel_encoder import DeformableConfig
 from ookd.structures import Batch, ClipQueries, FrameQueries, Tracks
 
@@ -35,10 +35,10 @@ Answer = TypeVar("Answer", FrameQueries, ClipQueries)
 
 
 @dataclass(slots=True)
-class Auxiliary:
-    """Auxiliary queries of a batch and what they are to learn."""
+class AuxiliaryQueries:
+    """The auxiliary queries of a batch and what they are to learn."""
 
-    grids: Grids
+    grids: FrameTargets
     cells: Tensor  # [B, A] among the T * h * w cells of the finest level
     matches: list[Match]  # B: those that stand on an instance, with it
 
@@ -75,13 +75,13 @@ def term_weights(
     return layer_weights(learned, config.decoder_layers, (*last_only, "heat"))
 
 
-def place_auxiliary(batch: Batch, tracks: Sequence[Tracks], count: int) -> Auxiliary:
+def place_auxiliary(batch: Batch, tracks: Sequence[Tracks], count: int) -> AuxiliaryQueries:
     """Queries at random places inside the instances of `tracks`; the frames of a clip take turns."""
     grids = frame_targets(list(tracks))
     clips, frames = len(tracks), tracks[0].visible.shape[1]
     places, owner = places_inside(grids, batch.draw(count, 2).repeat_interleave(frames, 0))  # [B * T, A]
     height, width = grids.masks[HEAT_STRIDE].shape[-2:]
-    cell = (places[..., 1] * height).long() * width + (places[..., 0] * width).long()
+    cell = cells_at(places, (height, width))
     number = torch.arange(count, device=cell.device)
     turn = number % frames
 
@@ -90,7 +90,7 @@ def place_auxiliary(batch: Batch, tracks: Sequence[Tracks], count: int) -> Auxil
 
     owner, there = in_turn(owner), in_turn(grids.valid.gather(1, owner))
     matches = [Match(number[valid], whose[valid]) for whose, valid in zip(owner, there, strict=True)]
-    return Auxiliary(grids, turn * height * width + in_turn(cell), matches)
+    return AuxiliaryQueries(grids, turn * height * width + in_turn(cell), matches)
 
 
 def narrow(answer: Answer, first: int, count: int) -> Answer:

@@ -12,16 +12,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ookd.models.parts.grid import peak_scores
 from ookd.models.parts.heads import class_head
-from ookd.models.parts.pixel_encoder import DeformableConfig, Memory, cell_centres
+from ookd.models.parts.pixel_encoder import DeformableConfig, EncoderMemory, cell_centres
 from ookd.models.parts.position import sine_code
 
 
 @dataclass(slots=True)
-class Start:
+class QueryStart:
     """What queries are before the first decoder layer."""
 
     position: Tensor  # [B, Q, D] helps to compare, in every layer
@@ -39,11 +39,11 @@ class LearnedStart(nn.Module):
         nn.init.xavier_uniform_(self.point.weight)
         nn.init.zeros_(self.point.bias)
 
-    def forward(self, memory: Memory, frames: int = 1) -> Start:
+    def forward(self, memory: EncoderMemory, frames: int = 1) -> QueryStart:
         """The same for every clip of so many frames."""
         clips = len(memory.tokens) // frames
         position, content = self.codes.weight.expand(clips, -1, -1).chunk(2, -1)
-        return Start(position, content, self.point(position).float().sigmoid())
+        return QueryStart(position, content, self.point(position).float().sigmoid())
 
 
 class PlacedStart(nn.Module):
@@ -56,7 +56,7 @@ class PlacedStart(nn.Module):
         self.position = nn.Linear(config.dim, config.dim)
         self.content = nn.Linear(config.dim, config.dim)
 
-    def forward(self, memory: Memory, frames: int = 1, extra: Tensor | None = None) -> Start:
+    def forward(self, memory: EncoderMemory, frames: int = 1, extra: Tensor | None = None) -> QueryStart:
         """From the memory of clips of so many frames.
 
         `extra` [B, A] cells of a clip's T * h * w become queries too, after the peaks. They see all others;
@@ -66,7 +66,7 @@ class PlacedStart(nn.Module):
         pad, tokens = memory.levels.pad[:, : h * w], memory.tokens
         shape = self.norm(self.shape(memory.maps()[0])).relu()
         heat = self.classify(shape.movedim(1, -1)).movedim(-1, 1).float()  # [B * T, K, h, w]
-        cells, hidden = peaks(heat, pad, frames, self.queries), None
+        cells, hidden = peak_cells(heat, pad, frames, self.queries), None
         if extra is not None:
             main = cells.shape[1]
             cells = torch.cat([cells, extra], 1)
@@ -79,7 +79,7 @@ class PlacedStart(nn.Module):
             return x.gather(1, cells.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
 
         code = sine_code(pad.unflatten(1, (h, w)), tokens.shape[-1]).flatten(2).transpose(1, 2)
-        return Start(
+        return QueryStart(
             self.position(rows(code).to(tokens.dtype)),
             self.content(rows(tokens)),
             rows(cell_centres(memory.levels)),
@@ -92,13 +92,11 @@ def query_start(config: DeformableConfig) -> LearnedStart | PlacedStart:
     return LearnedStart(config) if config.start == "learned" else PlacedStart(config)
 
 
-def peaks(heat: Tensor, pad: Tensor, frames: int, count: int) -> Tensor:
+def peak_cells(heat: Tensor, pad: Tensor, frames: int, count: int) -> Tensor:
     """The best local maxima [B, Q] of a clip's heat-maps; fewer than `count` if there are fewer cells.
 
     heat [B * T, K, h, w], pad [B * T, h * w]; the answer counts through the clip's T * h * w cells.
     """
-    best = heat.detach().amax(1)  # [B * T, h, w]
-    around = F.max_pool2d(best.unsqueeze(1), 3, stride=1, padding=1).squeeze(1)
-    score = torch.where(best == around, best, best - 100.0).flatten(1).masked_fill(pad, -1e4)
+    score = peak_scores(heat).flatten(1).masked_fill(pad, -1e4)
     score = score.unflatten(0, (-1, frames)).flatten(1)
     return score.topk(min(count, score.shape[1])).indices

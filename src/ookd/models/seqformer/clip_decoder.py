@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from ookd.models.parts.decoder import SelfAttention
 from ookd.models.parts.deformable import DeformableAttention
 from ookd.models.parts.heads import box_head, refine
-from ookd.models.parts.pixel_encoder import LEVELS, DeformableConfig, FeedForward, Memory
-from ookd.models.parts.query_start import Start, query_start
+from ookd.models.parts.pixel_encoder import LEVELS, DeformableConfig, EncoderMemory, ResidualFeedForward
+from ookd.models.parts.query_start import QueryStart, query_start
 
 
 @dataclass(slots=True)
@@ -43,8 +43,8 @@ class ClipDecoderLayer(nn.Module):
         self.norm = nn.LayerNorm(config.dim)
         self.box_norm = nn.LayerNorm(config.dim)
         self.dropout = nn.Dropout(config.dropout)
-        self.feed_forward = FeedForward(config.dim, config.ffn, config.dropout)
-        self.box_feed_forward = FeedForward(config.dim, config.ffn, config.dropout)
+        self.feed_forward = ResidualFeedForward(config.dim, config.ffn, config.dropout)
+        self.box_feed_forward = ResidualFeedForward(config.dim, config.ffn, config.dropout)
 
     def forward(
         self,
@@ -52,7 +52,7 @@ class ClipDecoderLayer(nn.Module):
         boxes: Tensor,
         position: Tensor,
         reference: Tensor,
-        memory: Memory,
+        memory: EncoderMemory,
         hidden: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """x, position [B, Q, D]; boxes [B, T, Q, D]; reference [B, T, Q, 2 or 4]; memory of B*T frames."""
@@ -77,7 +77,9 @@ class ClipDecoder(nn.Module):
         self.layers = nn.ModuleList([ClipDecoderLayer(config) for _ in range(config.decoder_layers)])
         self.box_heads = nn.ModuleList([box_head(config.dim, i == 0) for i in range(config.decoder_layers)])
 
-    def forward(self, memory: Memory, frames: int, start: Start | None = None) -> list[ClipDecoded]:
+    def forward(
+        self, memory: EncoderMemory, frames: int, start: QueryStart | None = None
+    ) -> list[ClipDecoded]:
         """One answer a layer, from the memory of B clips of `frames` frames each."""
         start = start or self.start(memory, frames)
         x = start.content

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from ookd.models.parts.deformable import Levels
 from ookd.models.parts.heads import class_head
 from ookd.models.parts.mask_head import MaskHead
-from ookd.models.parts.pixel_encoder import DeformableConfig, Memory, PixelEncoder
-from ookd.models.parts.query_start import Start
+from ookd.models.parts.pixel_encoder import DeformableConfig, EncoderMemory, PixelEncoder
+from ookd.models.parts.query_start import QueryStart
 from ookd.models.preprocess import unpadded_sizes
 from ookd.models.protocols import OfflineModel
 from ookd.models.seqformer.clip_decoder import ClipDecoded, ClipDecoder
@@ -33,7 +33,7 @@ class SeqFormerConfig(DeformableConfig):
 class FrameMemory:
     """What SeqFormer keeps of F frames; frames do not see each other before the decoder."""
 
-    memory: Memory
+    memory: EncoderMemory
     maps: Tensor  # [F, 8, h, w] shared maps of the mask head
     sizes: Tensor  # [F, 2] unpadded width and height
 
@@ -47,7 +47,7 @@ class FrameMemory:
             torch.cat([level.valid for level in levels]),
         )
         return FrameMemory(
-            Memory(torch.cat([part.memory.tokens for part in parts]), joined),
+            EncoderMemory(torch.cat([part.memory.tokens for part in parts]), joined),
             torch.cat([part.maps for part in parts]),
             torch.cat([part.sizes for part in parts]),
         )
@@ -79,7 +79,7 @@ class SeqFormer(OfflineModel):
         return self.decode_layers(self.encode(clip, pad), clip.shape[1])
 
     def decode_layers(
-        self, frames: FrameMemory, length: int, start: Start | None = None
+        self, frames: FrameMemory, length: int, start: QueryStart | None = None
     ) -> list[ClipQueries]:
         """The same from what the encoder saw, by other queries than the model's own if given."""
         answers = zip(self.decoder(frames.memory, length, start), self.class_heads, strict=True)

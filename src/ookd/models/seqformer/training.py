@@ -16,7 +16,7 @@ from ookd.losses import mean_over_ranks, stride4
 from ookd.matching import Match, match_tubes
 from ookd.models.families import family_of
 from ookd.models.parts.detection_losses import WEIGHTS as DETECTION_WEIGHTS
-from ookd.models.parts.detection_losses import Targets, detection_terms, name_layers
+from ookd.models.parts.detection_losses import ClipTargets, detection_terms, name_layers
 from ookd.models.parts.placed_queries import WEIGHTS as PLACED_WEIGHTS
 from ookd.models.parts.placed_queries import place_auxiliary, term_weights
 from ookd.models.protocols import TrainingTask
@@ -38,7 +38,7 @@ class SeqFormerTraining(TrainingTask):
         self.weights = term_weights(weights, model.config)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        targets = [Targets(x.labels, x.boxes, stride4(x.masks)) for x in batch.tracks]
+        targets = [ClipTargets(x.labels, x.boxes, stride4(x.masks)) for x in batch.tracks]
         count = mean_over_ranks(sum(len(x) for x in batch.tracks), batch.frames.device).clamp(min=1)
         answers, terms = self._look_and_learn(batch, targets)
         layers = []
@@ -48,7 +48,7 @@ class SeqFormerTraining(TrainingTask):
         return terms | name_layers(layers) | {"class_error": class_error(answers[-1], targets, matches)}
 
     def _look_and_learn(
-        self, batch: Batch, targets: list[Targets]
+        self, batch: Batch, targets: list[ClipTargets]
     ) -> tuple[list[ClipQueries], dict[str, Tensor]]:
         """The model's answers for the clips, and what only placed queries learn from them."""
         clip = self.normalise(batch.frames, batch.pad)
@@ -63,14 +63,14 @@ class SeqFormerTraining(TrainingTask):
 
 
 def detect(
-    answer: ClipQueries, matches: list[Match], count: Tensor, targets: list[Targets]
+    answer: ClipQueries, matches: list[Match], count: Tensor, targets: list[ClipTargets]
 ) -> dict[str, Tensor]:
     """Detection terms of one decoder layer."""
     assert answer.boxes is not None
     return detection_terms(answer.logits, answer.boxes, answer.masks, targets, matches, count)
 
 
-def clip_matches(answer: ClipQueries, targets: Sequence[Targets]) -> list[Match]:
+def clip_matches(answer: ClipQueries, targets: Sequence[ClipTargets]) -> list[Match]:
     """One query for each instance, clip by clip."""
     assert answer.boxes is not None
     return [
@@ -80,7 +80,7 @@ def clip_matches(answer: ClipQueries, targets: Sequence[Targets]) -> list[Match]
 
 
 @torch.no_grad()
-def class_error(answer: ClipQueries, targets: Sequence[Targets], matches: Sequence[Match]) -> Tensor:
+def class_error(answer: ClipQueries, targets: Sequence[ClipTargets], matches: Sequence[Match]) -> Tensor:
     """Per cent of the matched queries whose highest class is wrong; 100 if there are none."""
     right = torch.cat(
         [
