@@ -156,7 +156,7 @@ def test_what_one_frame_shows_reaches_the_answer_about_another() -> None:
     changed = clip.clone()
     changed[:, 2] = torch.randn(3, 64, 96)
     with torch.no_grad():
-        a, b = model.look(clip, pad), model.look(changed, pad)
+        a, b = model.encode(clip, pad), model.encode(changed, pad)
         torch.testing.assert_close(
             a.score[:, :2], b.score[:, :2]
         )  # frame by frame the others are as they were
@@ -171,7 +171,7 @@ def test_before_training_a_part_is_the_frame_query_that_looks_most_like_the_seed
     model = CompactClip(SMALL).eval()
     clip, pad = torch.randn(1, 3, 3, 64, 96), torch.zeros(1, 3, 64, 96, dtype=torch.bool)
     with torch.no_grad():
-        frames = model.look(clip, pad)
+        frames = model.encode(clip, pad)
         frames.unit = torch.zeros_like(frames.unit)  # embeddings that leave no doubt: query 2 - t is the seed
         for t in range(3):
             frames.unit[:, t, :, 1] = 1.0
@@ -196,7 +196,7 @@ def test_masks_are_taught_only_where_a_part_stands_on_its_instance() -> None:
         presence=torch.zeros(1, 2, 1),
         association=torch.zeros(1, 2, 1, 6),
         choice=torch.tensor([[[4], [1]]]),
-        views=torch.zeros(1, 2, 1, 16),
+        frame_embeds=torch.zeros(1, 2, 1, 16),
         identity=torch.zeros(1, 1, 16),
         frame=SimpleNamespace(masks_at=lambda select, stride: drawn),  # type: ignore[arg-type]
     )

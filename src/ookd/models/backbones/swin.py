@@ -1,4 +1,4 @@
-"""Swin transformer as detection models use it: windows keep their size whatever the resolution is."""
+"""Swin transformer as detection models use it: windows have the same size at every resolution."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class SwinConfig(BaseModel, frozen=True, extra="forbid"):
 
 
 class DropPath(nn.Module):
-    """In training, leave out a residual branch for whole samples at random."""
+    """In training, drop a residual branch for whole samples at random."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()

@@ -1,10 +1,10 @@
-"""The compact online student: small enough to read in one sitting and to train on a laptop.
+"""The compact online student: small enough to read at once and to train on a laptop.
 
-A class heat-map proposes places; the feature at each of the best places becomes a query; a few layers of
-attention let the query look at its own mask (masked attention) and at the others. A mask is the query's inner
-product with the pixels plus a quadratic form around the query's place, so that every query starts as a disk
-where it stands and learns an outline from there. Only convolutions, matrix products, softmax, top-k and
-gathers: all of it exports.
+A class heat-map proposes places, and the feature at each of the best places becomes a query. In a few layers
+each query attends to the pixels under its own mask and to the other queries. A mask is the query's inner
+product with the pixels plus a quadratic form around the query's place, so every query starts as a disk and
+learns its outline from there. Only convolutions, matrix products, softmax, top-k and gathers are used, so
+all of it exports.
 
 Shapes: B frames, Q queries, K classes, D width, M mask channels, h w a grid of cells, S tokens of strides 8
 to 32.
@@ -49,14 +49,14 @@ class CompactConfig(ModelConfig):
 
 @dataclass(slots=True)
 class PixelFeatures:
-    """What the frame encoder hands to a decoder."""
+    """The output of the frame encoder."""
 
     tokens: Tensor  # [B, S, D] strides 8, 16, 32 in row-major order
     position: Tensor  # [S, D] code of the tokens' places
     padding: Tensor  # [B, S] 0, or -inf where there is no image
     sizes: list[tuple[int, int]]  # height and width of each level
     masks: dict[int, Tensor]  # stride 2, 4, 8, 16, 32 -> mask features [B, M, h, w], means of finer ones
-    heat: Tensor  # [B, K, H/8, W/8] logits of "an object of this class has its centre here"
+    heat: Tensor  # [B, K, H/8, W/8] logits that an object of this class has its centre in the cell
 
     def maps(self) -> list[Tensor]:
         """[B, C, h, w] mask features at stride 4, and the tokens of each level."""
@@ -67,7 +67,7 @@ class PixelFeatures:
         ]
 
     def at(self, frames: Tensor) -> PixelFeatures:
-        """Those of some frames [F]."""
+        """The output for some frames [F] only."""
         masks = {stride: features[frames] for stride, features in self.masks.items()}
         return PixelFeatures(
             self.tokens[frames],
@@ -90,7 +90,7 @@ class CompactQueries(FrameQueries):
 
 
 class Attention(nn.Module):
-    """Multi-head attention spelled out: on CPUs in bfloat16 faster than the fused one, and it exports."""
+    """Multi-head attention step by step: faster than the fused one on CPUs in bfloat16, and it exports."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -101,9 +101,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
-        """query [B, Q, D], key and value [B, S, D], bias added to the logits [B or 1, Q or 1, S] -> [B, Q,
-        D].
-        """
+        """query [B, Q, D], key and value [B, S, D], bias of the logits [B or 1, Q or 1, S] -> [B, Q, D]."""
         q, k, v = (self._split(x) for x in (self.query(query), self.key(key), self.value(value)))
         logits = q @ k.transpose(-1, -2) * (q.shape[-1] ** -0.5)
         if bias is not None:
@@ -128,7 +126,7 @@ class ConvBlock(nn.Module):
 
 
 class FrameEncoder(nn.Module):
-    """Trunk, one layer of attention over strides 16 and 32, and a top-down way to stride 4."""
+    """Backbone, one layer of attention over strides 16 and 32, and a top-down path to stride 2."""
 
     def __init__(self, config: CompactConfig) -> None:
         super().__init__()
@@ -158,9 +156,7 @@ class FrameEncoder(nn.Module):
         nn.init.constant_(last.bias, -math.log(1 / PRIOR - 1))
 
     def forward(self, frames: Tensor, pad: Tensor) -> PixelFeatures:
-        """frames [B, 3, H, W] normalised, pad [B, H, W] True where there is no image; H, W multiples of
-        32.
-        """
+        """Normalised frames [B, 3, H, W] and their padding [B, H, W]; H and W are multiples of 32."""
         c2, c4, *deeper = self.trunk(frames)
         x8, x16, x32 = (lateral(x) for lateral, x in zip(self.lateral, deeper, strict=True))
         sizes = [(x.shape[-2], x.shape[-1]) for x in (x8, x16, x32)]
@@ -198,7 +194,7 @@ class FrameEncoder(nn.Module):
 
 
 class CompactDecoderLayer(nn.Module):
-    """A query looks at its own mask, then at the other queries, then thinks."""
+    """A query attends to its own mask, then to the other queries."""
 
     def __init__(self, config: CompactConfig) -> None:
         super().__init__()
@@ -210,9 +206,7 @@ class CompactDecoderLayer(nn.Module):
     def forward(
         self, x: Tensor, place: Tensor, pixels: PixelFeatures, focus: Tensor, between: Tensor | None
     ) -> Tensor:
-        """x and place [B, Q, D]; focus [B, Q, S] is added to the attention, low outside a query's own
-        mask.
-        """
+        """x and place [B, Q, D]; focus [B, Q, S] is added to the attention, low outside a query's mask."""
         tokens = pixels.tokens
         x = self.norms[0](x + self.look(x + place, tokens + pixels.position, tokens, focus))
         x = self.norms[1](x + self.compare(x + place, x + place, x, between))
@@ -220,7 +214,7 @@ class CompactDecoderLayer(nn.Module):
 
 
 class Heads(nn.Module):
-    """From a query to class, mask and embedding; one set of heads for all layers."""
+    """From queries to classes, masks and embeddings; the same heads serve all layers."""
 
     def __init__(self, config: CompactConfig) -> None:
         super().__init__()
@@ -240,7 +234,7 @@ class Heads(nn.Module):
         return self.answer(self.norm(x), places, pixels)
 
     def answer(self, x: Tensor, places: Tensor, pixels: PixelFeatures) -> CompactQueries:
-        """The same from features that are normed."""
+        """The same from normed features."""
         weights = self.mask(x) * (pixels.masks[FINEST].shape[1] ** -0.5)
         shapes = self.shape(x)
 
@@ -263,7 +257,7 @@ class Heads(nn.Module):
 
 
 class Compact(OnlineModel):
-    """Online student: one frame in, queries out; it carries no state from frame to frame."""
+    """Online student. It carries no state from frame to frame."""
 
     config: CompactConfig
 
@@ -276,7 +270,7 @@ class Compact(OnlineModel):
         self.heads = Heads(config)
 
     def load_pretrained(self) -> None:
-        """Start the trunk from its ImageNet weights."""
+        """Take the ImageNet weights of the backbone."""
         self.encoder.trunk.load_imagenet()
 
     def forward(self, frames: Tensor, pad: Tensor, state: State | None = None) -> tuple[FrameQueries, None]:
@@ -311,7 +305,7 @@ def peak_places(pixels: PixelFeatures, count: int) -> Tensor:
 
 
 def mask_focus(queries: CompactQueries, pixels: PixelFeatures) -> Tensor:
-    """Attention bias [B, Q, S]: the mask logit found so far where negative, but never less than -8."""
+    """Attention bias [B, Q, S]: the mask logit so far where it is negative, at least -8."""
     b, q = queries.logits.shape[:2]
     with torch.no_grad():
         everyone = torch.arange(q, device=queries.logits.device).expand(b, -1)

@@ -1,9 +1,8 @@
-"""How the compact student learns: Hungarian matching, and beside it queries that are placed inside the
-objects.
+"""The training of the compact student: Hungarian matching, and auxiliary queries inside the objects.
 
-Matching one query to one object gives few lessons a frame, so in training every frame gets auxiliary queries
-at random places inside its objects. Each learns its object without matching. They see the main queries and
-one another; the main queries do not see them, so that inference is not changed.
+With matching alone, only one query an object learns from a frame. So in training every frame also gets
+auxiliary queries at random places inside its objects. Each learns its object without matching. They see the
+main queries and one another, but the main queries do not see them, so inference does not change.
 
 Shapes: B clips, T frames, F = B * T frames, Q main queries, A auxiliary ones, N instances (padded), h w
 a grid of cells.
@@ -38,11 +37,11 @@ WEIGHTS: Mapping[str, float] = {
     "aux_mask": 1.0,
     "aux_dice": 5.0,
 }
-TEMPERATURE = 20.0  # the tracker compares cosines times this, so training does too
+TEMPERATURE = 20.0  # factor of the cosines between embeddings, as in the tracker
 
 
 class CompactTraining(StudentTask):
-    """Batch -> named loss terms, unweighted, of the compact student."""
+    """Batch -> named loss terms of the compact student, not yet weighted."""
 
     model: Compact
 
@@ -57,7 +56,7 @@ class CompactTraining(StudentTask):
         return self.learn(batch)[0]
 
     def learn(self, batch: Batch) -> tuple[dict[str, Tensor], StudentMatches]:
-        """The terms, and what the student answered for the frames it saw."""
+        """The terms, and the student's answer for its frames, matched to the instances."""
         batch = batch.seen_by_student()
         t = batch.frames.shape[1]
         frames, pad = batch.frames.flatten(0, 1), batch.pad.flatten(0, 1)
@@ -70,7 +69,7 @@ class CompactTraining(StudentTask):
         between[:, :q, q:] = -math.inf
         answers = self.model.decode(pixels, torch.cat([main, extra], 1), between)
 
-        query, found = match(answers[-1], q, targets)  # [F, N]
+        query, found = match_masks(answers[-1], q, targets)  # [F, N]
         terms: dict[str, list[Tensor]] = {}
         owned = targets.valid.gather(1, owner)
         for answer in answers:
@@ -122,10 +121,10 @@ class CompactTraining(StudentTask):
 
 @timed("matcher")
 @torch.no_grad()
-def match(answer: CompactQueries, main: int, targets: FrameTargets) -> tuple[Tensor, Tensor]:
-    """The main query [F, N] of each instance by class and mask, and whether it has one [F, N].
+def match_masks(answer: CompactQueries, main: int, targets: FrameTargets) -> tuple[Tensor, Tensor]:
+    """The main query of each instance by class and mask, and whether it has one, both [F, N].
 
-    It has none, and 0 says nothing, where it is not in view or the queries do not suffice for all.
+    It has none, and the query is 0, where it is not in view or there are too few queries.
     """
     everyone = torch.arange(main, device=answer.logits.device).expand(len(targets.valid), -1)
     logits = answer.masks_at(everyone, 4).flatten(2)  # [F, Q, hw]
@@ -143,11 +142,10 @@ def match(answer: CompactQueries, main: int, targets: FrameTargets) -> tuple[Ten
 def contrast_loss(
     embed: Tensor, places: Tensor, query: Tensor, found: Tensor, masks: Tensor, frames: int
 ) -> Tensor:
-    """Every instance that has a query [F, N] must find itself among all queries of every other frame of its
+    """Each instance that has a query [F, N] must be recognised among all queries of every other frame of its
     clip; masks [F, N, h, w].
 
-    A query without an instance that stands inside the mask of the instance in question is neither right nor
-    wrong.
+    Unmatched queries inside the mask of the instance are neither right nor wrong.
     """
     f, q = embed.shape[:2]
     cell = cells_at(places, (masks.shape[-2], masks.shape[-1]))  # [F, Q]

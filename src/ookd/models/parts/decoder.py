@@ -1,4 +1,4 @@
-"""The frame decoder: queries find objects in one frame, each layer starting from the last one's boxes."""
+"""The frame decoder: queries find objects in one frame, and each layer starts from the boxes of the last."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from ookd.models.parts.deformable import DeformableAttention
+from ookd.models.parts.feed_forward import ResidualFeedForward
 from ookd.models.parts.heads import box_head, refine
-from ookd.models.parts.pixel_encoder import LEVELS, DeformableConfig, EncoderMemory, ResidualFeedForward
+from ookd.models.parts.pixel_encoder import LEVELS, DeformableConfig, EncoderMemory
 from ookd.models.parts.query_start import QueryStart, query_start
 
 
@@ -22,7 +23,7 @@ class Decoded:
 
 
 class SelfAttention(nn.Module):
-    """Queries look at each other; their position codes help to compare, but are not passed on."""
+    """Self-attention of queries. Their position codes are part of queries and keys, but not of values."""
 
     def __init__(self, config: DeformableConfig) -> None:
         super().__init__()
@@ -33,8 +34,8 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, position: Tensor, hidden: Tensor | None = None) -> Tensor:
         key = x + position
-        seen, _ = self.attention(key, key, x, need_weights=False, attn_mask=hidden)
-        return self.norm(x + self.dropout(seen))
+        attended, _ = self.attention(key, key, x, need_weights=False, attn_mask=hidden)
+        return self.norm(x + self.dropout(attended))
 
 
 class DecoderLayer(nn.Module):
@@ -51,8 +52,8 @@ class DecoderLayer(nn.Module):
     ) -> Tensor:
         x = self.self_attention(x, position, hidden)
         levels = memory.levels
-        seen = self.attention(x + position, levels.spread(reference), memory.tokens, levels)
-        return self.feed_forward(self.norm(x + self.dropout(seen)))
+        attended = self.attention(x + position, levels.spread(reference), memory.tokens, levels)
+        return self.feed_forward(self.norm(x + self.dropout(attended)))
 
 
 class Decoder(nn.Module):
@@ -63,7 +64,7 @@ class Decoder(nn.Module):
         self.box_heads = nn.ModuleList([box_head(config.dim, i == 0) for i in range(config.decoder_layers)])
 
     def forward(self, memory: EncoderMemory, start: QueryStart | None = None) -> list[Decoded]:
-        """One answer a layer. Boxes reach the next layer without their gradient."""
+        """One answer a layer. Boxes enter the next layer without their gradient."""
         start = start or self.start(memory)
         x, reference = start.content, start.reference
         answers = []

@@ -20,15 +20,15 @@ FINEST = 2  # stride of the finest masks
 
 @dataclass(slots=True)
 class FrameTargets:
-    """Ground truth of F frames, padded to N instances."""
+    """The ground truth of F frames, padded to N instances."""
 
     labels: Tensor  # [F, N] int64
-    masks: dict[int, Tensor]  # stride 2, 4, 8 -> [F, N, h, w] share of each cell that is covered
+    masks: dict[int, Tensor]  # stride 2, 4, 8 -> [F, N, h, w] covered share of each cell
     valid: Tensor  # [F, N] bool: there, and in view
 
 
 def frame_targets(tracks: list[Tracks]) -> FrameTargets:
-    """Ground truth of the batch's clips, frame by frame."""
+    """The ground truth of clips, frame by frame."""
     most = max(1, *(len(x) for x in tracks)) if tracks else 1
 
     def padded(x: Tensor) -> Tensor:  # [n, ...] -> [most, ...]
@@ -48,9 +48,9 @@ def frame_targets(tracks: list[Tracks]) -> FrameTargets:
 
 
 def places_inside(targets: FrameTargets, chance: Tensor) -> tuple[Tensor, Tensor]:
-    """A random place inside a random visible instance for each of A rows of chance [F, A, 2] in 0..1.
+    """Random places inside random visible instances, from random numbers `chance` [F, A, 2] in 0..1.
 
-    The places [F, A, 2] as x, y in 0..1, and whose they are [F, A].
+    Returns the places [F, A, 2] and their instances [F, A].
     """
     masks = targets.masks[4]
     height, width = masks.shape[-2:]
@@ -63,7 +63,7 @@ def places_inside(targets: FrameTargets, chance: Tensor) -> tuple[Tensor, Tensor
 
 
 def heat_loss(logits: Tensor, targets: FrameTargets) -> Tensor:
-    """Focal loss of the class heat-map [F, K, h, w] towards a peak at the middle of every instance."""
+    """Focal loss of the class heat-map [F, K, h, w] towards a peak in the middle of every instance."""
     masks = targets.masks[8]
     height, width = masks.shape[-2:]
     y, x = torch.meshgrid(

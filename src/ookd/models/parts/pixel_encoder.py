@@ -1,4 +1,4 @@
-"""The part that looks at pixels, one frame at a time: backbone, projections, deformable encoder."""
+"""The pixel encoder, one frame at a time: backbone, projections, deformable encoder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LEVELS = 4  # the backbone's three, and one of stride 64
 
 
 class DeformableConfig(ModelConfig):
-    """What IDOL and SeqFormer have in common."""
+    """The common configuration of IDOL and SeqFormer."""
 
     backbone: BackboneConfig = ResNetConfig()
     queries: int = Field(default=300, ge=1)
@@ -32,7 +32,7 @@ class DeformableConfig(ModelConfig):
     decoder_layers: int = Field(default=6, ge=1)
     ffn: int = Field(default=1024, ge=1)
     dropout: float = Field(default=0.1, ge=0, lt=1)
-    start: Literal["learned", "peaks"] = "learned"  # of queries: own codes, or where a heat-map peaks
+    start: Literal["learned", "peaks"] = "learned"  # of queries: learned codes, or the peaks of a heat-map
     auxiliary: int = Field(default=0, ge=0)  # queries inside true objects, in training only; needs peaks
 
     @model_validator(mode="after")
@@ -46,7 +46,7 @@ class DeformableConfig(ModelConfig):
 
 @dataclass(slots=True)
 class EncoderMemory:
-    """What the encoder knows: one token a cell of every level."""
+    """The encoder's output: one token for each cell of every level."""
 
     tokens: Tensor  # [B, S, D]
     levels: Levels
@@ -68,15 +68,15 @@ class EncoderLayer(nn.Module):
         self.feed_forward = ResidualFeedForward(config.dim, config.ffn, config.dropout)
 
     def forward(self, tokens: Tensor, position: Tensor, reference: Tensor, levels: Levels) -> Tensor:
-        seen = self.attention(tokens + position, reference, tokens, levels)
-        return self.feed_forward(self.norm(tokens + self.dropout(seen)))
+        attended = self.attention(tokens + position, reference, tokens, levels)
+        return self.feed_forward(self.norm(tokens + self.dropout(attended)))
 
 
 class PixelEncoder(nn.Module):
     """Normalised frames [B, 3, H, W] and their pad masks [B, H, W] -> EncoderMemory.
 
-    `extra_pad` says what the stride-64 level's pad mask is resized from: IDOL takes the stride-8 mask,
-    SeqFormer that of the image. For padded frames the two can differ by a cell.
+    `extra_pad` says what the pad mask of the stride-64 level is resized from: the stride-8 mask in IDOL, the
+    image's mask in SeqFormer. For padded frames the two can differ by a cell.
     """
 
     def __init__(self, config: DeformableConfig, extra_pad: Literal["image", "stride 8"]) -> None:
@@ -96,7 +96,7 @@ class PixelEncoder(nn.Module):
         self.layers = nn.ModuleList([EncoderLayer(config) for _ in range(config.encoder_layers)])
 
     def forward(self, frames: Tensor, pad: Tensor, clip_length: int = 1) -> EncoderMemory:
-        """In clips of more than one frame, the first frame's padding tells the valid share of all."""
+        """In clips of more than one frame, the first frame's padding gives the valid share of all."""
         maps = self.backbone(frames)
         pairs = zip(self.projections, [*maps, maps[-1]], strict=True)
         maps = [project(x) for project, x in pairs]  # L x [B, D, h, w]
@@ -119,7 +119,7 @@ class PixelEncoder(nn.Module):
         return EncoderMemory(tokens, levels)
 
     def load_pretrained(self) -> None:
-        """Take pretrained weights for a backbone whose configuration says where they are."""
+        """Take pretrained weights of the backbone, if its configuration names a source."""
         if isinstance(self.backbone, Pretrained):
             self.backbone.load_pretrained()
 

@@ -1,8 +1,8 @@
-"""Where queries begin: at what they have learned, or where something is in the frame.
+"""How queries start: from learned codes, or at the peaks of a heat-map.
 
 The published models learn a content, a position and a reference point for every query, and need many epochs
-until each knows its share of the work. Placed queries start at the peaks of a class heat-map instead: what
-the encoder knows there is their content, the place is where they look first.
+for that. Placed queries start at the peaks of a class heat-map instead. Their content is the encoder's token
+there, and their reference point is the place.
 
 Shapes: B frames or clips, T frames of a clip (1 for frames), Q queries, K classes, h w the finest level.
 """
@@ -22,13 +22,15 @@ from ookd.models.parts.position import sine_code
 
 @dataclass(slots=True)
 class QueryStart:
-    """What queries are before the first decoder layer."""
+    """The queries before the first decoder layer."""
 
-    position: Tensor  # [B, Q, D] helps to compare, in every layer
+    position: Tensor  # [B, Q, D] position codes, the same in every layer
     content: Tensor  # [B, Q, D]
     reference: Tensor  # [B, Q, 2] in 0..1
-    hidden: Tensor | None = None  # [Q, Q] bool: the second is hidden from the first; None: all see all
-    heat: Tensor | None = None  # [B * T, K, h, w] logits of "an object of this class has its centre here"
+    hidden: Tensor | None = None  # [Q, Q] bool: the second query is hidden from the first; None: nothing is
+    heat: Tensor | None = (
+        None  # [B * T, K, h, w] logits that an object of this class has its centre in the cell
+    )
 
 
 class LearnedStart(nn.Module):
@@ -40,7 +42,7 @@ class LearnedStart(nn.Module):
         nn.init.zeros_(self.point.bias)
 
     def forward(self, memory: EncoderMemory, frames: int = 1) -> QueryStart:
-        """The same for every clip of so many frames."""
+        """The same queries for every clip of this many frames."""
         clips = len(memory.tokens) // frames
         position, content = self.codes.weight.expand(clips, -1, -1).chunk(2, -1)
         return QueryStart(position, content, self.point(position).float().sigmoid())
@@ -57,10 +59,10 @@ class PlacedStart(nn.Module):
         self.content = nn.Linear(config.dim, config.dim)
 
     def forward(self, memory: EncoderMemory, frames: int = 1, extra: Tensor | None = None) -> QueryStart:
-        """From the memory of clips of so many frames.
+        """From the memory of clips of this many frames.
 
-        `extra` [B, A] cells of a clip's T * h * w become queries too, after the peaks. They see all others;
-        the peaks do not see them and are as without them.
+        `extra` [B, A] cells of a clip's T * h * w become queries too, after the peaks. They see all others,
+        but the peaks do not see them.
         """
         (h, w), *_ = memory.levels.shapes
         pad, tokens = memory.levels.pad[:, : h * w], memory.tokens

@@ -1,4 +1,4 @@
-"""SeqFormer, the offline teacher: a whole clip in, one query an instance for all of its frames out.
+"""SeqFormer, the published offline model: one query for each instance in all frames of a clip.
 
 Wu et al., "SeqFormer: Sequential Transformer for Video Instance Segmentation", ECCV 2022.
 """
@@ -31,7 +31,7 @@ class SeqFormerConfig(DeformableConfig):
 
 @dataclass(slots=True)
 class FrameMemory:
-    """What SeqFormer keeps of F frames; frames do not see each other before the decoder."""
+    """The encoder's output for F frames. Frames are independent before the decoder."""
 
     memory: EncoderMemory
     maps: Tensor  # [F, 8, h, w] shared maps of the mask head
@@ -67,7 +67,7 @@ class SeqFormer(OfflineModel):
         self.mask_head = MaskHead(config.dim)
 
     def load_pretrained(self) -> None:
-        """Take pretrained weights for a backbone whose configuration says where they are."""
+        """Take pretrained weights of the backbone, if its configuration names a source."""
         self.pixels.load_pretrained()
 
     def forward(self, clip: Tensor, pad: Tensor) -> ClipQueries:
@@ -81,13 +81,16 @@ class SeqFormer(OfflineModel):
     def decode_layers(
         self, frames: FrameMemory, length: int, start: QueryStart | None = None
     ) -> list[ClipQueries]:
-        """The same from what the encoder saw, by other queries than the model's own if given."""
+        """The same from the encoder's output. `start` replaces the model's own queries."""
         answers = zip(self.decoder(frames.memory, length, start), self.class_heads, strict=True)
         return [self._answer(decoded, class_head, frames) for decoded, class_head in answers]
 
     def encode(self, clip: Tensor, pad: Tensor) -> FrameMemory:
-        """Look at every frame by itself. All frames of a clip take the first one's padding for its own in the
-        attention's geometry, as the published model does."""
+        """Encode every frame on its own.
+
+        The attention takes the padding of a clip's first frame for all of its frames, as the published model
+        does.
+        """
         length = clip.shape[1]
         pads = pad.flatten(0, 1)
         memory = self.pixels(clip.flatten(0, 1), pads, clip_length=length)

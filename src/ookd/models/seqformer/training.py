@@ -1,7 +1,7 @@
-"""How SeqFormer learns: one query answers for one instance in all frames of a clip.
+"""The training of SeqFormer: one query is matched to one instance for all frames of a clip.
 
 Wu et al., "SeqFormer: Sequential Transformer for Video Instance Segmentation", ECCV 2022, as released. In
-frames that do not show an instance its box is trained towards zeros and its mask towards empty.
+frames that do not show an instance, its box is trained towards zeros and its mask towards empty.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ WEIGHTS: Mapping[str, float] = {**DETECTION_WEIGHTS, **PLACED_WEIGHTS}
 
 
 class SeqFormerTraining(TrainingTask):
-    """Clips -> named loss terms, unweighted, and `class_error`, which has no weight and is only watched."""
+    """Clips -> named loss terms, not yet weighted, and `class_error`, which is only reported."""
 
     model: SeqFormer
 
@@ -40,17 +40,17 @@ class SeqFormerTraining(TrainingTask):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         targets = [ClipTargets(x.labels, x.boxes, stride4(x.masks)) for x in batch.tracks]
         count = mean_over_ranks(sum(len(x) for x in batch.tracks), batch.frames.device).clamp(min=1)
-        answers, terms = self._look_and_learn(batch, targets)
+        answers, terms = self._answers(batch, targets)
         layers = []
         for answer in answers:
             matches = clip_matches(answer, targets)
             layers.append(detect(answer, matches, count, targets))
         return terms | name_layers(layers) | {"class_error": class_error(answers[-1], targets, matches)}
 
-    def _look_and_learn(
+    def _answers(
         self, batch: Batch, targets: list[ClipTargets]
     ) -> tuple[list[ClipQueries], dict[str, Tensor]]:
-        """The model's answers for the clips, and what only placed queries learn from them."""
+        """The model's answers for the clips, and the terms of placed queries."""
         clip = self.normalise(batch.frames, batch.pad)
         if self.model.config.start == "learned":
             return self.model.layers(clip, batch.pad), {}
@@ -81,7 +81,7 @@ def clip_matches(answer: ClipQueries, targets: Sequence[ClipTargets]) -> list[Ma
 
 @torch.no_grad()
 def class_error(answer: ClipQueries, targets: Sequence[ClipTargets], matches: Sequence[Match]) -> Tensor:
-    """Per cent of the matched queries whose highest class is wrong; 100 if there are none."""
+    """Percentage of matched queries whose best class is wrong; 100 if there are none."""
     right = torch.cat(
         [
             logits[match.query].argmax(-1) == target.labels[match.instance]
