@@ -82,10 +82,9 @@ def load(model: str | Path = "nano", device: str = "auto", runtime: str = "auto"
     if runtime not in RUNTIMES:
         raise UserError(f"runtime {runtime}: right are {', '.join(RUNTIMES)}")
     if is_exported(model):
-        exported = runtimes.load(model, runtime)
-        return Tracker(
-            exported.model, exported.names, _config(model, exported.family, exported.tracker), None
-        )
+        exported = runtimes.load_exported(model, runtime)
+        folder = exported.folder
+        return Tracker(exported, folder.names, _config(model, folder.family, folder.tracker), None)
     if runtime in runtimes.RUNTIMES:
         raise UserError(f"model {model}: {runtime} reads what `ookd export` writes; these are weights")
     from ookd.models import zoo

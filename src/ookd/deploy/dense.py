@@ -1,8 +1,8 @@
-"""The dense parts of a frame graph: what all cells of a frame pass through, nearly all of the arithmetic.
+"""The dense parts of a frame graph: layers that run on every cell of a frame, nearly all of the arithmetic.
 
-They are the trunk, the encoder, and what the decoder makes of the cells. Only they are computed in less than
-single precision, and in 8 bits the broad layers of IDOL's decoder as well; places, heads and the last layers
-of masks are not.
+They are the backbone, the encoder, and the decoder's projections of the cells. Only they compute below single
+precision, and in 8 bits the broad layers of IDOL's decoder as well. Positions, heads and the last mask layers
+stay in single precision.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ DENSE = (
     *(f".mask_head.{part}" for part in ("coarse", "middle", "fine", "reduce")),
 )
 BROAD = (".feed_forward.", ".attention.output")  # of IDOL's decoder
-SCOPES = "pkg.torch.onnx.name_scopes"  # where the exporter says which module a node comes from
+SCOPES = "pkg.torch.onnx.name_scopes"  # metadata of a node: the module that it comes from
 
 
 def dense_nodes(graph: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """Convolutions, and products with weights."""
+    """Convolutions, and matrix products with weights."""
     return [node for node in _weighted(graph) if any(part in _module(node) for part in DENSE)]
 
 
 def broad_nodes(graph: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """Products of all queries with weights, that move nothing."""
+    """Matrix products of all queries with weights that do not decide positions."""
     modules = ((node, _module(node)) for node in _weighted(graph))
     return [node for node, name in modules if ".decoder." in name and any(part in name for part in BROAD)]
 
@@ -42,10 +42,10 @@ def _weighted(graph: onnx.ModelProto) -> list[onnx.NodeProto]:
     ]
 
 
-def handed_on(graph: onnx.ModelProto) -> list[str]:
-    """Values of the dense parts, and of what is computed for them, that the rest of the graph reads."""
+def dense_outputs(graph: onnx.ModelProto) -> list[str]:
+    """Values of the dense parts, and of whatever they depend on, that the rest of the graph reads."""
     needed = {node.output[0] for node in dense_nodes(graph)}
-    for node in graph.graph.node:  # and the coarser maps of masks, which are means of finer ones
+    for node in graph.graph.node:  # and the coarser mask maps, which are means of finer ones
         if node.op_type == "AveragePool" and needed.intersection(node.input):
             needed.update(node.output)
     inside: set[str] = set()
@@ -53,13 +53,13 @@ def handed_on(graph: onnx.ModelProto) -> list[str]:
         if needed.intersection(node.output):
             needed.update(node.input)
             inside.update(node.output)
-    seen, read = {"frames"}, set()  # values that depend on the frames; what the rest reads of anything
+    dependent, read = {"frames"}, set()  # values that depend on the frames; values that the rest reads
     for node in graph.graph.node:
-        if seen.intersection(node.input):
-            seen.update(node.output)
+        if dependent.intersection(node.input):
+            dependent.update(node.output)
         if inside.isdisjoint(node.output):
             read.update(node.input)
-    return sorted(inside & seen & read)
+    return sorted(inside & dependent & read)
 
 
 def _module(node: onnx.NodeProto) -> str:
