@@ -19,9 +19,9 @@ from ookd.deploy.parity import Parity
 from ookd.deploy.runner import Arrays
 from ookd.deploy.runtime import letterbox, load_exported
 from ookd.errors import UserError
+from ookd.files import check_free, fingerprint, new_folder
 from ookd.models import zoo
 from ookd.models.preprocess import STRIDE
-from ookd.new_folder import check_free, new_folder
 from ookd.structures import Dataset
 
 OFFLINE = ("compact-clip", "seqformer")
@@ -73,7 +73,7 @@ def export(
         )
     manifest = {
         "ookd": ookd.__version__,
-        "source": zoo.fingerprint(model),
+        "source": fingerprint(model),
         "kind": kind,
         "precision": precision,
         "opset": OPSET,

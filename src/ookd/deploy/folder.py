@@ -6,7 +6,6 @@ a line that names the file. Nothing here needs PyTorch.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any, Literal, TypeVar
 import pydantic
 
 from ookd.errors import UserError
+from ookd.files import checksum, write_file
 
 Kind = Literal["openvino", "onnx"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
@@ -70,7 +70,11 @@ def read_exported(folder: str | Path) -> ExportedFolder:
     path = Path(folder)
     manifest = _read(path / MANIFEST, Manifest)
     for name, expected in manifest.files.items():
-        if _checksum(path / name) != expected:
+        try:
+            found = checksum(path / name)
+        except OSError as error:
+            raise _unreadable(path / name, error) from None
+        if found != expected:
             raise UserError(f"{path / name}: is not the file that was exported; export the model again")
     config = _read(path / CONFIG, _Config)
     return ExportedFolder(path, manifest, config.model.family, config.names, config.tracker)
@@ -81,17 +85,17 @@ def complete(
 ) -> None:
     """Add configuration and manifest to a folder that already holds the graphs."""
     path = folder / CONFIG
-    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    files = {file.name: _checksum(file) for file in [path, *graphs]}
+    write_file(path, json.dumps(config, indent=2) + "\n")
+    files = {file.name: checksum(file) for file in [path, *graphs]}
     checked = Manifest.model_validate({**manifest, "files": files})
-    (folder / MANIFEST).write_text(checked.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    write_file(folder / MANIFEST, checked.model_dump_json(indent=2) + "\n")
 
 
 def _read(path: Path, record: type[Record]) -> Record:
     try:
         return record.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}; export the model again") from None
+        raise _unreadable(path, error) from None
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "content"
@@ -100,9 +104,5 @@ def _read(path: Path, record: type[Record]) -> Record:
         raise UserError(f"{path}: not JSON ({error}); export the model again") from None
 
 
-def _checksum(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}; export the model again") from None
+def _unreadable(path: Path, error: OSError) -> UserError:
+    return UserError(f"{path}: {error.strerror or error}; export the model again")

@@ -7,7 +7,6 @@ a batch into named terms and says how much each weighs.
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,14 +17,15 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
+from ookd.clips.opening import open_loader
 from ookd.config import Recipe
 from ookd.engine import chance, checkpoint, is_main, trackers
 from ookd.engine.blocks import freeze_norms, recompute, share_out
-from ookd.engine.build import make_model, make_optimizer, make_task, open_loader, rate
+from ookd.engine.build import make_model, make_optimizer, make_task, rate
 from ookd.engine.record import Record
 from ookd.errors import UserError
 from ookd.models import zoo
-from ookd.stopwatch import seconds, timed
+from ookd.stopwatch import Stopwatch, timed
 from ookd.structures import Batch
 
 
@@ -115,12 +115,11 @@ class Trainer:
         with self.stop as stop:
             batches = iter(self.loader)
             while self.step < run.steps and not self.asked_to_stop():
-                began = time.perf_counter()
-                seconds.clear()
-                terms, norm, frames = self._advance(batches)
+                with Stopwatch() as watch:
+                    terms, norm, frames = self._advance(batches)
                 self.step += 1
                 if is_main():
-                    spent = {**seconds, "all": time.perf_counter() - began}
+                    spent = {**watch.seconds, "all": watch.total}
                     line = self.record.step(
                         self.step, terms, self._factor(self.step - 1), norm, frames, spent
                     )
