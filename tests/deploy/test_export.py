@@ -28,7 +28,7 @@ from deploy.exported import (
 from ookd.cli import main
 from ookd.deploy import export as exporting
 from ookd.deploy.convert import SMALL, write_graphs
-from ookd.deploy.dense import broad_nodes, dense_nodes, dense_outputs
+from ookd.deploy.dense import dense_outputs, weighted_nodes
 from ookd.deploy.export import export
 from ookd.deploy.folder import Kind, Precision
 from ookd.deploy.graph import OnnxGraphs, split, trace
@@ -36,6 +36,8 @@ from ookd.deploy.parity import Parity, require
 from ookd.errors import UserError
 from ookd.models import zoo
 from ookd.models.backbones.efficientnet_lite import Conv
+from ookd.models.compact.family import COMPACT
+from ookd.models.idol.family import IDOL
 from ookd.models.preprocess import normalise
 from tracking.colour_model import ColourModel
 
@@ -74,13 +76,13 @@ def close(actual: np.ndarray, expected: torch.Tensor) -> None:
 
 
 def test_int8_is_for_the_convolutions_and_products_that_all_cells_pass_through() -> None:
-    assert len(dense_nodes(compact_graphs().frame)) == len(dense_layers())
+    assert len(weighted_nodes(compact_graphs().frame, COMPACT.dense)) == len(dense_layers())
 
 
 def test_int8_is_for_the_broad_layers_of_idols_decoder_too() -> None:
     layers = len(small_idol().decoder.layers)
-    assert len(broad_nodes(idol_graphs().frame)) == 3 * layers  # two in the feed-forward, one after attention
-    assert not broad_nodes(compact_graphs().frame)
+    broad = weighted_nodes(idol_graphs().frame, IDOL.broad)
+    assert len(broad) == 3 * layers  # two in the feed-forward, one after attention
 
 
 def test_deformable_attention_keeps_all_of_its_graph_in_single_precision(tmp_path: Path) -> None:
@@ -108,11 +110,11 @@ def dense_layers() -> list[nn.Module]:
 
 @pytest.mark.parametrize("graphs", [compact_graphs, idol_graphs])
 def test_dense_parts_and_the_rest_together_are_the_frame_graph(graphs: Callable[[], OnnxGraphs]) -> None:
-    frame = graphs().frame
-    names = dense_outputs(frame)
+    frame, modules = graphs().frame, graphs().family.dense
+    names = dense_outputs(frame, modules)
     dense, rest = split(frame, names)
-    assert len(dense_nodes(dense)) == len(dense_nodes(frame))
-    assert not dense_nodes(rest)
+    assert len(weighted_nodes(dense, modules)) == len(weighted_nodes(frame, modules))
+    assert not weighted_nodes(rest, modules)
     given = {"frames": images()[0][None], "size": np.array([50, 90])}
     values = computed(dense, given)
     expected, actual = computed(frame, given), computed(rest, given | values)
@@ -140,7 +142,7 @@ def test_openvino_computes_the_dense_parts_in_bfloat16(
 
     values = compiled("dense", "bf16", given)
     frame = compact_graphs().frame
-    for name, exact in computed(split(frame, dense_outputs(frame))[0], given).items():
+    for name, exact in computed(split(frame, dense_outputs(frame, COMPACT.dense))[0], given).items():
         assert np.abs(values[name] - exact).mean() < error * np.abs(exact).mean()
     expected = compiled("frame", "f32", given | values)
     runner = open_graphs(tmp_path, "openvino")
@@ -202,7 +204,7 @@ def test_an_export_that_differs_from_its_model_is_not_written(
     for weight in frame.graph.initializer:
         if weight.name.endswith("heads.classify.bias"):
             weight.raw_data = np.ones(weight.dims, np.float32).tobytes()
-    traced(OnnxGraphs(frame, good.masks, good.outputs, good.shared))
+    traced(OnnxGraphs(frame, good.masks, good.outputs, good.shared, good.family))
     with pytest.raises(UserError, match="not written, because the exported model differs"):
         export(compact(), tmp_path / "out", "onnx", "fp32", SIZE, scenes=0)
     assert not list(tmp_path.iterdir())

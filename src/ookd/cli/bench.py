@@ -84,14 +84,15 @@ def prepare_model(
     model: str, runtime: str, precision: Precision, size: tuple[int, int], scratch: Path
 ) -> Path | str:
     """A folder that the runtime reads: as given, exported, or with random weights."""
-    from ookd.models import presets, zoo
+    from ookd.models import zoo
+    from ookd.models.families import preset, presets
 
     folder: Path | str = model
-    if model in presets.PRESETS and model not in zoo.bundled() and not Path(model).is_dir():
+    if model in presets() and model not in zoo.bundled() and not Path(model).is_dir():
         import torch
 
         torch.manual_seed(0)
-        config = presets.preset(model)
+        config = preset(model)
         names = [f"class {label}" for label in range(config.classes)]
         folder = scratch / "random"
         zoo.save_pretrained(zoo.build(config), folder, names)

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 import ookd
-from ookd.config.tracker import tracker_config
 from ookd.deploy import parity
 from ookd.deploy.convert import write_graphs
 from ookd.deploy.folder import MANIFEST, Kind, Precision, complete
@@ -21,10 +19,11 @@ from ookd.deploy.runtime import letterbox, load_exported
 from ookd.errors import UserError
 from ookd.files import check_free, fingerprint, new_folder
 from ookd.models import zoo
-from ookd.models.preprocess import STRIDE
+from ookd.models.families import family_of, tracker_config
+from ookd.models.preprocess import Preprocessing
+from ookd.models.protocols import OnlineModel
 from ookd.structures import Dataset
 
-OFFLINE = ("compact-clip", "seqformer")
 COMPARED = 24  # frames on which the exported model is compared with its source
 CALIBRATED = 96  # frames that give int8 its value ranges
 
@@ -55,14 +54,16 @@ def export(
     ranges. With `required`, a model that differs too much from its source is not written. Track AP is
     measured before and after on that many `scenes`; `on_frame` is called after each of their frames.
     """
-    if any(side < STRIDE or side % STRIDE for side in size):
-        raise UserError(f"size {size[0]}x{size[1]}: height and width must be multiples of {STRIDE}")
     if kind == "onnx" and precision == "bf16":
         raise UserError("bf16 is for openvino; ONNX Runtime computes in fp32 or int8 on CPUs")
     check_free(out, overwrite, (MANIFEST,))
     saved = zoo.load(source)
-    model, model_config = saved.model, _online_config(saved, source)
-    config = tracker_config(model_config.family, saved.tracker | {"short_side": min(size)})
+    model = saved.model
+    if not isinstance(model, OnlineModel):
+        raise UserError(f"model {source}: {model.config.family} sees whole clips; only online models export")
+    preprocessing = family_of(model).preprocessing
+    _check_size(size, preprocessing)
+    config = tracker_config(model.config.family, saved.tracker | {"short_side": min(size)})
     videos = parity.open_videos(data, "val", scenes, size) if scenes else None
     if videos is not None:
         parity.shared_classes(videos, saved.names)
@@ -80,14 +81,15 @@ def export(
         "size": size,
         "outputs": graphs.outputs,
         "shared": graphs.shared,
+        "aspect": preprocessing.aspect,
     }
     fields = {
-        "model": model_config.model_dump(mode="json"),
+        "model": model.config.model_dump(mode="json"),
         "names": saved.names,
         "tracker": config.model_dump(),
     }
     with new_folder(out, overwrite, (MANIFEST,)) as part:
-        files = write_graphs(graphs, part, kind, precision, _calibration(data, size))
+        files = write_graphs(graphs, part, kind, precision, _calibration(data, size, preprocessing))
         complete(part, manifest, fields, files)
         exported = load_exported(part)
         images = parity.sample_images(parity.open_videos(data, "test", COMPARED // 4, size), COMPARED)
@@ -109,15 +111,17 @@ def frames_tracked(data: str, scenes: int, size: tuple[int, int]) -> int:
     return 2 * sum(video.length for video in dataset.videos[:scenes])
 
 
-def _online_config(saved: zoo.Saved, source: str | Path) -> Any:
-    config: Any = saved.model.config
-    if config.family in OFFLINE:
-        raise UserError(f"model {source}: {config.family} sees whole clips; only online models export")
-    return config
+def _check_size(size: tuple[int, int], preprocessing: Preprocessing) -> None:
+    """Raise unless the model takes frames of this size."""
+    text, multiple = f"size {size[0]}x{size[1]}", preprocessing.multiple
+    if any(side < multiple or side % multiple for side in size):
+        raise UserError(f"{text}: height and width must be multiples of {multiple}")
+    if preprocessing.aspect == "square" and size[0] != size[1]:
+        raise UserError(f"{text}: this model takes square frames; give the same height and width")
 
 
-def _calibration(data: str, size: tuple[int, int]) -> Iterator[Arrays]:
+def _calibration(data: str, size: tuple[int, int], preprocessing: Preprocessing) -> Iterator[Arrays]:
     videos = parity.open_videos(data, "train", CALIBRATED // 4, size)
     for image in parity.sample_images(videos, CALIBRATED):
-        frame, geometry = letterbox(image, size)
+        frame, geometry = letterbox(image, size, preprocessing.aspect)
         yield {"frames": frame, "size": np.array([geometry.resized_height, geometry.resized_width])}

@@ -34,6 +34,7 @@ class Manifest(pydantic.BaseModel, frozen=True, extra="forbid"):
     size: tuple[int, int]  # height and width of the frames that the graph takes
     outputs: list[str]  # of the frame graph: logits, boxes if the model has them, embed
     shared: list[str]  # further outputs of the frame graph, which are inputs of the mask graph
+    aspect: Literal["keep", "square"] = "keep"  # square: images are stretched to the size
     files: dict[str, str]  # name -> SHA-256
 
 
@@ -88,7 +89,8 @@ def complete(
     write_file(path, json.dumps(config, indent=2) + "\n")
     files = {file.name: checksum(file) for file in [path, *graphs]}
     checked = Manifest.model_validate({**manifest, "files": files})
-    write_file(folder / MANIFEST, checked.model_dump_json(indent=2) + "\n")
+    usual = {"aspect"} if checked.aspect == "keep" else None  # earlier versions do not know the field
+    write_file(folder / MANIFEST, checked.model_dump_json(indent=2, exclude=usual) + "\n")
 
 
 def _read(path: Path, record: type[Record]) -> Record:

@@ -21,8 +21,10 @@ import torch
 from torch import Tensor, nn
 
 from ookd.errors import UserError
+from ookd.models.families import family_of
+from ookd.models.family import Family
 from ookd.models.parts.deformable import LOOK
-from ookd.models.preprocess import normalise
+from ookd.models.protocols import OnlineModel
 
 OPSET = 18
 TRACED = 3  # queries selected while tracing; the graphs accept any number
@@ -40,6 +42,7 @@ class OnnxGraphs:
     masks: onnx.ModelProto  # shared, select int64 [1, N] -> masks [1, N, h, w]
     outputs: list[str]
     shared: list[str]
+    family: Family
 
     @property
     def deformable(self) -> bool:
@@ -50,9 +53,9 @@ class OnnxGraphs:
 class ExportWrapper(nn.Module):
     """From 8-bit pixels to the masks of selected queries, as one function of tensors."""
 
-    def __init__(self, model: nn.Module, size: tuple[int, int]) -> None:
+    def __init__(self, model: OnlineModel, size: tuple[int, int]) -> None:
         super().__init__()
-        self.model, self.size = model, size
+        self.model, self.size, self.family = model, size, family_of(model)
 
     def forward(self, frames: Tensor, size: Tensor, select: Tensor) -> tuple[Tensor, ...]:
         """frames uint8 [1, H, W, 3]; size [2], height and width of the image in their top left corner;
@@ -61,16 +64,18 @@ class ExportWrapper(nn.Module):
         below = torch.arange(height).unsqueeze(1) >= size[0]
         beside = torch.arange(width).unsqueeze(0) >= size[1]
         pad = (below | beside).unsqueeze(0)
-        queries, state = self.model(normalise(frames.permute(0, 3, 1, 2), pad), pad, None)
-        if state is not None:
-            raise UserError("the model carries state from frame to frame; only models without state export")
+        frames = self.family.preprocessing.normalise(frames.permute(0, 3, 1, 2), pad)
+        queries, _ = self.model(frames, pad, None)
+        logits = self.family.class_logits(queries.logits)
         boxes = () if queries.boxes is None else (queries.boxes,)
-        return (queries.logits.float(), *boxes, queries.embed.float(), queries.masks(select).float())
+        return (logits.float(), *boxes, queries.embed.float(), queries.masks(select).float())
 
 
 @torch.no_grad()
-def trace(model: nn.Module, size: tuple[int, int]) -> OnnxGraphs:
+def trace(model: OnlineModel, size: tuple[int, int]) -> OnnxGraphs:
     """The graphs of a model in evaluation mode on the CPU, for frames of one size."""
+    if model.begin(1) is not None:
+        raise UserError("the model carries state from frame to frame; only models without state export")
     wrapper = ExportWrapper(model, size)
     inputs = (
         torch.zeros(1, *size, 3, dtype=torch.uint8),
@@ -90,10 +95,10 @@ def trace(model: nn.Module, size: tuple[int, int]) -> OnnxGraphs:
             dynamic_shapes={"frames": None, "size": None, "select": {1: torch.export.Dim("n", max=10_000)}},
         )
     assert program is not None
-    return _cut_at_selection(program.model_proto, outputs)
+    return _cut_at_selection(program.model_proto, outputs, wrapper.family)
 
 
-def _cut_at_selection(whole: onnx.ModelProto, outputs: list[str]) -> OnnxGraphs:
+def _cut_at_selection(whole: onnx.ModelProto, outputs: list[str], family: Family) -> OnnxGraphs:
     """Nodes that depend on no input at all go to both sides."""
     after, before = {"select"}, {"frames", "size"}
     for node in whole.graph.node:
@@ -105,7 +110,8 @@ def _cut_at_selection(whole: onnx.ModelProto, outputs: list[str]) -> OnnxGraphs:
     shared = sorted({name for node in mask_nodes for name in node.input if name in before})
     shapes = {value.name: value for value in (*whole.graph.value_info, *whole.graph.output)}
     frame = _subgraph(whole, ["frames", "size"], [*outputs, *shared], shapes)
-    return OnnxGraphs(frame, _subgraph(whole, [*shared, "select"], ["masks"], shapes), outputs, shared)
+    masks = _subgraph(whole, [*shared, "select"], ["masks"], shapes)
+    return OnnxGraphs(frame, masks, outputs, shared, family)
 
 
 def split(graph: onnx.ModelProto, names: list[str]) -> tuple[onnx.ModelProto, onnx.ModelProto]:

@@ -8,13 +8,13 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from torch import nn
 
 from ookd.config.tracker import TrackerConfig
 from ookd.data.formats import load as load_data
 from ookd.deploy.folder import Precision
 from ookd.errors import UserError
 from ookd.evaluation.run import evaluate
+from ookd.models.protocols import OnlineModel
 from ookd.structures import Dataset
 from ookd.tracking.frame_model import FrameModel, Image, detect
 from ookd.tracking.predict import category_ids, predict_video, recordings
@@ -58,7 +58,9 @@ def sample_images(videos: Videos, count: int) -> list[Image]:
     return [image for video in found for image in islice(video.images(), each)][:count]
 
 
-def compare(model: nn.Module, exported: FrameModel, images: Iterable[Image], config: TrackerConfig) -> Parity:
+def compare(
+    model: OnlineModel, exported: FrameModel, images: Iterable[Image], config: TrackerConfig
+) -> Parity:
     reference = TorchFrameModel(model, device_of(model))
     ious: list[float] = []
     differences: list[float] = []
@@ -99,7 +101,7 @@ def shared_classes(videos: Videos, names: list[str]) -> list[int | None]:
 
 
 def track_ap(
-    model: nn.Module | FrameModel,
+    model: OnlineModel | FrameModel,
     videos: Videos,
     config: TrackerConfig,
     names: list[str],

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image as Pillow
@@ -44,7 +45,7 @@ class ExportedModel(FrameModel):
         manifest = folder.manifest
         self.folder = folder
         self.fingerprint = f"{manifest.source}-{manifest.kind}-{manifest.precision}"
-        self.size = manifest.size
+        self.size, self.aspect = manifest.size, manifest.aspect
         self._runner = runner
 
     def look(
@@ -72,7 +73,7 @@ class ExportedModel(FrameModel):
                 finish()
 
     def _start(self, image: Image) -> Callable[[], RawPredictions]:
-        frame, geometry = letterbox(image, self.size)
+        frame, geometry = letterbox(image, self.size, self.aspect)
         size = np.array([geometry.resized_height, geometry.resized_width])
         finish = self._runner.start({"frames": frame, "size": size})
         return lambda: self._predictions(finish(), geometry)
@@ -109,15 +110,20 @@ def _runner_class(runtime: str, kind: Kind, folder: Path) -> type[GraphRunner]:
     raise UserError(f"{folder}: needs {packages}, which is not installed")
 
 
-def letterbox(image: Image, size: tuple[int, int]) -> tuple[Image, Geometry]:
+def letterbox(
+    image: Image, size: tuple[int, int], aspect: Literal["keep", "square"]
+) -> tuple[Image, Geometry]:
     """The image, as large as it fits, in the top left corner of a black frame [1, H, W, 3].
 
-    Pillow's resize and PyTorch's, which other models use, differ by 1 of 255 in a few values.
+    For a model that does not keep the aspect, the image is stretched to fill the frame. Pillow's resize and
+    PyTorch's, which other models use, differ by 1 of 255 in a few values.
     """
     check_image(image)
     height, width = image.shape[:2]
     scale = min(size[0] / height, size[1] / width)
     h, w = max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
+    if aspect == "square":
+        h, w = size
     if (h, w) != (height, width):
         image = np.asarray(Pillow.fromarray(image).resize((w, h), Pillow.Resampling.BILINEAR))
     frame = np.zeros((1, *size, 3), np.uint8)
