@@ -81,8 +81,9 @@ def load(model: str | Path = "nano", device: str = "auto", runtime: str = "auto"
     if runtime not in RUNTIMES:
         raise UserError(f"runtime {runtime}: right are {', '.join(RUNTIMES)}")
     if is_exported(model):
-        exported = runtimes.load(model, runtime)
-        return Tracker(exported.model, exported.names, TrackerConfig().changed(exported.tracker), None)
+        exported = runtimes.load_exported(model, runtime)
+        constants = TrackerConfig().changed(exported.folder.tracker)
+        return Tracker(exported, exported.folder.names, constants, None)
     if runtime in runtimes.RUNTIMES:
         raise UserError(f"model {model}: {runtime} reads what `ookd export` writes; these are weights")
     from ookd.models import zoo

@@ -15,8 +15,8 @@ import torch
 from ookd.config.tracker import TrackerConfig
 from ookd.data.video import FrameSource
 from ookd.data.video.source import Decode, Span
-from ookd.deploy.engine import IN_FLIGHT, Arrays, Engine
-from ookd.deploy.folder import Exported, Manifest
+from ookd.deploy.folder import ExportedFolder, Manifest
+from ookd.deploy.runner import IN_FLIGHT, Arrays, GraphRunner
 from ookd.deploy.runtime import ExportedModel
 from ookd.errors import UserError
 from ookd.models.preprocess import normalise
@@ -28,7 +28,7 @@ from tracking.colour_model import NAMES, SIZE, ColourModel, scene
 CONFIG = TrackerConfig()
 
 
-class Threaded(Engine):
+class Threaded(GraphRunner):
     """The colour model as a runtime that computes in threads of its own; the second frame takes longest."""
 
     def __init__(self, fail_at: int | None = None) -> None:
@@ -96,8 +96,8 @@ MANIFEST = Manifest(
 )
 
 
-def session(engine: Engine) -> Session:
-    eye = ExportedModel(Exported(Path(), MANIFEST, "compact", NAMES, {}), engine)
+def session(runner: GraphRunner) -> Session:
+    eye = ExportedModel(ExportedFolder(Path(), MANIFEST, "compact", NAMES, {}), runner)
     return Session(eye, CONFIG, NAMES, None)
 
 
