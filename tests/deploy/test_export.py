@@ -38,7 +38,7 @@ from ookd.models import zoo
 from ookd.models.backbones.efficientnet_lite import SameConv
 from ookd.models.compact.family import COMPACT
 from ookd.models.idol.family import IDOL
-from ookd.models.preprocess import normalise
+from ookd.models.preprocess import IMAGENET
 from tracking.colour_model import ColourModel
 
 MODELS = {"compact": (lambda: zoo.load(compact()).model, compact_graphs), "idol": (small_idol, idol_graphs)}
@@ -58,7 +58,7 @@ def test_both_graphs_together_are_the_model(name: str, kind: Kind, tmp_path: Pat
     pad = torch.ones(1, *SIZE, dtype=torch.bool)
     pad[:, :50, :90] = False
     with torch.no_grad():
-        expected, _ = model(normalise(torch.from_numpy(frame).permute(2, 0, 1)[None], pad), pad)
+        expected, _ = model(IMAGENET.normalise(torch.from_numpy(frame).permute(2, 0, 1)[None], pad), pad)
         for chosen in [[2]], [[4, 0, 4, 1]]:
             given = {name: actual[name] for name in graphs.shared}
             masks = runner.masks({**given, "select": np.array(chosen)})

@@ -161,6 +161,14 @@ def test_a_teacher_cannot_be_tracked_with(tmp_path: Path) -> None:
         ookd.load(tmp_path / "clip", device="cpu")
 
 
+def test_every_record_is_listed_under_its_own_name() -> None:
+    for name in (name for name, place in FAMILIES.items() if place.startswith("ookd.")):
+        family = family_named(name)
+        assert family.name == name == family.config.model_fields["family"].default
+        assert all(config.family == name for config in family.presets.values())
+
+
+VIT = {"model_type": "dinov2", "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
 DEEP = {"encoder_layers": 1, "decoder_layers": 2, "dim": 64, "ffn": 64}
 
 
@@ -171,18 +179,27 @@ DEEP = {"encoder_layers": 1, "decoder_layers": 2, "dim": 64, "ffn": 64}
         ("nano-clip", {**SMALL, "freeze_frame": False}, ".trunk."),
         ("idol-r50", DEEP, ".backbone."),
         ("idol-r50", {**DEEP, "backbone": {"kind": "lite"}}, ".backbone."),
+        ("idol-r50", {**DEEP, "backbone": {"kind": "transformers", "config": VIT}}, ".backbone."),
         ("seqformer-r50", {**DEEP, "start": "peaks"}, ".backbone."),
     ],
 )
-def test_the_backbone_learns_at_its_own_rate(base: str, change: dict[str, object], marks: str) -> None:
-    world = [{"kind": "world"}]
-    recipe = config.parse(
-        {"name": "x", "data": {"train": world}, "optim": {"lr": 1e-3, "trunk": 0.1}, "run": {"steps": 1}}, "x"
-    )
-    task = make_task(make_model(config.Model(base=base, pretrained=False, change=change), 3), recipe, [])
+@pytest.mark.parametrize("taught", [False, True])
+def test_the_backbone_learns_at_its_own_rate(
+    base: str, change: dict[str, object], marks: str, taught: bool, tmp_path: Path
+) -> None:
+    recipe = {"name": "x", "data": {"train": [{"kind": "world"}]}, "optim": {"lr": 1e-3, "trunk": 0.1}}
+    if taught:
+        if family_named(presets()[base].family).sees == "clips":
+            pytest.skip("a student sees frames")
+        clip = make_model(config.Model(base="nano-clip", pretrained=False, change=SMALL), 3)
+        zoo.save_pretrained(clip, tmp_path, NAMES)
+        recipe["distill"] = {"teacher": str(tmp_path)}
+    parsed = config.parse(recipe, "x")
+    model = make_model(config.Model(base=base, pretrained=False, change=change), 3)
+    task = make_task(model, parsed, NAMES)
     slow = {
         id(parameter)
-        for group in make_optimizer(task, recipe).param_groups
+        for group in make_optimizer(task, parsed).param_groups
         if group["lr"] == pytest.approx(1e-4)
         for parameter in group["params"]
     }

@@ -12,7 +12,7 @@ from ookd.models.families import preset
 from ookd.models.idol.model import Idol, IdolConfig
 from ookd.models.parts.pixel_encoder import EncoderMemory
 from ookd.models.parts.query_start import PlacedStart, peak_cells
-from ookd.models.preprocess import normalise
+from ookd.models.preprocess import IMAGENET
 from ookd.models.seqformer.model import SeqFormer, SeqFormerConfig
 
 SMALL = {
@@ -34,7 +34,7 @@ def frames(*shape: int) -> tuple[Tensor, Tensor]:
     pad = torch.zeros(*shape, 64, 96, dtype=torch.bool)
     pad[..., 64:] = True
     pad[..., 56:, :] = True
-    return normalise(raw, pad), pad
+    return IMAGENET.normalise(raw, pad), pad
 
 
 def test_peaks_by_hand() -> None:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ookd.errors import UserError
 from ookd.files import write_file
 from ookd.models.families import family_named, parse_config
-from ookd.models.protocols import Model, ModelConfig
+from ookd.models.protocols import ModelConfig, Network
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 BUNDLED = Path(__file__).parents[1] / "bundled"  # one folder for each model that comes with the package
@@ -30,12 +30,12 @@ BUNDLED = Path(__file__).parents[1] / "bundled"  # one folder for each model tha
 class Saved:
     """The content of a model folder."""
 
-    model: Model
+    model: Network
     names: list[str]  # of the classes, by label
     tracker: dict[str, Any] = field(default_factory=dict)
 
 
-def build(config: ModelConfig) -> Model:
+def build(config: ModelConfig) -> Network:
     """The model of a configuration, with random weights."""
     return family_named(config.family).network(config)
 
@@ -65,7 +65,7 @@ def config_of(source: str | Path) -> ModelConfig:
 
 
 def save_pretrained(
-    model: Model,
+    model: Network,
     folder: str | Path,
     names: Sequence[str],
     tracker: Mapping[str, Any] | None = None,
