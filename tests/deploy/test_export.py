@@ -35,10 +35,10 @@ from ookd.deploy.graph import OnnxGraphs, split, trace
 from ookd.deploy.parity import Parity, require
 from ookd.errors import UserError
 from ookd.models import zoo
-from ookd.models.backbones.efficientnet_lite import Conv
+from ookd.models.backbones.efficientnet_lite import SameConv
 from ookd.models.compact.family import COMPACT
 from ookd.models.idol.family import IDOL
-from ookd.models.preprocess import normalise
+from ookd.models.preprocess import IMAGENET
 from tracking.colour_model import ColourModel
 
 MODELS = {"compact": (lambda: zoo.load(compact()).model, compact_graphs), "idol": (small_idol, idol_graphs)}
@@ -58,7 +58,7 @@ def test_both_graphs_together_are_the_model(name: str, kind: Kind, tmp_path: Pat
     pad = torch.ones(1, *SIZE, dtype=torch.bool)
     pad[:, :50, :90] = False
     with torch.no_grad():
-        expected, _ = model(normalise(torch.from_numpy(frame).permute(2, 0, 1)[None], pad), pad)
+        expected, _ = model(IMAGENET.normalise(torch.from_numpy(frame).permute(2, 0, 1)[None], pad), pad)
         for chosen in [[2]], [[4, 0, 4, 1]]:
             given = {name: actual[name] for name in graphs.shared}
             masks = runner.masks({**given, "select": np.array(chosen)})
@@ -104,7 +104,7 @@ def test_an_onnx_file_holds_no_weight_that_nothing_reads(tmp_path: Path) -> None
 def dense_layers() -> list[nn.Module]:
     """All layers of the encoder, and those of the decoder that run on its cells."""
     model = zoo.load(compact()).model
-    encoder = [x for x in model.encoder.modules() if isinstance(x, Conv | nn.Conv2d | nn.Linear)]
+    encoder = [x for x in model.encoder.modules() if isinstance(x, SameConv | nn.Conv2d | nn.Linear)]
     return encoder + [x for layer in model.layers for x in (layer.look.key, layer.look.value)]
 
 

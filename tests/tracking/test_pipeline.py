@@ -19,7 +19,7 @@ from ookd.deploy.folder import ExportedFolder, Manifest
 from ookd.deploy.runner import IN_FLIGHT, Arrays, GraphRunner
 from ookd.deploy.runtime import ExportedModel
 from ookd.errors import UserError
-from ookd.models.preprocess import normalise
+from ookd.models.preprocess import IMAGENET
 from ookd.structures import FrameResult
 from ookd.tracking.pipeline import follow
 from ookd.tracking.session import Session
@@ -53,7 +53,8 @@ class Threaded(GraphRunner):
         time.sleep(0.05 if number == 1 else 0)
         with torch.inference_mode():
             pad = torch.zeros(1, *SIZE, dtype=torch.bool)
-            queries, _ = self.model(normalise(torch.from_numpy(frames).permute(0, 3, 1, 2), pad), pad)
+            pixels = torch.from_numpy(frames).permute(0, 3, 1, 2)
+            queries, _ = self.model(IMAGENET.normalise(pixels, pad), pad)
             masks = queries.masks(torch.arange(queries.logits.shape[1])[None])
         return {"logits": queries.logits.numpy(), "embed": queries.embed.numpy(), "all": masks.numpy()}
 

@@ -23,7 +23,7 @@ from ookd.config import DataSource, Recipe
 from ookd.evaluation.report import Report
 from ookd.evaluation.run import evaluate
 from ookd.models.families import offline_config, tracker_config
-from ookd.models.protocols import Model, OfflineModel, OnlineModel
+from ookd.models.protocols import Network, OfflineModel, OnlineModel
 from ookd.structures import Dataset, TrackResult
 from ookd.tracking.offline import predict_recording
 from ookd.tracking.predict import category_ids, predict_video, recordings
@@ -60,7 +60,7 @@ class Validation:
 
     def measure(
         self,
-        model: Model,
+        model: Network,
         rank: int,
         world: int,
         class_counts: Mapping[str, int],
@@ -88,13 +88,13 @@ class Validation:
         return Validated(evaluate(self.truth, results, class_counts=counts), results)
 
 
-def track_all(model: Model, source: ClipSource, constants: Mapping[str, Any]) -> list[TrackResult]:
+def track_all(model: Network, source: ClipSource, constants: Mapping[str, Any]) -> list[TrackResult]:
     """Results of an online model through the tracker, its constants changed so, or of an offline model."""
     return list(chain.from_iterable(track_each(model, source, constants, source.names)))
 
 
 def track_each(
-    model: Model,
+    model: Network,
     source: ClipSource,
     constants: Mapping[str, Any],
     names: Sequence[str],
