@@ -20,7 +20,7 @@ from ookd.tracking.video_tracker import ResultFilter
 if TYPE_CHECKING:
     import torch
 
-    from ookd.models.protocols import Model, OnlineModel
+    from ookd.models.protocols import Network, OnlineModel
 
 RUNTIMES = ("auto", "torch", "compiled", *runtimes.RUNTIMES)
 
@@ -29,7 +29,7 @@ RUNTIMES = ("auto", "torch", "compiled", *runtimes.RUNTIMES)
 class Tracker:
     """A model, its class names and its tracker constants: what a session is made from."""
 
-    model: Model | FrameModel
+    model: Network | FrameModel
     names: Sequence[str]
     config: TrackerConfig | OfflineConfig
     device: torch.device | None  # None for an exported model, whose runtime decides
@@ -93,9 +93,9 @@ def load(model: str | Path = "nano", device: str = "auto", runtime: str = "auto"
     if runtime not in RUNTIMES:
         raise UserError(f"runtime {runtime}: choose from {', '.join(RUNTIMES)}")
     if is_exported(model):
-        exported = runtimes.load(model, runtime)
-        config = _constants(model, TrackerConfig(), exported.tracker)
-        return Tracker(exported.model, exported.names, config, None)
+        exported = runtimes.load_exported(model, runtime)
+        config = _constants(model, TrackerConfig(), exported.folder.tracker)
+        return Tracker(exported, exported.folder.names, config, None)
     if runtime in runtimes.RUNTIMES:
         raise UserError(f"model {model}: {runtime} reads what `ookd export` writes; these are weights")
     from ookd.models import zoo

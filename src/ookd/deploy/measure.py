@@ -30,7 +30,7 @@ from ookd.data.pipeline import BackgroundWriter
 from ookd.data.video import Frame, open_source
 from ookd.data.video.source import Decode
 from ookd.deploy.loading import Tracker, load
-from ookd.deploy.runtime import ExportedModel, fit
+from ookd.deploy.runtime import ExportedModel, letterbox
 from ookd.errors import UserError
 from ookd.structures import FrameResult
 from ookd.tracking.frame_model import FrameModel, Image, detect
@@ -195,7 +195,7 @@ def _decoded(frames: Iterator[tuple[int, float, Decode]]) -> Frame | None:
 def _prepare(model: FrameModel, image: Image, short_side: int) -> None:
     """What `infer` does before the network."""
     if isinstance(model, ExportedModel):
-        fit(image, model.size, model.aspect)
+        letterbox(image, model.size, model.aspect)
         return
     from ookd.tracking.torch_model import TorchFrameModel, prepare
 

@@ -21,7 +21,7 @@ from ookd.distill.qfa import KeptQueries, associate_by_label, associate_by_predi
 from ookd.distill.teacher import LiveTeacher, TeacherAnswer
 from ookd.errors import UserError
 from ookd.models.families import family_of
-from ookd.models.protocols import Model, StudentTask, TrainingTask
+from ookd.models.protocols import Network, StudentTask, TrainingTask
 from ookd.structures import Batch, ClipQueries, FrameQueries, StudentMatches
 
 
@@ -72,7 +72,7 @@ class Distillation(TrainingTask):
         self.weights |= {f"kd_{name}": signal.weight for name, signal in self.used.items()}
 
     @property
-    def model(self) -> Model:  # type: ignore[override]
+    def model(self) -> Network:  # type: ignore[override]
         return self.student.model
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:

@@ -25,7 +25,7 @@ from ookd.engine.build import family_of_base, make_model, make_optimizer, make_t
 from ookd.engine.record import Record
 from ookd.errors import UserError
 from ookd.models import zoo
-from ookd.models.protocols import Model
+from ookd.models.protocols import Network
 from ookd.stopwatch import Stopwatch, timed
 from ookd.structures import Batch
 
@@ -259,7 +259,7 @@ class Trainer:
         self._skipped = found.facts["skipped"]
         return True
 
-    def trained(self) -> Model:
+    def trained(self) -> Network:
         """A copy of the model with the weights to use: the averaged ones where the recipe keeps them."""
         model = zoo.build(self.model.config).to(self.accelerator.device)
         model.load_state_dict(checkpoint.whole(self.average or self.model.state_dict()))

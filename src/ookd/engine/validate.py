@@ -22,7 +22,7 @@ from ookd.config import DataSource, Recipe
 from ookd.evaluation.report import Report
 from ookd.evaluation.run import evaluate
 from ookd.models.families import family_of
-from ookd.models.protocols import Model
+from ookd.models.protocols import Network
 from ookd.structures import Dataset, TrackResult
 from ookd.tracking.predict import predict_video
 from ookd.tracking.recordings import category_ids, recordings
@@ -59,7 +59,7 @@ class Validation:
 
     def measure(
         self,
-        model: Model,
+        model: Network,
         rank: int,
         world: int,
         class_counts: Mapping[str, int],

@@ -12,7 +12,7 @@ from torch import nn
 from ookd.config.tracker import TrackerConfig
 from ookd.errors import UserError
 from ookd.models.family import Family
-from ookd.models.protocols import Model, ModelConfig
+from ookd.models.protocols import ModelConfig
 
 # name -> where the record is; imported when first used
 FAMILIES = {
@@ -57,11 +57,6 @@ def preset(name: str, **changes: Any) -> ModelConfig:
     if name not in known:
         raise UserError(f"no model configuration {name!r}; choose from {', '.join(known)}")
     return parse_config({**dict(known[name]), **changes})
-
-
-def build(config: ModelConfig) -> Model:
-    """The model of a configuration, with random weights."""
-    return family_named(config.family).network(config)
 
 
 def tracker_config(family: str, changes: Mapping[str, Any] | None = None) -> TrackerConfig:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from ookd.clips.sources import ClipSource
 from ookd.config.tracker import OfflineConfig, TrackerConfig
-from ookd.models.protocols import Model, OfflineModel, OnlineModel
+from ookd.models.protocols import Network, OfflineModel, OnlineModel
 from ookd.structures import Dataset, TrackResult
 from ookd.tracking.frame_model import FrameModel, Image, detect
 from ookd.tracking.offline import track_offline, track_results
@@ -20,7 +20,7 @@ BATCH = 8  # frames of a video that a model sees at once if it carries nothing b
 
 
 def predict(
-    model: Model | FrameModel,
+    model: Network | FrameModel,
     source: Dataset | ClipSource,
     config: TrackerConfig | OfflineConfig,
     names: Sequence[str] | None = None,
@@ -38,7 +38,7 @@ def predict(
 
 
 def predict_video(
-    model: Model | FrameModel,
+    model: Network | FrameModel,
     recording: Recording,
     config: TrackerConfig | OfflineConfig,
     categories: Sequence[int | None],
@@ -72,7 +72,7 @@ def detect_video(
 
 
 @contextmanager
-def _evaluating(model: Model | FrameModel) -> Iterator[None]:
+def _evaluating(model: Network | FrameModel) -> Iterator[None]:
     """The model in evaluation mode, and afterwards in the mode that it was in."""
     if isinstance(model, FrameModel):
         yield
