@@ -16,7 +16,7 @@ import small_set
 from ookd.cli import main
 from ookd.data.check import check
 from ookd.data.convert import convert
-from ookd.data.formats import Source, load
+from ookd.data.formats import FORMATS, AnnotationSource, load
 from ookd.data.formats.official import official_categories
 from ookd.data.video import VideoWriter
 
@@ -245,7 +245,10 @@ def said_of(folder: Path, rectangle: list[int], bbox: list[float], area: float) 
     }
     (folder / "instances.json").write_text(json.dumps(document))
     Image.new("L", (100, 100)).save(folder / "x.png")
-    return [problem.what for problem in check([Source("json", folder / "instances.json")]).problems]
+    return [
+        problem.what
+        for problem in check([AnnotationSource(FORMATS["json"], folder / "instances.json")]).problems
+    ]
 
 
 def test_boxes_and_areas_are_held_against_masks(tmp_path: Path) -> None:

@@ -106,12 +106,12 @@ def test_parts_share_no_video_and_only_single_objects_are_cut(discs: Dataset) ->
     used = {}
     for part in ("train", "tune"):
         composite = Composite(discs, part=part)
-        assert {cut.video.id for cut in composite.cut_outs} <= single
-        used[part] = {v.id for v in composite.backgrounds} | {cut.video.id for cut in composite.cut_outs}
+        assert {cut.video.id for cut in composite.candidates} <= single
+        used[part] = {v.id for v in composite.backgrounds} | {cut.video.id for cut in composite.candidates}
     assert not used["train"] & used["tune"]
     assert used["train"] | used["tune"] == {video.id for video in discs.videos}
     everything = Composite(discs)
-    assert {cut.video.id for cut in everything.cut_outs} == single
+    assert {cut.video.id for cut in everything.candidates} == single
 
 
 def test_an_object_is_not_pasted_over_its_own_video(discs: Dataset) -> None:
@@ -135,7 +135,7 @@ def test_real_tracks_make_crowds(real_data: Path) -> None:
     if not file.exists():
         pytest.skip(f"no {file}")
     composite = Composite(load(file), videos=3, association=1)
-    assert len(composite.cut_outs) == 18
+    assert len(composite.candidates) == 18
     for i in range(3):
         clip = composite.clip(i, [0, 8])
         assert clip.images[0].shape == (160, 288, 3)

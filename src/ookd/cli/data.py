@@ -15,7 +15,7 @@ from ookd.errors import UserError
 
 if TYPE_CHECKING:
     from ookd.clips.stats import Stats
-    from ookd.data.formats import Source
+    from ookd.data.formats import AnnotationSource
 
 T = TypeVar("T")
 
@@ -150,8 +150,7 @@ def convert(
     """
     from ookd.cli.progress import FrameProgress
     from ookd.data.convert import convert as run
-    from ookd.data.formats import load_source
-    from ookd.data.formats.source import choose
+    from ookd.data.formats import choose, load_source
     from ookd.files import check_apart
 
     source = choose(_sources(data, split, frames), data, split)
@@ -255,8 +254,7 @@ def preview(
     from PIL import Image
 
     from ookd.clips.preview import Preview, spaced
-    from ookd.data.formats import load_source
-    from ookd.data.formats.source import choose
+    from ookd.data.formats import choose, load_source
     from ookd.data.video import VideoWriter
     from ookd.files import check_apart, check_free, new_folder
 
@@ -277,9 +275,8 @@ def preview(
         print(f"{out}: {', '.join(written)}")
 
 
-def _sources(data: Path, split: str | None, frames: Path | None) -> list[Source]:
-    from ookd.data.formats import find
-    from ookd.data.formats.source import choose
+def _sources(data: Path, split: str | None, frames: Path | None) -> list[AnnotationSource]:
+    from ookd.data.formats import choose, find
 
     sources = find(data)
     if split is not None:

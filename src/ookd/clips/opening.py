@@ -10,16 +10,16 @@ from pydantic import ValidationError
 from ookd.clips.loader import ClipLoader, Mixture, make_loader
 from ookd.clips.minor_paste import MinorPaste, MinorPasteConfig
 from ookd.clips.sampling import ClipSampler, DistillSampler, FrameSampler, PairSampler
-from ookd.clips.sources import ClipDataset, ClipSource, DatasetClips, Stage, hide_labels
-from ookd.clips.still_images import published_pair
+from ookd.clips.sources import ClipDataset, ClipSource, ClipStage, DatasetClips, hide_labels
 from ookd.clips.transforms import (
     Augment,
-    Part,
     RandomColour,
     RandomFlip,
     RandomRotation,
     RandomShortSide,
-    published_video,
+    Transform,
+    idol_image_augment,
+    idol_video_augment,
 )
 from ookd.config import Augment as AugmentSpec
 from ookd.config import CompositeData, Data, DataSource, FolderData, Pairs, Recipe, Within
@@ -117,9 +117,9 @@ def class_names(recipe: Recipe, sources: list[ClipSource]) -> list[str]:
     return names
 
 
-def stages(data: Data, given: DataSource, source: ClipSource) -> list[Stage]:
+def stages(data: Data, given: DataSource, source: ClipSource) -> list[ClipStage]:
     """What happens to each clip of a source after it is read."""
-    chain: list[Stage] = [hide_labels] if given.unlabelled else []
+    chain: list[ClipStage] = [hide_labels] if given.unlabelled else []
     if data.minor_paste is not None and not given.unlabelled:
         try:
             settings = MinorPasteConfig.model_validate(data.minor_paste)
@@ -136,18 +136,18 @@ def stages(data: Data, given: DataSource, source: ClipSource) -> list[Stage]:
 
 def augmentation(spec: AugmentSpec) -> Augment:
     """The changes a recipe draws for each clip."""
-    parts: list[Part] = []
+    transforms: list[Transform] = []
     sides = tuple(spec.sides)
     if spec.crop == "video":
-        parts.append(published_video(sides, spec.longest))
+        transforms.append(idol_video_augment(sides, spec.longest))
     elif spec.crop == "image":
-        parts.append(published_pair(sides, spec.longest))
+        transforms.append(idol_image_augment(sides, spec.longest))
     elif sides:
-        parts += [RandomShortSide(sides, spec.longest), RandomFlip(spec.flip)]
+        transforms += [RandomShortSide(sides, spec.longest), RandomFlip(spec.flip)]
     else:
-        parts.append(RandomFlip(spec.flip))
+        transforms.append(RandomFlip(spec.flip))
     if spec.degrees:
-        parts.append(RandomRotation(spec.degrees))
+        transforms.append(RandomRotation(spec.degrees))
     if spec.colour:
-        parts.append(RandomColour())
-    return Augment(*parts)
+        transforms.append(RandomColour())
+    return Augment(*transforms)

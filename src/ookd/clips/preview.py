@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ookd.clips.minor_paste import MinorPaste, MinorPasteConfig
-from ookd.clips.sources import DatasetClips, Stage
+from ookd.clips.sources import ClipStage, DatasetClips
 from ookd.data.frames import named_videos
 from ookd.drawing.overlay import Image, Overlay, contact_sheet
 from ookd.structures import Clip, Dataset, FrameResult
@@ -20,7 +20,7 @@ class Preview:
     def __init__(self, dataset: Dataset, minor_paste: bool = False, seed: int = 0) -> None:
         self.names = [name for name, _ in named_videos(dataset)]
         self._clips = DatasetClips(dataset, labelled_only=False)
-        self._stages: list[Stage] = []
+        self._stages: list[ClipStage] = []
         if minor_paste:
             self._stages.append(MinorPaste(self._clips, MinorPasteConfig(probability=1)))
         self._seed = seed

@@ -47,7 +47,7 @@ class ClipSource(Protocol):
         """The given frames of video `i` (repeats allowed) with every track that is seen in one of them."""
 
 
-class Stage(Protocol):
+class ClipStage(Protocol):
     """Something done to a clip on its way to training.
 
     All chance comes from `rng`. Arrays are replaced, never changed: frames of a clip may share them.
@@ -181,7 +181,7 @@ class ClipDataset(TorchDataset[Clip]):
     """Training clips, one a video and epoch. A key is (epoch, video)."""
 
     def __init__(
-        self, source: ClipSource, sampler: FrameSampler, stages: Sequence[Stage] = (), seed: int = 0
+        self, source: ClipSource, sampler: FrameSampler, stages: Sequence[ClipStage] = (), seed: int = 0
     ) -> None:
         self.source = source
         self.sampler = sampler

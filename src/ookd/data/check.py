@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 from ookd.data import rle
 from ookd.data.check_frames import FrameCheck
-from ookd.data.formats import Problem, Report, Source, read
+from ookd.data.formats import AnnotationSource, Problem, Report, read
 from ookd.data.formats.official import renumbered
 from ookd.structures import Dataset, Track, Video
 
@@ -49,7 +49,7 @@ class Checked:
         return asdict(replace(self, problems=[])) | {"problems": said}
 
 
-def check(sources: Iterable[Source], pixels: bool = True, watch: Watch = _unwatched) -> Checked:
+def check(sources: Iterable[AnnotationSource], pixels: bool = True, watch: Watch = _unwatched) -> Checked:
     """Check sets one after the other. Without `pixels` only the headers of images are read: quick."""
     checked = Checked()
     for source in sources:
@@ -58,7 +58,7 @@ def check(sources: Iterable[Source], pixels: bool = True, watch: Watch = _unwatc
         if dataset is None:
             continue
         known = renumbered(dataset.categories)
-        if known and source.kind == "json":  # the other formats have numbers of their own
+        if known and source.format.server_numbers:
             what = f"has the classes of {known} under other numbers, so its server would misread results"
             checked.problems.append(Problem(source.path, "", what))
         total = sum(video.length for video in dataset.videos)

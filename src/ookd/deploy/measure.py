@@ -27,7 +27,7 @@ import numpy as np
 
 from ookd.api import Tracker, load
 from ookd.data import rle
-from ookd.data.pipeline import BackgroundWriter
+from ookd.data.threads import BackgroundWriter
 from ookd.data.video import Frame, open_source
 from ookd.data.video.source import Decode
 from ookd.deploy.runtime import ExportedModel, fit

@@ -2,7 +2,7 @@
 
 Decoding has a thread of its own. An exported model computes in its runtime's threads, and already has the
 next frame while this thread selects, tracks and paints the last one; a PyTorch model computes in this thread.
-Whoever takes the results may write them in a fourth stage (`ookd.data.pipeline.BackgroundWriter`).
+Whoever takes the results may write them in a fourth stage (`ookd.data.threads.BackgroundWriter`).
 
 Every queue is short and waits when it is full, and results come in the order of the frames.
 """

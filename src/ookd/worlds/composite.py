@@ -21,30 +21,29 @@ from ookd.data.frames import read_frame
 from ookd.errors import UserError
 from ookd.structures import Dataset, Track, Video
 from ookd.worlds.config import Staging
-from ookd.worlds.drawn import DrawnVideos, FrameTruth
+from ookd.worlds.drawn import DrawnVideos, FrameTruth, RecentCache
 from ookd.worlds.layers import (
     Affine,
     Image,
-    Layer,
     Mask,
-    Window,
+    Region,
+    SceneLayer,
     blend,
     full_masks,
+    region_of,
     visible_masks,
     warp_into,
-    window_of,
 )
+from ookd.worlds.layout import SceneLayout, drift
 from ookd.worlds.motion import Poses, plan
-from ookd.worlds.recent import Recent
-from ookd.worlds.stage import Stage, drift
 
-Part = Literal["all", "train", "tune"]
+Portion = Literal["all", "train", "tune"]
 _TUNE_EVERY = 4  # one in so many videos is kept for tuning
 _SHORTEST = 40  # pixels; tracks that are smaller in their own video make blurs, not cut-outs
 
 
 @dataclass(frozen=True)
-class CutOut:
+class PasteCandidate:
     """A track that can be pasted: the frames in which it is seen, and where and how large it is there."""
 
     video: Video
@@ -59,7 +58,7 @@ class CutOut:
 class Actor:
     """A cut-out in a role: which of its frames come when, mirrored or not, how long (in frame heights)."""
 
-    cut: CutOut
+    candidate: PasteCandidate
     start: int
     flip: bool
     size: float
@@ -75,7 +74,7 @@ class Composite(DrawnVideos["CompositeScene"]):
     def __init__(
         self,
         dataset: Dataset,
-        part: Part = "all",
+        part: Portion = "all",
         seed: int = 0,
         videos: int = 100,
         **changes: Any,
@@ -83,13 +82,13 @@ class Composite(DrawnVideos["CompositeScene"]):
         self.config = Staging(association=0.5, crowd=(2, 5), size=(0.25, 0.6)).changed(changes)
         self.data, self.part, self.seed = dataset, part, seed
         self.backgrounds = _annotated(dataset, part)
-        self.cut_outs = _cut_outs(dataset, self.backgrounds)
-        if len({cut.video.id for cut in self.cut_outs}) < 2:
+        self.candidates = _candidates(dataset, self.backgrounds)
+        if len({candidate.video.id for candidate in self.candidates}) < 2:
             raise UserError(
                 f"{dataset.name}: too few of the {part} videos have a single object of {_SHORTEST} pixels or "
                 "more; a composite needs two"
             )
-        self.images: Recent[tuple[int, int], Image] = Recent(256)
+        self.images: RecentCache[tuple[int, int], Image] = RecentCache(256)
         names = [category.name for category in dataset.categories]
         size = (self.config.height, self.config.width)
         super().__init__(f"composite-{dataset.name}-{part}-{seed}", names, videos, self.config.frames, size)
@@ -113,10 +112,10 @@ class Composite(DrawnVideos["CompositeScene"]):
         return self.images.get((video.id, frame), lambda: read_frame(self.data, video, frame))
 
 
-def _annotated(dataset: Dataset, part: Part) -> list[Video]:
+def _annotated(dataset: Dataset, part: Portion) -> list[Video]:
     """The part's videos. Every fourth of those with a single object, and of the others, is for tuning."""
-    if part not in get_args(Part):
-        raise UserError(f"unknown part '{part}' of {dataset.name}; known are {', '.join(get_args(Part))}")
+    if part not in get_args(Portion):
+        raise UserError(f"unknown part '{part}' of {dataset.name}; known are {', '.join(get_args(Portion))}")
     videos = [video for video in dataset.videos if video.tracks]
     if part == "all":
         return videos
@@ -126,7 +125,7 @@ def _annotated(dataset: Dataset, part: Part) -> list[Video]:
     return [video for video in videos if (video.id in tune) == (part == "tune")]
 
 
-def _cut_outs(dataset: Dataset, videos: list[Video]) -> list[CutOut]:
+def _candidates(dataset: Dataset, videos: list[Video]) -> list[PasteCandidate]:
     label_of = dataset.label_of()
     marked = any("single_object" in video.extra for video in dataset.videos)
     found = []
@@ -139,7 +138,9 @@ def _cut_outs(dataset: Dataset, videos: list[Video]) -> list[CutOut]:
             length = float(np.median(boxes[:, 2:].max(1)))
             if length >= _SHORTEST:
                 centres = _smoothed(boxes[:, :2] + boxes[:, 2:] / 2)
-                found.append(CutOut(video, track, label_of[track.category_id], frames, centres, length))
+                found.append(
+                    PasteCandidate(video, track, label_of[track.category_id], frames, centres, length)
+                )
     return found
 
 
@@ -177,28 +178,30 @@ class CompositeScene:
         self._start = int(rng.integers(self.background.length))
         self.below = [track for track in self.background.tracks if not track.iscrowd]
         self.actors, twins = self._cast(rng)
-        stage = Stage(
+        layout = SceneLayout(
             config.frames, config.width / config.height, 0.0, config.association, drift(rng, config.frames)
         )
         sizes = np.array([actor.size for actor in self.actors])
-        self.poses: Poses = plan(rng, ["swim"] * len(sizes), sizes, twins, stage)
+        self.poses: Poses = plan(rng, ["swim"] * len(sizes), sizes, twins, layout)
 
     def _cast(self, rng: np.random.Generator) -> tuple[list[Actor], list[int]]:
         """Who is pasted. A look-alike is the same track at another time, mirrored or not."""
         config, actors = self._config, list[Actor]()
         twins: list[int] = []
-        choices = [cut for cut in self._owner.cut_outs if cut.video.id != self.background.id]
+        choices = [
+            candidate for candidate in self._owner.candidates if candidate.video.id != self.background.id
+        ]
         low, high = np.log(config.size[0]), np.log(config.size[1])
         for i in range(int(rng.integers(config.crowd[0], config.crowd[1] + 1))):
-            cut, size = choices[int(rng.integers(len(choices)))], float(np.exp(rng.uniform(low, high)))
-            start, flip = int(rng.integers(len(cut.frames))), bool(rng.random() < 0.5)
+            candidate, size = choices[int(rng.integers(len(choices)))], float(np.exp(rng.uniform(low, high)))
+            start, flip = int(rng.integers(len(candidate.frames))), bool(rng.random() < 0.5)
             alike, whom = rng.random() < 0.1 + 0.6 * config.association, int(rng.integers(max(i, 1)))
             twins.append(i)
             if alike and i:
                 twins[i] = twins[whom]
-                cut, size = actors[whom].cut, actors[whom].size * float(rng.uniform(0.85, 1.15))
-                start = actors[whom].start + len(cut.frames) // 2
-            actors.append(Actor(cut, start, flip, size))
+                candidate, size = actors[whom].candidate, actors[whom].size * float(rng.uniform(0.85, 1.15))
+                start = actors[whom].start + len(candidate.frames) // 2
+            actors.append(Actor(candidate, start, flip, size))
         return actors, twins
 
     @cached_property
@@ -206,7 +209,7 @@ class CompositeScene:
         """Objects of the video underneath come first."""
         label_of = self._owner.data.label_of()
         own = [label_of[track.category_id] for track in self.below]
-        return np.array(own + [actor.cut.label for actor in self.actors], np.int64)
+        return np.array(own + [actor.candidate.label for actor in self.actors], np.int64)
 
     def frame(self, t: int) -> tuple[Image, Mask]:
         """Frame t [H, W, 3] RGB and its visible masks [N, H, W]."""
@@ -216,11 +219,11 @@ class CompositeScene:
         for i in self._far_to_near(t):
             layer = layers[len(self.below) + i]
             if layer is not None:
-                cut = self.actors[i].cut
-                image = self._owner.image(cut.video, int(cut.frames[self._source_frame(i, t)]))
-                paint = warp_into(image, self._place(i, t), layer.window)
+                candidate = self.actors[i].candidate
+                image = self._owner.image(candidate.video, int(candidate.frames[self._source_frame(i, t)]))
+                paint = warp_into(image, self._place(i, t), layer.region)
                 paint = _toned(paint, _brightness(image), _brightness(underneath))
-                blend(canvas, paint, layer.alpha, layer.window)
+                blend(canvas, paint, layer.alpha, layer.region)
         return canvas, self._visible(layers, t)
 
     def truth(self, t: int) -> FrameTruth:
@@ -235,7 +238,7 @@ class CompositeScene:
     def _source_frame(self, i: int, t: int) -> int:
         """Which of its own seen frames object i shows at time t."""
         actor = self.actors[i]
-        return _bounce(actor.start + t, len(actor.cut.frames))
+        return _bounce(actor.start + t, len(actor.candidate.frames))
 
     def _far_to_near(self, t: int) -> list[int]:
         return [int(i) for i in np.argsort(self.poses.depth[:, t], kind="stable")]
@@ -253,49 +256,49 @@ class CompositeScene:
         config, scale = self._config, float(self._view[0, 0])
         if scale < 1:  # averaged, not sampled
             image = np.asarray(cv2.blur(image, (max(1, round(1 / scale)),) * 2), np.uint8)
-        window = Window(0, 0, config.height, config.width)
-        return warp_into(image, self._view, window)
+        region = Region(0, 0, config.height, config.width)
+        return warp_into(image, self._view, region)
 
     def _place(self, i: int, t: int) -> Affine:
         """Pixels of object i's own video -> pixels of the frame."""
         actor, poses, height = self.actors[i], self.poses, self._config.height
-        centre = actor.cut.centres[self._source_frame(i, t)]
-        scale = float(poses.length[i, t]) * height / actor.cut.length
+        centre = actor.candidate.centres[self._source_frame(i, t)]
+        scale = float(poses.length[i, t]) * height / actor.candidate.length
         across = -scale if actor.flip else scale
         x, y = poses.x[i, t] * height, poses.y[i, t] * height
         return np.array([[across, 0, x - across * centre[0]], [0, scale, y - scale * centre[1]]])
 
-    def _layers(self, t: int) -> list[Layer | None]:
+    def _layers(self, t: int) -> list[SceneLayer | None]:
         """What each object covers: those of the video underneath, then the pasted ones."""
         own = [self._layer(self.background, track, self._time(t), self._view) for track in self.below]
         pasted = [
             self._layer(
-                actor.cut.video,
-                actor.cut.track,
-                int(actor.cut.frames[self._source_frame(i, t)]),
+                actor.candidate.video,
+                actor.candidate.track,
+                int(actor.candidate.frames[self._source_frame(i, t)]),
                 self._place(i, t),
             )
             for i, actor in enumerate(self.actors)
         ]
         return own + pasted
 
-    def _layer(self, video: Video, track: Track, frame: int, affine: Affine) -> Layer | None:
+    def _layer(self, video: Video, track: Track, frame: int, affine: Affine) -> SceneLayer | None:
         """A mask of a data set warped into the frame; None where there is nothing of it."""
         segmentation, box = track.segmentations[frame], track.boxes_xywh[frame]
         if segmentation is None or box is None:
             return None
         x, y, w, h = box
         around = (x - 1, y - 1, x + w + 2, y + h + 2)
-        window = window_of(affine, around, self._config.height, self._config.width)
-        if window is None:
+        region = region_of(affine, around, self._config.height, self._config.width)
+        if region is None:
             return None
         try:
             mask = rle.decode(rle.from_any(segmentation, video.height, video.width))
         except rle.RleError as error:
             raise UserError(f"video {video.id}, frame {frame}, track {track.id}: {error}") from error
-        return Layer(window, warp_into(mask.astype(np.uint8) * 255, affine, window))
+        return SceneLayer(region, warp_into(mask.astype(np.uint8) * 255, affine, region))
 
-    def _visible(self, layers: list[Layer | None], t: int) -> Mask:
+    def _visible(self, layers: list[SceneLayer | None], t: int) -> Mask:
         """The video underneath lies below all that is pasted."""
         own = len(self.below)
         order = [*range(own), *(own + i for i in self._far_to_near(t))]

@@ -6,7 +6,8 @@ Worlds and composites differ only in what a scene is; what a scene must offer is
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -16,7 +17,6 @@ from numpy.typing import NDArray
 from ookd.data import rle
 from ookd.structures import Category, Clip, Dataset, Track, Video
 from ookd.worlds.layers import Image, Mask
-from ookd.worlds.recent import Recent
 
 TRACKS = 1000  # object n of video i is track i * TRACKS + n + 1
 _KEPT = 8  # scenes whose looks stay in memory, for readers that go through a video in order
@@ -45,6 +45,27 @@ class Drawable(Protocol):
 
 
 S = TypeVar("S", bound=Drawable)
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class RecentCache(Generic[K, V]):
+    """Keeps the values used last. None of them travels to another process."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._held: OrderedDict[K, V] = OrderedDict()
+
+    def get(self, key: K, make: Callable[[], V]) -> V:
+        if key not in self._held:
+            self._held[key] = make()
+            if len(self._held) > self._limit:
+                self._held.popitem(last=False)
+        self._held.move_to_end(key)
+        return self._held[key]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_limit": self._limit, "_held": OrderedDict()}
 
 
 class DrawnVideos(ABC, Generic[S]):
@@ -57,7 +78,7 @@ class DrawnVideos(ABC, Generic[S]):
         self.names: tuple[str, ...] = tuple(names)
         self.videos, self.frames = videos, frames
         self.height, self.width = size
-        self._scenes: Recent[int, S] = Recent(_KEPT)
+        self._scenes: RecentCache[int, S] = RecentCache(_KEPT)
 
     @abstractmethod
     def make_scene(self, index: int) -> S:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ookd.worlds.layers import Affine, Image, Layer, Window, blend, compose
+from ookd.worlds.layers import Affine, Image, Region, SceneLayer, blend, compose
 from ookd.worlds.shapes import Body, Points
 from ookd.worlds.texture import COAT, REACH
 
@@ -22,7 +22,7 @@ class Silhouette:
 
     outlines: Points  # [P, K, 2] pixels
     affine: Affine  # body coordinates -> pixels
-    layer: Layer
+    layer: SceneLayer
 
 
 def silhouette(
@@ -31,32 +31,32 @@ def silhouette(
     """Where a body is and what it covers; None outside the frame."""
     outlines = body.pose(phase) @ affine[:, :2].T.astype(np.float32) + affine[:, 2].astype(np.float32)
     low, high = outlines.min((0, 1)), outlines.max((0, 1))
-    window = Window(
+    region = Region(
         max(0, int(low[1]) - margin),
         max(0, int(low[0]) - margin),
         min(height, int(high[1]) + margin + 1),
         min(width, int(high[0]) + margin + 1),
     )
-    if high[0] < 0 or high[1] < 0 or low[0] > width or low[1] > height or min(window.shape) < 1:
+    if high[0] < 0 or high[1] < 0 or low[0] > width or low[1] > height or min(region.shape) < 1:
         return None
-    alpha = np.zeros(window.shape, np.uint8)
-    for outline in _fixed(outlines, window):
+    alpha = np.zeros(region.shape, np.uint8)
+    for outline in _fixed(outlines, region):
         cv2.fillPoly(alpha, [outline], 255, _AA, _SHIFT)
-    return Silhouette(outlines, affine, Layer(window, alpha))
+    return Silhouette(outlines, affine, SceneLayer(region, alpha))
 
 
-def _fixed(outlines: Points, window: Window) -> NDArray[np.int32]:
-    """Outlines in sixteenths of a pixel of the window, as OpenCV wants them."""
-    return np.asarray(np.rint((outlines - (window.left, window.top)) * 16), np.int32)
+def _fixed(outlines: Points, region: Region) -> NDArray[np.int32]:
+    """Outlines in sixteenths of a pixel of the region, as OpenCV wants them."""
+    return np.asarray(np.rint((outlines - (region.left, region.top)) * 16), np.int32)
 
 
 def paint_body(
     canvas: Image, body: Body, coat: Image, shape: Silhouette, smear: NDArray[np.float32] | None
 ) -> None:
     """Textured parts first, shaded as if lit from the upper left, then the plainly coloured ones."""
-    window, alpha = shape.layer.window, shape.layer.alpha
-    outlines = _fixed(shape.outlines, window)
-    tone = np.full(window.shape, 200, np.uint8)
+    region, alpha = shape.layer.region, shape.layer.alpha
+    outlines = _fixed(shape.outlines, region)
+    tone = np.full(region.shape, 200, np.uint8)
     for outline, value, plain in zip(outlines, body.tones, body.colours, strict=True):
         if plain is None:
             cv2.fillPoly(tone, [outline], float(value) * 250, _AA, _SHIFT)
@@ -67,13 +67,13 @@ def paint_body(
     cv2.multiply(tone, cv2.convertScaleAbs(light, alpha=0.62, beta=97), tone, scale=1 / 250)
 
     to_coat = np.array([[1, 0, REACH], [0, 1, REACH]]) * (COAT - 1) / (2 * REACH)
-    place = compose(np.array([[1.0, 0, -window.left], [0, 1, -window.top]]), shape.affine)
+    place = compose(np.array([[1.0, 0, -region.left], [0, 1, -region.top]]), shape.affine)
     inverse = compose(to_coat, np.asarray(cv2.invertAffineTransform(place), np.float64))
     colour = np.asarray(
         cv2.warpAffine(
             coat,
             inverse,
-            window.shape[::-1],
+            region.shape[::-1],
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REPLICATE,
         ),
@@ -86,7 +86,7 @@ def paint_body(
     if smear is not None:
         cv2.filter2D(colour, -1, smear, colour)
         alpha = np.asarray(cv2.filter2D(alpha, -1, smear, borderType=cv2.BORDER_REPLICATE), np.uint8)
-    blend(canvas, colour, alpha, window)
+    blend(canvas, colour, alpha, region)
 
 
 def streak(dx: float, dy: float) -> NDArray[np.float32] | None:

@@ -19,20 +19,20 @@ from ookd.worlds.drawn import FrameTruth
 from ookd.worlds.layers import (
     Affine,
     Image,
-    Layer,
     Mask,
+    SceneLayer,
     blend,
     compose,
     full_masks,
+    region_of,
     visible_masks,
     warp_into,
-    window_of,
 )
-from ookd.worlds.motion import WAYS, Poses, plan
+from ookd.worlds.layout import SceneLayout, drift, obstacles
+from ookd.worlds.motion import GAITS, Poses, plan
 from ookd.worlds.render import Silhouette, expose, paint_body, silhouette, streak
 from ookd.worlds.shapes import Body
 from ookd.worlds.species import SPECIES, Species
-from ookd.worlds.stage import Stage, drift, obstacles
 from ookd.worlds.texture import coat
 
 _CAST, _MOTION, _BODY, _LOOK, _PLACE, _FRAME = range(6)
@@ -86,17 +86,17 @@ class Scene:
         return self.cast.labels
 
     @cached_property
-    def _set(self) -> tuple[Stage, Poses]:
+    def _set(self) -> tuple[SceneLayout, Poses]:
         config, cast, rng = self.config, self.cast, self._rng(_MOTION)
         aspect = config.width / config.height
         horizon = float(rng.uniform(0.2, 0.5)) if rng.random() < 0.65 else 0.0
         camera = drift(rng, config.frames)
         things = obstacles(rng, config.association, aspect)
-        stage = Stage(config.frames, aspect, horizon, config.association, camera, things)
-        return stage, plan(rng, [species.gait for species in self.species], cast.sizes, cast.twins, stage)
+        layout = SceneLayout(config.frames, aspect, horizon, config.association, camera, things)
+        return layout, plan(rng, [species.gait for species in self.species], cast.sizes, cast.twins, layout)
 
     @property
-    def stage(self) -> Stage:
+    def layout(self) -> SceneLayout:
         return self._set[0]
 
     @property
@@ -117,7 +117,9 @@ class Scene:
     @cached_property
     def place(self) -> Backdrop:
         config = self.config
-        return backdrop(self._rng(_PLACE), config.height, config.width, self.stage.horizon, config.appearance)
+        return backdrop(
+            self._rng(_PLACE), config.height, config.width, self.layout.horizon, config.appearance
+        )
 
     @cached_property
     def coats(self) -> list[Image]:
@@ -132,7 +134,7 @@ class Scene:
     def _covers(self) -> list[tuple[Image, Affine]]:
         """Each occluder's cover and where its pixels lie on the screen when the camera does not pan."""
         height, made = self.config.height, []
-        for k, thing in enumerate(self.stage.occluders):
+        for k, thing in enumerate(self.layout.occluders):
             h, w = max(4, round(thing.height * height)), max(4, round(thing.width * height))
             corner = np.array([[1, 0, thing.x * height - w / 2], [0, 1, thing.y * height - h / 2]])
             made.append((occluder_outline(thing.kind, self._rng(_BODY, 1000 + k), h, w), corner))
@@ -143,18 +145,18 @@ class Scene:
         rng = self._rng(_PLACE, 1)
         return [
             occluder_paint(thing.kind, rng, cover, self.place.colour)
-            for thing, (cover, _) in zip(self.stage.occluders, self._covers, strict=True)
+            for thing, (cover, _) in zip(self.layout.occluders, self._covers, strict=True)
         ]
 
     def _view(self, t: int) -> Affine:
         """Screen pixels -> frame pixels: the camera's zoom and roll about the middle of the frame."""
-        config, view = self.config, self.stage.camera
+        config, view = self.config, self.layout.camera
         centre = (config.width / 2, config.height / 2)
         turn = cv2.getRotationMatrix2D(centre, float(np.degrees(view.roll[t])), float(view.zoom[t]))
         return np.asarray(turn, np.float64)
 
     def _drift(self, t: int) -> Affine:
-        dx, dy = self.stage.camera.pan[t] * self.config.height
+        dx, dy = self.layout.camera.pan[t] * self.config.height
         return np.array([[1, 0, -dx], [0, 1, -dy]])
 
     def silhouettes(self, t: int) -> list[Silhouette | None]:
@@ -188,8 +190,8 @@ class Scene:
                 paint_body(canvas, self.bodies[i], self.coats[i], shape, smear)
         covers = self._covers_at(t)
         for k, cover in covers.items():
-            paint = warp_into(self._cover_paints[k], self._cover_affine(k, t), cover.window)
-            blend(canvas, paint, cover.alpha, cover.window)
+            paint = warp_into(self._cover_paints[k], self._cover_affine(k, t), cover.region)
+            blend(canvas, paint, cover.alpha, cover.region)
         rng = self._rng(_FRAME, t)
         noise, blur = 1.5 + 11 * config.appearance, 1.1 * config.appearance
         return expose(canvas, rng, self._light(t), blur, noise), self._visible(t, shapes, covers)
@@ -203,7 +205,7 @@ class Scene:
     def _far_to_near(self, t: int) -> list[int]:
         return [int(i) for i in np.argsort(self.poses.depth[:, t], kind="stable")]
 
-    def _visible(self, t: int, shapes: list[Silhouette | None], covers: dict[int, Layer]) -> Mask:
+    def _visible(self, t: int, shapes: list[Silhouette | None], covers: dict[int, SceneLayer]) -> Mask:
         height, width = self.config.height, self.config.width
         return visible_masks(_layers(shapes), self._far_to_near(t), height, width, covers.values())
 
@@ -217,14 +219,14 @@ class Scene:
     def _cover_affine(self, k: int, t: int) -> Affine:
         return compose(self._view(t), compose(self._drift(t), self._covers[k][1]))
 
-    def _covers_at(self, t: int) -> dict[int, Layer]:
+    def _covers_at(self, t: int) -> dict[int, SceneLayer]:
         """What each occluder in view covers of frame t, by its number."""
         found = {}
         for k, (cover, _) in enumerate(self._covers):
             affine, (h, w) = self._cover_affine(k, t), cover.shape
-            window = window_of(affine, (0, 0, w, h), self.config.height, self.config.width)
-            if window is not None:
-                found[k] = Layer(window, warp_into(cover, affine, window))
+            region = region_of(affine, (0, 0, w, h), self.config.height, self.config.width)
+            if region is not None:
+                found[k] = SceneLayer(region, warp_into(cover, affine, region))
         return found
 
     def _cast_shadows(self, canvas: Image, shapes: list[Silhouette | None], t: int) -> None:
@@ -232,7 +234,7 @@ class Scene:
         height, width = canvas.shape[:2]
         pool = np.full((height // 2, width // 2), 255, np.uint8)
         for i, shape in enumerate(shapes):
-            if shape is not None and WAYS[self.species[i].gait].ground:
+            if shape is not None and GAITS[self.species[i].gait].ground:
                 low, high = shape.outlines.min((0, 1)), shape.outlines.max((0, 1))
                 centre = (int(low[0] + high[0]) // 4, int(high[1]) // 2)
                 reach = max(1, int(high[0] - low[0]) // 5)
@@ -256,5 +258,5 @@ class Scene:
         return np.asarray(overall * shade[..., None] * tint, np.float32)
 
 
-def _layers(shapes: list[Silhouette | None]) -> list[Layer | None]:
+def _layers(shapes: list[Silhouette | None]) -> list[SceneLayer | None]:
     return [None if shape is None else shape.layer for shape in shapes]

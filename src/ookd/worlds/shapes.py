@@ -19,7 +19,7 @@ Colour = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class Part:
+class BodyPart:
     """One outline and how it moves. Parts are painted in order; later ones lie on top."""
 
     outline: Points
@@ -102,7 +102,7 @@ class Body:
     ripple: NDArray[np.float32] = field(repr=False)  # [P, K] where in its ripple each outline point is
 
     @classmethod
-    def build(cls, parts: Sequence[Part], deform: Deform, rng: np.random.Generator) -> Body:
+    def build(cls, parts: Sequence[BodyPart], deform: Deform, rng: np.random.Generator) -> Body:
         """An individual of its kind: proportions vary a little, parts on one joint together."""
         stretch = 1 + 0.1 * rng.uniform(-1, 1, 2)
         growth = {joint: 1 + 0.12 * rng.uniform(-1, 1) for joint in dict.fromkeys(p.pivot for p in parts)}

@@ -14,8 +14,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ookd.data import rle
+from ookd.data.formats.format import Format, NamedVideos, Output
+from ookd.data.formats.json_file import write_json_set
 from ookd.data.formats.problems import Problem, Report
-from ookd.data.formats.records import Record, bad_area, bad_box, records, shown
+from ookd.data.formats.records import JsonRecord, bad_area, bad_box, records, shown
 from ookd.data.formats.ytvis import read_categories, with_category_extra
 from ookd.data.frames import video_name
 from ookd.structures import Dataset, Track, Video
@@ -26,7 +28,7 @@ _ANNOTATION = ("id", "image_id", "category_id", "iscrowd", "segmentation", "bbox
 
 @dataclass(slots=True)
 class _Image:
-    record: Record
+    record: JsonRecord
     id: int
     width: int
     height: int
@@ -45,7 +47,7 @@ class _Image:
 class _Mask:
     """One annotation: an object in one image."""
 
-    record: Record
+    record: JsonRecord
     image: _Image
     track: Track  # of this one frame
     of_track: int | str | None  # the track id that the file gives
@@ -105,7 +107,7 @@ def _read_masks(
     return masks
 
 
-def _read_mask(record: Record, number: int, category_id: int, image: _Image) -> Track | None:
+def _read_mask(record: JsonRecord, number: int, category_id: int, image: _Image) -> Track | None:
     record.where = f"image {image.id}, {record.where}"
     segmentation = record.fields.get("segmentation")
     if not isinstance(segmentation, dict | list) or not segmentation:
@@ -129,7 +131,7 @@ def _read_mask(record: Record, number: int, category_id: int, image: _Image) -> 
     return Track(number, category_id, [segmentation], [box], [area], record.flag("iscrowd"), rest)
 
 
-def _track_id(record: Record) -> int | str | None:
+def _track_id(record: JsonRecord) -> int | str | None:
     attributes = record.fields.get("attributes")
     for fields in (record.fields, attributes if isinstance(attributes, dict) else {}):
         for key in ("track_id", "instance_id"):
@@ -252,3 +254,14 @@ def to_document(dataset: Dataset) -> dict[str, Any]:
                     }
                 )
     return document
+
+
+def write_coco(dataset: Dataset, videos: NamedVideos, output: Output) -> list[str]:
+    write_json_set(dataset, videos, output, to_document)
+    fields = sorted({key for video in dataset.videos for track in video.tracks for key in track.extra})
+    if fields and any(video.length > 1 for video in dataset.videos):
+        return [f"other fields of tracks: {', '.join(fields)}"]
+    return []
+
+
+COCO = Format("coco", "a COCO .json", write=write_coco, marker="dataset.yaml")

@@ -21,21 +21,28 @@ from typing import Any
 
 import yaml
 
+from ookd.data.formats.format import SPLITS, AnnotationSource, choose
 from ookd.data.formats.problems import Problem, Report
 from ookd.data.formats.records import shown
-from ookd.data.formats.source import Source, choose
-from ookd.data.formats.yolo import labels_of
 from ookd.errors import UserError
 from ookd.structures import Category, Dataset
 
-SPLITS = ("train", "val", "test", "tune")
+_FILES = ("dataset.yaml", "dataset.yml", "data.yaml", "data.yml")
 _KEYS = ("path", "names", *SPLITS)
-_YOLO_KEYS = ("nc", "download", "roboflow", "minival", "channels")  # of no meaning here
+_YOLO_KEYS = ("nc", "download", "roboflow", "minival", "channels")  # without meaning here
 
-Find = Callable[[Path], list[Source]]
+Find = Callable[[Path], list[AnnotationSource]]
 
 
-def sources_of(file: Path, find: Find) -> list[Source]:
+def describing_file(path: Path) -> Path | None:
+    """The dataset.yaml that a path is or, as a folder, holds."""
+    if path.suffix.lower() in (".yaml", ".yml") and not path.is_dir():
+        return path
+    return next((path / name for name in _FILES if (path / name).is_file()), None)
+
+
+def sources_in_yaml(file: Path, find: Find) -> list[AnnotationSource]:
+    """The splits that the file names; `find` finds what lies at their paths."""
     document = _read(file)
     for key in document:
         if key not in _KEYS + _YOLO_KEYS:
@@ -87,7 +94,9 @@ def _names(value: Any, file: Path) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _source(value: Any, split: str, base: Path, names: tuple[str, ...], file: Path, find: Find) -> Source:
+def _source(
+    value: Any, split: str, base: Path, names: tuple[str, ...], file: Path, find: Find
+) -> AnnotationSource:
     frames = None
     if isinstance(value, dict):
         unknown = sorted(map(str, value.keys() - {"annotations", "frames"}))
@@ -100,10 +109,6 @@ def _source(value: Any, split: str, base: Path, names: tuple[str, ...], file: Pa
     path = base / text
     if not path.exists() and (base / text.removeprefix("../")).exists():
         path = base / text.removeprefix("../")  # Roboflow's exports count one folder too many
-    if path.is_dir() and labels_of(path) is not None:
-        if not names:
-            raise UserError(f"{file}: YOLO labels are numbers; 'names' must say what the classes are called")
-        return Source("yolo", path, split, names=names)
     found = find(path)
     chosen = choose(found, path, split if len(found) > 1 else None)
     return replace(chosen, split=split, frames=frames, names=names)

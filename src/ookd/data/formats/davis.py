@@ -7,13 +7,13 @@ between is followed. DAVIS-2016 marks its only object with 255; elsewhere 255 is
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from ookd.data.formats.format import AnnotationSource, Format, NamedVideos, Output, split_of
 from ookd.data.formats.json_file import read_object, write_json
 from ookd.data.formats.label_images import (
     Shape,
@@ -34,7 +34,14 @@ _UNLABELLED = 255
 _NO_CLASS = "object"
 
 
-def is_davis(folder: Path) -> bool:
+def find_davis(folder: Path) -> list[AnnotationSource]:
+    if not _is_davis(folder):
+        return []
+    names = davis_splits(folder) or [""]
+    return [AnnotationSource(DAVIS, folder, split_of(name) or name, name) for name in names]
+
+
+def _is_davis(folder: Path) -> bool:
     return (folder / "Annotations").is_dir() and any(_resolved(folder / "Annotations").glob("*/*.png"))
 
 
@@ -57,13 +64,14 @@ def _names_in(file: Path) -> list[str]:
     return list(names)
 
 
-def read_davis(folder: Path, split: str, report: Report) -> Dataset:
+def read_davis(source: AnnotationSource, report: Report) -> Dataset:
+    folder = source.path
     annotations, root = _resolved(folder / "Annotations"), _resolved(folder / "JPEGImages")
     meta, names = _read_meta(folder / "meta.json", report)
     used = {name for objects in meta.values() for name in objects.values()}
     known = list(dict.fromkeys([*names, *sorted(used)])) or [_NO_CLASS]
     categories = [Category(number, name) for number, name in enumerate(known, 1)]
-    folders = davis_splits(folder).get(split) or sorted(
+    folders = davis_splits(folder).get(source.subset) or sorted(
         item.name for item in annotations.iterdir() if item.is_dir()
     )
     videos: list[Video] = []
@@ -128,10 +136,8 @@ def _resolved(folder: Path) -> Path:
     return next((folder / name for name in _RESOLUTIONS if (folder / name).is_dir()), folder)
 
 
-def write_davis(
-    dataset: Dataset, videos: Iterable[tuple[str, Video]], folder: Path, frames: bool
-) -> list[str]:
-    """Writes the named videos and says what the folder could not hold."""
+def write_davis(dataset: Dataset, videos: NamedVideos, output: Output) -> list[str]:
+    folder = output.folder
     category_name = {category.id: category.name for category in dataset.categories}
     meta: dict[str, Any] = {"categories": list(category_name.values()), "videos": {}}
     lost: list[str] = []
@@ -141,7 +147,7 @@ def write_davis(
             raise UserError(f"video {name}: {len(video.tracks)} objects; a palette holds {_UNLABELLED - 1}")
         for stem, labels in painted(video, name, values, lost):
             _save_palette(labels.astype(np.uint8), folder / "Annotations" / name / f"{stem}.png")
-        if frames:
+        if output.frames:
             copy_frames(dataset, video, folder / "JPEGImages" / name, frame_stems(video))
         meta["videos"][name] = {
             "objects": {
@@ -168,3 +174,5 @@ def _colour(index: int) -> list[int]:
 
 
 _PALETTE = [value for index in range(256) for value in _colour(index)]
+
+DAVIS = Format("davis", "a DAVIS or YouTube-VOS folder", find_davis, read_davis, write_davis, "meta.json")

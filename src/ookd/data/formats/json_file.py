@@ -1,16 +1,24 @@
-"""JSON files of unknown quality in, whole JSON files out."""
+"""JSON files of unknown quality in, whole JSON files and folders of annotated frames out."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import orjson
+import yaml
 
+from ookd.data.formats.format import NamedVideos, Output
 from ookd.data.formats.problems import Problem, Report
 from ookd.data.formats.records import shown
+from ookd.data.frames import copy_frames, frame_stems
 from ookd.files import write_file
+from ookd.structures import Dataset, Video
+
+ANNOTATIONS = "instances.json"
 
 
 def read_object(path: Path, report: Report) -> dict[str, Any] | None:
@@ -63,3 +71,30 @@ def _reason(error: OSError) -> str:
 def write_json(path: Path, document: Any) -> None:
     """Write a whole JSON file."""
     write_file(path, orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY))
+
+
+def write_json_set(
+    dataset: Dataset, videos: NamedVideos, output: Output, to_document: Callable[[Dataset], dict[str, Any]]
+) -> None:
+    """Write the frames, one JSON file of annotations, and a dataset.yaml that says where they are."""
+    frames = str((dataset.root or Path()).resolve())
+    if output.frames:
+        dataset, frames = _with_copied_frames(dataset, videos, output.folder / "frames"), "frames"
+    write_json(output.folder / ANNOTATIONS, to_document(dataset))
+    described = {
+        "names": [category.name for category in dataset.categories],
+        output.split: {"annotations": ANNOTATIONS, "frames": frames},
+    }
+    text = yaml.safe_dump(described, sort_keys=False, allow_unicode=True)
+    write_file(output.folder / "dataset.yaml", text)
+
+
+def _with_copied_frames(dataset: Dataset, videos: NamedVideos, folder: Path) -> Dataset:
+    """The same videos with their frames copied into `folder`."""
+    copied: list[Video] = []
+    for name, video in videos:
+        inside = "" if video.length == 1 else name
+        stems = [name] if video.length == 1 else frame_stems(video)
+        files = copy_frames(dataset, video, folder / inside, stems)
+        copied.append(replace(video, file_names=[str(PurePosixPath(inside, file)) for file in files]))
+    return replace(dataset, videos=copied)

@@ -7,12 +7,12 @@ they are kept with the video and written back, but are no tracks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 from PIL import Image
 
 from ookd.data import rle
+from ookd.data.formats.format import AnnotationSource, Format, NamedVideos, Output
 from ookd.data.formats.label_images import frame_files, painted, read_sequence, tracks_of, values_for
 from ookd.data.formats.problems import Problem, Report
 from ookd.data.frames import copy_frames, frame_stems
@@ -26,11 +26,12 @@ _IGNORE = 10_000
 _MOST_CLASSES = 64  # 65 * 1000 and more do not fit 16 bits
 
 
-def is_mots(folder: Path) -> bool:
-    return (folder / "instances").is_dir() and any((folder / "instances").glob("*/*.png"))
+def find_mots(folder: Path) -> list[AnnotationSource]:
+    return [AnnotationSource(MOTS, folder)] if any(folder.glob("instances/*/*.png")) else []
 
 
-def read_mots(folder: Path, report: Report) -> Dataset:
+def read_mots(source: AnnotationSource, report: Report) -> Dataset:
+    folder = source.path
     names = _read_classes(folder / "classes.txt", report)
     root = next((folder / images for images in _IMAGES if (folder / images).is_dir()), folder / _IMAGES[0])
     videos: list[Video] = []
@@ -66,10 +67,8 @@ def _read_classes(file: Path, report: Report) -> dict[int, str]:
     return names
 
 
-def write_mots(
-    dataset: Dataset, videos: Iterable[tuple[str, Video]], folder: Path, frames: bool
-) -> list[str]:
-    """Writes the named videos and says what the folder could not hold."""
+def write_mots(dataset: Dataset, videos: NamedVideos, output: Output) -> list[str]:
+    folder = output.folder
     class_of = _classes_for(dataset)
     lost: list[str] = []
     for name, video in videos:
@@ -82,7 +81,7 @@ def write_mots(
             path = folder / "instances" / name / f"{stem}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(labels).save(path)
-        if frames:
+        if output.frames:
             copy_frames(dataset, video, folder / "images" / name, frame_stems(video))
     lines = [f"{class_of[category.id]} {category.name}\n" for category in dataset.categories]
     (folder / "classes.txt").write_text("".join(lines), encoding="utf-8")
@@ -111,3 +110,6 @@ def _values(video: Video, name: str, class_of: dict[int, int]) -> dict[int, int]
         first = number * _OBJECTS
         values.update(values_for(tracks, range(first, first + _OBJECTS)))
     return values
+
+
+MOTS = Format("mots", "a MOTS folder", find_mots, read_mots, write_mots, "classes.txt")

@@ -16,7 +16,7 @@ MAX_PIXELS = 2**28  # a frame beyond this is a mistake, and would fill the memor
 _shorten = reprlib.Repr()  # stops early on what is huge or nested without end
 
 
-class Record:
+class JsonRecord:
     """One JSON object, where it is, and whom to tell about it."""
 
     __slots__ = ("fields", "file", "report", "where")
@@ -82,7 +82,9 @@ class Record:
         return {key: value for key, value in self.fields.items() if key not in known}
 
 
-def records(document: dict[str, Any], key: str, name: str, file: Path, report: Report) -> Iterator[Record]:
+def records(
+    document: dict[str, Any], key: str, name: str, file: Path, report: Report
+) -> Iterator[JsonRecord]:
     """The objects of a list, each named by its id, or by its place where it has none."""
     items = document.get(key)
     if not isinstance(items, list):
@@ -93,7 +95,7 @@ def records(document: dict[str, Any], key: str, name: str, file: Path, report: R
         if isinstance(item, dict):
             number = item.get("id")
             where = f"{name} {number}" if type(number) is int else f"{key}[{place}]"
-            yield Record(item, file, where, report)
+            yield JsonRecord(item, file, where, report)
         else:
             report(Problem(file, f"{key}[{place}]", f"must be an object, not {shown(item)}"))
 

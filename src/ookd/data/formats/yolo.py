@@ -7,7 +7,7 @@ nothing. Every image is a video of one frame: the format has no identities.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,9 @@ import cv2
 import numpy as np
 import yaml
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from ookd.data import rle
+from ookd.data.formats.format import AnnotationSource, Format, NamedVideos, Output, split_of
 from ookd.data.formats.problems import Problem, Report
 from ookd.data.frames import IMAGE_SUFFIXES, copy_frames, frame_stems, image_size
 from ookd.errors import UserError
@@ -36,7 +36,17 @@ def labels_of(images: Path) -> Path | None:
     return folder if (folder := Path(*parts)).is_dir() else None
 
 
-def read_yolo(images: Path, names: Sequence[str], report: Report) -> Dataset:
+def find_yolo(images: Path) -> list[AnnotationSource]:
+    """A folder of images with labels; what the classes are called stands in a dataset.yaml."""
+    return [AnnotationSource(YOLO, images, split_of(images.name))] if labels_of(images) else []
+
+
+def read_yolo(source: AnnotationSource, report: Report) -> Dataset | None:
+    images, names = source.path, source.names
+    if not names:
+        what = "YOLO labels are numbers; 'names' in a dataset.yaml must say what the classes are called"
+        report(Problem(images, "", what))
+        return None
     labels = labels_of(images) or images
     videos: list[Video] = []
     total = 0
@@ -97,10 +107,8 @@ def _read_labels(file: Path, classes: int, report: Report) -> list[tuple[int, li
     return found
 
 
-def write_yolo(
-    dataset: Dataset, videos: Iterable[tuple[str, Video]], folder: Path, frames: bool
-) -> list[str]:
-    """Writes the named videos and says what the folder could not hold."""
+def write_yolo(dataset: Dataset, videos: NamedVideos, output: Output) -> list[str]:
+    folder = output.folder
     label_of = dataset.label_of()
     lost: list[str] = []
     if any(video.length > 1 for video in dataset.videos):
@@ -119,7 +127,7 @@ def write_yolo(
                 for ring in _rings(track.segmentations[frame], video)
             ]
             (folder / "labels" / inside / f"{stem}.txt").write_text("".join(f"{line}\n" for line in lines))
-        if frames:
+        if output.frames:
             copy_frames(dataset, video, folder / "images" / inside, stems)
     names: dict[str, Any] = {"names": {label: item.name for label, item in enumerate(dataset.categories)}}
     text = yaml.safe_dump({"path": ".", "train": "images", "val": "images", **names}, sort_keys=False)
@@ -152,6 +160,8 @@ def joined(rings: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     """
     if not rings:
         return np.zeros((0, 2))
+    from scipy.spatial import cKDTree
+
     walk, *others = sorted(rings, key=len, reverse=True)
     for ring in others:
         distance, nearest = map(np.asarray, cKDTree(walk).query(ring))  # [P], [P] for each point of the ring
@@ -160,3 +170,6 @@ def joined(rings: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
         around = np.concatenate([ring[there:], ring[: there + 1]])
         walk = np.concatenate([walk[: here + 1], around, walk[here:]])
     return walk
+
+
+YOLO = Format("yolo", "a YOLO-seg folder of images", find_yolo, read_yolo, write_yolo, "data.yaml")

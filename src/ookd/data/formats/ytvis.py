@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ookd.data import rle
-from ookd.data.formats.json_file import write_json
+from ookd.data.formats.format import Format, NamedVideos, Output
+from ookd.data.formats.json_file import write_json, write_json_set
 from ookd.data.formats.problems import Problem, Report
-from ookd.data.formats.records import Record, bad_area, bad_box, bad_segmentation, records, shown
+from ookd.data.formats.records import JsonRecord, bad_area, bad_box, bad_segmentation, records, shown
 from ookd.errors import UserError
 from ookd.structures import Category, Dataset, Rle, Track, Video
 
@@ -70,7 +71,7 @@ def _read_videos(document: dict[str, Any], file: Path, report: Report) -> dict[i
     return videos
 
 
-def _are_names(record: Record, names: list[Any]) -> bool:
+def _are_names(record: JsonRecord, names: list[Any]) -> bool:
     if not names:
         record.complain("'file_names' is empty; a video has at least one frame")
         return False
@@ -104,7 +105,7 @@ def _read_tracks(
             video.tracks.append(track)
 
 
-def _read_track(record: Record, number: int, category_id: int, video: Video) -> Track | None:
+def _read_track(record: JsonRecord, number: int, category_id: int, video: Video) -> Track | None:
     record.where = f"video {video.id}, {record.where}"
     segmentations = _per_frame(record, "segmentations", video, bad_segmentation)
     if segmentations is None:
@@ -126,7 +127,7 @@ def _read_track(record: Record, number: int, category_id: int, video: Video) -> 
 
 
 def _per_frame(
-    record: Record, key: str, video: Video, bad: Callable[[list[Any]], Iterator[tuple[int, str]]]
+    record: JsonRecord, key: str, video: Video, bad: Callable[[list[Any]], Iterator[tuple[int, str]]]
 ) -> list[Any] | None:
     values = record.array(key)
     if values is None:
@@ -141,7 +142,7 @@ def _per_frame(
 
 
 def _from_masks(
-    segmentations: list[Any], video: Video, measure: Callable[[Rle], Any], record: Record
+    segmentations: list[Any], video: Video, measure: Callable[[Rle], Any], record: JsonRecord
 ) -> list[Any] | None:
     """Boxes or areas that the file leaves out."""
     values: list[Any] = []
@@ -206,3 +207,11 @@ def save_ytvis(dataset: Dataset, path: Path, overwrite: bool = False) -> None:
     if path.exists() and not overwrite:
         raise UserError(f"{path}: exists; give another name or ask to overwrite it")
     write_json(path, to_document(dataset))
+
+
+def write_ytvis(dataset: Dataset, videos: NamedVideos, output: Output) -> list[str]:
+    write_json_set(dataset, videos, output, to_document)
+    return []
+
+
+YTVIS = Format("ytvis", "a YTVIS or OVIS .json", write=write_ytvis, marker="dataset.yaml")

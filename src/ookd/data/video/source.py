@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ookd.data.pipeline import prefetch
+from ookd.data.threads import prefetch
 from ookd.errors import UserError
 
 log = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""The stage of one video: its shape, its horizon, how the camera drifts, and what stands in the way.
+"""The layout of one video: its shape, its horizon, how the camera drifts, and what stands in the way.
 
 Screen coordinates everywhere: the frame is 1 high and `aspect` wide, y down.
 """
@@ -35,7 +35,7 @@ class Occluder:
 
 
 @dataclass(frozen=True)
-class Stage:
+class SceneLayout:
     frames: int
     aspect: float
     horizon: float  # where the ground begins, 0 where it fills the view
