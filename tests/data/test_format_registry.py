@@ -95,5 +95,5 @@ def test_its_problems_are_reported(tmp_path: Path) -> None:
 
 def test_a_format_that_is_not_registered_is_unknown(tmp_path: Path) -> None:
     (tmp_path / "boxes.txt").write_text("")
-    with pytest.raises(UserError, match="holds no annotations; expected .*YTVIS.*DAVIS.*MOTS"):
+    with pytest.raises(UserError, match=r"holds no annotations; expected .*YTVIS.*DAVIS.*MOTS"):
         load(tmp_path)

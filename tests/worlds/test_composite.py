@@ -67,7 +67,7 @@ def test_pixels_of_a_mask_are_pixels_of_its_object(discs: Dataset) -> None:
     for i in range(6):
         scene = composite.scene(i)
         clip = composite.clip(i, [4])
-        tracks = [*scene.below, *(actor.cut.track for actor in scene.actors)]
+        tracks = [*scene.below, *(actor.candidate.track for actor in scene.actors)]
         for number, mask in zip(clip.ids.tolist(), clip.masks[0], strict=True):
             inner = cv2.erode(mask.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
             colour = np.array(COLOURS[tracks[number % 1000 - 1].id - 1])
@@ -118,7 +118,7 @@ def test_an_object_is_not_pasted_over_its_own_video(discs: Dataset) -> None:
     composite = Composite(discs, videos=30)
     for i in range(30):
         scene = composite.scene(i)
-        assert all(actor.cut.video.id != scene.background.id for actor in scene.actors)
+        assert all(actor.candidate.video.id != scene.background.id for actor in scene.actors)
 
 
 def test_too_little_to_cut_out_is_said(discs: Dataset) -> None:

@@ -1,7 +1,8 @@
 """Augmentation of clips: what is drawn at random.
 
 A `Transform` (`RandomFlip`, `RandomShortSide`, ...) draws a list of warps for each frame of a clip. Mostly it
-is the same for all frames, which preserves motion. `Augment` chains transforms and is a stage of `ClipDataset`.
+is the same for all frames, which preserves motion. `Augment` chains transforms; it is a stage of
+`ClipDataset`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from ookd.structures import Clip
 
 
 class Transform(Protocol):
-    """Draws warps for the frames of a clip, whose sizes it is told."""
+    """Draws warps for the frames of a clip of these sizes."""
 
     def draw(self, sizes: Sequence[Size], rng: np.random.Generator) -> list[list[Warp]]: ...
 
@@ -57,7 +58,7 @@ class Either:
 
 @dataclass(frozen=True, slots=True)
 class EachFrame:
-    """Draws for each frame as if it were alone."""
+    """Draws for each frame separately."""
 
     transform: Transform
 
@@ -97,9 +98,9 @@ def _short_side(size: Size, side: int, longest: int | None) -> Resize:
 
 @dataclass(frozen=True, slots=True)
 class RandomCrop:
-    """A window whose sides are drawn from `smallest` to `largest` pixels, as far as the frame has them.
+    """Crops to a window whose sides are drawn from `smallest` to `largest` pixels, within the frame.
 
-    All frames share the window, which needs frames of one size; `EachFrame` gives each its own.
+    All frames share the window, so they must have one size; `EachFrame` gives each its own window.
     """
 
     smallest: int
@@ -126,7 +127,7 @@ class RandomRotation:
 
 @dataclass(frozen=True, slots=True)
 class RandomColour:
-    """Factors within 1 +- each number, the hue within +- `hue` degrees; the same for all frames."""
+    """Draws factors within 1 ± each number, and a hue shift within ± `hue` degrees, for the whole clip."""
 
     brightness: float = 0.2
     contrast: float = 0.2

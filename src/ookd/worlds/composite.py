@@ -1,8 +1,8 @@
-"""Real objects in scenes of many: tracks of a data set pasted, moving and hiding each other, over its videos.
+"""Crowded scenes of real objects: tracks of a data set pasted over its other videos, hiding each other.
 
-Silhouettes, articulation and texture are real; place, occlusion and identity are drawn and therefore exact.
-The result is semi-synthetic and should be called so. A composite uses one part of one data set: nothing of a
-validation set reaches training.
+Silhouettes, articulation and texture are real; place, occlusion and identity are generated, and so exact. The
+result is semi-synthetic. A composite uses one part of one data set, so nothing of a validation set reaches
+training.
 """
 
 from __future__ import annotations
@@ -38,25 +38,25 @@ from ookd.worlds.layout import SceneLayout, drift
 from ookd.worlds.motion import Poses, plan
 
 Portion = Literal["all", "train", "tune"]
-_TUNE_EVERY = 4  # one in so many videos is kept for tuning
-_SHORTEST = 40  # pixels; tracks that are smaller in their own video make blurs, not cut-outs
+_TUNE_EVERY = 4  # every fourth video is kept for tuning
+_SHORTEST = 40  # pixels; smaller tracks would look blurred
 
 
 @dataclass(frozen=True)
 class PasteCandidate:
-    """A track that can be pasted: the frames in which it is seen, and where and how large it is there."""
+    """A track that can be pasted: the frames that show it, and its place and size there."""
 
     video: Video
     track: Track
     label: int
     frames: NDArray[np.int64]  # [F] ascending
-    centres: NDArray[np.float64]  # [F, 2] of its box, smoothed over time so that its own bouncing remains
+    centres: NDArray[np.float64]  # [F, 2] of its box, smoothed over time to keep its own bouncing
     length: float  # median longer side of its box, pixels
 
 
 @dataclass(frozen=True)
 class Actor:
-    """A cut-out in a role: which of its frames come when, mirrored or not, how long (in frame heights)."""
+    """A pasted track: the frame it starts with, whether it is mirrored, and its length in frame heights."""
 
     candidate: PasteCandidate
     start: int
@@ -65,10 +65,10 @@ class Actor:
 
 
 class Composite(DrawnVideos["CompositeScene"]):
-    """Videos composed of a data set's own frames and tracks, as a source of clips.
+    """Videos composed of the frames and tracks of a data set, as a source of clips.
 
-    Tracks come only from videos marked `single_object` where the file says which are: a rider with a horse is
-    not one object. The video underneath keeps its own tracks. The part "tune" is a quarter of the videos.
+    If the file marks videos as `single_object`, tracks come only from those: a rider with a horse is not one
+    object. The background video keeps its own tracks. The part "tune" is a quarter of the videos.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class Composite(DrawnVideos["CompositeScene"]):
         }
 
     def make_scene(self, index: int) -> CompositeScene:
-        stream = zlib.crc32(self.name.encode())  # so that train and val do not share their choreography
+        stream = zlib.crc32(self.name.encode())  # so that train and val differ in their motion
         return CompositeScene(self, np.random.SeedSequence(self.seed, spawn_key=(stream, index)))
 
     def image(self, video: Video, frame: int) -> Image:
@@ -113,9 +113,11 @@ class Composite(DrawnVideos["CompositeScene"]):
 
 
 def _annotated(dataset: Dataset, part: Portion) -> list[Video]:
-    """The part's videos. Every fourth of those with a single object, and of the others, is for tuning."""
+    """The videos of a part. Every fourth with a single object, and every fourth other, is for tuning."""
     if part not in get_args(Portion):
-        raise UserError(f"unknown part '{part}' of {dataset.name}; known are {', '.join(get_args(Portion))}")
+        raise UserError(
+            f"unknown part '{part}' of {dataset.name}; choose from {', '.join(get_args(Portion))}"
+        )
     videos = [video for video in dataset.videos if video.tracks]
     if part == "all":
         return videos
@@ -152,7 +154,7 @@ def _smoothed(path: NDArray[np.float64], reach: int = 4) -> NDArray[np.float64]:
 
 
 def _bounce(step: int, length: int) -> int:
-    """Forward and back through `length` frames for ever."""
+    """The frame at a step of going back and forth through `length` frames."""
     step %= max(2 * length - 2, 1)
     return min(step, 2 * length - 2 - step) if length > 1 else 0
 
@@ -162,7 +164,7 @@ def _brightness(image: Image) -> float:
 
 
 def _toned(paint: Image, own: float, there: float) -> Image:
-    """A cut-out brought a third of the way to the brightness of the place it is pasted to."""
+    """The object with its brightness moved a third of the way to that of the background."""
     gain = float(np.clip((there / own) ** (1 / 3), 0.7, 1.4))
     return np.asarray(cv2.convertScaleAbs(paint, alpha=gain), np.uint8)
 
@@ -185,7 +187,7 @@ class CompositeScene:
         self.poses: Poses = plan(rng, ["swim"] * len(sizes), sizes, twins, layout)
 
     def _cast(self, rng: np.random.Generator) -> tuple[list[Actor], list[int]]:
-        """Who is pasted. A look-alike is the same track at another time, mirrored or not."""
+        """The pasted tracks. A look-alike is the same track at another time, mirrored or not."""
         config, actors = self._config, list[Actor]()
         twins: list[int] = []
         choices = [
@@ -206,7 +208,7 @@ class CompositeScene:
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
-        """Objects of the video underneath come first."""
+        """Objects of the background video come first."""
         label_of = self._owner.data.label_of()
         own = [label_of[track.category_id] for track in self.below]
         return np.array(own + [actor.candidate.label for actor in self.actors], np.int64)
@@ -236,7 +238,7 @@ class CompositeScene:
         return _bounce(self._start + t, self.background.length)
 
     def _source_frame(self, i: int, t: int) -> int:
-        """Which of its own seen frames object i shows at time t."""
+        """Which of its own visible frames object i shows at time t."""
         actor = self.actors[i]
         return _bounce(actor.start + t, len(actor.candidate.frames))
 
@@ -245,14 +247,14 @@ class CompositeScene:
 
     @cached_property
     def _view(self) -> Affine:
-        """Pixels of the video underneath -> pixels of the frame: filled, the middle kept."""
+        """Pixels of the background video -> pixels of the frame, which is filled; the middle is kept."""
         video, config = self.background, self._config
         scale = max(config.height / video.height, config.width / video.width)
         x, y = (config.width - scale * video.width) / 2, (config.height - scale * video.height) / 2
         return np.array([[scale, 0, x + (scale - 1) / 2], [0, scale, y + (scale - 1) / 2]])
 
     def _fit(self, image: Image) -> Image:
-        """The frame underneath at the output's size."""
+        """The background frame at the size of the output."""
         config, scale = self._config, float(self._view[0, 0])
         if scale < 1:  # averaged, not sampled
             image = np.asarray(cv2.blur(image, (max(1, round(1 / scale)),) * 2), np.uint8)
@@ -260,7 +262,7 @@ class CompositeScene:
         return warp_into(image, self._view, region)
 
     def _place(self, i: int, t: int) -> Affine:
-        """Pixels of object i's own video -> pixels of the frame."""
+        """Pixels of the video of object i -> pixels of the frame."""
         actor, poses, height = self.actors[i], self.poses, self._config.height
         centre = actor.candidate.centres[self._source_frame(i, t)]
         scale = float(poses.length[i, t]) * height / actor.candidate.length
@@ -269,7 +271,7 @@ class CompositeScene:
         return np.array([[across, 0, x - across * centre[0]], [0, scale, y - scale * centre[1]]])
 
     def _layers(self, t: int) -> list[SceneLayer | None]:
-        """What each object covers: those of the video underneath, then the pasted ones."""
+        """What each object covers: those of the background video, then the pasted ones."""
         own = [self._layer(self.background, track, self._time(t), self._view) for track in self.below]
         pasted = [
             self._layer(
@@ -283,7 +285,7 @@ class CompositeScene:
         return own + pasted
 
     def _layer(self, video: Video, track: Track, frame: int, affine: Affine) -> SceneLayer | None:
-        """A mask of a data set warped into the frame; None where there is nothing of it."""
+        """A mask of the data set warped into the frame; None if nothing of it is inside."""
         segmentation, box = track.segmentations[frame], track.boxes_xywh[frame]
         if segmentation is None or box is None:
             return None
@@ -299,7 +301,7 @@ class CompositeScene:
         return SceneLayer(region, warp_into(mask.astype(np.uint8) * 255, affine, region))
 
     def _visible(self, layers: list[SceneLayer | None], t: int) -> Mask:
-        """The video underneath lies below all that is pasted."""
+        """The objects of the background video lie below all pasted ones."""
         own = len(self.below)
         order = [*range(own), *(own + i for i in self._far_to_near(t))]
         return visible_masks(layers, order, self._config.height, self._config.width)

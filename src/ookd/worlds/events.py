@@ -1,7 +1,7 @@
-"""What makes identity hard: look-alikes that cross, objects that hide for long, that leave and return.
+"""Events that make identity hard: look-alikes that cross, objects that hide for long, or leave and return.
 
-An event *pulls* a path to a place for a while (another's path to cross, an obstacle to hide behind, a place
-outside to come back from), so that paths stay smooth functions of time whatever happens on them.
+An event *pulls* a path to a place for a while: to another path to cross it, to an obstacle to hide behind it,
+or out of the frame. So paths stay smooth functions of time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ookd.worlds.layout import Array, SceneLayout
 
-_FASTEST = 0.06  # heights a frame that a pull may ask for
+_FASTEST = 0.06  # frame heights per frame, the fastest that a pull moves an object
 
 
 def pull(path: Array, target: Array, centre: float, half: float) -> None:
@@ -34,7 +34,7 @@ def add_events(
     ground: NDArray[np.bool_],  # [N] walks or drives
     layout: SceneLayout,
 ) -> None:
-    """All events of a video; their number grows with its length, its crowd and `association`."""
+    """Add all events of a video; their number grows with its length, its crowd and `association`."""
     rounds = len(paths) * layout.frames / 16
     hard = layout.association
     for _ in range(rng.poisson(rounds * (0.05 + 0.5 * hard))):
@@ -48,7 +48,7 @@ def add_events(
 
 
 def _cross(rng: np.random.Generator, paths: Array, twins: Sequence[int], layout: SceneLayout) -> None:
-    """Two meet half-way, look-alikes rather than others."""
+    """Two objects meet half-way, preferably look-alikes."""
     n = len(paths)
     i, centre = int(rng.integers(n)), float(rng.uniform(0.1, 0.9) * layout.frames)
     others = [j for j in range(n) if j != i]
@@ -63,7 +63,7 @@ def _cross(rng: np.random.Generator, paths: Array, twins: Sequence[int], layout:
 
 
 def _hide(rng: np.random.Generator, paths: Array, ground: NDArray[np.bool_], layout: SceneLayout) -> None:
-    """One goes behind an obstacle and comes out again."""
+    """An object goes behind an obstacle and comes out again."""
     i, thing = int(rng.integers(len(paths))), layout.occluders[int(rng.integers(len(layout.occluders)))]
     time = np.clip(np.arange(layout.frames + 2) - 1, 0, layout.frames - 1)
     place = np.array([thing.x, thing.y]) - layout.camera.pan[time]
@@ -74,7 +74,7 @@ def _hide(rng: np.random.Generator, paths: Array, ground: NDArray[np.bool_], lay
 
 
 def _leave(rng: np.random.Generator, path: Array, size: float, layout: SceneLayout) -> None:
-    """Out at the nearer side; at the ends of the video this is a late entry or an early exit."""
+    """An object leaves at the nearer side; near the ends of the video it enters late or exits early."""
     centre = float(rng.uniform(0, layout.frames))
     x, y = path[int(centre) + 1]
     away = 0.6 * size + 0.05

@@ -1,4 +1,4 @@
-"""Things laid over each other in a frame: where each is, what it covers, what of it remains in sight."""
+"""Layers of a frame: where each one is, what it covers, and what of it stays visible."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 Affine = NDArray[np.float64]  # [2, 3]
 
-UNSEEN = 16  # visible pixels below which an object counts as not seen
+UNSEEN = 16  # an object with fewer visible pixels counts as not visible
 
 
 @dataclass(frozen=True)
 class Region:
-    """The rectangle of a frame that something touches."""
+    """A rectangle of a frame."""
 
     top: int
     left: int
@@ -37,7 +37,7 @@ class Region:
 
 @dataclass(frozen=True)
 class SceneLayer:
-    """What something covers of a frame if nothing hides it."""
+    """The part of a frame that something covers if nothing hides it."""
 
     region: Region
     alpha: Image  # [h, w] of the region
@@ -58,7 +58,7 @@ def compose(after: Affine, before: Affine) -> Affine:
 def region_of(
     affine: Affine, box: tuple[float, float, float, float], height: int, width: int
 ) -> Region | None:
-    """The part of a frame that a box (left, top, right, bottom) may touch once warped; None if none."""
+    """The region of a frame that a box (left, top, right, bottom) may touch after a warp; None if none."""
     left, top, right, bottom = box
     corners = affine @ np.array([[left, right, left, right], [top, top, bottom, bottom], [1, 1, 1, 1]])
     x, y = np.maximum(np.floor(corners.min(1)), 0).astype(int).tolist()
@@ -79,7 +79,7 @@ def blend(canvas: Image, colour: Image, alpha: Image, region: Region) -> None:
 
 
 def full_masks(layers: Sequence[SceneLayer | None], height: int, width: int) -> Mask:
-    """What each covers, [N, H, W]."""
+    """Everything that each layer covers, [N, H, W]."""
     full = np.zeros((len(layers), height, width), np.bool_)
     for mask, layer in zip(full, layers, strict=True):
         if layer is not None:
@@ -94,7 +94,7 @@ def visible_masks(
     width: int,
     covers: Iterable[SceneLayer] = (),
 ) -> Mask:
-    """What remains in sight of each, [N, H, W]: a pixel is the nearest's unless a cover lies over all."""
+    """The visible part of each layer, [N, H, W]: the nearest one owns a pixel unless a cover hides it."""
     owner = np.zeros((height, width), np.uint16)
     for n in far_to_near:
         layer = layers[n]

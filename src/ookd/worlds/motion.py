@@ -1,4 +1,4 @@
-"""Where everything is at every frame: wandering paths, and each class's way of moving along them."""
+"""The position and pose of every object in every frame: wandering paths and gaits."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ _PACE = 6  # frames between waypoints
 
 @dataclass(frozen=True)
 class GaitStyle:
-    """A way of moving."""
+    """How objects of a gait move."""
 
-    speed: float  # heights a frame
-    turn: float  # radians a waypoint
+    speed: float  # frame heights per frame
+    turn: float  # radians per waypoint
     rise: float  # vertical share of the speed
-    beat: float = 0.0  # body cycles a frame
-    stride: float = 0.0  # body cycles a body length
+    beat: float = 0.0  # body cycles per frame
+    stride: float = 0.0  # body cycles per body length
     view: Literal["side", "above", "upright"] = "side"
-    ground: bool = False  # stands on the ground, and is larger the nearer it is
+    ground: bool = False  # stands on the ground, and looks larger the nearer it is
     bob: float = 0.0  # body lengths up and down
 
 
@@ -61,7 +61,7 @@ GAITS: dict[Gait, GaitStyle] = {
 
 @dataclass(frozen=True)
 class Poses:
-    """Everything that moves, [N, L] unless said otherwise."""
+    """Positions and poses of all objects over time, [N, L] unless stated otherwise."""
 
     x: Array
     y: Array
@@ -70,17 +70,17 @@ class Poses:
     flip: Array  # -1..1: faces left .. right, narrow while turning
     phase: Array
     depth: Array  # larger is nearer
-    velocity: Array  # [N, L, 2] heights a frame
+    velocity: Array  # [N, L, 2] frame heights per frame
 
 
 def plan(
     rng: np.random.Generator,
     gaits: Sequence[Gait],
     sizes: Array,  # [N] body lengths in heights
-    twins: Sequence[int],  # [N] whom each one looks like, itself if nobody
+    twins: Sequence[int],  # [N] the object that each one looks like; its own index if none
     layout: SceneLayout,
 ) -> Poses:
-    """The choreography of one video. Paths go one frame beyond both ends, for the velocity there."""
+    """All motion of one video. Paths extend one frame beyond both ends, for the velocity there."""
     ways, n = [GAITS[gait] for gait in gaits], len(gaits)
     ground = np.array([way.ground for way in ways])
     path = _wander(rng, ways, ground, layout)

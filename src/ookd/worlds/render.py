@@ -1,4 +1,4 @@
-"""Painting: bodies, light, blur and noise, each touching only the pixels it must."""
+"""Paint bodies, light, blur and noise, each only where needed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _AA, _SHIFT = cv2.LINE_AA, 4
 
 @dataclass(frozen=True)
 class Silhouette:
-    """A body placed in a frame: its outlines and what they cover."""
+    """A body in a frame: its outlines and what they cover."""
 
     outlines: Points  # [P, K, 2] pixels
     affine: Affine  # body coordinates -> pixels
@@ -28,7 +28,7 @@ class Silhouette:
 def silhouette(
     body: Body, phase: float, affine: Affine, height: int, width: int, margin: int
 ) -> Silhouette | None:
-    """Where a body is and what it covers; None outside the frame."""
+    """The outlines of a body and what they cover; None outside the frame."""
     outlines = body.pose(phase) @ affine[:, :2].T.astype(np.float32) + affine[:, 2].astype(np.float32)
     low, high = outlines.min((0, 1)), outlines.max((0, 1))
     region = Region(
@@ -53,7 +53,7 @@ def _fixed(outlines: Points, region: Region) -> NDArray[np.int32]:
 def paint_body(
     canvas: Image, body: Body, coat: Image, shape: Silhouette, smear: NDArray[np.float32] | None
 ) -> None:
-    """Textured parts first, shaded as if lit from the upper left, then the plainly coloured ones."""
+    """Paint textured parts first, lit from the upper left, then the plainly coloured ones."""
     region, alpha = shape.layer.region, shape.layer.alpha
     outlines = _fixed(shape.outlines, region)
     tone = np.full(region.shape, 200, np.uint8)
@@ -90,7 +90,7 @@ def paint_body(
 
 
 def streak(dx: float, dy: float) -> NDArray[np.float32] | None:
-    """The kernel of a motion by (dx, dy) pixels while the shutter is open; None if too short to see."""
+    """The blur kernel of a motion by (dx, dy) pixels during the exposure; None if it is too short to see."""
     length = float(np.hypot(dx, dy))
     if length < 1.5:
         return None
@@ -105,7 +105,7 @@ def streak(dx: float, dy: float) -> NDArray[np.float32] | None:
 
 @lru_cache(maxsize=2)
 def _noise(height: int, width: int) -> Image:
-    """Sensor noise to cut windows from: mean 128, deviation 25."""
+    """Sensor noise from which regions are cut: mean 128, standard deviation 25."""
     rng = np.random.default_rng(0)
     field = rng.standard_normal((height * 2, width * 2, 3), np.float32) * 25 + 128
     return np.clip(field, 0, 255).astype(np.uint8)
@@ -114,7 +114,7 @@ def _noise(height: int, width: int) -> Image:
 def expose(
     canvas: Image, rng: np.random.Generator, light: NDArray[np.float32], blur: float, noise: float
 ) -> Image:
-    """What the camera makes of it: light [h, w, 3] (1: neutral), defocus in pixels, noise in grey levels."""
+    """Apply the camera: light [h, w, 3] (1: neutral), defocus in pixels, noise in grey levels."""
     height, width = canvas.shape[:2]
     gain = cv2.resize(np.clip(light * 128, 0, 255).astype(np.uint8), (width, height))
     image = cv2.multiply(canvas, gain, scale=1 / 128)

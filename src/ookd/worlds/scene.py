@@ -1,6 +1,6 @@
-"""One video of a world: who is in it, where everything is at each frame, and how a frame is drawn.
+"""One video of a world: its objects, where they are in each frame, and how a frame is drawn.
 
-Random streams are separate for casting, motion, proportions, looks and frames, so that no knob of one kind
+Random streams are separate for cast, motion, proportions, looks and frames. So no setting of one kind
 disturbs another, and any frame can be drawn alone.
 """
 
@@ -38,15 +38,15 @@ from ookd.worlds.texture import coat
 _CAST, _MOTION, _BODY, _LOOK, _PLACE, _FRAME = range(6)
 
 
-def class_law(imbalance: float) -> NDArray[np.float64]:
-    """Probability of each class: Zipf over the catalogue's order."""
+def class_probabilities(imbalance: float) -> NDArray[np.float64]:
+    """Probability of each class: a Zipf law in the order of `SPECIES`."""
     weight = np.arange(1, len(SPECIES) + 1) ** -imbalance
     return np.asarray(weight / weight.sum())
 
 
 @dataclass(frozen=True)
 class Cast:
-    """Who plays: class, body length in heights, and whom each looks like (itself if nobody)."""
+    """The objects: class, body length in frame heights, and which one each looks like (itself if none)."""
 
     labels: NDArray[np.int64]
     sizes: NDArray[np.float64]
@@ -69,7 +69,7 @@ class Scene:
     def cast(self) -> Cast:
         config, rng = self.config, self._rng(_CAST)
         count = int(rng.integers(config.crowd[0], config.crowd[1] + 1))
-        labels = rng.choice(len(SPECIES), count, p=class_law(config.imbalance))
+        labels = rng.choice(len(SPECIES), count, p=class_probabilities(config.imbalance))
         sizes = np.exp(rng.uniform(np.log(config.size[0]), np.log(config.size[1]), count))
         clone, whom = rng.random(count), rng.random(count)
         twins = list(range(count))
@@ -132,7 +132,7 @@ class Scene:
 
     @cached_property
     def _covers(self) -> list[tuple[Image, Affine]]:
-        """Each occluder's cover and where its pixels lie on the screen when the camera does not pan."""
+        """The cover of each occluder, and where its pixels lie on screen while the camera does not pan."""
         height, made = self.config.height, []
         for k, thing in enumerate(self.layout.occluders):
             h, w = max(4, round(thing.height * height)), max(4, round(thing.width * height))
@@ -149,7 +149,7 @@ class Scene:
         ]
 
     def _view(self, t: int) -> Affine:
-        """Screen pixels -> frame pixels: the camera's zoom and roll about the middle of the frame."""
+        """Screen pixels -> frame pixels: the zoom and roll of the camera about the middle of the frame."""
         config, view = self.config, self.layout.camera
         centre = (config.width / 2, config.height / 2)
         turn = cv2.getRotationMatrix2D(centre, float(np.degrees(view.roll[t])), float(view.zoom[t]))
@@ -160,7 +160,7 @@ class Scene:
         return np.array([[1, 0, -dx], [0, 1, -dy]])
 
     def silhouettes(self, t: int) -> list[Silhouette | None]:
-        """Every object's outline in frame t, one after another in the cast's order."""
+        """The outline of every object in frame t, in the order of the cast."""
         config, poses, view = self.config, self.poses, self._view(t)
         shapes = []
         for i, body in enumerate(self.bodies):
@@ -220,7 +220,7 @@ class Scene:
         return compose(self._view(t), compose(self._drift(t), self._covers[k][1]))
 
     def _covers_at(self, t: int) -> dict[int, SceneLayer]:
-        """What each occluder in view covers of frame t, by its number."""
+        """What each visible occluder covers of frame t, by its number."""
         found = {}
         for k, (cover, _) in enumerate(self._covers):
             affine, (h, w) = self._cover_affine(k, t), cover.shape
@@ -230,7 +230,7 @@ class Scene:
         return found
 
     def _cast_shadows(self, canvas: Image, shapes: list[Silhouette | None], t: int) -> None:
-        """Soft dark pools under what stands on the ground, at half size."""
+        """Soft shadows under objects on the ground, drawn at half size."""
         height, width = canvas.shape[:2]
         pool = np.full((height // 2, width // 2), 255, np.uint8)
         for i, shape in enumerate(shapes):
@@ -248,7 +248,7 @@ class Scene:
         return self._rng(_PLACE, 2).uniform(-1, 1, 10)
 
     def _light(self, t: int) -> NDArray[np.float32]:
-        """Brightness over the frame [6, 10, 3]: flicker, a drifting shade, a slow change of tint."""
+        """Brightness over the frame [6, 10, 3]: flicker, a drifting shade and a slow change of tint."""
         lamp, depth = self._lamps, 0.06 + 0.26 * self.config.appearance
         v, u = np.mgrid[0:1:6j, 0:1:10j]
         rate = 0.06 + 0.1 * np.abs(lamp[:3])

@@ -1,4 +1,4 @@
-"""The classes: each has a shape, a texture and a way of moving of its own. Listed from common to rare.
+"""The classes, from common to rare: each has its own shape, texture and gait.
 
 Outlines are written as points in hundredths of the body's length, x forward and y down.
 """

@@ -1,9 +1,9 @@
-"""`dataset.yaml`: a few lines that say where the splits of a data set lie and what its classes are called.
+"""`dataset.yaml`: where the splits of a data set are and what its classes are called.
 
-    path: /data/forklifts         # where the paths below start; left out: this file's folder
-    names: [person, forklift]     # label order, the same in every split; left out: as the annotations have it
-    train: train.json             # any data that can be read: a .json, a folder
-    val:                          # the long form, for frames that are not found by themselves
+    path: /data/forklifts         # where the paths below start; default: this file's folder
+    names: [person, forklift]     # in label order, for all splits; default: as in the annotations
+    train: train.json             # anything that can be read: a .json, a folder
+    val:                          # the long form, if the frames are not found automatically
       annotations: val.json
       frames: videos/street.mp4   # folder, archive or video that file names start from
 
@@ -82,7 +82,7 @@ def _text(value: Any, key: str, file: Path) -> str:
 
 
 def _names(value: Any, file: Path) -> tuple[str, ...]:
-    """A list, or YOLO's mapping from 0, 1, 2, ..."""
+    """The class names, from a list or from YOLO's mapping of 0, 1, 2, ..."""
     if isinstance(value, dict) and sorted(value, key=str) == sorted(range(len(value)), key=str):
         value = [value[label] for label in range(len(value))]
     if value is None:
@@ -108,16 +108,16 @@ def _source(
     text = _text(value, split, file)
     path = base / text
     if not path.exists() and (base / text.removeprefix("../")).exists():
-        path = base / text.removeprefix("../")  # Roboflow's exports count one folder too many
+        path = base / text.removeprefix("../")  # Roboflow's exports go up one folder too many
     found = find(path)
     chosen = choose(found, path, split if len(found) > 1 else None)
     return replace(chosen, split=split, frames=frames, names=names)
 
 
 def with_names(dataset: Dataset, names: tuple[str, ...], file: Path, report: Report) -> Dataset:
-    """The same data with its classes, ids unchanged, in the order of `names`, which is the order of labels.
+    """The same data with its classes in the order of `names`, which is the order of labels. Ids are kept.
 
-    Names that the file does not know get ids beyond its own; a class that has objects must be in `names`.
+    Names that are not in the file get new ids; a class that has objects must be in `names`.
     """
     known = {category.name: category for category in dataset.categories}
     unused = count(max((category.id for category in dataset.categories), default=0) + 1)

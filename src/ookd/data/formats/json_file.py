@@ -1,4 +1,4 @@
-"""JSON files of unknown quality in, whole JSON files and folders of annotated frames out."""
+"""Read JSON files of unknown quality; write JSON files and folders of annotated frames."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ ANNOTATIONS = "instances.json"
 
 
 def read_object(path: Path, report: Report) -> dict[str, Any] | None:
-    """The file's JSON object, or None after a report. NaN and Infinity, which are not JSON, become floats."""
+    """The file's JSON object, or None after a report. NaN and Infinity, which JSON lacks, become floats."""
     try:
-        raw = path.read_bytes().removeprefix(b"\xef\xbb\xbf")  # editors put this mark before UTF-8 text
+        raw = path.read_bytes().removeprefix(b"\xef\xbb\xbf")  # the byte order mark that some editors write
         document = _parse(raw)
     except OSError as error:
         report(Problem(path, "", _reason(error)))
@@ -36,7 +36,7 @@ def read_object(path: Path, report: Report) -> dict[str, Any] | None:
         at_end = error.pos >= len(error.doc) - 1
         hint = "; the file ends too early, copy it again" if at_end else ""
         place = f"line {error.lineno}, column {error.colno}" if error.doc.strip() else ""
-        what = f"is not valid JSON: {error.msg}{hint}" if place else "is empty; right is a JSON object"
+        what = f"is not valid JSON: {error.msg}{hint}" if place else "is empty; it must hold a JSON object"
         report(Problem(path, place, what))
     else:
         if isinstance(document, dict):
@@ -50,7 +50,7 @@ def _parse(raw: bytes) -> Any:
         return orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         text = raw.decode("utf-8")
-        try:  # Python writes NaN into JSON by default: read it, so that it can be said which record has it
+        try:  # Python writes NaN by default: read it, so that the message can name the record
             return json.loads(text, parse_int=_bounded)
         except ValueError:
             raise error from None

@@ -1,8 +1,8 @@
 """MOTS folders as KITTI has them: `instances/<video>/<frame>.png`, 16 bits, class * 1000 + object.
 
 Images are looked for in `images/`, `image_02/` or `training/image_02/`. Class 1 is car and 2 pedestrian,
-unless a `classes.txt` (`<number> <name>` a line) says otherwise. The value 10000 marks regions to ignore;
-they are kept with the video and written back, but are no tracks.
+unless a `classes.txt` (`<number> <name>` lines) says otherwise. The value 10000 marks regions to ignore; they
+are kept with the video and written back, but are not tracks.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from PIL import Image
 
 from ookd.data import rle
 from ookd.data.formats.format import AnnotationSource, Format, NamedVideos, Output
-from ookd.data.formats.label_images import frame_files, painted, read_sequence, tracks_of, values_for
+from ookd.data.formats.label_images import frame_files, paint_labels, read_sequence, tracks_of, values_for
 from ookd.data.formats.problems import Problem, Report
 from ookd.data.frames import copy_frames, frame_stems
 from ookd.errors import UserError
@@ -21,7 +21,7 @@ from ookd.structures import Category, Dataset, Track, Video
 
 _IMAGES = ("images", "image_02", "training/image_02")
 _CLASSES = {1: "car", 2: "pedestrian"}
-_OBJECTS = 1000  # a class has so many values
+_OBJECTS = 1000  # values of each class
 _IGNORE = 10_000
 _MOST_CLASSES = 64  # 65 * 1000 and more do not fit 16 bits
 
@@ -73,7 +73,7 @@ def write_mots(dataset: Dataset, videos: NamedVideos, output: Output) -> list[st
     lost: list[str] = []
     for name, video in videos:
         ignored = video.extra.get("ignore") or [None] * video.length
-        pictures = painted(video, name, _values(video, name, class_of), lost)
+        pictures = paint_labels(video, name, _values(video, name, class_of), lost)
         for (stem, labels), region in zip(pictures, ignored, strict=True):
             if region is not None:
                 region = rle.decode(rle.from_any(region, video.height, video.width))
@@ -89,7 +89,7 @@ def write_mots(dataset: Dataset, videos: NamedVideos, output: Output) -> list[st
 
 
 def _classes_for(dataset: Dataset) -> dict[int, int]:
-    """Category id -> class number: its own where all fit, else counted, leaving out the ignored class."""
+    """Category id -> class number: the id if all fit, else consecutive numbers without the ignored one."""
     ids = [category.id for category in dataset.categories]
     free = [number for number in range(1, _MOST_CLASSES + 1) if number * _OBJECTS != _IGNORE]
     if set(ids) <= set(free):

@@ -16,7 +16,7 @@ from ookd.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One fault: the file, the place inside it (video, frame, annotation), and what would be right."""
+    """One problem: the file, the place in it (video, frame, annotation), and what would be right."""
 
     file: Path
     where: str  # "video 3, frame 7, annotation 12"; empty for the file as a whole
