@@ -22,7 +22,7 @@ from ookd.clips.transforms import (
     idol_video_augment,
 )
 from ookd.config import Augment as AugmentSpec
-from ookd.config import CompositeData, Data, DataSource, FolderData, Pairs, Recipe, Within
+from ookd.config import CompositeData, Data, DataSource, FolderData, PairInClip, Pairs, Recipe
 from ookd.data.formats import load
 from ookd.data.frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from ookd.data.video import open_source as open_video
@@ -73,8 +73,11 @@ def _videos_in(folder: Path) -> Iterator[Video]:
         yield Video(number, *size, names, extra={"name": item.stem})
 
 
-def open_loader(recipe: Recipe, rank: int, world: int) -> tuple[ClipLoader, list[str]]:
-    """Training batches for this rank, and the class names."""
+def open_loader(recipe: Recipe, rank: int, world: int, multiple: int = 32) -> tuple[ClipLoader, list[str]]:
+    """Training batches for this rank, and the class names.
+
+    Height and width of the frames are padded to multiples of `multiple`.
+    """
     sources = [open_source(data) for data in recipe.data.train]
     names = class_names(recipe, sources)
     for data, source in zip(recipe.data.train, sources, strict=True):
@@ -84,7 +87,7 @@ def open_loader(recipe: Recipe, rank: int, world: int) -> tuple[ClipLoader, list
     sampler: FrameSampler
     if isinstance(frames, Pairs):
         sampler = PairSampler(frames.span)
-    elif isinstance(frames, Within):
+    elif isinstance(frames, PairInClip):
         sampler = DistillSampler(frames.length, frames.span, frames.pair_span)
     else:
         sampler = ClipSampler(frames.length, frames.span, frames.replace)
@@ -101,7 +104,9 @@ def open_loader(recipe: Recipe, rank: int, world: int) -> tuple[ClipLoader, list
             f"data.batch = {recipe.data.batch} must be a multiple of {world} processes x "
             f"{recipe.run.accumulate} accumulated micro-batches"
         )
-    return make_loader(stream, share, workers=recipe.data.workers, rank=rank, world=world), names
+    workers = recipe.data.workers
+    loader = make_loader(stream, share, divisor=multiple, workers=workers, rank=rank, world=world)
+    return loader, names
 
 
 def class_names(recipe: Recipe, sources: list[ClipSource]) -> list[str]:

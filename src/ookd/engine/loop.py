@@ -15,16 +15,17 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from torch import Tensor, nn
+from torch import Tensor
 
 from ookd.clips.opening import open_loader
 from ookd.config import Recipe
 from ookd.engine import chance, checkpoint, is_main, trackers
 from ookd.engine.blocks import freeze_norms, recompute, share_out
-from ookd.engine.build import make_model, make_optimizer, make_task, rate
+from ookd.engine.build import family_of_base, make_model, make_optimizer, make_task, rate
 from ookd.engine.record import Record
 from ookd.errors import UserError
 from ookd.models import zoo
+from ookd.models.protocols import Network
 from ookd.stopwatch import Stopwatch, timed
 from ookd.structures import Batch
 
@@ -73,12 +74,13 @@ class Trainer:
         trackers.start(self.accelerator, recipe)
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         chance.begin(run.seed, rank)
-        self.loader, self.names = open_loader(recipe, rank, world)
+        multiple = family_of_base(recipe.model).preprocessing.multiple
+        self.loader, self.names = open_loader(recipe, rank, world, multiple)
         self.model = make_model(recipe.model, len(self.names))
-        task: Any = make_task(self.model, recipe, self.names)
+        task = make_task(self.model, recipe, self.names)
         self.weights: dict[str, float] = dict(task.weights)
         if run.channels_last:
-            task.to(memory_format=torch.channels_last)
+            task.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if run.frozen_norms:
             freeze_norms(task)
         if run.recompute:
@@ -257,10 +259,9 @@ class Trainer:
         self._skipped = found.facts["skipped"]
         return True
 
-    def trained(self) -> nn.Module:
+    def trained(self) -> Network:
         """A copy of the model with the weights to use: the averaged ones where the recipe keeps them."""
-        config: Any = self.model.config
-        model = zoo.build(config).to(self.accelerator.device)
+        model = zoo.build(self.model.config).to(self.accelerator.device)
         model.load_state_dict(checkpoint.whole(self.average or self.model.state_dict()))
         return model.eval()
 
