@@ -138,7 +138,7 @@ def test_a_folder_that_holds_something(
         (["http://127.0.0.1:9/a"], "refused"),
         (["squares.mp4", "--save", "mp4,gif"], "'gif' can not be written; right are mp4, json"),
         (["squares.mp4", "--save", ""], "'nothing' can not be written"),
-        (["squares.mp4", "--start", "soon"], "'soon' is no place in a video"),
+        (["squares.mp4", "--start", "soon"], "'soon' is not a place in a video"),
         (["squares.mp4", "--start", "99"], "no frames between start and end"),
     ],
 )

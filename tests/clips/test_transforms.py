@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from ookd.clips.transforms import (
-    Augment,
+    Augmentation,
     EachFrame,
     Either,
     RandomColour,
@@ -100,7 +100,7 @@ def test_polygons_are_cut_at_the_window() -> None:
 
 def test_all_frames_of_a_clip_are_augmented_alike() -> None:
     """Motion survives: the disk's path is the same path seen through one warp."""
-    augment = Augment(
+    augment = Augmentation(
         RandomRotation(10), RandomCrop(60, 80), RandomShortSide((60, 70)), RandomFlip(), RandomColour()
     )
     for seed in range(10):

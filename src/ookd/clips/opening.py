@@ -12,7 +12,7 @@ from ookd.clips.minor_paste import MinorPaste, MinorPasteConfig
 from ookd.clips.sampling import ClipSampler, DistillSampler, FrameSampler, PairSampler
 from ookd.clips.sources import ClipDataset, ClipSource, ClipStage, DatasetClips, hide_labels
 from ookd.clips.transforms import (
-    Augment,
+    Augmentation,
     RandomColour,
     RandomFlip,
     RandomRotation,
@@ -21,8 +21,7 @@ from ookd.clips.transforms import (
     idol_image_augment,
     idol_video_augment,
 )
-from ookd.config import Augment as AugmentSpec
-from ookd.config import CompositeData, Data, DataSource, FolderData, PairInClip, Pairs, Recipe
+from ookd.config import Augment, CompositeData, Data, DataSource, FolderData, PairInClip, Pairs, Recipe
 from ookd.data.formats import load
 from ookd.data.frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from ookd.data.video import open_source as open_video
@@ -137,7 +136,7 @@ def stages(data: Data, given: DataSource, source: ClipSource) -> list[ClipStage]
     return [*chain, augmentation(own or data.augment)]
 
 
-def augmentation(spec: AugmentSpec) -> Augment:
+def augmentation(spec: Augment) -> Augmentation:
     """The augmentation of a recipe."""
     transforms: list[Transform] = []
     sides = tuple(spec.sides)
@@ -153,4 +152,4 @@ def augmentation(spec: AugmentSpec) -> Augment:
         transforms.append(RandomRotation(spec.degrees))
     if spec.colour:
         transforms.append(RandomColour())
-    return Augment(*transforms)
+    return Augmentation(*transforms)

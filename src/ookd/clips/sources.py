@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset as TorchDataset
 
 from ookd.clips.sampling import FrameSampler
-from ookd.clips.transforms import Augment
+from ookd.clips.transforms import Augmentation
 from ookd.clips.warps import Size, Warp, warp_clip, warp_polygon
 from ookd.data import rle
 from ookd.data.frames import read_frame
@@ -196,7 +196,7 @@ class ClipDataset(TorchDataset[Clip]):
         rng = np.random.default_rng(np.random.SeedSequence([self.seed, epoch, video]))
         drawn = self.sampler.draw(self.source.video_length(video), rng)
         stages = self.stages
-        if stages and isinstance(stages[0], Augment) and isinstance(self.source, DatasetClips):
+        if stages and isinstance(stages[0], Augmentation) and isinstance(self.source, DatasetClips):
             warps = stages[0].draw([self.source.size(video)] * len(drawn.frames), rng)
             clip, stages = self.source.clip(video, drawn.frames, warps), stages[1:]
         else:

@@ -1,7 +1,7 @@
 """Augmentation of clips: what is drawn at random.
 
 A `Transform` (`RandomFlip`, `RandomShortSide`, ...) draws a list of warps for each frame of a clip. Mostly it
-is the same for all frames, which preserves motion. `Augment` chains transforms; it is a stage of
+is the same for all frames, which preserves motion. `Augmentation` chains transforms; it is a stage of
 `ClipDataset`.
 """
 
@@ -23,7 +23,7 @@ class Transform(Protocol):
     def draw(self, sizes: Sequence[Size], rng: np.random.Generator) -> list[list[Warp]]: ...
 
 
-class Augment:
+class Augmentation:
     """Transforms, one after the other."""
 
     def __init__(self, *transforms: Transform) -> None:
@@ -145,21 +145,21 @@ class RandomColour:
         return [[recolour] for _ in sizes]
 
 
-def idol_video_augment(sides: tuple[int, ...], longest: int) -> Augment:
+def idol_video_augment(sides: tuple[int, ...], longest: int) -> Augmentation:
     """The augmentation of IDOL's training on video.
 
     All frames of a clip share size, flip and whether they are cropped, but each has a crop window of its own.
     """
-    scaled = Augment(RandomShortSide(sides, longest), RandomFlip())
-    cropped = Augment(EachFrame(RandomCrop(384, 600)), RandomShortSide(sides, longest), RandomFlip())
-    return Augment(Either(0.5, cropped, scaled))
+    scaled = Augmentation(RandomShortSide(sides, longest), RandomFlip())
+    cropped = Augmentation(EachFrame(RandomCrop(384, 600)), RandomShortSide(sides, longest), RandomFlip())
+    return Augmentation(Either(0.5, cropped, scaled))
 
 
-def idol_image_augment(sides: tuple[int, ...], longest: int) -> Augment:
+def idol_image_augment(sides: tuple[int, ...], longest: int) -> Augmentation:
     """The augmentation of IDOL's pre-training on COCO: each copy of an image is changed on its own.
 
     An image is a video of one frame, which a sampler repeats for the whole clip.
     """
     scaled = RandomShortSide(sides, longest)
-    cropped = Augment(RandomShortSide((400, 500, 600)), RandomCrop(384, 600), scaled)
-    return Augment(EachFrame(Augment(RandomFlip(), Either(0.5, cropped, scaled))))
+    cropped = Augmentation(RandomShortSide((400, 500, 600)), RandomCrop(384, 600), scaled)
+    return Augmentation(EachFrame(Augmentation(RandomFlip(), Either(0.5, cropped, scaled))))
