@@ -46,7 +46,7 @@ def test_numbers(folder, capsys: pytest.CaptureFixture[str]) -> None:
     ("options", "said"),
     [
         (["--size", "big"], "--size big: should be height x width"),
-        (["--runtime", "abacus"], "runtime abacus: right are auto"),
+        (["--runtime", "abacus"], "runtime abacus: choose from auto"),
         (["--source", "nowhere.mp4"], "nowhere.mp4: no such file"),
     ],
 )

@@ -46,12 +46,12 @@ def test_every_runtime_tracks_what_torch_tracks(kind: str, runtime: str) -> None
 def test_a_stream_is_predicted_frame_by_frame_in_order(runtime: str) -> None:
     model = load_exported(exported(runtime), runtime)
     streamed = list(model.stream(iter(images()), None))
-    assert [image is given for (image, _), given in zip(streamed, images(), strict=True)] == [True] * 5
-    together, _ = model.look(images(), None)
+    assert [image is given for ([image], _), given in zip(streamed, images(), strict=True)] == [True] * 5
+    together, _ = model.infer(images(), None)
     select = np.array([[3, 1]])
     for b, (_, predictions) in enumerate(streamed):
         np.testing.assert_allclose(predictions.logits[0], together.logits[b], atol=1e-5)
-        alone, _ = model.look(images()[b : b + 1], None)
+        alone, _ = model.infer(images()[b : b + 1], None)
         np.testing.assert_allclose(predictions.masks(select), alone.masks(select), rtol=1e-4, atol=1e-3)
     assert together.masks(np.repeat(select, 5, 0)).shape == (5, 2, SIZE[0] // 2, SIZE[1] // 2)
 
@@ -125,7 +125,7 @@ def test_a_runtime_must_fit_the_folder() -> None:
         ookd.load(exported("onnx"), runtime="torch")
     with pytest.raises(UserError, match="openvino reads what `ookd export` writes"):
         ookd.load(compact(), runtime="openvino")
-    with pytest.raises(UserError, match="runtime tensorrt: right are auto, torch"):
+    with pytest.raises(UserError, match="runtime tensorrt: choose from auto, torch"):
         ookd.load(compact(), runtime="tensorrt")
 
 

@@ -16,7 +16,7 @@ from ookd.engine.build import make_model, make_optimizer, make_task
 from ookd.engine.run import run
 from ookd.errors import UserError
 from ookd.models import zoo
-from ookd.models.families import FAMILIES, family_named, family_of, offline_config, presets, tracker_config
+from ookd.models.families import FAMILIES, family_named, family_of, presets, tracker_config
 from ookd.structures import FrameResult
 from ookd.tracking.torch_model import TorchFrameModel, prepare
 
@@ -130,22 +130,19 @@ def test_exported_squares_are_tracked_as_in_pytorch(tmp_path: Path, monkeypatch:
 
 def test_softmax_scores_are_those_of_the_classes_without_no_object() -> None:
     model = SquareBlobs(SquareBlobsConfig())
-    eye = TorchFrameModel(model, CPU)
     preprocessing = family_of(model).preprocessing
     frames, pad, (geometry,) = prepare([image()], 48, preprocessing, CPU)
     assert frames.shape[-2:] == (48, 48)
     assert (geometry.resized_height, geometry.resized_width) == (48, 48)
     with torch.no_grad():
         expected = model(preprocessing.normalise(frames, pad), pad)[0].logits.softmax(-1)[..., :-1]
-    seen, _ = eye.look([image()], 48)
-    assert seen.logits.shape == (1, 3, 3)
-    assert np.allclose(1 / (1 + np.exp(-seen.logits)), expected, atol=1e-5)
+    predictions, _ = TorchFrameModel(model, CPU).infer([image()], 48)
+    assert predictions.logits.shape == (1, 3, 3)
+    assert np.allclose(1 / (1 + np.exp(-predictions.logits)), expected, atol=1e-5)
 
 
 def test_constants_are_the_familys_own() -> None:
     assert tracker_config("blobs", {"match": 0.4}).new_score == 0.6
-    with pytest.raises(UserError, match="see single frames"):
-        offline_config("blobs")
     with pytest.raises(UserError, match="see whole clips"):
         tracker_config("seqformer")
     with pytest.raises(UserError, match=r"tracker constants: match = 'x'"):
@@ -157,8 +154,9 @@ def test_constants_are_the_familys_own() -> None:
 def test_a_teacher_cannot_be_tracked_with(tmp_path: Path) -> None:
     clip = make_model(config.Model(base="nano-clip", pretrained=False, change=SMALL), 3)
     zoo.save_pretrained(clip, tmp_path / "clip", NAMES)
-    with pytest.raises(UserError, match="clip: sees whole clips"):
-        ookd.load(tmp_path / "clip", device="cpu")
+    tracker = ookd.load(tmp_path / "clip", device="cpu")
+    with pytest.raises(UserError, match="sees whole clips, not single frames"):
+        tracker.session()
 
 
 def test_every_record_is_listed_under_its_own_name() -> None:

@@ -98,8 +98,8 @@ MANIFEST = Manifest(
 
 
 def session(runner: GraphRunner) -> Session:
-    eye = ExportedModel(ExportedFolder(Path(), MANIFEST, "compact", NAMES, {}), runner)
-    return Session(eye, CONFIG, NAMES, None)
+    model = ExportedModel(ExportedFolder(Path(), MANIFEST, "compact", NAMES, {}), runner)
+    return Session(model, CONFIG, NAMES, None)
 
 
 def assert_same(ahead: Iterator[FrameResult], frames: int) -> None:

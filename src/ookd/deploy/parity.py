@@ -17,8 +17,9 @@ from ookd.evaluation.run import evaluate
 from ookd.models.protocols import OnlineModel
 from ookd.structures import Dataset
 from ookd.tracking.frame_model import FrameModel, Image, detect
-from ookd.tracking.predict import category_ids, predict_video, recordings
-from ookd.tracking.torch_model import TorchFrameModel, device_of
+from ookd.tracking.predict import predict
+from ookd.tracking.recordings import category_ids, recordings
+from ookd.tracking.torch_model import TorchFrameModel
 from ookd.worlds import PRESETS, World
 
 Videos = Dataset | World
@@ -61,12 +62,12 @@ def sample_images(videos: Videos, count: int) -> list[Image]:
 def compare(
     model: OnlineModel, exported: FrameModel, images: Iterable[Image], config: TrackerConfig
 ) -> Parity:
-    reference = TorchFrameModel(model, device_of(model))
+    reference = TorchFrameModel(model)
     ious: list[float] = []
     differences: list[float] = []
     for image in images:
         ours, theirs = (
-            detect(one.look([image], config.short_side)[0], config)[0][0] for one in (reference, exported)
+            detect(one.infer([image], config.short_side)[0], config)[0] for one in (reference, exported)
         )
         a, b = (found.masks.reshape(len(found), -1) > 0 for found in (ours, theirs))
         shared = a.astype(np.float32) @ b.T.astype(np.float32)
@@ -108,10 +109,6 @@ def track_ap(
     on_frame: Callable[[], None] = lambda: None,
 ) -> float:
     """Track AP on the videos, 0..1."""
-    categories = shared_classes(videos, names)
-    results = [
-        result
-        for recording in recordings(videos)
-        for result in predict_video(model, recording, config, on_frame).tracks(recording.id, categories)
-    ]
+    shared_classes(videos, names)
+    results = predict(model, videos, config, names, on_frame)
     return evaluate(videos if isinstance(videos, Dataset) else videos.dataset(), results).ap

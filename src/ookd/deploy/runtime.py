@@ -19,9 +19,8 @@ from PIL import Image as Pillow
 from ookd.deploy.folder import ExportedFolder, Kind, read_exported
 from ookd.deploy.runner import IN_FLIGHT, Arrays, GraphRunner
 from ookd.errors import UserError
-from ookd.masks import Geometry
-from ookd.tracking.frame_model import FrameModel, Image, RawPredictions, check_image
-from ookd.tracking.select import Floats, Ints
+from ookd.masks import Floats, Geometry, Ints
+from ookd.tracking.frame_model import FrameModel, Image, RawPredictions, State, check_image
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +47,15 @@ class ExportedModel(FrameModel):
         self.size, self.aspect = manifest.size, manifest.aspect
         self._runner = runner
 
-    def look(
-        self, images: Sequence[Image], short_side: int | None, state: None = None
+    def infer(
+        self, images: Sequence[Image], short_side: int | None, state: State | None = None
     ) -> tuple[RawPredictions, None]:
         started = [self._start(image) for image in images]
         return _batch([finish() for finish in started]), None
 
     def stream(
-        self, images: Iterable[Image], short_side: int | None
-    ) -> Generator[tuple[Image, RawPredictions], None, None]:
+        self, images: Iterable[Image], short_side: int | None, batch: int = 1
+    ) -> Generator[tuple[list[Image], RawPredictions], None, None]:
         """Images with their predictions, in order. The next ones are computed while one is in use."""
         started: deque[tuple[Image, Callable[[], RawPredictions]]] = deque()
         try:
@@ -64,10 +63,10 @@ class ExportedModel(FrameModel):
                 started.append((image, self._start(image)))
                 if len(started) == IN_FLIGHT:
                     done, finish = started.popleft()
-                    yield done, finish()
+                    yield [done], finish()
             while started:
                 done, finish = started.popleft()
-                yield done, finish()
+                yield [done], finish()
         finally:  # if the caller stops early: frames in flight still read their images
             for _, finish in started:
                 finish()

@@ -19,7 +19,7 @@ from ookd.clips.sources import ClipSource
 from ookd.data import rle
 from ookd.drawing.overlay import Overlay
 from ookd.structures import Dataset, FrameResult, Rle, TrackResult, Video
-from ookd.tracking.predict import recordings
+from ookd.tracking.recordings import recordings
 
 VIDEOS, FRAMES, WIDTH = 3, 4, 360  # videos shown, frames of each, pixels a frame is wide
 SURE = 0.3  # the least score of a predicted track that is drawn

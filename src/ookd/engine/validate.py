@@ -10,7 +10,6 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -18,15 +17,15 @@ import torch
 from accelerate.utils import gather_object
 
 from ookd.clips.opening import open_source
-from ookd.clips.sources import ClipSource, DatasetClips
+from ookd.clips.sources import DatasetClips
 from ookd.config import DataSource, Recipe
 from ookd.evaluation.report import Report
 from ookd.evaluation.run import evaluate
-from ookd.models.families import offline_config, tracker_config
-from ookd.models.protocols import Network, OfflineModel, OnlineModel
+from ookd.models.families import family_of
+from ookd.models.protocols import Network
 from ookd.structures import Dataset, TrackResult
-from ookd.tracking.offline import predict_recording
-from ookd.tracking.predict import category_ids, predict_video, recordings
+from ookd.tracking.predict import predict_video
+from ookd.tracking.recordings import category_ids, recordings
 
 
 @dataclass(slots=True)
@@ -73,12 +72,13 @@ class Validation:
         """
         device = next(model.parameters()).device
         found: list[TrackResult] = []
-        part = slice(rank, self.videos, world)
-        tracked = track_each(model, self.source, self.constants, self.names, part)
-        most = -(-len(recordings(self.source)[: self.videos]) // world)  # videos of a process
+        categories = category_ids(self.source, self.names)
+        constants = family_of(model).tracker.changed(self.constants)
+        videos = recordings(self.source)[: self.videos]
         with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            for _ in range(most):
-                found += next(tracked, [])
+            for first in range(0, len(videos), world):  # as often in every process
+                for video in videos[first : first + world][rank : rank + 1]:
+                    found += predict_video(model, video, constants, categories)
                 if stop():
                     return None
         results: list[TrackResult] = gather_object(found)
@@ -86,31 +86,6 @@ class Validation:
             return None
         counts = [class_counts.get(category.name, 0) for category in self.truth.categories]
         return Validated(evaluate(self.truth, results, class_counts=counts), results)
-
-
-def track_all(model: Network, source: ClipSource, constants: Mapping[str, Any]) -> list[TrackResult]:
-    """Results of an online model through the tracker, its constants changed so, or of an offline model."""
-    return list(chain.from_iterable(track_each(model, source, constants, source.names)))
-
-
-def track_each(
-    model: Network,
-    source: ClipSource,
-    constants: Mapping[str, Any],
-    names: Sequence[str],
-    part: slice = slice(None),
-) -> Iterator[list[TrackResult]]:
-    """The results of one video after the other; `names` are the model's classes."""
-    categories = category_ids(source, names)
-    family = model.config.family
-    if isinstance(model, OfflineModel):
-        settings = offline_config(family, constants)
-        for recording in recordings(source)[part]:
-            yield list(predict_recording(model, recording, settings, categories))
-    elif isinstance(model, OnlineModel):
-        tracker = tracker_config(family, constants)
-        for recording in recordings(source)[part]:
-            yield list(predict_video(model, recording, tracker).tracks(recording.id, categories))
 
 
 @contextmanager

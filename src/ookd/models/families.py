@@ -9,7 +9,7 @@ from typing import Any
 import pydantic
 from torch import nn
 
-from ookd.config.tracker import OfflineConfig, TrackerConfig
+from ookd.config.tracker import TrackerConfig
 from ookd.errors import UserError
 from ookd.models.family import Family
 from ookd.models.protocols import ModelConfig
@@ -64,12 +64,4 @@ def tracker_config(family: str, changes: Mapping[str, Any] | None = None) -> Tra
     constants = family_named(family).tracker
     if not isinstance(constants, TrackerConfig):
         raise UserError(f"{family} models see whole clips; only models of single frames track online")
-    return constants.changed(changes)
-
-
-def offline_config(family: str, changes: Mapping[str, Any] | None = None) -> OfflineConfig:
-    """The constants for an offline family, with some values changed."""
-    constants = family_named(family).tracker
-    if not isinstance(constants, OfflineConfig):
-        raise UserError(f"{family} models see single frames, not whole clips")
     return constants.changed(changes)
