@@ -134,13 +134,13 @@ def test_a_folder_that_holds_something(
     ("arguments", "message"),
     [
         (["none.mp4"], "none.mp4: no such file"),
-        (["text.mp4"], "text.mp4: is no video"),
+        (["text.mp4"], "text.mp4: is not a video"),
         (["zero.mp4"], "zero.mp4: is empty (0 bytes)"),
-        (["63"], "camera 63: can not be opened"),
+        (["63"], "camera 63: cannot be opened"),
         (["http://127.0.0.1:9/a"], "refused"),
         (["squares.mp4", "--save", "mp4,gif"], "'gif' cannot be written; choose from mp4, json"),
         (["squares.mp4", "--save", ""], "nothing cannot be written"),
-        (["squares.mp4", "--start", "soon"], "'soon' is no place in a video"),
+        (["squares.mp4", "--start", "soon"], "'soon' is not a place in a video"),
         (["squares.mp4", "--start", "99"], "no frames between start and end"),
     ],
 )

@@ -39,14 +39,14 @@ def label(
     are in OUT.begun.
     """
     from ookd.clips.opening import videos_of
-    from ookd.data.convert import MARKS, convert
+    from ookd.data.convert import convert, markers
     from ookd.distill.labeller import LabelThresholds, annotated, confident_tracks
     from ookd.files import check_free, fingerprint
     from ookd.models import zoo
     from ookd.tracking.recordings import recordings
     from ookd.tracking.result_folder import ResultFolder
 
-    check_free(out, overwrite, MARKS)
+    check_free(out, overwrite, markers())
     thresholds = LabelThresholds(score, dict(_of_class(text) for text in score_of or ()), frames)
     dataset = videos_of(data)
     saved = zoo.load(model)

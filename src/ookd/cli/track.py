@@ -43,7 +43,7 @@ def track(
     """
     from ookd.api import track as run
     from ookd.cli.progress import FrameProgress
-    from ookd.data.pipeline import BackgroundWriter
+    from ookd.data.threads import BackgroundWriter
     from ookd.data.video import open_source
     from ookd.files import claim_folder
     from ookd.tracking.sinks import Sinks

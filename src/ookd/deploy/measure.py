@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from ookd.data import rle
-from ookd.data.pipeline import BackgroundWriter
+from ookd.data.threads import BackgroundWriter
 from ookd.data.video import Frame, open_source
 from ookd.data.video.source import Decode
 from ookd.deploy.loading import Tracker, load

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ookd.data import rle
-from ookd.data.formats.detect import find_frames
+from ookd.data.formats.json_annotations import find_frames
 from ookd.data.frames import read_frame
 from ookd.errors import UserError
 from ookd.evaluation.report import Report

@@ -2,7 +2,7 @@
 
 Decoding has a thread of its own. An exported model computes in its runtime's threads: it already has the next
 frame while this thread selects, tracks and makes masks for the last one. A PyTorch model computes in this
-thread. The caller may write the results in a fourth stage (`ookd.data.pipeline.BackgroundWriter`).
+thread. The caller may write the results in a fourth stage (`ookd.data.threads.BackgroundWriter`).
 
 Every queue is short and waits when it is full. Results come in the order of the frames.
 """
