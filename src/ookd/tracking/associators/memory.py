@@ -1,7 +1,7 @@
-"""Identity from a memory of embeddings: each object is recognised by its last few looks.
+"""Identity from a memory of embeddings: each object is recognised by its last few embeddings.
 
-Detections compare themselves with everything that is remembered, may be "nobody", and choose in the order of
-their scores. With its default constants this is IDOL's published tracker.
+Every detection is compared with all remembered objects. Detections choose in the order of their scores, and
+may match none. With the default constants this is IDOL's published tracker.
 """
 
 from __future__ import annotations
