@@ -76,7 +76,7 @@ def test_validation_is_followed_and_the_last_one_explained(tmp_path: Path) -> No
         "Losses",
         "Training",
         "Samples at step 2",
-        "What mending one kind of error would add",
+        "What fixing one kind of error would add",
         "AP by kind of track",
         "Classes",
     ]

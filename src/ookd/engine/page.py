@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from ookd.drawing import html
-from ookd.engine.curves import Curve, chart
+from ookd.drawing.line_chart import Curve, line_chart
 from ookd.engine.record import ENVIRONMENT, METRICS, RECIPE, read_lines
 from ookd.errors import UserError
 from ookd.reports.page import cause_bars, stratum_bars
@@ -95,9 +95,9 @@ def _validations(vals: list[dict[str, Any]]) -> str:
     frequency = {name: curve(f"AP_{name}") for name in ("minor", "middle", "major")}
     return _charts(
         [
-            chart("", {name: curve(name) for name in ("AP", "AP50", "AP75", "HOTA")}, "{:.1f}"),
-            chart("AP of classes that are", frequency, "{:.1f}"),
-            chart(
+            line_chart("", {name: curve(name) for name in ("AP", "AP50", "AP75", "HOTA")}, "{:.1f}"),
+            line_chart("AP of classes that are", frequency, "{:.1f}"),
+            line_chart(
                 "Identity switches",
                 {"": [(line["step"], line["val"]["switches"]) for line in vals]},
                 "{:.0f}",
@@ -108,7 +108,7 @@ def _validations(vals: list[dict[str, Any]]) -> str:
 
 def _losses(steps: list[dict[str, Any]]) -> str:
     return _charts(
-        chart(name, {name: _term(steps, name)}, noisy=True)
+        line_chart(name, {name: _term(steps, name)}, noisy=True)
         for name in sorted(_terms(steps), key=lambda name: name != "total")
         if not name.startswith(tuple(TEACHER)) and not name[-1].isdigit()
     )
@@ -120,7 +120,7 @@ def _teacher(steps: list[dict[str, Any]]) -> str:
     for start, title in TEACHER.items():
         names = [name for name in _terms(steps) if name.startswith(start)]
         curves = {name.removeprefix(start): _term(steps, name) for name in names}
-        charts.append(chart(title, curves, noisy=True))
+        charts.append(line_chart(title, curves, noisy=True))
     return _charts(charts)
 
 
@@ -134,11 +134,11 @@ def _training(steps: list[dict[str, Any]]) -> str:
     }
     return _charts(
         [
-            chart("learning rate", {"": curve("lr")}, "{:.2g}"),
-            chart("norm of the gradient", {"": curve("grad_norm")}, noisy=True),
-            chart("frames/s", {"": curve("frames_per_s")}, "{:.1f}"),
-            chart("memory, MB", {"process": curve("memory_mb"), "GPU": curve("gpu_mb")}, "{:.0f}"),
-            chart("% of time in", times, "{:.0f}"),
+            line_chart("learning rate", {"": curve("lr")}, "{:.2g}"),
+            line_chart("norm of the gradient", {"": curve("grad_norm")}, noisy=True),
+            line_chart("frames/s", {"": curve("frames_per_s")}, "{:.1f}"),
+            line_chart("memory, MB", {"process": curve("memory_mb"), "GPU": curve("gpu_mb")}, "{:.0f}"),
+            line_chart("% of time in", times, "{:.0f}"),
         ]
     )
 
@@ -152,7 +152,7 @@ def _report(report: dict[str, Any]) -> list[str]:
         for row in report["per_class"].values()
         if row["tracks"] or row["predictions"]
     ]
-    pictures = "".join(html.picture(one["jpeg"], one["caption"]) for one in report["samples"])
+    pictures = "".join(html.Picture(**one).figure() for one in report["samples"])
     return [
         html.section(
             f"Samples at step {report['step']}",
@@ -161,8 +161,8 @@ def _report(report: dict[str, Any]) -> list[str]:
         ),
         '<div class="columns">',
         html.section(
-            "What mending one kind of error would add",
-            "AP in points; in brackets how often it occurs at IoU 0.5.",
+            "What fixing one kind of error would add",
+            "AP in points; in brackets, how often it occurs at IoU 0.5.",
             cause_bars(report["errors"]),
         ),
         html.section(
