@@ -31,7 +31,8 @@ from ookd.config import Recipe, WorldData
 from ookd.config.tracker import TrackerConfig, tracker_config
 from ookd.engine.checkpoint import newest
 from ookd.engine.record import RECIPE, surroundings
-from ookd.engine.run import run, write_whole
+from ookd.engine.run import run
+from ookd.files import write_file
 from ookd.models import zoo
 from ookd.tune.replay import average_precision
 from ookd.tune.search import cache_queries, tune
@@ -66,10 +67,10 @@ def main() -> None:
                 recipe = config.load(given.recipe, [*base, f"run.seed={seed}", f"run.steps={steps}"])
                 row = {"minutes": minutes, "seed": seed, **train(recipe, folder, before, clock)}
                 row |= scores(f"{folder}/model", recipe, given.tune_videos, given.test_videos, given.trials)
-                write_whole(folder / RESULT, json.dumps(row, indent=1))
+                write_file(folder / RESULT, json.dumps(row, indent=1))
             before = folder
     rows = [json.loads(path.read_text()) for path in sorted(given.out.glob(f"*/{RESULT}"))]
-    write_whole(given.out / "results.json", json.dumps({"machine": surroundings(), "runs": rows}, indent=1))
+    write_file(given.out / "results.json", json.dumps({"machine": surroundings(), "runs": rows}, indent=1))
     print_table(rows)
 
 

@@ -100,7 +100,8 @@ def train(recipe: Recipe, steps: int, device: str) -> dict[str, float]:
     """The median step, loading left out, and the most memory in use."""
     import torch
 
-    from ookd.engine.build import make_model, make_optimizer, make_task, open_loader
+    from ookd.clips.opening import open_loader
+    from ookd.engine.build import make_model, make_optimizer, make_task
 
     torch.manual_seed(0)
     gpu = torch.accelerator.current_accelerator() if device != "cpu" else None

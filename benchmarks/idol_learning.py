@@ -21,8 +21,9 @@ import torch
 from torch import nn
 
 from ookd import config
+from ookd.clips.opening import open_loader
 from ookd.config.tracker import TrackerConfig
-from ookd.engine.build import make_model, make_optimizer, make_task, open_loader, rate
+from ookd.engine.build import make_model, make_optimizer, make_task, rate
 from ookd.evaluation.run import evaluate
 from ookd.models.parts.detection_losses import WEIGHTS
 from ookd.tracking.offline import OfflineConfig, predict_offline

@@ -10,9 +10,9 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from ookd.clips.opening import open_source
 from ookd.clips.sources import ClipSource, DatasetClips
 from ookd.config import DataSource, FolderData, WorldData
-from ookd.engine.build import open_source
 from ookd.errors import UserError
 from ookd.structures import Dataset
 

@@ -13,6 +13,7 @@ from ookd.data.video import FrameSource, open_source
 from ookd.deploy import runtime as runtimes
 from ookd.deploy.folder import is_exported
 from ookd.errors import UserError
+from ookd.files import fingerprint
 from ookd.structures import FrameResult
 from ookd.tracking.pipeline import follow
 from ookd.tracking.session import MultiSession, ResultFilter, Session
@@ -55,9 +56,7 @@ class Tracker:
         """The same for the same weights, wherever they lie."""
         if isinstance(self.model, runtimes.ExportedModel):
             return self.model.fingerprint
-        from ookd.models import zoo
-
-        return zoo.fingerprint(self.model)
+        return fingerprint(self.model)
 
     def _wanted(self, classes: Collection[str] | None, score: float | None) -> ResultFilter:
         if classes is None:

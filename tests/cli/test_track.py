@@ -278,7 +278,7 @@ def test_kill_leaves_only_parts_and_the_next_run_says_so(
     capsys.readouterr()
     command = ["track", str(video), "--out", str(out), "--save", "mp4,json"]
     assert main(command) == 2
-    assert "holds what a killed run left (annotated.mp4.part)" in capsys.readouterr().err
+    assert "holds the leftovers of a killed run (annotated.mp4.part)" in capsys.readouterr().err
     assert main([*command, "--overwrite"]) == 0
     warnings = capsys.readouterr().err.splitlines()
     assert [line.endswith("left by a killed run; removed") for line in warnings] == [True, True]

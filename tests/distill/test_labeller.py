@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from ookd.cli import main
+from ookd.clips.opening import videos_of
 from ookd.clips.sources import DatasetClips
 from ookd.data.formats import load
-from ookd.distill.labeller import Sure, annotated, sure_tracks, videos_of
+from ookd.distill.labeller import Sure, annotated, sure_tracks
 from ookd.errors import UserError
 from ookd.models import zoo
 from ookd.models.presets import preset

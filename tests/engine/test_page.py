@@ -52,7 +52,7 @@ def test_a_run_without_validation_and_teacher(tmp_path: Path) -> None:
     assert "<b>2</b><span>of 6 steps</span>" in text
     assert "validate_every: 2" in text
     assert not re.findall(r"(?:src|href)=\"(?!data:)|<script|@import|https?:", text)
-    assert list(tmp_path.glob("*.partial")) == []
+    assert list(tmp_path.glob("*.part")) == []
 
 
 def test_validation_is_followed_and_the_last_one_explained(tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def convert(
     from ookd.data.convert import convert as run
     from ookd.data.formats import load_source
     from ookd.data.formats.source import choose
-    from ookd.new_folder import check_apart
+    from ookd.files import check_apart
 
     source = choose(_sources(data, split, frames), data, split)
     check_apart(out, source.path)
@@ -193,7 +193,7 @@ def synth(
     """
     from ookd.cli.progress import FrameProgress
     from ookd.data.formats import load
-    from ookd.new_folder import check_apart, check_free
+    from ookd.files import check_apart, check_free
     from ookd.worlds import World, write
     from ookd.worlds.composite import Composite
 
@@ -258,7 +258,7 @@ def preview(
     from ookd.data.formats import load_source
     from ookd.data.formats.source import choose
     from ookd.data.video import VideoWriter
-    from ookd.new_folder import check_apart, check_free, new_folder
+    from ookd.files import check_apart, check_free, new_folder
 
     check_free(out, overwrite, ("sheet.png",))
     check_apart(out, data)

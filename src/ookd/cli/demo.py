@@ -80,7 +80,7 @@ def _track(out: Path, model: str, scene: str, seed: int, overwrite: bool, as_jso
     from ookd.drawing.overlay import Overlay, contact_sheet
     from ookd.evaluation.run import evaluate
     from ookd.evaluation.submission import write_submission
-    from ookd.new_folder import new_folder
+    from ookd.files import new_folder
     from ookd.worlds import World
 
     world = World(scene, split="test", seed=seed, videos=1, height=HEIGHT, width=WIDTH)

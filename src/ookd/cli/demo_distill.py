@@ -22,13 +22,13 @@ from ookd.config import Recipe
 from ookd.config.tracker import tracker_config
 from ookd.engine.build import make_model
 from ookd.engine.record import RECIPE
-from ookd.engine.run import MODEL, run, write_whole
+from ookd.engine.run import MODEL, run
 from ookd.errors import UserError
 from ookd.evaluation.compare import compare
 from ookd.evaluation.report import Report
 from ookd.evaluation.run import evaluate
+from ookd.files import new_folder, write_file
 from ookd.models import zoo
-from ookd.new_folder import new_folder
 from ookd.tracking.predict import predict
 from ookd.worlds import World
 
@@ -90,7 +90,7 @@ def distill(out: Path, steps: int | None, seed: int, overwrite: bool) -> dict[st
         },
         "gain": {"ap": gain.difference, "low": gain.low, "high": gain.high},
     }
-    write_whole(out / REPORT, json.dumps(summary, indent=1) + "\n")
+    write_file(out / REPORT, json.dumps(summary, indent=1) + "\n")
     return summary
 
 
@@ -129,7 +129,7 @@ def train(recipe: Recipe, folder: Path) -> float:
         run(recipe, folder)
     finally:
         before = round(before + time.perf_counter() - began, 1)
-        write_whole(clock, f"{before}\n")
+        write_file(clock, f"{before}\n")
     return before
 
 

@@ -38,7 +38,7 @@ MIN_SCORE = typer.Option(0.3, help="Least score of predictions that count for HO
 
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """Evaluation creates many objects and few cycles. So do not collect now, nor look at these objects later."""
+    """Evaluation creates many objects and few cycles, so do not collect now, nor look at these later."""
     gc.disable()
     try:
         yield

@@ -38,10 +38,11 @@ def label(
     Stopped at any moment and called again, it goes on with the first video that is not done; until all are,
     what it found lies in OUT.begun.
     """
+    from ookd.clips.opening import videos_of
     from ookd.data.convert import MARKS, convert
-    from ookd.distill.labeller import Sure, annotated, sure_tracks, videos_of
+    from ookd.distill.labeller import Sure, annotated, sure_tracks
+    from ookd.files import check_free, fingerprint
     from ookd.models import zoo
-    from ookd.new_folder import check_free
     from ookd.tracking.predict import recordings
     from ookd.tracking.result_folder import ResultFolder
 
@@ -51,7 +52,7 @@ def label(
     saved = zoo.load(model)
     sure.check(saved.names)
     run = {
-        "model": zoo.fingerprint(saved.model),
+        "model": fingerprint(saved.model),
         "tracker": saved.tracker,
         "data": [
             str((dataset.root or Path()).resolve()),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ookd.files import finish, part_of, write_error
+from ookd.files import new_file
 from ookd.structures import Dataset, Track, Video
 
 _SIDES = (
@@ -206,9 +206,5 @@ def plot(dataset: Dataset, stats: Stats, path: Path) -> None:
     sides.set(title="size: square root of mean mask area, pixels", ylabel="tracks")
     overlaps.hist(frame_overlaps(dataset), 30, (0, 1), color="#3b6ea5")
     overlaps.set(title=f"area under several boxes / under any (mean {stats.overlap:.2f})", ylabel="frames")
-    part = part_of(path)
-    try:
+    with new_file(path) as part:
         figure.savefig(part, dpi=110, format="png")
-        finish(part, path)
-    except OSError as error:
-        raise write_error(error, path) from None

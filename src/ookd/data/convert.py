@@ -16,7 +16,7 @@ from ookd.data.formats.mots import write_mots
 from ookd.data.formats.yolo import write_yolo
 from ookd.data.frames import copy_frames, frame_stems, named_videos
 from ookd.errors import UserError
-from ookd.new_folder import check_apart, new_folder
+from ookd.files import check_apart, new_folder
 from ookd.structures import Dataset, Video
 
 Named = Iterable[tuple[str, Video]]  # videos and what to call their files

@@ -18,9 +18,9 @@ from ookd.deploy.engine import Arrays
 from ookd.deploy.folder import MANIFEST, Kind, Precision
 from ookd.deploy.graph import OPSET, trace
 from ookd.errors import UserError
+from ookd.files import check_free, fingerprint, new_folder
 from ookd.models import zoo
 from ookd.models.preprocess import STRIDE
-from ookd.new_folder import check_free, new_folder
 from ookd.structures import Dataset
 
 OFFLINE = ("compact-clip", "seqformer")
@@ -72,7 +72,7 @@ def export(
         )
     manifest = {
         "ookd": ookd.__version__,
-        "source": zoo.fingerprint(model),
+        "source": fingerprint(model),
         "kind": kind,
         "precision": precision,
         "opset": OPSET,

@@ -6,7 +6,6 @@ with a line that names the file. Nothing here needs PyTorch.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any, Literal
 import pydantic
 
 from ookd.errors import UserError
+from ookd.files import checksum, write_file
 
 Kind = Literal["onnx", "openvino"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
@@ -64,8 +64,13 @@ def read(folder: str | Path) -> Exported:
         where = ".".join(map(str, first["loc"]))
         raise UserError(f"{folder / MANIFEST}: {where}: {first['msg']}; export the model again") from None
     for name, expected in manifest.files.items():
-        if _digest(folder / name) != expected:
-            raise UserError(f"{folder / name}: is not the file that was exported; export the model again")
+        path = folder / name
+        try:
+            found = checksum(path)
+        except OSError as error:
+            raise UserError(f"{path}: {error.strerror or error}; export the model again") from None
+        if found != expected:
+            raise UserError(f"{path}: is not the file that was exported; export the model again")
     config = _json(folder / CONFIG)
     return Exported(folder, manifest, config["model"]["family"], config["names"], config["tracker"])
 
@@ -75,10 +80,10 @@ def write(
 ) -> None:
     """Complete a folder that already holds the graphs."""
     path = folder / CONFIG
-    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    files = {file.name: _digest(file) for file in [path, *graphs]}
+    write_file(path, json.dumps(config, indent=2) + "\n")
+    files = {file.name: checksum(file) for file in [path, *graphs]}
     whole = Manifest.model_validate({**manifest, "files": files})
-    (folder / MANIFEST).write_text(whole.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    write_file(folder / MANIFEST, whole.model_dump_json(indent=2) + "\n")
 
 
 def _json(path: Path) -> Any:
@@ -88,11 +93,3 @@ def _json(path: Path) -> Any:
         raise UserError(f"{path}: {error.strerror or error}") from None
     except ValueError as error:
         raise UserError(f"{path}: not JSON ({error}); export the model again") from None
-
-
-def _digest(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}; export the model again") from None

@@ -7,20 +7,18 @@ named in the manifest, so a kill at any moment leaves whole shards; one that was
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from ookd.errors import UserError
+from ookd.files import checksum, new_file, write_file
 
 MANIFEST = "manifest.json"
 SHARD = 64 << 20  # bytes from which a shard is closed
@@ -124,18 +122,11 @@ class Cache:
         file = next(
             name for n in range(len(taken) + 1) if (name := f"shard-{n:05d}.safetensors") not in taken
         )
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            part = self.folder / f"{file}.part"
+        with new_file(self.folder / file) as part:
             save_file(tensors, part)
-            self._shards.append(
-                {"file": file, "sha256": _checksum(part), "bytes": part.stat().st_size, "videos": videos}
-            )
-            _flush_to_disk(part)
-            part.replace(self.folder / file)
-            self._write_manifest()
-        except (OSError, SafetensorError) as error:
-            raise UserError(f"{self.folder}: cannot write what the teacher knows: {error}") from None
+            digest, size = checksum(part), part.stat().st_size
+        self._shards.append({"file": file, "sha256": digest, "bytes": size, "videos": videos})
+        self._write_manifest()
         self._open.pop(file, None)
         self._remember(self._shards[-1])
         self._pending.clear()
@@ -163,7 +154,8 @@ class Cache:
             )
         self.subject = subject
         for shard in shards:
-            if _checksum(self.folder / shard["file"]) == shard["sha256"]:
+            path = self.folder / shard["file"]
+            if path.is_file() and checksum(path) == shard["sha256"]:
                 self._shards.append(shard)
                 self._remember(shard)
             else:
@@ -174,29 +166,5 @@ class Cache:
             self._place[video] = shard["file"], number, firsts
 
     def _write_manifest(self) -> None:
-        part = self.folder / f"{MANIFEST}.part"
-        part.write_text(json.dumps({"subject": asdict(self.subject), "shards": self._shards}, indent=1))
-        _flush_to_disk(part)
-        part.replace(self.folder / MANIFEST)
-
-
-def fingerprint(model: nn.Module) -> str:
-    """Of a model's weights, whatever file they came from."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _checksum(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return ""
-
-
-def _flush_to_disk(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+        manifest = {"subject": asdict(self.subject), "shards": self._shards}
+        write_file(self.folder / MANIFEST, json.dumps(manifest, indent=1))

@@ -11,11 +11,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ookd.clips.opening import class_names, open_source
 from ookd.clips.sources import ClipSource
 from ookd.config import Data, DataSource, Distill, Recipe
-from ookd.distill.cache import Cache, Subject, Window, fingerprint
+from ookd.distill.cache import Cache, Subject, Window
 from ookd.distill.qfa import keep_sure
 from ookd.distill.teacher import LiveTeacher
+from ookd.files import fingerprint
 from ookd.models.preprocess import normalise
 from ookd.structures import ClipQueries
 from ookd.tracking.torch_model import prepare
@@ -28,7 +30,7 @@ LONGEST = 128  # cells of a mask's long side
 def subject(teacher: LiveTeacher, data: Data, spec: Distill) -> Subject:
     """What a cache for this recipe must be of."""
     return Subject(
-        fingerprint(teacher.model),
+        fingerprint(teacher.model, long=True),
         [_identity(source) for source in data.train],
         spec.filter.min_score,
         spec.filter.tube_nms,
@@ -47,8 +49,6 @@ class FillPlan:
     """What a recipe's cache lacks."""
 
     def __init__(self, recipe: Recipe, device: str = "auto") -> None:
-        from ookd.engine.build import class_names, open_source  # which builds on this room
-
         assert recipe.distill is not None
         assert recipe.distill.cache is not None
         self.spec = recipe.distill

@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
-from pathlib import Path
 
 import numpy as np
 
 from ookd.config.tracker import tracker_config
 from ookd.data import rle
-from ookd.data.formats import load
-from ookd.data.frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES
-from ookd.data.video import open_source
 from ookd.errors import UserError
 from ookd.models.zoo import Saved
-from ookd.structures import Category, Dataset, Rle, Track, TrackResult, Video
+from ookd.structures import Category, Dataset, Rle, Track, TrackResult
 from ookd.tracking.offline import OfflineConfig, track_offline
 from ookd.tracking.predict import Recording, predict_video
 
@@ -33,39 +29,6 @@ class Sure:
         """Raise unless all classes spoken of are among these."""
         if unknown := set(self.of_class) - set(names):
             raise UserError(f"the model has no class {', '.join(sorted(unknown))}; it has {', '.join(names)}")
-
-
-def videos_of(path: Path, split: str | None = None) -> Dataset:
-    """The videos of a data set, whatever it says of them, or those in a folder: video files, and folders of
-    images.
-    """
-    if path.is_dir() and (found := list(_loose(path))):
-        return Dataset([], found, path, path.name)
-    dataset = load(path, split)
-    for video in dataset.videos:
-        video.tracks = []
-    return dataset
-
-
-def _loose(folder: Path) -> Iterator[Video]:
-    """Videos that lie in a folder without annotations."""
-    if any(folder.glob("*.json")) or any(folder.glob("*.yaml")):
-        return
-    number = 0
-    for item in sorted(folder.iterdir()):
-        images = sorted(item.iterdir()) if item.is_dir() else []
-        if item.suffix.lower() in VIDEO_SUFFIXES and item.is_file():
-            with open_source(item) as source:
-                length = source.length or sum(1 for _ in source)
-                names = [f"{item.name}/{frame}" for frame in range(length)]
-                size = source.width, source.height
-        elif images and all(image.suffix.lower() in IMAGE_SUFFIXES for image in images):
-            with open_source(item) as source:
-                names, size = [f"{item.name}/{image.name}" for image in images], (source.width, source.height)
-        else:
-            continue
-        number += 1
-        yield Video(number, *size, names, extra={"name": item.stem})
 
 
 def sure_tracks(saved: Saved, recording: Recording, sure: Sure) -> Iterator[TrackResult]:

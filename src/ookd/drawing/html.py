@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ookd.errors import UserError
+from ookd.files import write_file
 
 STYLE = """
 :root { --ink: #1d2330; --soft: #667085; --line: #e3e7ee; --paper: #fff; --bar: #3b6fd4; --pale: #c9d8f5; }
@@ -39,19 +39,13 @@ COLOURS = ("#3b6fd4", "#e07b39", "#2f9e6e", "#b4539a", "#8a7a2e", "#4aa3b8", "#c
 
 
 def write_page(path: Path, title: str, sections: Iterable[str], style: str = "") -> None:
-    """Write the page; it appears only when it is complete."""
+    """Write a page of these sections."""
     page = (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{STYLE}{style}</style></head>'
         f"<body>{''.join(sections)}</body></html>"
     )
-    beside = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(page, encoding="utf-8")
-        beside.replace(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
+    write_file(path, page)
 
 
 def section(title: str, note: str, body: str) -> str:

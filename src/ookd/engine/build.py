@@ -1,42 +1,21 @@
-"""From a recipe to the objects it names: data, model, training task, optimiser, schedule."""
+"""From a recipe to its model, training task, optimiser and learning rate."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import nn
 
-from ookd.clips.loader import ClipLoader, Mixture, make_loader
-from ookd.clips.minor_paste import MinorPaste, MinorPasteConfig
-from ookd.clips.sampling import ClipSampler, DistillSampler, FrameSampler, PairSampler
-from ookd.clips.sources import ClipDataset, ClipSource, DatasetClips, Stage, hide_labels
-from ookd.clips.still_images import published_pair
-from ookd.clips.transforms import (
-    Augment,
-    Part,
-    RandomColour,
-    RandomFlip,
-    RandomRotation,
-    RandomShortSide,
-    published_video,
-)
-from ookd.config import Augment as AugmentSpec
-from ookd.config import CompositeData, Data, DataSource, FolderData, Model, Optim, Pairs, Recipe, Within
-from ookd.data.formats import load
-from ookd.distill.labeller import videos_of
+from ookd.config import Model, Optim, Recipe
 from ookd.distill.task import Distillation
 from ookd.engine.muon import Muon, is_hidden
 from ookd.errors import UserError
 from ookd.models import zoo
 from ookd.models.presets import PRESETS, preset
-from ookd.worlds import World
-from ookd.worlds.composite import Composite
 
 # family -> the module that trains it, `forward(batch) -> named terms` and `.weights`
 TASKS = {
@@ -45,94 +24,6 @@ TASKS = {
     "idol": "ookd.models.idol.training:IdolTraining",
     "seqformer": "ookd.models.seqformer.training:SeqFormerTraining",
 }
-
-
-def open_source(data: DataSource) -> ClipSource:
-    """The videos a recipe names."""
-    if isinstance(data, FolderData):
-        read = videos_of if data.unlabelled else load
-        return DatasetClips(read(Path(data.path), data.split), labelled_only=not data.unlabelled)
-    if isinstance(data, CompositeData):
-        return Composite(load(Path(data.path)), data.part, data.seed, data.videos, **data.change)
-    return World(data.preset, split=data.split, seed=data.seed, videos=data.videos, **data.change)
-
-
-def open_loader(recipe: Recipe, rank: int, world: int) -> tuple[ClipLoader, list[str]]:
-    """Training batches for this rank, and the names of the classes."""
-    sources = [open_source(data) for data in recipe.data.train]
-    names = class_names(recipe, sources)
-    for data, source in zip(recipe.data.train, sources, strict=True):
-        if not data.unlabelled and list(source.names) != names:
-            raise UserError(f"the classes of {data} differ from those of the first training source")
-    frames = recipe.data.frames
-    sampler: FrameSampler
-    if isinstance(frames, Pairs):
-        sampler = PairSampler(frames.span)
-    elif isinstance(frames, Within):
-        sampler = DistillSampler(frames.length, frames.span, frames.pair_span)
-    else:
-        sampler = ClipSampler(frames.length, frames.span, frames.replace)
-    seed = recipe.run.seed
-    parts = [
-        ClipDataset(source, sampler, stages(recipe.data, data, source), seed)
-        for data, source in zip(recipe.data.train, sources, strict=True)
-    ]
-    ratios = [data.ratio for data in recipe.data.train]
-    stream = parts[0] if len(parts) == 1 else Mixture(parts, ratios, seed)
-    share, rest = divmod(recipe.data.batch, world * recipe.run.accumulate)
-    if rest or not share:
-        raise UserError(
-            f"data.batch = {recipe.data.batch} must be a multiple of {world} processes x "
-            f"{recipe.run.accumulate} accumulated micro-batches"
-        )
-    return make_loader(stream, share, workers=recipe.data.workers, rank=rank, world=world), names
-
-
-def class_names(recipe: Recipe, sources: list[ClipSource]) -> list[str]:
-    """Those of the first source with labels, or of the first one if none has any."""
-    hidden = [data.unlabelled for data in recipe.data.train]
-    if any(hidden) and recipe.distill is None:
-        raise UserError("data.train: from an unlabelled source only a teacher teaches: use ookd distill")
-    names = list(sources[hidden.index(False) if False in hidden else 0].names)
-    if not names:
-        raise UserError("data.train: a source must tell what classes there are; none here has labels")
-    return names
-
-
-def stages(data: Data, given: DataSource, source: ClipSource) -> list[Stage]:
-    """What happens to each clip of a source after it is read."""
-    chain: list[Stage] = [hide_labels] if given.unlabelled else []
-    if data.minor_paste is not None and not given.unlabelled:
-        try:
-            settings = MinorPasteConfig.model_validate(data.minor_paste)
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise UserError(
-                f"data.minor_paste.{'.'.join(map(str, first['loc']))}: {first['msg']}; "
-                f"there are {', '.join(MinorPasteConfig.model_fields)}"
-            ) from None
-        chain.append(MinorPaste(source, settings))
-    own = given.augment if isinstance(given, FolderData) else None
-    return [*chain, augmentation(own or data.augment)]
-
-
-def augmentation(spec: AugmentSpec) -> Augment:
-    """The changes a recipe draws for each clip."""
-    parts: list[Part] = []
-    sides = tuple(spec.sides)
-    if spec.crop == "video":
-        parts.append(published_video(sides, spec.longest))
-    elif spec.crop == "image":
-        parts.append(published_pair(sides, spec.longest))
-    elif sides:
-        parts += [RandomShortSide(sides, spec.longest), RandomFlip(spec.flip)]
-    else:
-        parts.append(RandomFlip(spec.flip))
-    if spec.degrees:
-        parts.append(RandomRotation(spec.degrees))
-    if spec.colour:
-        parts.append(RandomColour())
-    return Augment(*parts)
 
 
 def make_model(spec: Model, classes: int) -> nn.Module:

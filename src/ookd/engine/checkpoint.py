@@ -8,7 +8,6 @@ among them is put together first, so a run may go on with other processes, shari
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -24,6 +23,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from ookd.errors import UserError
+from ookd.files import checksum, flush_to_disk
 
 _MANIFEST = "manifest.json"
 
@@ -49,14 +49,14 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
             )
         facts = {"step": checkpoint.step, **checkpoint.facts}
         (beside / "facts.json").write_text(json.dumps(facts))
-        sums = {path.name: _checksum(path) for path in sorted(beside.iterdir())}
+        sums = {path.name: checksum(path) for path in sorted(beside.iterdir())}
         (beside / _MANIFEST).write_text(json.dumps(sums, indent=1))
         for path in beside.iterdir():
-            _flush(path)
+            flush_to_disk(path)
         if final.exists():
             shutil.rmtree(final)
         beside.rename(final)
-        _flush(folder)
+        flush_to_disk(folder)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(beside, ignore_errors=True)
         raise UserError(
@@ -83,7 +83,7 @@ def read(path: Path) -> Checkpoint:
     try:
         sums = json.loads((path / _MANIFEST).read_text())
         for name, expected in sums.items():
-            if _checksum(path / name) != expected:
+            if checksum(path / name) != expected:
                 raise UserError(f"checkpoint {path} is damaged: {name} does not match its checksum")
         facts = json.loads((path / "facts.json").read_text())
         tensors = {Path(name).stem: load_file(path / name) for name in sums if name.endswith(".safetensors")}
@@ -142,16 +142,3 @@ def _like(value: Tensor, own: Tensor) -> Tensor:
 
 def _finished(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*"))
-
-
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -17,10 +17,11 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
+from ookd.clips.opening import open_loader
 from ookd.config import Recipe
 from ookd.engine import chance, checkpoint, is_main, trackers
 from ookd.engine.blocks import freeze_norms, recompute, share_out
-from ookd.engine.build import make_model, make_optimizer, make_task, open_loader, rate
+from ookd.engine.build import make_model, make_optimizer, make_task, rate
 from ookd.engine.record import Record
 from ookd.errors import UserError
 from ookd.models import zoo

@@ -20,6 +20,7 @@ from ookd import __version__
 from ookd.config import Recipe
 from ookd.engine import is_main
 from ookd.engine.display import Display, Progress
+from ookd.files import write_file
 from ookd.structures import Batch
 
 RECIPE, ENVIRONMENT, METRICS = "recipe.yaml", "environment.json", "metrics.jsonl"
@@ -39,8 +40,8 @@ class Record:
         )  # frames and seconds of steps
         if not is_main():
             return
-        (out / RECIPE).write_text(yaml.safe_dump(recipe.model_dump(), sort_keys=False))
-        (out / ENVIRONMENT).write_text(json.dumps(surroundings(), indent=1))
+        write_file(out / RECIPE, yaml.safe_dump(recipe.model_dump(), sort_keys=False))
+        write_file(out / ENVIRONMENT, json.dumps(surroundings(), indent=1))
 
     def step(
         self,
@@ -112,9 +113,7 @@ class Record:
         if not is_main() or not self._metrics.exists():
             return
         kept = [line for line in self.lines() if line["step"] <= step]
-        beside = self._metrics.with_suffix(".new")
-        beside.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        beside.replace(self._metrics)
+        write_file(self._metrics, "".join(json.dumps(line) + "\n" for line in kept))
 
     def keep_batch(self, step: int, batch: Batch, terms: dict[str, float]) -> Path:
         """Save a batch whose loss was not finite."""

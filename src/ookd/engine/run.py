@@ -25,6 +25,7 @@ from ookd.engine.record import Record
 from ookd.engine.samples import samples
 from ookd.engine.validate import Validation, undisturbed
 from ookd.evaluation.report import Report
+from ookd.files import write_file
 from ookd.models import zoo
 
 MODEL, BEST = "model", "best"
@@ -118,7 +119,7 @@ class Watch:
             )
         told = {"step": step, **report.as_dict()}
         told["samples"] = [asdict(one) for one in samples(validation.source, validation.truth, found.results)]
-        write_whole(self.record.out / VALIDATION, json.dumps(told))
+        write_file(self.record.out / VALIDATION, json.dumps(told))
         seconds = round(time.perf_counter() - began, 1)
         scores = summary(report)
         self.record.write({"step": step, "val": scores, "best": best, "seconds": seconds})
@@ -151,10 +152,3 @@ def summary(report: Report) -> dict[str, float]:
         "switches": report.tracking.switches,
         **{f"AP_{name}": value for name, value in frequency.items() if value >= 0},
     }
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write beside and rename, so that a name that exists is whole."""
-    beside = path.with_name(path.name + ".partial")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)

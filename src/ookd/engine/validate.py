@@ -18,10 +18,10 @@ import torch
 from accelerate.utils import gather_object
 from torch import nn
 
+from ookd.clips.opening import open_source
 from ookd.clips.sources import ClipSource, DatasetClips
 from ookd.config import DataSource, Recipe
 from ookd.config.tracker import tracker_config
-from ookd.engine.build import open_source
 from ookd.evaluation.report import Report
 from ookd.evaluation.run import evaluate
 from ookd.structures import Dataset, TrackResult

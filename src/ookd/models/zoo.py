@@ -6,9 +6,7 @@ that differ from the tracker's defaults}. Nothing in a folder is ever unpickled.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -22,6 +20,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from ookd.errors import UserError
+from ookd.files import write_file
 
 # family -> its configuration and its model; imported when first used
 FAMILIES = {
@@ -87,7 +86,7 @@ def save_pretrained(
     *,
     overwrite: bool = False,
 ) -> None:
-    """Write a model folder that `load` reads. Every file is written beside its place and then renamed."""
+    """Write a model folder that `load` reads."""
     config: Any = model.config
     if len(names) != config.classes:
         raise UserError(f"{folder}: {len(names)} class names for a model of {config.classes} classes")
@@ -103,7 +102,7 @@ def write_folder(
     if not overwrite and any((folder / name).exists() for name in (CONFIG, WEIGHTS)):
         raise UserError(f"{folder} already holds a model; choose another folder, or say overwrite")
     weights = {name: tensor.contiguous() for name, tensor in state.items()}
-    _write(folder / WEIGHTS, save(weights, {"format": "pt"}))
+    write_file(folder / WEIGHTS, save(weights, {"format": "pt"}))
     _write_config(folder, fields)
 
 
@@ -131,15 +130,6 @@ def start_from(model: nn.Module, source: str | Path) -> list[str]:
         raise UserError(f"{folder / WEIGHTS}: no weight fits this model by name and shape")
     model.load_state_dict(fitting, strict=False)
     return [name for name in own if name not in fitting]
-
-
-def fingerprint(model: nn.Module) -> str:
-    """The same for the same weights, wherever they lie."""
-    digest = hashlib.blake2b(digest_size=8)
-    for name, tensor in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.cpu().reshape(-1).contiguous().view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 def misfits(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
@@ -219,20 +209,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def _write_config(folder: Path, fields: Mapping[str, Any]) -> None:
-    _write(folder / CONFIG, (json.dumps(fields, indent=2) + "\n").encode())
-
-
-def _write(path: Path, content: bytes) -> None:
-    part = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
+    write_file(folder / CONFIG, json.dumps(fields, indent=2) + "\n")
 
 
 def _read_weights(folder: Path) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from ookd.errors import UserError
-from ookd.files import PartialText, write_error
+from ookd.files import new_file, write_error
 from ookd.structures import TrackResult
 
 RUN, RESULTS, VIDEOS = "run.json", "results.json", "videos"
@@ -111,7 +111,5 @@ def _listed(lines: Iterable[str]) -> Iterator[str]:
 
 
 def _write(path: Path, texts: Iterable[str]) -> None:
-    file = PartialText(path)
-    for text in texts:
-        file.write(text)
-    file.close()
+    with new_file(path) as part, part.open("w", encoding="utf-8") as file:
+        file.writelines(texts)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ookd.config.tracker import TrackerConfig
 from ookd.data import rle
 from ookd.errors import UserError
-from ookd.files import finish, part_of, write_error
+from ookd.files import new_file
 from ookd.masks import Geometry, full_size
 from ookd.structures import FrameResult
 from ookd.tracking.frame_model import FrameModel, Image, RawPredictions, detect
@@ -172,13 +172,8 @@ class Session:
 
     def save(self, path: str | Path) -> None:
         """Write the state to a safetensors file that `load` reads back."""
-        path = Path(path)
-        try:
-            part = part_of(path)
+        with new_file(Path(path)) as part:
             safetensors.numpy.save_file(self.state, part, self._nature())
-            finish(part, path)
-        except (OSError, safetensors.SafetensorError) as error:
-            raise write_error(error, path) from None
 
     def load(self, path: str | Path) -> None:
         """Go on from a state saved with the same classes and tracker constants."""

@@ -23,7 +23,7 @@ from ookd.data import rle
 from ookd.data.video import FrameSource, VideoWriter
 from ookd.drawing.overlay import Overlay, class_name
 from ookd.errors import UserError
-from ookd.files import PartialText, part_of, write_error
+from ookd.files import PartialText, part_of, write_error, write_file
 from ookd.structures import FrameResult
 
 
@@ -200,12 +200,8 @@ class MaskImages(Sink):
         for place in np.argsort(result.scores, kind="stable"):
             picture[result.masks[place]] = result.ids[place] + 1
         path = self._folder / f"{result.index:06d}.png"
-        try:
-            part = part_of(path)
-            part.write_bytes(cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes())
-            part.replace(path)
-        except OSError as error:
-            raise write_error(error, path) from None
+        png = cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+        write_file(path, png, sync=False)
 
     def close(self) -> None:
         """Every file is whole already."""

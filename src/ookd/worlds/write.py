@@ -10,7 +10,7 @@ import cv2
 
 from ookd.data.formats import save_ytvis
 from ookd.errors import UserError
-from ookd.new_folder import new_folder
+from ookd.files import new_folder
 from ookd.worlds.drawn import DrawnVideos
 
 

@@ -10,7 +10,7 @@ import orjson
 
 from ookd.data.formats.problems import Problem, Report
 from ookd.data.formats.records import shown
-from ookd.files import finish, part_of, write_error
+from ookd.files import write_file
 
 
 def read_object(path: Path, report: Report) -> dict[str, Any] | None:
@@ -61,11 +61,5 @@ def _reason(error: OSError) -> str:
 
 
 def write_json(path: Path, document: Any) -> None:
-    """Written beside and renamed, so that a kill at any moment leaves the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = part_of(path)
-    try:
-        part.write_bytes(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY))
-        finish(part, path)
-    except OSError as error:
-        raise write_error(error, path) from None
+    """Write a whole JSON file."""
+    write_file(path, orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY))

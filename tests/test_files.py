@@ -1,15 +1,68 @@
-"""Folders appear whole, and nothing goes that was not asked to."""
+"""Files and folders appear whole, and nothing goes that was not asked to."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 from ookd.errors import UserError
-from ookd.new_folder import new_folder
+from ookd.files import checksum, fingerprint, new_file, new_folder, write_file
 
 MARKS = ("mark.txt",)
+
+
+def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "deep/file.txt"
+    write_file(path, "one é")
+    assert path.read_bytes() == "one é".encode()
+    assert not fails_to_write(path)
+    assert path.read_text() == "one é"
+    assert names(path.parent) == ["file.txt"]
+
+
+def fails_to_write(path: Path) -> bool:
+    with pytest.raises(ZeroDivisionError), new_file(path) as part:
+        part.write_text(f"half {part.write_text('begun') / 0}")
+    return part.exists()
+
+
+def test_a_file_without_a_place_is_one_line(tmp_path: Path) -> None:
+    write_file(tmp_path / "file", b"x")
+    with pytest.raises(UserError, match=r"file/two: cannot be written: Not a directory$"):
+        write_file(tmp_path / "file/two", b"x")
+
+
+def test_a_part_of_a_killed_run_is_replaced(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file.part").write_text("half")
+    write_file(tmp_path / "file", "whole")
+    assert "file.part: left by a killed run; replaced" in caplog.text
+    assert names(tmp_path) == ["file"]
+
+
+def test_checksums_are_sha256(tmp_path: Path) -> None:
+    write_file(tmp_path / "file", b"abc")
+    assert checksum(tmp_path / "file").startswith("ba7816bf8f01cfea414140de5dae2223")
+
+
+def test_fingerprints_keep_the_values_that_saved_files_hold() -> None:
+    model = nn.Sequential(nn.Linear(2, 1), nn.Linear(1, 1))
+    model.add_module("a", nn.Linear(1, 1, bias=False))
+    with torch.no_grad():
+        for i, parameter in enumerate(model.parameters()):
+            parameter.copy_(torch.arange(parameter.numel()).reshape(parameter.shape) + i)
+        model.a.weight.fill_(0.5)
+    assert fingerprint(model) == "97d29554cbb52038"
+    assert fingerprint(model, long=True).startswith("c99b0b5439655c409401f03932e39430")
+
+
+def test_writing_files_needs_no_torch() -> None:
+    code = "import sys, ookd.files; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def fill(out: Path, text: str, overwrite: bool = False) -> None:
