@@ -29,7 +29,7 @@ from experiment.training import common_start, step_cost, trained
 from ookd import config
 from ookd.config import Recipe
 from ookd.distill.fill import FillPlan
-from ookd.engine.record import surroundings
+from ookd.engine.run_log import environment
 from ookd.errors import UserError
 
 
@@ -124,7 +124,7 @@ class Experiment:
                 **judged,
                 "offline": arm.offline,
                 "recipe": None if arm.offline else recipe.model_dump(mode="json"),
-                "machine": surroundings(),
+                "machine": environment(),
             }
             write_whole(folder / "result.json", json.dumps(result, indent=1).encode())
             print(f"{arm.name}, seed {seed}: track AP {judged['test_ap']:.1f}", file=sys.stderr)
@@ -244,7 +244,7 @@ class Experiment:
         order = sorted(results, key=lambda arm: known.index(arm) if arm in known else len(known))
         summary = summarise({arm: results[arm] for arm in order}, self.out)
         whole = {
-            "machine": surroundings(),
+            "machine": environment(),
             "command": {name: str(value) for name, value in vars(self.wanted).items()},
             "arms": summary,
         }

@@ -30,8 +30,8 @@ from ookd import config
 from ookd.config import Recipe, WorldData
 from ookd.config.tracker import TrackerConfig, tracker_config
 from ookd.engine.checkpoint import newest
-from ookd.engine.record import RECIPE, surroundings
 from ookd.engine.run import run
+from ookd.engine.run_log import RECIPE, environment
 from ookd.files import write_file
 from ookd.models import zoo
 from ookd.tune.replay import average_precision
@@ -70,7 +70,7 @@ def main() -> None:
                 write_file(folder / RESULT, json.dumps(row, indent=1))
             before = folder
     rows = [json.loads(path.read_text()) for path in sorted(given.out.glob(f"*/{RESULT}"))]
-    write_file(given.out / "results.json", json.dumps({"machine": surroundings(), "runs": rows}, indent=1))
+    write_file(given.out / "results.json", json.dumps({"machine": environment(), "runs": rows}, indent=1))
     print_table(rows)
 
 

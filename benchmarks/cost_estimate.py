@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ookd import config
 from ookd.config import Clips, Recipe
-from ookd.engine.blocks import recompute
+from ookd.engine.layers import recompute
 from ookd.models import zoo
 from ookd.models.presets import preset
 from ookd.models.seqformer.model import SeqFormer

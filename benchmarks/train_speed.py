@@ -29,7 +29,7 @@ import torch
 from loader_speed import count
 from ookd import config
 from ookd.engine.loop import Trainer
-from ookd.engine.record import Record
+from ookd.engine.run_log import RunLog
 
 PUBLISHED = [
     "data.train=[{kind: world, change: {height: 480, width: 864}}]",
@@ -53,7 +53,7 @@ CASES: dict[str, tuple[str, list[str]]] = {
 LEFT_OUT = 2  # first steps, in which memory is laid out and kernels are chosen
 
 
-class Times(Record):
+class Times(RunLog):
     """Keeps the seconds that each step spent on what."""
 
     def step(
@@ -78,8 +78,9 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, float]:
             count(islice(batches, 3 * options.workers))  # what is prepared while the workers begin
             began = time.perf_counter()
             loader = count(islice(batches, steps)) / (time.perf_counter() - began)
-        trainer.fit()
         on_gpu = trainer.accelerator.device.type == "cuda"
+        trainer.exact_times = on_gpu
+        trainer.fit()
     spent = record.spent[LEFT_OUT:]
     step = [one["all"] for one in spent]
     whole = sum(step)

@@ -17,8 +17,8 @@ from experiment.claim import claimed, write_whole
 from ookd.config import Recipe
 from ookd.engine.build import make_model
 from ookd.engine.loop import Trainer
-from ookd.engine.record import Record
 from ookd.engine.run import run
+from ookd.engine.run_log import RunLog
 from ookd.models import zoo
 
 _TIMED, _SETTLING = 24, 8  # steps that tell what a step costs, and those before
@@ -67,7 +67,7 @@ def step_cost(recipe: Recipe, folder: Path, clock: Callable[[], float] = now) ->
     """Seconds of one step."""
     times: list[float] = []
 
-    class Timed(Record):
+    class Timed(RunLog):
         def step(self, *given: Any) -> dict[str, float]:
             times.append(clock())
             return super().step(*given)

@@ -108,5 +108,5 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     answer = CliRunner().invoke(app, ["--page", str(tmp_path)])
     assert answer.exit_code == 0, answer.output
     assert answer.output.strip() == str(tmp_path / "run.html")
-    with pytest.raises(UserError, match=r"holds no run: there is no recipe\.yaml"):
+    with pytest.raises(UserError, match=r"not a run folder; it has no recipe\.yaml"):
         write_run_page(tmp_path / "elsewhere")

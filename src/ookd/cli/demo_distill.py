@@ -21,8 +21,8 @@ from ookd.api import load
 from ookd.config import Recipe
 from ookd.config.tracker import tracker_config
 from ookd.engine.build import make_model
-from ookd.engine.record import RECIPE
 from ookd.engine.run import MODEL, run
+from ookd.engine.run_log import RECIPE
 from ookd.errors import UserError
 from ookd.evaluation.compare import compare
 from ookd.evaluation.report import Report

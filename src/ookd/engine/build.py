@@ -27,7 +27,7 @@ TASKS = {
 
 
 def make_model(spec: Model, classes: int) -> nn.Module:
-    """A preset with random weights or those of its pretrained trunk, or a saved model; then `start`."""
+    """A preset, with random weights or a pretrained trunk, or a saved model; then the weights of `start`."""
     if spec.base in PRESETS:
         model = zoo.build(preset(spec.base, classes=classes, **spec.change))
         load_pretrained: Any = getattr(model, "load_pretrained", None)
@@ -44,7 +44,7 @@ def make_model(spec: Model, classes: int) -> nn.Module:
 
 
 def make_task(model: nn.Module, recipe: Recipe, names: list[str]) -> nn.Module:
-    """The training module of the model's family, with the recipe's loss weights."""
+    """The training module of the model's family, with the loss weights of the recipe."""
     config: Any = model.config
     place, _, name = TASKS[config.family].partition(":")
     module = import_module(place)
@@ -61,7 +61,7 @@ def make_task(model: nn.Module, recipe: Recipe, names: list[str]) -> nn.Module:
 
 
 def make_optimizer(task: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW in groups: trunk or not, decayed or not; with muon the matrices outside the trunk apart."""
+    """AdamW in groups, by trunk and weight decay. With muon, hidden matrices have their own groups."""
     optim = recipe.optim
     groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
     for name, parameter in task.named_parameters():
@@ -83,7 +83,7 @@ def make_optimizer(task: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
 
 
 def rate(optim: Optim, steps: int) -> Callable[[int], float]:
-    """The learning rate's factor at each step, counted from 0."""
+    """The factor of the learning rate at each step, counted from 0."""
 
     def factor(step: int) -> float:
         warm = min(1.0, (step + 1) / max(1, optim.warmup))

@@ -1,4 +1,4 @@
-"""The page of a run: everything there is to see about it, made from the files in its folder."""
+"""The page of a run: curves, validation and samples, made from the files in its folder."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import yaml
 
 from ookd.drawing import html
 from ookd.drawing.line_chart import Curve, line_chart
-from ookd.engine.record import ENVIRONMENT, METRICS, RECIPE, read_lines
+from ookd.engine.run_log import ENVIRONMENT, METRICS, RECIPE, read_lines
 from ookd.errors import UserError
 from ookd.reports.page import cause_bars, stratum_bars
 from ookd.reports.table import points
 
 PAGE, VALIDATION = "run.html", "validation.json"
 
-# terms of the loss that tell what a teacher does, by the beginning of their name
+# prefixes of the loss terms that describe distillation
 TEACHER = {
-    "kd_": "what each signal loses",
+    "kd_": "loss of each signal",
     "kept_": "teacher queries kept, and pairs for each instance",
     "exact_": "exactness of the teacher",
     "share_": "share of each signal in the gradient",
@@ -37,9 +37,9 @@ summary { cursor: pointer; color: var(--soft); margin-top: 2rem; }
 
 
 def write_run_page(folder: Path) -> Path:
-    """Write `run.html` anew from what the run has left in `folder`."""
+    """Write `run.html` from the files that the run has written to `folder`."""
     if not (folder / RECIPE).is_file():
-        raise UserError(f"{folder} holds no run: there is no {RECIPE}")
+        raise UserError(f"{folder}: not a run folder; it has no {RECIPE}")
     text = (folder / RECIPE).read_text()
     recipe = yaml.safe_load(text)
     lines = read_lines(folder / METRICS)
@@ -51,7 +51,7 @@ def write_run_page(folder: Path) -> Path:
         _head(recipe, environment, steps, vals),
         html.section("Validation", "In points.", _validations(vals)),
         html.section(
-            "Losses", "Each before its weight; of a noisy curve the running mean is bold.", _losses(steps)
+            "Losses", "Before weighting. The running mean of a noisy curve is bold.", _losses(steps)
         ),
         html.section("Teacher", "", _teacher(steps)),
         html.section("Training", "", _training(steps)),
@@ -115,7 +115,7 @@ def _losses(steps: list[dict[str, Any]]) -> str:
 
 
 def _teacher(steps: list[dict[str, Any]]) -> str:
-    """What is logged about distillation, one chart for each kind of number."""
+    """The terms that describe distillation, a chart for each kind."""
     charts = []
     for start, title in TEACHER.items():
         names = [name for name in _terms(steps) if name.startswith(start)]
@@ -144,7 +144,7 @@ def _training(steps: list[dict[str, Any]]) -> str:
 
 
 def _report(report: dict[str, Any]) -> list[str]:
-    """The sections about the last validation."""
+    """Sections about the last validation."""
     if not report:
         return []
     classes = [
@@ -167,7 +167,7 @@ def _report(report: dict[str, Any]) -> list[str]:
         ),
         html.section(
             "AP by kind of track",
-            "Frequency is that of the class in training.",
+            "Frequency: of the class in training.",
             stratum_bars(report["strata"]),
         ),
         "</div>",
@@ -193,5 +193,5 @@ def _details(title: str, text: str) -> str:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    """What the file holds; nothing where it is not there yet."""
+    """The content of the file; empty if it does not exist yet."""
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}

@@ -1,19 +1,15 @@
-"""How good a model is on a source of videos, the same way for online and offline models.
+"""Scores a model on a source of videos, in the same way for online and offline models.
 
-Validation leaves training as it was: it works on a copy of the weights, and what it draws by chance does not
-count. Several processes share the videos; the first one counts the points.
+Several processes share the videos. The first one computes the scores.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate.utils import gather_object
 from torch import nn
@@ -31,14 +27,14 @@ from ookd.tracking.predict import category_ids, predict_video, recordings
 
 @dataclass(slots=True)
 class Validated:
-    """The report on a model, and its results, for pictures."""
+    """The report on a model, and its results for pictures."""
 
     report: Report
     results: list[TrackResult]
 
 
 class Validation:
-    """The validation videos of a recipe, opened once; a wrong one is noticed before training begins."""
+    """The validation videos of a recipe, opened before training begins so that errors show early."""
 
     def __init__(self, recipe: Recipe, data: DataSource, names: Sequence[str]) -> None:
         self.source = open_source(data)
@@ -51,7 +47,7 @@ class Validation:
 
     @property
     def truth(self) -> Dataset:
-        """The annotations of the videos that count, drawn or read when first asked for."""
+        """The annotations of the videos, generated or read on first use."""
         if self._truth is None:
             source: Any = self.source
             whole = source.dataset if isinstance(source, DatasetClips) else source.dataset()
@@ -66,10 +62,10 @@ class Validation:
         class_counts: Mapping[str, int],
         stop: Callable[[], bool] = lambda: False,
     ) -> Validated | None:
-        """The report, for the first process; None for the others, and when `stop` cut it short.
+        """The report in the first process; None in the others, and if `stop` ended it early.
 
-        `class_counts` says how many tracks of each class there are to learn from. `stop` is asked after each
-        video, equally often in every process, and must answer the same in all.
+        `class_counts` is the number of training tracks of each class. `stop` is called after each video,
+        equally often in every process, and must return the same in all.
         """
         device = next(model.parameters()).device
         found: list[TrackResult] = []
@@ -89,7 +85,7 @@ class Validation:
 
 
 def track_all(model: nn.Module, source: ClipSource, constants: Mapping[str, Any]) -> list[TrackResult]:
-    """Results of an online model through the tracker, its constants changed so, or of an offline model."""
+    """Results of an online model with its tracker or of an offline model. `constants` change defaults."""
     return list(chain.from_iterable(track_each(model, source, constants, source.names)))
 
 
@@ -100,7 +96,7 @@ def track_each(
     names: Sequence[str],
     part: slice = slice(None),
 ) -> Iterator[list[TrackResult]]:
-    """The results of one video after the other; `names` are the model's classes."""
+    """The results of one video after another. `names` are the classes of the model."""
     categories = category_ids(source, names)
     config: Any = model.config
     if getattr(model, "offline", False):
@@ -111,18 +107,3 @@ def track_each(
         tracker = tracker_config(config.family, constants)
         for recording in recordings(source)[part]:
             yield list(predict_video(model, recording, tracker).tracks(recording.id, categories))
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """Whatever is drawn by chance within, training goes on with the numbers that it would have drawn."""
-    python, numbers, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
-    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numbers)  # noqa: NPY002
-        torch.set_rng_state(torch_state)
-        if gpus:
-            torch.cuda.set_rng_state_all(gpus)

@@ -63,7 +63,7 @@ def _summary(report: Report) -> RenderableType:
 
 
 def _tracking(report: Report) -> RenderableType:
-    title = f"Tracking, predictions with a score of at least {report.min_score:g}"
+    title = f"Tracking, scores of {report.min_score:g} or more"
     table = _table(title, "HOTA", "DetA", "AssA", "LocA", "IDF1", "MOTA", "switches")
     t = report.tracking
     shares = (t.hota, t.deta, t.assa, t.loca, t.idf1, t.mota)
