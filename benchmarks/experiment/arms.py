@@ -6,10 +6,12 @@ import difflib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, get_args
+from typing import Any
 
 from ookd import config
-from ookd.config import Recipe, Signal, SignalName, Within
+from ookd.config import PairInClip, Recipe, Signal
+from ookd.distill.frame_signals import FRAME_SIGNALS
+from ookd.distill.pair_signals import PAIR_SIGNALS
 from ookd.errors import UserError
 
 
@@ -21,14 +23,14 @@ class Arm:
     about: str
     taught: bool = True  # with the teacher beside it
     pasted: bool = False  # with Minor-Paste
-    signals: tuple[SignalName, ...] | None = None  # of the recipe's, or with weight 1; None: the recipe's
+    signals: tuple[str, ...] | None = None  # of the recipe's, or with weight 1; None: the recipe's
     longer: bool = False  # as many steps as distillation's cost pays for
     offline: bool = False  # not a student: the teacher itself
     changes: tuple[str, ...] = ()  # of the recipe
 
 
 # the signals that read a teacher's features, which are what controls replace
-_FEATURES: tuple[SignalName, ...] = ("embedding", "relation", "key", "soft_association")
+_FEATURES: tuple[str, ...] = ("embedding", "relation", "key", "soft_association")
 _ALL = (
     Arm("alone", "the student without a teacher", taught=False),
     Arm("longer", "without a teacher, for as long as OOKD computes", taught=False, longer=True),
@@ -45,7 +47,7 @@ _ALL = (
     ),
     *(
         Arm(f"qfa-{signal}", f"filtered and associated, {signal} alone", signals=(signal,))
-        for signal in get_args(SignalName)
+        for signal in (*PAIR_SIGNALS, *FRAME_SIGNALS)
     ),
     Arm("qfa-features", "filtered and associated, the signals that read features", signals=_FEATURES),
     Arm("qfa", "filtered and associated, the recipe's signals"),
@@ -108,7 +110,7 @@ def recipe_of(arm: Arm, name: str, changes: Sequence[str]) -> Recipe:
     elif base.data.minor_paste is None:
         own.append("data.minor_paste={}")
     if arm.longer and isinstance(
-        base.data.frames, Within
+        base.data.frames, PairInClip
     ):  # the same pairs; no frames for a teacher are read
         own.append(set_to("data.frames", {"kind": "pair", "span": base.data.frames.pair_span}))
     return config.load(name, [*changes, *own, *arm.changes])

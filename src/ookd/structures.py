@@ -2,7 +2,7 @@
 
 Axes: B batch, T frames, Q queries, N instances, K classes, D channels, H W pixels (h w: mask resolution).
 Annotations are plain Python and numpy, so that reading and evaluating data needs no torch. With OOKD_DEBUG=1
-in the environment, every object checks its shapes when it is created.
+in the environment, objects check their shapes when they are made.
 """
 
 from __future__ import annotations
@@ -219,52 +219,37 @@ class Batch:
         return torch.stack(rows).to(self.frames.device)
 
 
-# --- outputs of models -------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class Asked:
-    """How a model's queries came about, so that another model can be asked the same."""
-
-    places: Tensor  # [B, Q, 2] where they start, x and y in 0..1
-    between: Tensor | None  # [1, Q, Q] added to the attention among them: -inf hides one from another
-    layers: list[Tensor]  # [B, Q, D'] their features from the start to the answer
+# --- answers of models --------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
 class FrameQueries:
-    """The output of an online model for frames. Logits go through a sigmoid; there is no background class."""
+    """An online model's answer about frames. Logits go through a sigmoid; there is no background class."""
 
     logits: Tensor  # [B, Q, K]
     boxes: Tensor | None  # [B, Q, 4] cx cy w h in 0..1 of the unpadded frame
     embed: Tensor  # [B, Q, D] for association by the tracker
     features: Tensor  # [B, Q, D'] for distillation
     masks: Callable[[Tensor], Tensor]  # select [B, N] -> mask logits [B, N, h, w]; H / h is the stride
-    # feature maps [B, C, h', w'], each with its own size; masks are made from the first
+    # feature maps [B, C, h', w'], each of its own size; masks are made from the first
     maps: list[Tensor] = field(default_factory=list, kw_only=True)
-    asked: Asked | None = field(default=None, kw_only=True)
-
-
-# some frames [F] of B * T, places [F, N, 2], between -> what the frame network answers to queries there
-Probe = Callable[["Tensor", "Tensor", "Tensor | None"], FrameQueries]
 
 
 @dataclass(slots=True)
 class ClipQueries:
-    """The output of an offline model for clips: one query is one instance in all T frames."""
+    """An offline model's answer about clips: one query is one instance in all T frames."""
 
     logits: Tensor  # [B, Q, K]
     boxes: Tensor | None  # [B, T, Q, 4]
     features: Tensor  # [B, Q, D']
     frame_features: Tensor  # [B, T, Q, D']
     masks: Callable[[Tensor], Tensor]  # select [B, N] -> mask logits [B, N, T, h, w]
-    maps: list[Tensor] = field(default_factory=list, kw_only=True)  # [B, T, C, h', w'] as in FrameQueries
-    probe: Probe | None = field(default=None, kw_only=True)
+    maps: list[Tensor] = field(default_factory=list, kw_only=True)  # [B, T, C, h', w'], as those of frames
 
 
 @dataclass(slots=True)
 class StudentMatches:
-    """What a student answered in a training step, for distillation to build on. F = B * S student frames."""
+    """A student's answer in a training step, matched to the ground truth. F = B * S frames."""
 
     answer: FrameQueries  # of F frames
     query: Tensor  # [F, N] the query that was matched to each instance of the clip

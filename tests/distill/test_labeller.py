@@ -16,7 +16,7 @@ from ookd.cli import main
 from ookd.clips.opening import videos_of
 from ookd.clips.sources import DatasetClips
 from ookd.data.formats import load
-from ookd.distill.labeller import Sure, annotated, sure_tracks
+from ookd.distill.labeller import LabelThresholds, annotated, confident_tracks
 from ookd.errors import UserError
 from ookd.models import zoo
 from ookd.models.presets import preset
@@ -66,7 +66,7 @@ def labelled(data: Path, **rule: Any) -> list[Video]:
     dataset, model = videos_of(data), saved()
     by_id = {video.id: video for video in recordings(dataset)}
     return annotated(
-        dataset, model.names, lambda video: sure_tracks(model, by_id[video], Sure(**rule))
+        dataset, model.names, lambda video: confident_tracks(model, by_id[video], LabelThresholds(**rule))
     ).videos
 
 
@@ -84,7 +84,7 @@ def test_thresholds_decide_what_is_taken(world: Path) -> None:
     assert taken(world, score=0.8, frames=1) == [[(2, 5), (1, 2)]] * 2
     assert taken(world, score=0.8, of_class={"cat": 0.55}, frames=3) == [[(2, 5), (1, 5)]] * 2
     with pytest.raises(UserError, match="no class bird; it has cat, dog"):
-        Sure(of_class={"bird": 0.1}).check(["cat", "dog"])
+        LabelThresholds(of_class={"bird": 0.1}).check(["cat", "dog"])
 
 
 def test_tracks_say_where_things_are_and_how_sure_the_model_was(world: Path) -> None:

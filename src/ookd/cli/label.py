@@ -40,17 +40,17 @@ def label(
     """
     from ookd.clips.opening import videos_of
     from ookd.data.convert import MARKS, convert
-    from ookd.distill.labeller import Sure, annotated, sure_tracks
+    from ookd.distill.labeller import LabelThresholds, annotated, confident_tracks
     from ookd.files import check_free, fingerprint
     from ookd.models import zoo
     from ookd.tracking.predict import recordings
     from ookd.tracking.result_folder import ResultFolder
 
     check_free(out, overwrite, MARKS)
-    sure = Sure(score, dict(_of_class(text) for text in score_of or ()), frames)
+    thresholds = LabelThresholds(score, dict(_of_class(text) for text in score_of or ()), frames)
     dataset = videos_of(data)
     saved = zoo.load(model)
-    sure.check(saved.names)
+    thresholds.check(saved.names)
     run = {
         "model": fingerprint(saved.model),
         "tracker": saved.tracker,
@@ -58,8 +58,8 @@ def label(
             str((dataset.root or Path()).resolve()),
             *([video.id, video.length, video.file_names[:1]] for video in dataset.videos),
         ],
-        "score": [sure.score, sure.of_class],
-        "frames": sure.frames,
+        "score": [thresholds.score, thresholds.of_class],
+        "frames": thresholds.frames,
     }
     found = ResultFolder(out.with_name(f"{out.name}.begun"), run, overwrite)
     left = [video for video in recordings(dataset) if not found.done(video.id)]
@@ -67,7 +67,7 @@ def label(
     saved.model.to(gpu or "cpu")
     with FrameProgress(sum(video.length for video in left)) as progress:
         for video in left:
-            found.add(video.id, sure_tracks(saved, video, sure))
+            found.add(video.id, confident_tracks(saved, video, thresholds))
             for _ in range(video.length):
                 progress.step()
     labelled = annotated(dataset, saved.names, found.read)

@@ -22,7 +22,7 @@ from ookd.clips.transforms import (
     published_video,
 )
 from ookd.config import Augment as AugmentSpec
-from ookd.config import CompositeData, Data, DataSource, FolderData, Pairs, Recipe, Within
+from ookd.config import CompositeData, Data, DataSource, FolderData, PairInClip, Pairs, Recipe
 from ookd.data.formats import load
 from ookd.data.frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from ookd.data.video import open_source as open_video
@@ -86,7 +86,7 @@ def open_loader(recipe: Recipe, rank: int, world: int) -> tuple[ClipLoader, list
     sampler: FrameSampler
     if isinstance(frames, Pairs):
         sampler = PairSampler(frames.span)
-    elif isinstance(frames, Within):
+    elif isinstance(frames, PairInClip):
         sampler = DistillSampler(frames.length, frames.span, frames.pair_span)
     else:
         sampler = ClipSampler(frames.length, frames.span, frames.replace)

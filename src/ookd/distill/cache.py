@@ -1,8 +1,8 @@
-"""A folder that holds what a teacher knows of videos, so that it need not be asked again.
+"""A folder with a teacher's answers about videos, so that it need not run again.
 
-`manifest.json` says whose knowledge it is, of which data and by which rule, and names the shards: safetensors
-files with their checksums and the videos in each. A shard is written beside its place, renamed, and only then
-named in the manifest, so a kill at any moment leaves whole shards; one that was damaged later is noticed.
+`manifest.json` says which teacher answered, about which data and by which rule, and lists the shards:
+safetensors files with their checksums and the videos in each. A shard is written beside its place, renamed,
+and only then listed, so a kill at any moment leaves whole shards. Later damage is noticed.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ from typing import Any
 
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
+from ookd.config import Data, DataSource, Distill
 from ookd.errors import UserError
-from ookd.files import checksum, new_file, write_file
+from ookd.files import checksum, fingerprint, new_file, write_file
 
 MANIFEST = "manifest.json"
 SHARD = 64 << 20  # bytes from which a shard is closed
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
-    """What is known of some frames in a row of a video. M queries were kept."""
+class CachedWindow:
+    """The answer about some consecutive frames of a video. M queries were kept."""
 
     first: int  # frame
     logits: Tensor  # [M, K] of the teacher's own classes
@@ -40,7 +41,7 @@ class Window:
         return range(self.first, self.first + len(self.frame_features))
 
     def tensors(self) -> dict[str, Tensor]:
-        """What is stored of it, by name."""
+        """What is stored, by name."""
         return {name: getattr(self, name).contiguous() for name in _STORED}
 
     @property
@@ -52,28 +53,46 @@ _STORED = ("logits", "features", "frame_features", "masks", "extent")
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """What a cache is of. PairBatch of another subject is of no use."""
+class CacheKey:
+    """What answers depend on. A cache with another key is of no use."""
 
     teacher: str  # fingerprint of its weights
-    data: list[dict[str, Any]]  # the sources, as the recipe has them
+    data: list[dict[str, Any]]  # the sources, as in the recipe
     min_score: float  # least score of what was kept
     tube_nms: float
-    short_side: int | None  # frames were resized to it
+    short_side: int | None  # size of the frames
 
 
-class Cache:
+def cache_key(teacher: nn.Module, data: Data, spec: Distill) -> CacheKey:
+    """The key of a cache that serves a recipe."""
+    return CacheKey(
+        fingerprint(teacher, long=True),
+        [_identity(source) for source in data.train],
+        spec.filter.min_score,
+        spec.filter.tube_nms,
+        max(data.augment.sides) if data.augment.sides else None,
+    )
+
+
+def _identity(source: DataSource) -> dict[str, object]:
+    """What determines the pixels of a video. More videos of the same world begin with the same ones."""
+    other = {"ratio", "videos", "unlabelled", "augment"}
+    own: dict[str, object] = source.model_dump(exclude=other, exclude_none=True)
+    return own
+
+
+class TeacherCache:
     """Open to read and to add to.
 
-    Shards that do not match their checksum are left out; `damaged` names them.
+    Shards that do not match their checksum are left out and named in `damaged`.
     """
 
-    def __init__(self, folder: Path, subject: Subject) -> None:
-        self.folder, self.subject = folder, subject
+    def __init__(self, folder: Path, key: CacheKey) -> None:
+        self.folder, self.key = folder, key
         self.damaged: list[str] = []
         self._shards: list[dict[str, Any]] = []
         self._place: dict[str, tuple[str, int, list[int]]] = {}  # video -> file, number in it, first frames
-        self._pending: dict[str, list[Window]] = {}
+        self._pending: dict[str, list[CachedWindow]] = {}
         self._open: dict[str, Any] = {}
         if (folder / MANIFEST).exists():
             self._read_manifest()
@@ -93,17 +112,17 @@ class Cache:
         """The first frame of each window of a video that is in the cache."""
         return self._place[video][2]
 
-    def read(self, video: str, window: int) -> Window:
+    def read(self, video: str, window: int) -> CachedWindow:
         file, number, firsts = self._place[video]
         if file not in self._open:
             self._open[file] = safe_open(self.folder / file, "pt")
         shard = self._open[file]
-        return Window(
+        return CachedWindow(
             firsts[window], **{name: shard.get_tensor(f"{number}.{window}.{name}") for name in _STORED}
         )
 
-    def add(self, video: str, windows: list[Window]) -> None:
-        """Take in a video; it is on disk when its shard is full or `flush` is called."""
+    def add(self, video: str, windows: list[CachedWindow]) -> None:
+        """Add a video. It reaches the disk when its shard is full, or with `flush`."""
         self._pending[video] = windows
         waiting = sum(window.bytes for windows in self._pending.values() for window in windows)
         if waiting >= SHARD:
@@ -135,24 +154,26 @@ class Cache:
         path = self.folder / MANIFEST
         try:
             found = json.loads(path.read_text())
-            subject = Subject(**found["subject"])
+            key = CacheKey(**found["subject"])
             shards = found["shards"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path} is not a manifest of a teacher's knowledge: {error}") from None
+            raise UserError(f"{path} is not the manifest of a teacher's cache: {error}") from None
         for name, what in (
-            ("teacher", "what another teacher knows"),
-            ("data", "what a teacher knows of other data"),
-            ("short_side", "what the teacher knows of frames of another size"),
+            ("teacher", "another teacher"),
+            ("data", "other data"),
+            ("short_side", "frames of another size"),
         ):
-            if getattr(subject, name) != getattr(self.subject, name):
-                raise UserError(f"{self.folder} holds {what}: name another folder with --cache, or delete it")
-        if subject.min_score > self.subject.min_score or subject.tube_nms < self.subject.tube_nms:
+            if getattr(key, name) != getattr(self.key, name):
+                raise UserError(
+                    f"{self.folder} holds a cache of {what}: name another folder with --cache, or delete it"
+                )
+        if key.min_score > self.key.min_score or key.tube_nms < self.key.tube_nms:
             raise UserError(
-                f"{self.folder} was filtered by min_score {subject.min_score} and tube_nms "
-                f"{subject.tube_nms}, this recipe by {self.subject.min_score} and {self.subject.tube_nms}: "
+                f"{self.folder} was filtered with min_score {key.min_score} and tube_nms {key.tube_nms}, "
+                f"but this recipe asks for {self.key.min_score} and {self.key.tube_nms}: "
                 "name another folder with --cache, or delete it"
             )
-        self.subject = subject
+        self.key = key
         for shard in shards:
             path = self.folder / shard["file"]
             if path.is_file() and checksum(path) == shard["sha256"]:
@@ -166,5 +187,5 @@ class Cache:
             self._place[video] = shard["file"], number, firsts
 
     def _write_manifest(self) -> None:
-        manifest = {"subject": asdict(self.subject), "shards": self._shards}
+        manifest = {"subject": asdict(self.key), "shards": self._shards}
         write_file(self.folder / MANIFEST, json.dumps(manifest, indent=1))

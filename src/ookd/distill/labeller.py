@@ -1,4 +1,4 @@
-"""Videos that nobody annotated, annotated by a model: what it is sure of becomes a training set."""
+"""A model annotates videos without labels: the tracks it is sure of become a training set."""
 
 from __future__ import annotations
 
@@ -18,44 +18,46 @@ from ookd.tracking.predict import Recording, predict_video
 
 
 @dataclass(frozen=True, slots=True)
-class Sure:
-    """Which tracks are taken for true."""
+class LabelThresholds:
+    """Which tracks become labels."""
 
     score: float = 0.5  # least confidence of a track
-    of_class: Mapping[str, float] = field(default_factory=dict)  # other values for some classes
-    frames: int = 3  # least frames that show it
+    of_class: Mapping[str, float] = field(default_factory=dict)  # the same for single classes
+    frames: int = 3  # least number of frames that show the track
 
     def check(self, names: Sequence[str]) -> None:
-        """Raise unless all classes spoken of are among these."""
+        """Raise a `UserError` unless the model knows all classes that are named."""
         if unknown := set(self.of_class) - set(names):
             raise UserError(f"the model has no class {', '.join(sorted(unknown))}; it has {', '.join(names)}")
 
 
-def sure_tracks(saved: Saved, recording: Recording, sure: Sure) -> Iterator[TrackResult]:
-    """What the model follows through a video and is sure of; a category is its label + 1."""
+def confident_tracks(
+    saved: Saved, recording: Recording, thresholds: LabelThresholds
+) -> Iterator[TrackResult]:
+    """The tracks of a video that pass the thresholds. A category is the model's label + 1."""
     for label, score, masks in _tracks(saved, recording):
         shown = sum(mask is not None for mask in masks)
-        if score >= sure.of_class.get(saved.names[label], sure.score) and shown >= sure.frames:
+        least = thresholds.of_class.get(saved.names[label], thresholds.score)
+        if score >= least and shown >= thresholds.frames:
             yield TrackResult(recording.id, label + 1, score, masks)
 
 
 def annotated(
-    dataset: Dataset, names: Sequence[str], found: Callable[[int], Iterable[TrackResult]]
+    dataset: Dataset, names: Sequence[str], tracks_of: Callable[[int], Iterable[TrackResult]]
 ) -> Dataset:
-    """The same videos with the tracks that were found in each; each says how sure the model was (`score`).
-
-    The classes `names` are the model's.
+    """The same videos with the tracks found in each, by video id. Each track has the model's confidence as
+    `score`; the classes are the model's `names`.
     """
     number, videos = count(1), []
     for video in dataset.videos:
-        tracks = [_track(next(number), result) for result in found(video.id)]
+        tracks = [_track(next(number), result) for result in tracks_of(video.id)]
         videos.append(replace(video, tracks=tracks))
     categories = [Category(label + 1, name) for label, name in enumerate(names)]
     return Dataset(categories, videos, dataset.root, dataset.name)
 
 
 def _tracks(saved: Saved, recording: Recording) -> Iterator[tuple[int, float, list[Rle | None]]]:
-    """Best class, its score, and a mask a frame, of everything the model follows through a video."""
+    """Best class, its score and the masks, one a frame, of every track in a video."""
     if getattr(saved.model, "offline", False):
         for track in track_offline(
             saved.model, recording.images(), OfflineConfig.model_validate(saved.tracker)
@@ -71,7 +73,7 @@ def _tracks(saved: Saved, recording: Recording) -> Iterator[tuple[int, float, li
 
 
 def _track(number: int, result: TrackResult) -> Track:
-    """An annotation; frames where nothing of a mask is left do not show it."""
+    """An annotation. A frame with an empty mask does not show the object."""
     areas = [None if mask is None else float(rle.area(mask)) for mask in result.segmentations]
     masks = [mask if area else None for mask, area in zip(result.segmentations, areas, strict=True)]
     boxes = [None if mask is None else rle.box_xywh(mask) for mask in masks]

@@ -15,6 +15,7 @@ Shapes: B clips, T frames, N clip queries, Q frame queries, D width.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -77,6 +78,17 @@ class ClipAnswer:
     views: Tensor  # [B, T, N, E] the embedding of "me" in each frame, in the frame network's space
     identity: Tensor  # [B, N, E] their mean over the frames that show the instance
     frame: CompactQueries  # of B * T frames: masks of the N parts
+
+
+# some frames [F] of B * T, places [F, N, 2], bias of the attention among them -> the frame network's answer
+DecodeAt = Callable[[Tensor, Tensor, Tensor | None], CompactQueries]
+
+
+@dataclass(slots=True)
+class CompactClipQueries(ClipQueries):
+    """Clip queries whose frame network can also decode queries at given places."""
+
+    decode_at: DecodeAt
 
 
 class ClipLayer(nn.Module):
@@ -155,11 +167,11 @@ class CompactClip(nn.Module):
     def forward(self, clip: Tensor, pad: Tensor) -> ClipQueries:
         """clip [B, T, 3, H, W] normalised, pad [B, T, H, W]."""
         frames = self.look(clip, pad)
-        queries = as_clip_queries(self.decode(frames, self.seeds(frames))[-1])
-        queries.probe = lambda rows, places, between: self.frame.decode(
-            frames.pixels.at(rows), places, between
-        )[-1]
-        return queries
+
+        def decode_at(rows: Tensor, places: Tensor, between: Tensor | None) -> CompactQueries:
+            return self.frame.decode(frames.pixels.at(rows), places, between)[-1]
+
+        return as_clip_queries(self.decode(frames, self.seeds(frames))[-1], decode_at)
 
     def look(self, clip: Tensor, pad: Tensor) -> Frames:
         """The frame network on every frame."""
@@ -325,7 +337,7 @@ def distances(answer: CompactQueries, places: Tensor, pixels: Pixels, clips: int
     return (torch.cdist(at[:, :-1], at[:, 1:]) / size).clamp(max=FAR)
 
 
-def as_clip_queries(answer: ClipAnswer) -> ClipQueries:
+def as_clip_queries(answer: ClipAnswer, decode_at: DecodeAt) -> CompactClipQueries:
     b, t = answer.presence.shape[:2]
 
     def masks(select: Tensor) -> Tensor:
@@ -335,7 +347,7 @@ def as_clip_queries(answer: ClipAnswer) -> ClipQueries:
         return logits - ABSENT * absent[..., None, None]
 
     maps = [level.unflatten(0, (b, t)) for level in answer.frame.maps]
-    return ClipQueries(answer.logits, None, answer.identity, answer.views, masks, maps=maps)
+    return CompactClipQueries(answer.logits, None, answer.identity, answer.views, masks, decode_at, maps=maps)
 
 
 def _picked(x: Tensor, choice: Tensor) -> Tensor:

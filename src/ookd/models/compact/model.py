@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -23,7 +23,7 @@ from pydantic import BaseModel, Field
 from torch import Tensor, nn
 
 from ookd.models.backbones.efficientnet_lite import EfficientNetLite, Variant
-from ookd.structures import Asked, FrameQueries
+from ookd.structures import FrameQueries
 
 PRIOR = 0.02  # probability of a class before training
 DISK = (-12.0, -12.0, 0.0, 0.0, 0.0, 2.0)  # x2, y2, xy, x, y, 1: the mask every query starts from
@@ -79,9 +79,12 @@ class Pixels:
 
 @dataclass(slots=True)
 class CompactQueries(FrameQueries):
-    """Frame queries that also give coarser masks, which cost less."""
+    """Frame queries that also give coarser masks, which cost less, and know where they started."""
 
     masks_at: Callable[[Tensor, int], Tensor]  # select [B, N], stride -> mask logits [B, N, h, w]
+    places: Tensor  # [B, Q, 2] where they started, x and y in 0..1
+    between: Tensor | None = None  # [1, Q, Q] what was added to the attention among them
+    layers: list[Tensor] = field(default_factory=list)  # [B, Q, D] features from the start to the answer
 
 
 class Attention(nn.Module):
@@ -262,6 +265,7 @@ class Heads(nn.Module):
             x,
             lambda select: masks_at(select, FINEST),
             masks_at,
+            places,
             maps=pixels.maps(),
         )
 
@@ -300,7 +304,7 @@ class Compact(nn.Module):
         for layer in self.layers:
             x = layer(x, place, pixels, mask_focus(answers[-1], pixels), between)
             answers.append(self.heads(x, places, pixels))
-        answers[-1].asked = Asked(places, between, [answer.features for answer in answers])
+        answers[-1].between, answers[-1].layers = between, [answer.features for answer in answers]
         return answers
 
 

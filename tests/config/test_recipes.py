@@ -1,4 +1,4 @@
-"""Recipes: every mistake is one line that says where it is and what would be right."""
+"""Recipes: every mistake is one line that says where it is and what is allowed."""
 
 from __future__ import annotations
 
@@ -41,16 +41,21 @@ def test_training_tuning_and_validation_never_share_videos(name: str) -> None:
         ("optim.lr", "write it as key=value"),
         ("optim.lr={", "is not a YAML value"),
         ("data.val.kind=wold", "kind"),
+        ("data.tune.sed=1", "unknown key data.tune.sed; did you mean seed?"),
+        ("data.frames={kind: distill, lenght: 4}", "unknown key data.frames.lenght; did you mean length?"),
+        ("distill.teachr=x", "unknown key distill.teachr; did you mean teacher?"),
+        ("distill.filter.min_uio=1", "unknown key distill.filter.min_uio; did you mean min_iou?"),
+        ("distill.signals.key.wait=1", "unknown key distill.signals.key.wait; did you mean weight?"),
     ],
 )
 def test_a_wrong_change_is_one_clear_line(change: str, message: str) -> None:
     with pytest.raises(UserError) as caught:
-        config.load("nano-ytvis-like", [change])
+        config.load("nano-distill", [change])
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_several_mistakes_are_told_at_once() -> None:
+def test_several_mistakes_are_reported_at_once() -> None:
     with pytest.raises(UserError, match=r"unknown key optim\.lrr.*run\.steps"):
         config.load("nano-ytvis-like", ["optim.lrr=1", "run.steps=0"])
 
