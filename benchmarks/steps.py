@@ -8,9 +8,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from ookd.engine.record import Record
+
 from ookd.config import Recipe
 from ookd.engine.loop import Trainer
-from ookd.engine.record import Record
 
 WARM_UP = 3  # first steps, in which memory is laid out and kernels are chosen
 

@@ -21,6 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ookd.engine.record import RECIPE
+
 from learning.judge import Conditions, judge
 from learning.splits import Split
 from learning.training import now, step_cost
@@ -28,7 +30,6 @@ from measuring import Table
 from ookd import config
 from ookd.config import Recipe, WorldData
 from ookd.engine.checkpoint import newest
-from ookd.engine.record import RECIPE
 from ookd.engine.run import run as run_recipe
 from ookd.errors import UserError
 from ookd.files import write_file

@@ -79,7 +79,7 @@ def make_optimizer(task: TrainingTask, recipe: Recipe) -> torch.optim.AdamW:
 
 
 def rate(optim: Optim, steps: int) -> Callable[[int], float]:
-    """The learning rate's factor at each step, counted from 0."""
+    """The factor of the learning rate at each step, counted from 0."""
 
     def factor(step: int) -> float:
         warm = min(1.0, (step + 1) / max(1, optim.warmup))
