@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from typing import Any
@@ -74,6 +75,9 @@ def _root(
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; what a user can cause ends in one line and exit code 2."""
+    # Threads of OpenMP that wait would keep their cores busy, and all stand still when another program wants one
+    # too. OpenMP reads this when it is loaded, with torch.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         app(args=arguments)
     except UserError as error:
