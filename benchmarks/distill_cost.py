@@ -101,10 +101,10 @@ def train(recipe: Recipe, steps: int, device: str) -> dict[str, float]:
     import torch
 
     from ookd.engine.build import make_model, make_optimizer, make_task, open_loader
+    from ookd.tracking.observe import device_named
 
     torch.manual_seed(0)
-    gpu = torch.accelerator.current_accelerator() if device != "cpu" else None
-    place = gpu or torch.device("cpu")
+    place = device_named(device)
     loader, names = open_loader(recipe, 0, 1)
     task: Any = make_task(make_model(recipe.model, len(names)), recipe, names).to(place).train()
     optimizer = make_optimizer(task, recipe)
@@ -119,7 +119,7 @@ def train(recipe: Recipe, steps: int, device: str) -> dict[str, float]:
         torch.stack([task.weights[name] * terms[name] for name in task.weights]).sum().backward()
         optimizer.step()
         optimizer.zero_grad()
-        if gpu:
+        if place.type != "cpu":
             torch.accelerator.synchronize()
         seconds.append(time.perf_counter() - began)
     most = torch.cuda.max_memory_allocated() if place.type == "cuda" else _resident()

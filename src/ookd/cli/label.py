@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 
 from ookd.cli.progress import FrameProgress
@@ -42,6 +41,7 @@ def label(
     from ookd.data.new_folder import check_free
     from ookd.distill.pseudo_labels import Sure, annotated, sure_tracks, videos_of
     from ookd.models import zoo
+    from ookd.tracking.observe import device_named
     from ookd.tracking.predict import recordings
     from ookd.tracking.result_folder import ResultFolder
 
@@ -62,8 +62,7 @@ def label(
     }
     found = ResultFolder(out.with_name(f"{out.name}.begun"), run, overwrite)
     left = [video for video in recordings(dataset) if not found.done(video.id)]
-    gpu = torch.accelerator.current_accelerator() if device != "cpu" else None
-    saved.model.to(gpu or "cpu")
+    saved.model.to(device_named(device))
     with FrameProgress(sum(video.length for video in left)) as progress:
         for video in left:
             found.add(video.id, sure_tracks(saved, video, sure))

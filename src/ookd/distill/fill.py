@@ -18,7 +18,7 @@ from ookd.distill.qfa import keep_sure
 from ookd.distill.teacher import LiveTeacher
 from ookd.models.preprocess import normalise
 from ookd.structures import ClipQueries
-from ookd.tracking.observe import prepare
+from ookd.tracking.observe import device_named, prepare
 
 FRAMES = 48  # seen at once
 SHARED = 16  # with the window before; a student's pair of frames nearer than this lies within one window
@@ -54,8 +54,7 @@ class FillPlan:
         self.spec = recipe.distill
         self.sources = [open_source(data) for data in recipe.data.train]
         self.teacher = LiveTeacher(recipe.distill.teacher, class_names(recipe, self.sources))
-        gpu = torch.accelerator.current_accelerator() if device != "cpu" else None
-        self.device = gpu or torch.device("cpu")
+        self.device = device_named(device)
         self.bf16 = recipe.run.precision == "bf16"
         self.teacher.model.to(self.device)
         self.cache = Cache(Path(recipe.distill.cache), subject(self.teacher, recipe.data, recipe.distill))
