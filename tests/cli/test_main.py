@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -21,16 +22,16 @@ class Watch(MetaPathFinder):
 sys.meta_path.insert(0, Watch())
 from ookd.cli import main
 assert "torch" not in sys.modules
-print("code", main(["track", "/nowhere.mp4", "--out", sys.argv[1]]))
-main(["label", "--help"])
+main(["train", "nano", "--out", sys.argv[1]])
 """
 
 
 @pytest.mark.parametrize(("own", "told"), [(None, "passive"), ("active", "active")])
-def test_waiting_threads_leave_the_cores(tmp_path: object, own: str | None, told: str) -> None:
+def test_waiting_threads_leave_the_cores(tmp_path: Path, own: str | None, told: str) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
     if own is not None:
         environment["OMP_WAIT_POLICY"] = own
+    (tmp_path / "recipe.yaml").write_text("name: mine\n")  # a run that is refused, once torch is loaded
     done = subprocess.run(
         [sys.executable, "-c", WATCH, str(tmp_path)], env=environment, capture_output=True, text=True
     )

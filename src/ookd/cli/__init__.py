@@ -75,8 +75,8 @@ def _root(
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; what a user can cause ends in one line and exit code 2."""
-    # Threads of OpenMP that wait would keep their cores busy, and all stand still when another program wants one
-    # too. OpenMP reads this when it is loaded, with torch.
+    # Otherwise OpenMP's waiting threads keep their cores busy, and stand still when another program wants one.
+    # OpenMP reads this when it is loaded, with torch.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         app(args=arguments)

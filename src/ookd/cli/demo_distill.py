@@ -21,8 +21,8 @@ from ookd.config import Recipe
 from ookd.data.new_folder import new_folder
 from ookd.data.synthetic import World
 from ookd.engine.build import make_model
-from ookd.engine.record import RECIPE
-from ookd.engine.run import MODEL, run, write_whole
+from ookd.engine.record import RECIPE, write_whole
+from ookd.engine.run import MODEL, run
 from ookd.errors import UserError
 from ookd.evaluation.compare import compare
 from ookd.evaluation.report import Report

@@ -6,6 +6,7 @@ Everything is written to `NAME.part` beside the final name and renamed when it i
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,8 +46,7 @@ def new_folder(out: Path, overwrite: bool, marks: tuple[str, ...]) -> Iterator[P
 
 def check_free(out: Path, overwrite: bool, marks: tuple[str, ...]) -> None:
     """Raise unless `new_folder` may make `out`: for those who work long before they write."""
-    if Path.cwd().is_relative_to(out.resolve()):
-        raise UserError(f"{out}: is the current folder; give the name of a new one")
+    check_not_home(out)
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not overwrite:
@@ -55,6 +55,15 @@ def check_free(out: Path, overwrite: bool, marks: tuple[str, ...]) -> None:
         raise UserError(
             f"{out}: is not a folder that this command wrote (no {' or '.join(marks)}); not replaced"
         )
+
+
+def check_not_home(out: Path) -> None:
+    """Never to be replaced: the current folder, the user's own, and all that hold them."""
+    places = {"the current folder": Path.cwd(), "your home folder": Path(os.path.expanduser("~"))}
+    for name, place in places.items():
+        if place.resolve().is_relative_to(out.resolve()):
+            verb = "is" if place.resolve() == out.resolve() else "holds"
+            raise UserError(f"{out}: {verb} {name}; give the name of a new one")
 
 
 def check_apart(out: Path, source: Path) -> None:

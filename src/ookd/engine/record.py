@@ -39,7 +39,7 @@ class Record:
         )  # frames and seconds of steps
         if not is_main():
             return
-        (out / RECIPE).write_text(yaml.safe_dump(recipe.model_dump(), sort_keys=False))
+        write_whole(out / RECIPE, yaml.safe_dump(recipe.model_dump(), sort_keys=False))
         (out / ENVIRONMENT).write_text(json.dumps(surroundings(), indent=1))
 
     def step(
@@ -141,6 +141,13 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         if isinstance(line, dict) and "step" in line:
             lines.append(line)
     return lines
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write beside and rename, so that a name that exists is whole."""
+    beside = path.with_name(path.name + ".partial")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)
 
 
 def memory_in_use() -> dict[str, float]:

@@ -21,7 +21,7 @@ from ookd.data.clips import ClipDataset
 from ookd.engine import is_main
 from ookd.engine.loop import Trainer
 from ookd.engine.page import VALIDATION, write_run_page
-from ookd.engine.record import Record
+from ookd.engine.record import Record, write_whole
 from ookd.engine.samples import samples
 from ookd.engine.validate import Validation, undisturbed
 from ookd.evaluation.report import Report
@@ -51,7 +51,10 @@ def run(recipe: Recipe, folder: Path, cpu: bool = False) -> Outcome:
     watch = Watch(trainer, record)
     try:
         if trainer.resume():
-            record.note(f"continuing after step {trainer.step}")
+            done = trainer.step >= recipe.run.steps
+            record.note(
+                f"finished already: {trainer.step} steps" if done else f"continuing after step {trainer.step}"
+            )
             record.display.ap = record.last_ap()
         watch()  # a validation that an interruption cut short
         trainer.fit(watch)
@@ -151,10 +154,3 @@ def summary(report: Report) -> dict[str, float]:
         "switches": report.tracking.switches,
         **{f"AP_{name}": value for name, value in frequency.items() if value >= 0},
     }
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write beside and rename, so that a name that exists is whole."""
-    beside = path.with_name(path.name + ".partial")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
