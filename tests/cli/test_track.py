@@ -276,10 +276,11 @@ def test_kill_leaves_only_parts_and_the_next_run_says_so(
     with open_source(out / "annotated.mp4.part") as source:
         assert sum(1 for _ in source) >= 20
     capsys.readouterr()
+    (out / "thesis.part").write_text("of another program")
     command = ["track", str(video), "--out", str(out), "--save", "mp4,json"]
     assert main(command) == 2
     assert "holds what a killed run left (annotated.mp4.part)" in capsys.readouterr().err
     assert main([*command, "--overwrite"]) == 0
     warnings = capsys.readouterr().err.splitlines()
     assert [line.endswith("left by a killed run; removed") for line in warnings] == [True, True]
-    assert sorted(os.listdir(out)) == ["annotated.mp4", "frames.json"]
+    assert sorted(os.listdir(out)) == ["annotated.mp4", "frames.json", "thesis.part"]

@@ -75,7 +75,7 @@ def _root(
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; what a user can cause ends in one line and exit code 2."""
-    # Otherwise OpenMP's waiting threads keep their cores busy, and stand still when another program wants one.
+    # Otherwise OpenMP's waiting threads keep their cores busy, and all is slow beside any other program.
     # OpenMP reads this when it is loaded, with torch.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:

@@ -47,7 +47,7 @@ def track(
     from ookd.data.pipeline import Behind
     from ookd.data.video import open_source
     from ookd.tracking.api import track as run
-    from ookd.tracking.sinks import Sinks
+    from ookd.tracking.sinks import PARTS, Sinks
 
     kinds = _kinds(save)
     objects: dict[int, str] = {}
@@ -57,7 +57,7 @@ def track(
         FrameProgress(frames.length, show_progress) as progress,
         _sigterm_like_ctrl_c(),
     ):
-        claim_folder(out, overwrite)
+        claim_folder(out, overwrite, PARTS)
         wanted = [name.strip() for name in classes.split(",") if name.strip()] or None
         with closing(run(frames, model=model, classes=wanted, score=score, device=device)) as results:
             first = next(results, None)  # before any file is begun: the model may not load

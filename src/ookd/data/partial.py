@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -76,17 +77,20 @@ class PartialText:
         raise write_error(error, self.path) from None
 
 
-def claim_folder(folder: Path, overwrite: bool) -> None:
-    """Make an output folder. One that holds something is used only if that may be overwritten."""
+def claim_folder(folder: Path, overwrite: bool, parts: Collection[str]) -> None:
+    """Make an output folder. One that holds something is used only if that may be overwritten.
+
+    Of what a killed run left there, `parts` are removed: the names that the caller writes under.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         content = sorted(folder.iterdir())
     except OSError as error:
         raise UserError(f"{folder}: cannot be the output folder: {error.strerror or error}") from None
-    parts = [path for path in content if path.suffix == ".part"]
+    left = [path for path in content if path.name in parts and path.is_file()]
     if content and not overwrite:
-        what = f"holds what a killed run left ({parts[0].name})" if parts else "is not empty"
+        what = f"holds what a killed run left ({left[0].name})" if left else "is not empty"
         raise UserError(f"{folder}: {what}; name another folder or add --overwrite")
-    for part in parts:
+    for part in left:
         log.warning("%s: left by a killed run; removed", part)
         part.unlink()

@@ -226,7 +226,7 @@ class TracksRle(Sink):
         self._size = [source.height, source.width]
         self._names: Sequence[str] = ()
         self._frames = 0  # of the source, so far
-        self._spool = part_of(folder / "tracks.spool")
+        self._spool = part_of(folder / SPOOL)
         self._broken = False
         try:
             self._spool.unlink(missing_ok=True)
@@ -303,6 +303,8 @@ SINKS: dict[str, type[Sink]] = {
     "csv": BoxesCsv,
     "mot": BoxesMot,
 }
+SPOOL = "tracks.spool"  # beside `TracksRle.file`, while it is written
+PARTS = frozenset(f"{name}.part" for name in (*(sink.file for sink in SINKS.values()), SPOOL))
 
 
 class Sinks(Sink):
