@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from ookd.data.image_files import open_image
 from ookd.errors import UserError
 from ookd.structures import Dataset, Video
 
@@ -107,7 +108,7 @@ def decode_image(content: bytes, path: Path) -> NDArray[np.uint8]:
     if not content:
         raise UserError(f"{path}: the image file is empty")
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with open_image(io.BytesIO(content)) as image:
             return np.array(image.convert("RGB"))
     except UnidentifiedImageError:
         raise UserError(f"{path}: is not an image") from None
@@ -118,7 +119,7 @@ def decode_image(content: bytes, path: Path) -> NDArray[np.uint8]:
 def image_size(path: Path) -> tuple[int, int]:
     """(width, height) of an image file from its header alone."""
     try:
-        with Image.open(path if path.is_file() else io.BytesIO(read_bytes(path))) as image:
+        with open_image(path if path.is_file() else io.BytesIO(read_bytes(path))) as image:
             return image.size
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         empty = path.is_file() and path.stat().st_size == 0
