@@ -15,7 +15,7 @@ import threading
 import zipfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,13 @@ _TAR_SUFFIXES = {".tar", ".tgz", ".gz", ".bz2", ".xz"}
 
 
 def frame_path(dataset: Dataset, video: Video, index: int) -> Path:
-    return (dataset.root or Path()) / video.file_names[index]
+    """Where a frame lies: below the root, or a data set could name any file of the machine."""
+    name, root = PurePath(video.file_names[index]), dataset.root or Path()
+    if name.anchor or ".." in name.parts:
+        raise UserError(
+            f"{root / name}: is not below {root}; names of frames are relative to it, without '..'"
+        )
+    return root / name
 
 
 def video_name(video: Video) -> str:
