@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -127,7 +126,9 @@ def train(recipe: Recipe, steps: int, device: str) -> dict[str, float]:
 
 
 def _resident() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
+    from ookd.process import peak_memory
+
+    return float(peak_memory())
 
 
 if __name__ == "__main__":

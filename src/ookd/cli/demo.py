@@ -6,7 +6,6 @@ With --distill instead: what a teacher is worth (`demo_distill`).
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from pathlib import Path
@@ -80,6 +79,7 @@ def _track(out: Path, model: str, scene: str, seed: int, overwrite: bool, as_jso
     from ookd.data.video import VideoWriter
     from ookd.evaluation.run import evaluate
     from ookd.evaluation.submission import write_submission
+    from ookd.process import peak_memory
     from ookd.tracking.api import load
     from ookd.viz import Overlay, contact_sheet
 
@@ -119,7 +119,7 @@ def _track(out: Path, model: str, scene: str, seed: int, overwrite: bool, as_jso
             "hota": report.tracking.hota,
             "identity_switches": report.tracking.switches,
             "frames_per_s": round(len(frames) / seconds, 1),
-            "memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+            "memory_mb": round(peak_memory() / 2**20),
         }
         (folder / "demo.json").write_text(json.dumps(summary, indent=1) + "\n")
     if as_json:

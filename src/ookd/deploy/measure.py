@@ -9,8 +9,6 @@ peak of memory.
 from __future__ import annotations
 
 import json
-import re
-import resource
 import subprocess
 import sys
 import tempfile
@@ -31,6 +29,7 @@ from ookd.data.video import Frame, open_source
 from ookd.data.video.source import Decode
 from ookd.deploy.runtime import GraphEye, fit
 from ookd.errors import UserError
+from ookd.process import peak_memory
 from ookd.structures import FrameResult
 from ookd.tracking.api import Tracker, load
 from ookd.tracking.eye import Eye, Image, detect
@@ -92,7 +91,7 @@ def measure(job: Job) -> Speed:
         frames=frames,
         objects=round(objects, 1),
         first_result_s=round(first, 3),
-        memory_mb=round(_peak(), 1),
+        memory_mb=round(peak_memory() / 1e6, 1),
     )
 
 
@@ -213,16 +212,6 @@ def _prepared(eye: Eye, image: Image, short_side: int) -> None:
     assert isinstance(eye, TorchEye)
     frames, pad, _ = prepare([image], short_side, eye.device)
     normalise(frames, pad)
-
-
-def _peak() -> float:
-    """Most memory of this process so far, in MB."""
-    status = Path("/proc/self/status")
-    if status.is_file():  # what `getrusage` says on Linux includes the process that started this one
-        found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
-        assert found
-        return int(found[1]) / 1e3
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
 def main() -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ookd.errors import UserError
+from ookd.process import flush_to_disk
 
 MANIFEST = "manifest.json"
 SHARD = 64 << 20  # bytes from which a shard is closed
@@ -131,7 +131,7 @@ class Cache:
             self._shards.append(
                 {"file": file, "sha256": _checksum(part), "bytes": part.stat().st_size, "videos": videos}
             )
-            _flush_to_disk(part)
+            flush_to_disk(part)
             part.replace(self.folder / file)
             self._write_manifest()
         except (OSError, SafetensorError) as error:
@@ -176,7 +176,7 @@ class Cache:
     def _write_manifest(self) -> None:
         part = self.folder / f"{MANIFEST}.part"
         part.write_text(json.dumps({"subject": asdict(self.subject), "shards": self._shards}, indent=1))
-        _flush_to_disk(part)
+        flush_to_disk(part)
         part.replace(self.folder / MANIFEST)
 
 
@@ -195,8 +195,3 @@ def _checksum(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return ""
-
-
-def _flush_to_disk(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

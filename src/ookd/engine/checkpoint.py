@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from ookd.errors import UserError
+from ookd.process import flush_to_disk
 
 _MANIFEST = "manifest.json"
 
@@ -52,11 +53,11 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
         sums = {path.name: _checksum(path) for path in sorted(beside.iterdir())}
         (beside / _MANIFEST).write_text(json.dumps(sums, indent=1))
         for path in beside.iterdir():
-            _flush(path)
+            flush_to_disk(path)
         if final.exists():
             shutil.rmtree(final)
         beside.rename(final)
-        _flush(folder)
+        flush_to_disk(folder)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(beside, ignore_errors=True)
         raise UserError(
@@ -147,11 +148,3 @@ def _finished(folder: Path) -> list[Path]:
 def _checksum(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -25,6 +25,7 @@ from ookd.engine.build import make_model, make_optimizer, make_task, open_loader
 from ookd.engine.record import Record
 from ookd.errors import UserError
 from ookd.models import zoo
+from ookd.process import stop_signals
 from ookd.stopwatch import seconds, timed
 from ookd.structures import Batch
 
@@ -37,7 +38,7 @@ class Interruption:
     _before: dict[int, Any] = field(default_factory=dict)
 
     def __enter__(self) -> Interruption:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        for number in stop_signals():
             self._before[number] = signal.signal(number, self._remember)
         return self
 

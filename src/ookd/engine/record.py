@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 from collections import deque
@@ -20,6 +19,7 @@ from ookd import __version__
 from ookd.config import Recipe
 from ookd.engine import is_main
 from ookd.engine.display import Display, Progress
+from ookd.process import peak_memory
 from ookd.structures import Batch
 
 RECIPE, ENVIRONMENT, METRICS = "recipe.yaml", "environment.json", "metrics.jsonl"
@@ -152,8 +152,7 @@ def write_whole(path: Path, text: str) -> None:
 
 def memory_in_use() -> dict[str, float]:
     """The most memory this process has held so far, in MB, and the most of its GPU's."""
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    memory = {"memory_mb": float(round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit))}
+    memory = {"memory_mb": float(round(peak_memory() / 2**20))}
     if torch.cuda.is_initialized():
         memory["gpu_mb"] = float(round(torch.cuda.max_memory_allocated() / 2**20))
     return memory
