@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -296,6 +296,18 @@ class FrameResult:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def sure(self, score: float) -> FrameResult:
+        """The same frame with the objects of at least this score."""
+        keep = self.scores >= score
+        return replace(
+            self,
+            ids=self.ids[keep],
+            labels=self.labels[keep],
+            scores=self.scores[keep],
+            boxes_xyxy=self.boxes_xyxy[keep],
+            masks=self.masks[keep],
+        )
 
 
 @dataclass(slots=True)

@@ -108,7 +108,8 @@ def _online(saved: zoo.Saved, source: str | Path) -> dict[str, Any]:
     config: Any = saved.model.config
     if config.family in OFFLINE:
         raise UserError(f"model {source}: {config.family} sees whole clips; only online models export")
-    return {"model": config.model_dump(mode="json"), "names": saved.names}
+    trained_on = {"trained_on": saved.trained_on} if saved.trained_on else {}
+    return {"model": config.model_dump(mode="json"), "names": saved.names, **trained_on}
 
 
 def _calibration(data: str, size: tuple[int, int]) -> Iterator[Arrays]:

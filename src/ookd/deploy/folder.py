@@ -45,6 +45,7 @@ class Exported:
     family: str
     names: list[str]
     tracker: dict[str, Any]
+    trained_on: str
 
     def graph(self, part: Literal["frame", "masks"]) -> Path:
         return self.folder / (part + SUFFIX[self.manifest.kind])
@@ -67,7 +68,14 @@ def read(folder: str | Path) -> Exported:
         if _digest(folder / name) != expected:
             raise UserError(f"{folder / name}: is not the file that was exported; export the model again")
     config = _json(folder / CONFIG)
-    return Exported(folder, manifest, config["model"]["family"], config["names"], config["tracker"])
+    return Exported(
+        folder,
+        manifest,
+        config["model"]["family"],
+        config["names"],
+        config["tracker"],
+        config.get("trained_on", ""),
+    )
 
 
 def write(

@@ -38,6 +38,7 @@ class Loaded:
     names: list[str]
     family: str
     tracker: dict[str, Any]
+    trained_on: str
 
 
 class GraphEye(Eye):
@@ -92,7 +93,9 @@ def load(folder: str | Path, runtime: str = "auto") -> Loaded:
     manifest = exported.manifest
     engine = _engine_class(runtime, manifest.kind, exported.folder)
     opened = engine(exported.graph("frame"), exported.graph("masks"))
-    return Loaded(GraphEye(exported, opened), exported.names, exported.family, exported.tracker)
+    return Loaded(
+        GraphEye(exported, opened), exported.names, exported.family, exported.tracker, exported.trained_on
+    )
 
 
 def _engine_class(runtime: str, kind: str, folder: Path) -> Any:

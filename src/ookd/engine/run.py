@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate.utils import broadcast_object_list
+from torch import nn
 
 from ookd.config import Recipe
 from ookd.data.clips import ClipDataset
@@ -61,13 +62,21 @@ def run(recipe: Recipe, folder: Path, cpu: bool = False) -> Outcome:
         watch()
         model = trainer.trained()
         if is_main():
-            zoo.save_pretrained(model, folder / MODEL, trainer.names, recipe.tracker, overwrite=True)
+            save(model, folder / MODEL, trainer)
     finally:
         record.display.close()
         if is_main():
             write_run_page(folder)
         trainer.accelerator.end_training()
     return Outcome(str(folder / MODEL), trainer.step, time.perf_counter() - began, record.last_ap())
+
+
+def save(model: nn.Module, folder: Path, trainer: Trainer) -> None:
+    """A model folder that also says if nothing but drawn worlds was learned from."""
+    recipe = trainer.recipe
+    drawn = all(source.kind == "world" for source in recipe.data.train)
+    trained_on = zoo.DRAWN if drawn else ""
+    zoo.save_pretrained(model, folder, trainer.names, recipe.tracker, trained_on=trained_on, overwrite=True)
 
 
 class Watch:
@@ -116,9 +125,7 @@ class Watch:
             (line["val"]["AP"] for line in self.record.lines() if "val" in line), default=-2
         )
         if best:
-            zoo.save_pretrained(
-                model, self.record.out / BEST, self.trainer.names, self.recipe.tracker, overwrite=True
-            )
+            save(model, self.record.out / BEST, self.trainer)
         told = {"step": step, **report.as_dict()}
         told["samples"] = [asdict(one) for one in samples(validation.source, validation.truth, found.results)]
         write_whole(self.record.out / VALIDATION, json.dumps(told))

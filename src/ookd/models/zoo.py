@@ -31,6 +31,7 @@ FAMILIES = {
     "seqformer": ("ookd.models.seqformer:SeqFormerConfig", "ookd.models.seqformer:SeqFormer"),
 }
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+DRAWN = "drawn worlds"  # in a model's config.json: it has seen nothing else
 BUNDLED = Path(__file__).parents[1] / "bundled"  # a folder a model that comes with the package
 
 
@@ -41,6 +42,7 @@ class Saved:
     model: nn.Module
     names: list[str]  # of the classes, by label
     tracker: dict[str, Any] = field(default_factory=dict)
+    trained_on: str = ""  # DRAWN, or nothing where it was not noted
 
 
 def parse_config(fields: Mapping[str, Any]) -> pydantic.BaseModel:
@@ -85,6 +87,7 @@ def save_pretrained(
     names: Sequence[str],
     tracker: Mapping[str, Any] | None = None,
     *,
+    trained_on: str = "",
     overwrite: bool = False,
 ) -> None:
     """Write a model folder that `load` reads. Every file is written beside its place and then renamed."""
@@ -92,6 +95,8 @@ def save_pretrained(
     if len(names) != config.classes:
         raise UserError(f"{folder}: {len(names)} class names for a model of {config.classes} classes")
     fields = {"model": config.model_dump(mode="json"), "names": list(names), "tracker": dict(tracker or {})}
+    if trained_on:
+        fields["trained_on"] = trained_on
     write_folder(folder, model.state_dict(), fields, overwrite=overwrite)
 
 
@@ -200,7 +205,7 @@ def _read(folder: Path) -> Saved:
         raise UserError(f"{path}: names must be a list of {config.classes} class names")
     if not isinstance(tracker, dict):
         raise UserError(f"{path}: tracker must be an object")
-    return Saved(build(config), [str(name) for name in names], tracker)
+    return Saved(build(config), [str(name) for name in names], tracker, str(fields.get("trained_on", "")))
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -33,6 +33,7 @@ class Tracker:
     names: Sequence[str]
     config: TrackerConfig
     device: torch.device | None  # None for an exported model, whose runtime decides
+    trained_on: str = ""  # "drawn worlds", if the model has seen nothing else
 
     def session(
         self, *, classes: Collection[str] | None = None, score: float | None = None, final: bool = False
@@ -83,9 +84,8 @@ def load(model: str | Path = "nano", device: str = "auto", runtime: str = "auto"
         raise UserError(f"runtime {runtime}: right are {', '.join(RUNTIMES)}")
     if is_exported(model):
         exported = runtimes.load(model, runtime)
-        return Tracker(
-            exported.model, exported.names, _config(model, exported.family, exported.tracker), None
-        )
+        config = _config(model, exported.family, exported.tracker)
+        return Tracker(exported.model, exported.names, config, None, exported.trained_on)
     if runtime in runtimes.RUNTIMES:
         raise UserError(f"model {model}: {runtime} reads what `ookd export` writes; these are weights")
     from ookd.models import zoo
@@ -96,7 +96,8 @@ def load(model: str | Path = "nano", device: str = "auto", runtime: str = "auto"
     family: Any = saved.model.config
     if runtime == "compiled":
         saved.model.compile()
-    return Tracker(saved.model, saved.names, _config(model, family.family, saved.tracker), place)
+    config = _config(model, family.family, saved.tracker)
+    return Tracker(saved.model, saved.names, config, place, saved.trained_on)
 
 
 def track(

@@ -46,11 +46,12 @@ class Sink(ABC):
 
 
 class AnnotatedVideo(Sink):
-    """The video with its objects drawn in."""
+    """The video with its objects drawn in, those of at least `score`."""
 
     file = "annotated.mp4"
 
-    def __init__(self, folder: Path, source: FrameSource, trails: bool = False) -> None:
+    def __init__(self, folder: Path, source: FrameSource, trails: bool = False, score: float = 0.0) -> None:
+        self._score = score
         self._writer = VideoWriter(folder / self.file, source.fps)
         self._overlay = Overlay(trails)
         self._start: float | None = None
@@ -60,7 +61,7 @@ class AnnotatedVideo(Sink):
         if seconds is not None:  # a video that is tracked from its middle starts at 0 all the same
             self._start = seconds if self._start is None else self._start
             seconds -= self._start
-        self._writer.write(self._overlay.draw(result), seconds)
+        self._writer.write(self._overlay.draw(result.sure(self._score)), seconds)
 
     def close(self) -> None:
         self._writer.close()
@@ -308,13 +309,23 @@ PARTS = frozenset(f"{name}.part" for name in (*(sink.file for sink in SINKS.valu
 
 
 class Sinks(Sink):
-    """Several at once. Each is closed whatever happens to the others."""
+    """Several at once. Each is closed whatever happens to the others.
 
-    def __init__(self, folder: Path, kinds: Sequence[str], source: FrameSource, trails: bool = False) -> None:
+    `score` is the least of an object that is drawn; tables and masks have all.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        kinds: Sequence[str],
+        source: FrameSource,
+        trails: bool = False,
+        score: float = 0.0,
+    ) -> None:
         self.files = [SINKS[kind].file for kind in kinds]
         begin: dict[str, Callable[[Path, FrameSource], Sink]] = {
             **SINKS,
-            "mp4": partial(AnnotatedVideo, trails=trails),
+            "mp4": partial(AnnotatedVideo, trails=trails, score=score),
         }
         with ExitStack() as stack:  # should one fail to begin, the others are closed
             self._sinks = [stack.enter_context(begin[kind](folder, source)) for kind in kinds]
