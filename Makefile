@@ -17,7 +17,7 @@ nano: $(VENV)/.installed  # the bundled model anew, in runs/bundled: about two h
 	  --set data.tune=null --set data.val=null
 	$(BIN)/ookd distill nano-ookd --out runs/nano-ookd --teacher runs/nano-clip/model
 	$(BIN)/python -c 'from ookd.models import zoo; taught = zoo.load("runs/nano-ookd/model"); \
-	  zoo.save_pretrained(taught.model.half(), "runs/bundled", taught.names, taught.tracker)'
+	  zoo.save_pretrained(taught.model.half(), "runs/bundled", taught.names, taught.tracker, trained_on=taught.trained_on)'
 
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS)

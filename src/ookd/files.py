@@ -10,7 +10,8 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,8 +70,10 @@ def finish(part: Path, path: Path) -> None:
 
 
 def flush_to_disk(path: Path) -> None:
-    """Wait until a file or folder is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Wait until a file, or what a folder lists, is on the disk. Windows does that for folders by itself."""
+    if sys.platform == "win32" and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(descriptor)
     finally:
@@ -123,14 +126,17 @@ class PartialText:
         raise write_error(error, self.path) from None
 
 
-def claim_folder(folder: Path, overwrite: bool) -> None:
-    """Make an output folder whose files appear one by one. It must be empty unless it may be overwritten."""
+def claim_folder(folder: Path, overwrite: bool, own_parts: Collection[str]) -> None:
+    """Make an output folder whose files appear one by one. It must be empty unless it may be overwritten.
+
+    Of a killed run's leftovers only `own_parts` are removed: the names that the caller writes under.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         content = sorted(folder.iterdir())
     except OSError as error:
         raise UserError(f"{folder}: cannot be the output folder: {error.strerror or error}") from None
-    parts = [path for path in content if path.suffix == ".part"]
+    parts = [path for path in content if path.name in own_parts and path.is_file()]
     if content and not overwrite:
         what = f"holds the leftovers of a killed run ({parts[0].name})" if parts else "is not empty"
         raise UserError(f"{folder}: {what}; name another folder or add --overwrite")
@@ -167,8 +173,7 @@ def new_folder(out: Path, overwrite: bool, marks: tuple[str, ...]) -> Iterator[P
 
 def check_free(out: Path, overwrite: bool, marks: tuple[str, ...]) -> None:
     """Raise unless `new_folder` may make `out`: for programs that work long before they write."""
-    if Path.cwd().is_relative_to(out.resolve()):
-        raise UserError(f"{out}: is the current folder; give the name of a new one")
+    check_not_home(out)
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not overwrite:
@@ -177,6 +182,15 @@ def check_free(out: Path, overwrite: bool, marks: tuple[str, ...]) -> None:
         raise UserError(
             f"{out}: is not a folder that this command wrote (no {' or '.join(marks)}); not replaced"
         )
+
+
+def check_not_home(out: Path) -> None:
+    """Raise for what must never be replaced: the current folder, the user's own, and all that hold them."""
+    places = {"the current folder": Path.cwd(), "your home folder": Path.home()}
+    for name, place in places.items():
+        if place.resolve().is_relative_to(out.resolve()):
+            verb = "is" if place.resolve() == out.resolve() else "holds"
+            raise UserError(f"{out}: {verb} {name}; give the name of a new one")
 
 
 def check_apart(out: Path, source: Path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -22,6 +24,7 @@ from ookd.cli import main, progress
 from ookd.config.tracker import TrackerConfig
 from ookd.data.video import VideoWriter, open_source
 from ookd.deploy import loading
+from ookd.models import zoo
 from tracking.colour_model import NAMES, ColourModel, scene
 
 FRAMES = 40
@@ -100,6 +103,27 @@ def test_classes_and_score(video: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert "no objects" in capsys.readouterr().out
     assert main(["track", str(video), "--out", str(tmp_path / "c"), "--classes", "pear"]) == 2
     assert "no class pear" in capsys.readouterr().err
+
+
+def test_a_model_of_drawn_worlds_says_so(
+    video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = ["track", str(video), "--save", "json", "--out"]
+    assert main([*plain, str(tmp_path / "a")]) == 0
+    capsys.readouterr()
+    drawn = replace(colour_tracker(), trained_on=zoo.DRAWN)
+    monkeypatch.setattr(api, "load", lambda *_: drawn)
+    monkeypatch.setattr("ookd.cli.track.LEAST", 1.0)
+    assert main([*plain, str(tmp_path / "b")]) == 0
+    shown = capsys.readouterr()
+    assert shown.err.count("\n") == 1
+    assert all(
+        words in shown.err for words in ("drawn worlds", "ookd train nano --data", "ookd weights convert")
+    )
+    assert re.search(r"no objects \(and \d+ below 1.0\)", shown.out)
+    assert frames_in(tmp_path / "b") == frames_in(tmp_path / "a")
+    assert main([*plain, str(tmp_path / "c"), "--score", "0"]) == 0
+    assert "below" not in capsys.readouterr().out
 
 
 def test_summary_as_json(video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -292,10 +316,11 @@ def test_kill_leaves_only_parts_and_the_next_run_says_so(
     with open_source(out / "annotated.mp4.part") as source:
         assert sum(1 for _ in source) >= 20
     capsys.readouterr()
+    (out / "thesis.part").write_text("of another program")
     command = ["track", str(video), "--out", str(out), "--save", "mp4,json"]
     assert main(command) == 2
     assert "holds the leftovers of a killed run (annotated.mp4.part)" in capsys.readouterr().err
     assert main([*command, "--overwrite"]) == 0
     warnings = capsys.readouterr().err.splitlines()
     assert [line.endswith("left by a killed run; removed") for line in warnings] == [True, True]
-    assert sorted(os.listdir(out)) == ["annotated.mp4", "frames.json"]
+    assert sorted(os.listdir(out)) == ["annotated.mp4", "frames.json", "thesis.part"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,88 @@ def test_a_run_is_not_touched_unless_asked(tmp_path: Path, capsys: pytest.Captur
     message = capsys.readouterr().err
     assert message.count("\n") == 1
     assert "--resume" in message
+    assert (tmp_path / "recipe.yaml").read_text() == "name: mine\n"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "a"
+    assert main(arguments("train", "nano-ytvis-like", folder)) == 0
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_run_goes_on_with_its_own_recipe_alone(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "a"
+    shutil.copytree(finished, out)
+    before = contents(out)
+    assert main(["train", "nano-ytvis-like", "--out", str(out), "--resume", "--device", "cpu"]) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert "data.train.0.videos (" in message
+    assert "more; repeat what was set then" in message
+    longer = arguments("train", "nano-ytvis-like", out, "run.steps=3")
+    assert main([*longer, "--resume"]) == 2
+    assert "another recipe: run.steps (2, now 3); repeat" in capsys.readouterr().err
+    assert contents(out) == before
+
+    assert main([*longer, "--resume-changed"]) == 0
+    assert json.loads(capsys.readouterr().out)["steps"] == 3
+    assert load(str(out / "recipe.yaml")).run.steps == 3
+    assert main([*longer, "--resume"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["steps"] == 3
+    assert "finished already: 3 steps" in captured.err
+
+
+def test_distill_refuses_before_the_teacher_is_asked(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--teacher", str(finished), "--cache", str(tmp_path / "cache"), "--resume"]
+    assert main(["distill", "--out", str(finished), *given]) == 2
+    assert "was begun with another recipe" in capsys.readouterr().err
+    assert not (tmp_path / "cache").exists()
+
+
+def test_overwriting_a_run_removes_what_it_wrote_alone(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "a"
+    shutil.copytree(finished, out)
+    (out / "not-finite").mkdir()
+    (out / "not-finite" / "step-00000001.safetensors").write_text("")
+    mine = ["thesis.tex", "src/code.py", "model/notes.txt"]
+    for name in mine:
+        (out / name).parent.mkdir(exist_ok=True)
+        (out / name).write_text("mine")
+    again = [*arguments("train", "nano-ytvis-like", out, "run.steps=1"), "--overwrite"]
+    for place in (out, out / "src"):
+        monkeypatch.chdir(place)
+        assert main(again) == 2
+        assert "the current folder" in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(out))
+    assert main(again) == 2
+    assert "is your home folder" in capsys.readouterr().err
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+    assert main(again) == 0
+    assert [(out / name).read_text() for name in mine] == ["mine"] * 3
+    assert not (out / "not-finite").exists()
+    assert [path.name for path in (out / "checkpoints").iterdir()] == ["step-00000001"]
+
+
+def test_a_recipe_that_no_run_wrote_is_not_overwritten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "recipe.yaml").write_text("name: mine\n")
+    assert main(["train", "nano-ytvis-like", "--out", str(tmp_path), "--overwrite"]) == 2
+    assert "no run; name another folder" in capsys.readouterr().err
     assert (tmp_path / "recipe.yaml").read_text() == "name: mine\n"
 
 

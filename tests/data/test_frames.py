@@ -13,6 +13,8 @@ import pytest
 from PIL import Image
 
 import small_set
+from ookd.data.check_frames import FrameCheck
+from ookd.data.convert import convert
 from ookd.data.formats import load
 from ookd.data.frames import read_frame, video_name
 from ookd.data.video import VideoWriter
@@ -128,6 +130,22 @@ def test_paths_that_lead_nowhere_are_one_line(name: str, tmp_path: Path) -> None
     with pytest.raises(UserError) as caught:
         read_frame(*one_frame(tmp_path, name), 0)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["{outside}", "../secret.png", "a/../../secret.png", "/proc/self/environ"])
+def test_frames_lie_below_the_root(name: str, tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    (root / "a").mkdir(parents=True)
+    Image.new("RGB", (small_set.WIDTH, small_set.HEIGHT)).save(tmp_path / "secret.png")
+    dataset, video = one_frame(root, name.format(outside=tmp_path / "secret.png"))
+    dataset.videos.append(video)
+    with pytest.raises(UserError, match="is not below"):
+        read_frame(dataset, video, 0)
+    with pytest.raises(UserError, match="is not below"):
+        convert(dataset, tmp_path / "out", "ytvis")
+    assert not (tmp_path / "out").exists()
+    with FrameCheck(dataset, pixels=True) as look:
+        assert ["is not below" in str(problem) for problem in look.of(video)] == [True]
 
 
 @pytest.mark.parametrize(

@@ -207,6 +207,29 @@ def test_a_header_with_nothing_behind(tmp_path: Path) -> None:
         open_source(path)
 
 
+def test_a_title_that_is_not_utf8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_video(tmp_path / "a.mp4", 3)
+    with av.open(str(path)) as reading, av.open(str(tmp_path / "b.mp4"), "w") as writing:
+        writing.metadata["title"] = "caf\N{LATIN SMALL LETTER E WITH ACUTE}"
+        stream = writing.add_stream_from_template(reading.streams.video[0])
+        for packet in reading.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                writing.mux(packet)
+    content = (tmp_path / "b.mp4").read_bytes()
+    assert b"caf\xc3\xa9" in content
+    (tmp_path / "b.mp4").write_bytes(content.replace(b"caf\xc3\xa9", b"caf\xe9e"))
+    assert numbers(tmp_path / "b.mp4") == [0, 1, 2]
+
+    plain = av.open
+
+    def newer(file: str, mode: str = "r", options: object = None, timeout: object = None) -> object:
+        return plain(file, mode, options=options, timeout=timeout)
+
+    monkeypatch.setattr(av, "open", newer)  # PyAV 19 does not take `metadata_errors`
+    assert numbers(path) == [0, 1, 2]
+
+
 def test_sound_only(tmp_path: Path) -> None:
     path = tmp_path / "sound.wav"
     with av.open(str(path), "w") as output:

@@ -38,7 +38,7 @@ def compact() -> Path:
     model = Compact(CompactConfig(classes=len(nano.names), layers=1))
     model.load_state_dict(nano.model.state_dict(), strict=False)
     folder = Path(mkdtemp()) / "compact"
-    zoo.save_pretrained(model, folder, nano.names, nano.tracker)
+    zoo.save_pretrained(model, folder, nano.names, nano.tracker, trained_on=nano.trained_on)
     return folder
 
 

@@ -34,6 +34,7 @@ def tracked(tracker: ookd.api.Tracker) -> list[FrameResult]:
 @pytest.mark.parametrize(("kind", "runtime"), RUNTIMES)
 def test_every_runtime_tracks_what_torch_tracks(kind: str, runtime: str) -> None:
     expected = tracked(ookd.load(compact()))
+    assert ookd.load(exported(kind), runtime=runtime).trained_on == "drawn worlds"
     assert any(len(result) for result in expected)
     for one, other in zip(tracked(ookd.load(exported(kind), runtime=runtime)), expected, strict=True):
         assert one.ids.tolist() == other.ids.tolist()

@@ -298,6 +298,13 @@ def test_filling_resumes_repairs_and_estimates_the_size(tmp_path: Path) -> None:
     assert FillPlan(recipe(tmp_path), "cpu").missing == 3
 
 
+def test_a_torch_built_for_a_gpu_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
+    plan = FillPlan(recipe(tmp_path))
+    plan.run()
+    assert len(plan.cache) == 3
+
+
 def test_stopping_keeps_what_is_done(tmp_path: Path) -> None:
     plan = FillPlan(recipe(tmp_path), "cpu")
 

@@ -161,6 +161,14 @@ def test_the_folder_is_read_as_training_data(
     assert main([*call, "--overwrite"]) == 0
 
 
+def test_a_torch_built_for_a_gpu_that_is_not_there(
+    world: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
+    call = [word for word in command(world, model, tmp_path / "labels") if word not in ("--device", "cpu")]
+    assert main(call) == 0
+
+
 def test_a_model_that_is_sure_of_nothing_says_so(
     world: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

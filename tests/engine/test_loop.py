@@ -214,8 +214,8 @@ def test_accumulated_micro_batches_weigh_the_same(whole: Path, tmp_path: Path) -
     assert trainer.loader.state_dict()["position"] == 8
 
 
-def two_processes(folder: Path, *changes: str) -> None:
-    for process in start_two([*command(folder, *changes), "--resume"]):
+def two_processes(folder: Path, *changes: str, resume: str = "--resume") -> None:
+    for process in start_two([*command(folder, *changes), resume]):
         _, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
 
@@ -246,7 +246,7 @@ def test_two_processes_that_share_the_weights_equal_one(tmp_path: Path) -> None:
     shutil.copytree(alone, shared)
     last = Path("checkpoints/step-00000006")
     shutil.rmtree(shared / last)
-    two_processes(shared, *SHARED, "run.shard=true", "run.recompute=true")
+    two_processes(shared, *SHARED, "run.shard=true", "run.recompute=true", resume="--resume-changed")
     assert curve(shared) == pytest.approx(curve(alone), rel=1e-5)
     for part in ("model", "average", "optimizer"):
         found, expected = (load_file(folder / last / f"{part}.safetensors") for folder in (shared, alone))

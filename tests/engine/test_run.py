@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import small_set
 from engine.ranks import start_two
 from engine.tiny import CHANGES, losses, recipe, validations
 from ookd.engine import run as runs
@@ -116,6 +117,14 @@ def graded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
     monkeypatch.setattr(Validation, "measure", measure)
     yield grades
     assert not grades
+
+
+def test_a_model_of_drawn_worlds_alone_is_known_as_one(whole: Path, tmp_path: Path) -> None:
+    assert {zoo.load(whole / kind).trained_on for kind in ("model", "best")} == {zoo.DRAWN}
+    small_set.write_set(tmp_path / "own")
+    own = f"data.train=[{{kind: folder, path: {tmp_path / 'own'}}}]"
+    given = recipe(own, "data.val=null", "data.augment.sides=[64]", "run.steps=1")
+    assert zoo.load(runs.run(given, tmp_path / "run", cpu=True).model).trained_on == ""
 
 
 def test_best_and_last(tmp_path: Path, graded: list[float]) -> None:

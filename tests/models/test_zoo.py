@@ -39,6 +39,7 @@ def test_round_trip(model: Idol | SeqFormer, tmp_path: Path) -> None:
     assert saved.model.config == model.config
     assert saved.names == ["cat", "dog"]
     assert saved.tracker == {"match": 0.4}
+    assert saved.trained_on == ""
     assert not saved.model.training
     for name, tensor in model.state_dict().items():
         assert torch.equal(saved.model.state_dict()[name], tensor), name
@@ -55,6 +56,13 @@ def test_tracker_constants_can_be_changed_alone(tmp_path: Path) -> None:
     assert saved.tracker == {"new_score": 0.6}
     assert saved.names == ["cat", "dog"]
     assert (tmp_path / "model.safetensors").read_bytes() == weights
+
+
+def test_what_a_model_learned_from_is_kept(tmp_path: Path) -> None:
+    assert zoo.load("nano").trained_on == zoo.DRAWN
+    zoo.save_pretrained(Idol(TINY), tmp_path, ["cat", "dog"], trained_on=zoo.DRAWN)
+    zoo.save_tracker(tmp_path, {"new_score": 0.6})
+    assert zoo.load(tmp_path).trained_on == zoo.DRAWN
 
 
 def test_a_bundled_name_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

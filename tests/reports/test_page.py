@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import ookd
-from evaluation.scenes import H, W, random_world
+from evaluation.scenes import H, W, random_world, truth, tube
 from ookd.reports.page import write_page
-from ookd.structures import Dataset
+from ookd.structures import Dataset, TrackResult
 
 
 class Tags(HTMLParser):
@@ -80,6 +80,34 @@ def test_worst_tracks_are_shown_with_truth_and_prediction(tmp_path: Path) -> Non
     assert "Worst tracks" in tags.headings
     assert len(tags.sources) == 8
     assert all(source.startswith("data:image/jpeg;base64,") for source in tags.sources)
+
+
+@pytest.mark.parametrize(
+    ("predictions", "said"),
+    [
+        (
+            [(2, 0.08, 20), (1, 0.3, 20), (1, 0.85, 19)],
+            "class1 0.85, IoU 0.47",
+        ),  # of those alike its own class
+        (
+            [(2, 0.08, 20), (2, 0.9, 20), (1, 0.85, 10)],
+            "class2 0.90, IoU 0.50",
+        ),  # another class, but where it is
+        ([(2, 0.9, 1), (1, 0.9, 0)], "class2 0.90, IoU 0.03"),  # its own class, but elsewhere
+    ],
+)
+def test_the_best_prediction_is_the_one_a_reader_would_name(
+    predictions: list[tuple[int, float, int]], said: str, tmp_path: Path
+) -> None:
+    """A true track 40 wide; predictions of a class and score, so wide of it."""
+    dataset = truth([(1, 1, tube(*[(0, 0, 40, 20)] * 4))], videos=1)
+    with_frames(dataset, tmp_path)
+    results = [
+        TrackResult(1, category, score, tube(*[(0, 0, width, 20) if width else (50, 0, 60, 20)] * 4))
+        for category, score, width in predictions
+    ]
+    ookd.evaluate(dataset, results).save_html(tmp_path / "report.html", tmp_path)
+    assert f"best prediction: {said}" in (tmp_path / "report.html").read_text()
 
 
 def test_frames_that_are_not_where_they_should_be_are_told(tmp_path: Path) -> None:

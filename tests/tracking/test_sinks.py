@@ -102,6 +102,28 @@ def test_trails_are_an_option_of_the_video_only(tmp_path: Path) -> None:
     assert np.abs(videos[0] - videos[1]).max() > 50
 
 
+def test_unsure_objects_are_in_the_tables_and_not_in_the_picture(tmp_path: Path) -> None:
+    for folder, score in {"all": 0.0, "sure": 0.6, "none": 0.8}.items():
+        (tmp_path / folder).mkdir()
+        with Sinks(tmp_path / folder, ["mp4", "json"], SOURCE, score=score) as sinks:
+            for index in (1, 3, 5):
+                sinks.write(result(index))
+    tables = [(tmp_path / folder / "frames.json").read_bytes() for folder in ("all", "sure", "none")]
+    assert tables[0] == tables[1] == tables[2]
+
+    def tinted(folder: str, row: int, column: int) -> bool:
+        with open_source(tmp_path / folder / "annotated.mp4") as source:
+            pixel = next(iter(source))[row, column].astype(int)
+        return bool(np.ptp(pixel) > 20)
+
+    assert [tinted(folder, 33, 38) for folder in ("all", "sure", "none")] == [True, True, False]  # object 7
+    assert [tinted(folder, 24, 8) for folder in ("all", "sure", "none")] == [True, False, False]  # object 0
+
+
+def test_the_command_line_knows_all_kinds() -> None:
+    assert tuple(SINKS) == KINDS
+
+
 def test_frames_json(tmp_path: Path) -> None:
     write(tmp_path, ["json"])
     content = json.loads((tmp_path / "frames.json").read_text())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from typing import Any
@@ -74,6 +75,9 @@ def _root(
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line. A user error prints one line and returns exit code 2."""
+    # Without this, OpenMP's waiting threads keep their cores busy and slow down everything beside any other
+    # program. OpenMP reads it when it is loaded, with torch.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         app(args=arguments)
     except UserError as error:

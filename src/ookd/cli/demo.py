@@ -6,7 +6,6 @@ With --distill: trains with and without a teacher and compares (`demo_distill`).
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from pathlib import Path
@@ -89,6 +88,7 @@ def _track(out: Path, model: str, scene: str, seed: int, overwrite: bool, as_jso
     from ookd.evaluation.run import evaluate
     from ookd.evaluation.submission import write_submission
     from ookd.files import new_folder
+    from ookd.process import peak_memory
     from ookd.worlds import World
 
     world = World(scene, split="test", seed=seed, videos=1, height=HEIGHT, width=WIDTH)
@@ -127,7 +127,7 @@ def _track(out: Path, model: str, scene: str, seed: int, overwrite: bool, as_jso
             "hota": report.tracking.hota,
             "identity_switches": report.tracking.switches,
             "frames_per_s": round(len(frames) / seconds, 1),
-            "memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+            "memory_mb": round(peak_memory() / 2**20),
         }
         (folder / "demo.json").write_text(json.dumps(summary, indent=1) + "\n")
     if as_json:

@@ -13,7 +13,20 @@ import typer
 from ookd import config
 from ookd.cli.own_data import load_recipe
 from ookd.cli.progress import FrameProgress
-from ookd.cli.train import AsJson, Change, Data, Device, Out, Overwrite, Resume, Show, start
+from ookd.cli.train import (
+    AsJson,
+    Change,
+    Changed,
+    Data,
+    Device,
+    Out,
+    Overwrite,
+    Resume,
+    Show,
+    run_folder,
+    start,
+)
+from ookd.engine import is_main
 from ookd.errors import UserError
 
 app = typer.Typer(help="Train a student with an offline teacher.", rich_markup_mode=None)
@@ -35,6 +48,7 @@ def distill(
     out: Out = None,
     change: Change = None,
     resume: Resume = False,
+    changed: Changed = False,
     overwrite: Overwrite = False,
     device: Device = "auto",
     show: Show = False,
@@ -54,12 +68,17 @@ def distill(
     if show:
         sys.stdout.write(config.describe(parsed))
         return
+    folder = run_folder(parsed, out)
+    if not only_cache and is_main():  # before the teacher is asked, which takes long
+        from ookd.engine import begun
+
+        begun.check(parsed, folder, resume, changed, overwrite)
     if parsed.distill is not None and parsed.distill.cache is not None:
         fill_cache(parsed, device, as_json and only_cache)
     elif only_cache:
         raise UserError("--only-cache: name the folder with --cache")
     if not only_cache:
-        start(parsed, out, resume, overwrite, device, as_json)
+        start(parsed, folder, resume, changed, overwrite, device, as_json)
 
 
 def fill_cache(recipe: config.Recipe, device: str, as_json: bool) -> None:

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 
 from ookd.cli.progress import FrameProgress
@@ -45,6 +44,7 @@ def label(
     from ookd.models import zoo
     from ookd.tracking.recordings import recordings
     from ookd.tracking.result_folder import ResultFolder
+    from ookd.tracking.torch_model import device_named
 
     check_free(out, overwrite, markers())
     thresholds = LabelThresholds(score, dict(_of_class(text) for text in score_of or ()), frames)
@@ -63,8 +63,7 @@ def label(
     }
     found = ResultFolder(out.with_name(f"{out.name}.begun"), run, overwrite)
     left = [video for video in recordings(dataset) if not found.done(video.id)]
-    gpu = torch.accelerator.current_accelerator() if device != "cpu" else None
-    saved.model.to(gpu or "cpu")
+    saved.model.to(device_named(device))
     with FrameProgress(sum(video.length for video in left)) as progress:
         for video in left:
             found.add(video.id, confident_tracks(saved, video, thresholds, progress.step))

@@ -17,6 +17,10 @@ from ookd.tracking.sinks import SINKS
 
 app = typer.Typer(rich_markup_mode=None)
 
+DRAWN_SCORE = (
+    0.5  # least score of what is drawn, where a model of drawn worlds tracks and --score is not given
+)
+
 
 @app.command()
 def track(
@@ -27,7 +31,12 @@ def track(
     model: str = typer.Option("nano", help="A model's name or folder."),
     save: str = typer.Option("mp4,json", help=f"What to write: any of {','.join(SINKS)}."),
     classes: str = typer.Option("", help="Show only these classes, as in person,dog."),
-    score: float | None = typer.Option(None, min=0, max=1, help="Show only objects with this score or more."),
+    score: float | None = typer.Option(
+        None,
+        min=0,
+        max=1,
+        help="Write only objects with this score or more. Default: all; the bundled model draws those above 0.5.",
+    ),
     every: int = typer.Option(1, min=1, help="Keep every N-th frame."),
     start: str | None = typer.Option(None, help="Begin at a frame (120) or a time (1:30, 12.5s)."),
     end: str | None = typer.Option(None, help="Stop before a frame or a time."),
@@ -41,38 +50,45 @@ def track(
 
     Ctrl-C or SIGTERM ends early and leaves whole files of what was done.
     """
+    from ookd.api import load
     from ookd.api import track as run
     from ookd.cli.progress import FrameProgress
     from ookd.data.threads import BackgroundWriter
     from ookd.data.video import open_source
     from ookd.files import claim_folder
-    from ookd.tracking.sinks import Sinks
+    from ookd.tracking.sinks import Sinks, own_parts
 
     names = _sinks(save)
     objects: dict[int, str] = {}
+    sure: set[int] = set()  # those that are drawn in
     interrupted = False
     with (
         open_source(source, start=start, end=end, every=every) as frames,
         FrameProgress(frames.length, show_progress) as progress,
         _sigterm_like_ctrl_c(),
     ):
-        claim_folder(out, overwrite)
+        claim_folder(out, overwrite, own_parts())
+        tracker = load(model, device)
+        least = score or 0.0
+        if tracker.trained_on:
+            progress.warn(_not_for_real_video(model, tracker.trained_on))
+            least = DRAWN_SCORE if score is None else score
         shown = [name.strip() for name in classes.split(",") if name.strip()] or None
-        with closing(run(frames, model=model, classes=shown, score=score, device=device)) as results:
+        with closing(run(frames, tracker, classes=shown, score=score)) as results:
             first = next(results, None)  # before any file is begun: the model may not load
             if first is None:
                 raise UserError(f"{source}: no frames between start and end")
-            with Sinks(out, names, frames, trails=trails) as sinks:
+            with Sinks(out, names, frames, trails=trails, score=least) as sinks:
                 try:
                     with BackgroundWriter(sinks.write) as writing:
                         for result in chain([first], results):
                             writing.put(result)
                             for id, label in zip(result.ids.tolist(), result.labels.tolist(), strict=True):
                                 objects[id] = result.names[label]
+                            sure.update(result.ids[result.scores >= least].tolist())
                             progress.step()
                 except KeyboardInterrupt:
                     interrupted = True
-    counts = Counter(objects.values())
     if as_json:
         summary = {
             "source": source,
@@ -80,18 +96,29 @@ def track(
             "frames": progress.done,
             "seconds": round(progress.seconds, 3),
             "fps": round(progress.speed, 2),
-            "objects": counts,
+            "objects": Counter(objects.values()),
             "files": [str(out / file) for file in sinks.files],
             "warnings": progress.warnings,
             "interrupted": interrupted,
         }
         print(orjson.dumps(summary, option=orjson.OPT_INDENT_2).decode())
     else:
+        counts = Counter(objects[id] for id in sure)
         found = ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "no objects"
+        found += f" (and {len(objects) - len(sure)} below {least})" if len(sure) < len(objects) else ""
         print(f"{frames.name}: {progress.done} frames ({progress.speed:.1f} frames/s), {found}")
         print(f"written to {out}: {', '.join(sinks.files)}")
     if interrupted:
         raise typer.Exit(130)
+
+
+def _not_for_real_video(model: str, trained_on: str) -> str:
+    """What to expect on a real video of a model that has seen none, and what to do instead."""
+    return (
+        f"{model} was trained on {trained_on} and takes real things for what it knows from there; for real "
+        "video train on your own classes (ookd train nano --data DATA) "
+        "or convert IDOL's weights (ookd weights convert)"
+    )
 
 
 @contextmanager

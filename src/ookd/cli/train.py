@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -26,6 +25,9 @@ Change = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe.")
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")]
+Changed = Annotated[
+    bool, typer.Option("--resume-changed", help="Continue the run in --out though the recipe is another one.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Delete the run in --out first.")]
 Device = Annotated[str, typer.Option(help="auto or cpu.")]
 Show = Annotated[bool, typer.Option("--show", help="Print the whole recipe, explained.")]
@@ -39,6 +41,7 @@ def train(
     out: Out = None,
     change: Change = None,
     resume: Resume = False,
+    changed: Changed = False,
     overwrite: Overwrite = False,
     device: Device = "auto",
     list_: Annotated[bool, typer.Option("--list", help="List the bundled recipes.")] = False,
@@ -68,24 +71,31 @@ def train(
     if show:
         sys.stdout.write(config.describe(parsed))
     else:
-        start(parsed, out, resume, overwrite, device, as_json)
+        start(parsed, run_folder(parsed, out), resume, changed, overwrite, device, as_json)
+
+
+def run_folder(recipe: config.Recipe, out: Path | None) -> Path:
+    return out or Path("runs") / recipe.name
 
 
 def start(
-    recipe: config.Recipe, out: Path | None, resume: bool, overwrite: bool, device: str, as_json: bool
+    recipe: config.Recipe,
+    folder: Path,
+    resume: bool,
+    changed: bool,
+    overwrite: bool,
+    device: str,
+    as_json: bool,
 ) -> None:
     """Begin or continue the run, unless there is one that nobody asked to touch."""
-    folder = out or Path("runs") / recipe.name
-    begun = (folder / "recipe.yaml").exists()
-    if not is_main():  # the first process has checked, and made the folder
-        pass
-    elif begun and overwrite:
-        shutil.rmtree(folder)
-    elif begun and not resume:
-        raise UserError(f"{folder} holds a run; continue it with --resume, or replace it with --overwrite")
+    from ookd.engine import begun
     from ookd.engine.loop import Interrupted
     from ookd.engine.run import run
 
+    if is_main():  # the others follow the first process, which makes the folder
+        begun.check(recipe, folder, resume, changed, overwrite)
+        if overwrite:
+            begun.remove(folder)
     try:
         outcome = run(recipe, folder, cpu=device == "cpu")
     except Interrupted as stop:

@@ -19,6 +19,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from ookd.clips.sources import ClipDataset
 from ookd.errors import UserError
+from ookd.process import stop_signals
 from ookd.structures import Batch, Clip, Origin, Tracks
 
 
@@ -264,5 +265,5 @@ def _begin_worker(_: int) -> None:
     A terminal and SLURM send them to every process of a job; workers end when the main one does.
     """
     cv2.setNumThreads(1)
-    for request in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    for request in stop_signals():
         signal.signal(request, signal.SIG_IGN)

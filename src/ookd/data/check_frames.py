@@ -44,7 +44,7 @@ class FrameCheck:
 
     def check_video(self, video: Video) -> Iterator[Problem | None]:
         """Yields once a frame; None where nothing is wrong, or not known yet."""
-        paths = [frame_path(self._dataset, video, index) for index in range(video.length)]
+        paths = [(self._dataset.root or Path()) / name for name in video.file_names]
         checks = [self._begin(path, video, index) for index, path in enumerate(paths)]
         for index, (path, result) in enumerate(zip(paths, checks, strict=True)):
             fault = result.result() if isinstance(result, Future) else result
@@ -56,7 +56,7 @@ class FrameCheck:
 
     def _begin(self, path: Path, video: Video, index: int) -> Future[str | None] | str | None:
         try:
-            through = through_video(path)
+            through = through_video(frame_path(self._dataset, video, index))
         except UserError as error:
             return _bare(error, path)
         if through is not None:

@@ -15,12 +15,13 @@ import threading
 import zipfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from ookd.data.image_files import open_image
 from ookd.errors import UserError
 from ookd.structures import Dataset, Video
 
@@ -31,7 +32,13 @@ _TAR_SUFFIXES = {".tar", ".tgz", ".gz", ".bz2", ".xz"}
 
 
 def frame_path(dataset: Dataset, video: Video, index: int) -> Path:
-    return (dataset.root or Path()) / video.file_names[index]
+    """Where a frame lies: below the root, or a data set could name any file of the machine."""
+    name, root = PurePath(video.file_names[index]), dataset.root or Path()
+    if name.anchor or ".." in name.parts:
+        raise UserError(
+            f"{root / name}: is not below {root}; names of frames are relative to it, without '..'"
+        )
+    return root / name
 
 
 def video_name(video: Video) -> str:
@@ -107,7 +114,7 @@ def decode_image(content: bytes, path: Path) -> NDArray[np.uint8]:
     if not content:
         raise UserError(f"{path}: the image file is empty")
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with open_image(io.BytesIO(content)) as image:
             return np.array(image.convert("RGB"))
     except UnidentifiedImageError:
         raise UserError(f"{path}: is not an image") from None
@@ -118,7 +125,7 @@ def decode_image(content: bytes, path: Path) -> NDArray[np.uint8]:
 def image_size(path: Path) -> tuple[int, int]:
     """(width, height) of an image file from its header alone."""
     try:
-        with Image.open(path if path.is_file() else io.BytesIO(read_bytes(path))) as image:
+        with open_image(path if path.is_file() else io.BytesIO(read_bytes(path))) as image:
             return image.size
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         empty = path.is_file() and path.stat().st_size == 0

@@ -48,6 +48,7 @@ class _Config(pydantic.BaseModel):
     model: _ModelFields
     names: list[str]
     tracker: dict[str, Any]
+    trained_on: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,7 @@ class ExportedFolder:
     family: str
     names: list[str]  # of the classes, by label
     tracker: dict[str, Any]
+    trained_on: str
 
     def graph(self, part: Literal["frame", "masks"]) -> Path:
         return self.path / (part + SUFFIX[self.manifest.kind])
@@ -78,7 +80,9 @@ def read_exported(folder: str | Path) -> ExportedFolder:
         if found != expected:
             raise UserError(f"{path / name}: is not the file that was exported; export the model again")
     config = _read(path / CONFIG, _Config)
-    return ExportedFolder(path, manifest, config.model.family, config.names, config.tracker)
+    return ExportedFolder(
+        path, manifest, config.model.family, config.names, config.tracker, config.trained_on
+    )
 
 
 def complete(

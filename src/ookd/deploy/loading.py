@@ -33,6 +33,7 @@ class Tracker:
     names: Sequence[str]
     config: TrackerConfig | OfflineConfig
     device: torch.device | None  # None for an exported model, whose runtime decides
+    trained_on: str = ""  # "drawn worlds", if the model has seen nothing else
 
     def session(
         self, *, classes: Collection[str] | None = None, score: float | None = None, final: bool = False
@@ -95,7 +96,7 @@ def load(model: str | Path = "nano", device: str = "auto", runtime: str = "auto"
     if is_exported(model):
         exported = runtimes.load_exported(model, runtime)
         config = _constants(model, TrackerConfig(), exported.folder.tracker)
-        return Tracker(exported, exported.folder.names, config, None)
+        return Tracker(exported, exported.folder.names, config, None, exported.folder.trained_on)
     if runtime in runtimes.RUNTIMES:
         raise UserError(f"model {model}: {runtime} reads what `ookd export` writes; these are weights")
     from ookd.models import zoo
@@ -107,7 +108,7 @@ def load(model: str | Path = "nano", device: str = "auto", runtime: str = "auto"
     if runtime == "compiled":
         saved.model.compile()
     config = _constants(model, family_of(saved.model).tracker, saved.tracker)
-    return Tracker(saved.model, saved.names, config, place)
+    return Tracker(saved.model, saved.names, config, place, saved.trained_on)
 
 
 def _constants(

@@ -9,8 +9,6 @@ the peak of memory, are those of a program that only tracks.
 from __future__ import annotations
 
 import json
-import re
-import resource
 import subprocess
 import sys
 import tempfile
@@ -32,6 +30,7 @@ from ookd.data.video.source import Decode
 from ookd.deploy.loading import Tracker, load
 from ookd.deploy.runtime import ExportedModel, letterbox
 from ookd.errors import UserError
+from ookd.process import peak_memory
 from ookd.structures import FrameResult
 from ookd.tracking.frame_model import FrameModel, Image, detect
 from ookd.tracking.pipeline import follow
@@ -88,7 +87,7 @@ def measure(job: Job) -> Speed:
         frames=frames,
         objects=round(objects, 1),
         first_result_s=round(first, 3),
-        memory_mb=round(_peak(), 1),
+        memory_mb=round(peak_memory() / 1e6, 1),
     )
 
 
@@ -203,16 +202,6 @@ def _prepare(model: FrameModel, image: Image, short_side: int) -> None:
     preprocessing = model.family.preprocessing
     frames, pad, _ = prepare([image], short_side, preprocessing, model.device)
     preprocessing.normalise(frames, pad)
-
-
-def _peak() -> float:
-    """Most memory of this process so far, in MB."""
-    status = Path("/proc/self/status")
-    if status.is_file():  # on Linux `getrusage` includes the process that started this one
-        found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
-        assert found
-        return int(found[1]) / 1e3
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
 def main() -> int:

@@ -19,7 +19,7 @@ from ookd.distill.qfa import keep_sure
 from ookd.distill.task import check_recipe
 from ookd.distill.teacher import LiveTeacher
 from ookd.structures import ClipQueries
-from ookd.tracking.torch_model import prepare
+from ookd.tracking.torch_model import device_named, prepare
 
 FRAMES = 48  # in a window
 OVERLAP = 16  # of windows, so that a student's pair of frames nearer than this lies within one
@@ -36,8 +36,7 @@ class FillPlan:
         self.spec = recipe.distill
         self.sources = [open_source(data) for data in recipe.data.train]
         self.teacher = LiveTeacher(recipe.distill.teacher, class_names(recipe, self.sources))
-        gpu = torch.accelerator.current_accelerator() if device != "cpu" else None
-        self.device = gpu or torch.device("cpu")
+        self.device = device_named(device)
         self.bf16 = recipe.run.precision == "bf16"
         self.teacher.model.to(self.device)
         key = cache_key(self.teacher.model, recipe.data, recipe.distill)

@@ -26,6 +26,7 @@ from ookd.engine.run_log import RunLog
 from ookd.errors import UserError
 from ookd.models import zoo
 from ookd.models.protocols import Network
+from ookd.process import stop_signals
 from ookd.stopwatch import Stopwatch, timed
 from ookd.structures import Batch
 
@@ -38,7 +39,7 @@ class Interruption:
     _before: dict[int, Any] = field(default_factory=dict)
 
     def __enter__(self) -> Interruption:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        for number in stop_signals():
             self._before[number] = signal.signal(number, self._remember)
         return self
 

@@ -28,6 +28,7 @@ from ookd.engine.validate import Validation
 from ookd.evaluation.report import Report
 from ookd.files import write_file
 from ookd.models import zoo
+from ookd.models.protocols import Network
 
 MODEL, BEST = "model", "best"
 
@@ -53,20 +54,31 @@ def run(recipe: Recipe, folder: Path, cpu: bool = False) -> RunResult:
     monitor = RunMonitor(trainer, log)
     try:
         if trainer.resume():
-            log.note(f"continuing after step {trainer.step}")
+            done = trainer.step >= recipe.run.steps
+            log.note(
+                f"finished already: {trainer.step} steps" if done else f"continuing after step {trainer.step}"
+            )
             log.display.ap = log.last_ap()
         monitor()  # make up for a validation that was interrupted
         trainer.fit(monitor)
         monitor()
         model = trainer.trained()
         if is_main():
-            zoo.save_pretrained(model, folder / MODEL, trainer.names, recipe.tracker, overwrite=True)
+            save(model, folder / MODEL, trainer)
     finally:
         log.display.close()
         if is_main():
             write_run_page(folder)
         trainer.accelerator.end_training()
     return RunResult(str(folder / MODEL), trainer.step, time.perf_counter() - began, log.last_ap())
+
+
+def save(model: Network, folder: Path, trainer: Trainer) -> None:
+    """Write a model folder, which also says if the model has learned from drawn worlds alone."""
+    recipe = trainer.recipe
+    drawn = all(source.kind == "world" for source in recipe.data.train)
+    trained_on = zoo.DRAWN if drawn else ""
+    zoo.save_pretrained(model, folder, trainer.names, recipe.tracker, trained_on=trained_on, overwrite=True)
 
 
 class RunMonitor:
@@ -111,9 +123,7 @@ class RunMonitor:
         step, report = self.trainer.step, found.report
         best = report.ap >= max((line["val"]["AP"] for line in self.log.validations()), default=-2)
         if best:
-            zoo.save_pretrained(
-                model, self.log.out / BEST, self.trainer.names, self.recipe.tracker, overwrite=True
-            )
+            save(model, self.log.out / BEST, self.trainer)
         pictures = samples(validation.source, validation.truth, found.results)
         document = {"step": step, **report.as_dict(), "samples": [asdict(picture) for picture in pictures]}
         write_file(self.log.out / VALIDATION, json.dumps(document))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 from collections import deque
@@ -21,6 +20,7 @@ from ookd.config import Recipe
 from ookd.engine import is_main
 from ookd.engine.display import Display, StepProgress
 from ookd.files import write_file
+from ookd.process import peak_memory
 from ookd.structures import Batch
 
 RECIPE, ENVIRONMENT, METRICS = "recipe.yaml", "environment.json", "metrics.jsonl"
@@ -146,8 +146,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 def memory_in_use() -> dict[str, float]:
     """Peak memory of this process so far, in MB, and of its GPU."""
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    memory = {"memory_mb": float(round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit))}
+    memory = {"memory_mb": float(round(peak_memory() / 2**20))}
     if torch.cuda.is_initialized():
         memory["gpu_mb"] = float(round(torch.cuda.max_memory_allocated() / 2**20))
     return memory

@@ -23,6 +23,7 @@ from ookd.models.families import family_named, parse_config
 from ookd.models.protocols import ModelConfig, Network
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+DRAWN = "drawn worlds"  # `trained_on` in the config.json of a model that has seen nothing else
 BUNDLED = Path(__file__).parents[1] / "bundled"  # one folder for each model that comes with the package
 
 
@@ -33,6 +34,7 @@ class Saved:
     model: Network
     names: list[str]  # of the classes, by label
     tracker: dict[str, Any] = field(default_factory=dict)
+    trained_on: str = ""  # DRAWN, or nothing where it was not noted
 
 
 def build(config: ModelConfig) -> Network:
@@ -70,6 +72,7 @@ def save_pretrained(
     names: Sequence[str],
     tracker: Mapping[str, Any] | None = None,
     *,
+    trained_on: str = "",
     overwrite: bool = False,
 ) -> None:
     """Write a model folder that `load` reads."""
@@ -77,6 +80,8 @@ def save_pretrained(
     if len(names) != config.classes:
         raise UserError(f"{folder}: {len(names)} class names for a model of {config.classes} classes")
     fields = {"model": config.model_dump(mode="json"), "names": list(names), "tracker": dict(tracker or {})}
+    if trained_on:
+        fields["trained_on"] = trained_on
     write_folder(folder, model.state_dict(), fields, overwrite=overwrite)
 
 
@@ -168,7 +173,7 @@ def _read(folder: Path) -> Saved:
         raise UserError(f"{path}: names must be a list of {config.classes} class names")
     if not isinstance(tracker, dict):
         raise UserError(f"{path}: tracker must be an object")
-    return Saved(build(config), [str(name) for name in names], tracker)
+    return Saved(build(config), [str(name) for name in names], tracker, str(fields.get("trained_on", "")))
 
 
 def _model_config(folder: Path, fields: Mapping[str, Any]) -> ModelConfig:

@@ -18,6 +18,7 @@ from ookd.evaluation.video import MeasuredVideo
 from ookd.structures import Dataset, Rle, Video
 
 MOST, FRAMES, HEIGHT = 8, 6, 120  # strips in a report, frames in a strip, pixels
+ALIKE = 0.05  # a difference of IoU that nobody sees in a strip
 TRUTH, RESULT = (40, 200, 90), (255, 120, 30)  # RGB
 
 
@@ -64,7 +65,7 @@ def _strip(report: Report, dataset: Dataset, video: Video, measured: MeasuredVid
     seen = [t for t, mask in enumerate(masks) if mask is not None and mask.any()]
     chosen = [seen[i] for i in np.linspace(0, len(seen) - 1, min(FRAMES, len(seen))).round().astype(int)]
 
-    d = int(measured.iou[:, g].argmax()) if len(measured.iou) and measured.iou[:, g].any() else None
+    d = _best(measured, g)
     segmentations: list[Rle | None] = [None] * video.length
     best = "no prediction touches it"
     if d is not None:
@@ -77,6 +78,16 @@ def _strip(report: Report, dataset: Dataset, video: Video, measured: MeasuredVid
     ]
     caption = f"video {video.id}, track {track.id}, {names[measured.truth_label[g]]}; {best}"
     return Picture.of(caption, np.concatenate(pictures, 1))
+
+
+def _best(measured: MeasuredVideo, g: int) -> int | None:
+    """The prediction that covers a true track best; among equals its own class counts, then the score."""
+    iou = measured.iou[:, g]
+    if not iou.any():
+        return None
+    alike = np.flatnonzero((iou > 0) & (iou >= iou.max() - ALIKE))
+    own = measured.label[alike] == measured.truth_label[g]
+    return int(alike[np.lexsort((iou[alike], measured.score[alike], own))[-1]])
 
 
 def _decoded(mask: object, video: Video) -> NDArray[np.bool_] | None:

@@ -18,6 +18,7 @@ from PIL import Image
 from ookd.data import rle
 from ookd.data.formats.problems import Problem, Report
 from ookd.data.frames import IMAGE_SUFFIXES, frame_stems
+from ookd.data.image_files import open_image
 from ookd.structures import Rle, Track, Video
 
 Labels = NDArray[np.uint16]  # [H, W], 0 is background
@@ -35,7 +36,7 @@ class Shape:
 
 def read_label_image(path: Path, report: Report) -> Labels | None:
     try:
-        with Image.open(io.BytesIO(path.read_bytes())) as image:
+        with open_image(io.BytesIO(path.read_bytes())) as image:
             if image.mode in _MODES:
                 return np.array(image).astype(np.uint16)
             what = f"is a {image.mode} image; labels need a palette or one grey channel"

@@ -29,7 +29,7 @@ def open_container(address: Path | str, called: str = "", **how: Any) -> tuple[I
         if address.is_file() and address.stat().st_size == 0:
             raise UserError(f"{called}: is empty (0 bytes)")
     try:
-        container = av.open(str(address), metadata_errors="replace", **how)
+        container = _open(str(address), **how)
     except av.error.InvalidDataError:
         raise UserError(f"{called}: is not a video, or its beginning is damaged") from None
     except (av.FFmpegError, OSError) as error:
@@ -38,6 +38,16 @@ def open_container(address: Path | str, called: str = "", **how: Any) -> tuple[I
         container.close()
         raise UserError(f"{called}: has no video stream")
     return container, container.streams.video[0]
+
+
+def _open(address: str, **how: Any) -> InputContainer:
+    container: InputContainer
+    lenient: dict[str, Any] = {"metadata_errors": "replace"}  # titles need not be UTF-8
+    try:
+        container = av.open(address, **lenient, **how)
+    except TypeError:  # PyAV 19 knows no such option: it accepts any title
+        container = av.open(address, **how)
+    return container
 
 
 class ToRgb:

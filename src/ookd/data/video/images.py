@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image as Pillow
 from PIL import ImageOps
 
+from ookd.data.image_files import open_image
 from ookd.data.video.source import Decode, FrameSource, Image, Span
 from ookd.errors import UserError
 
@@ -30,7 +31,7 @@ def natural_order(path: Path) -> list[tuple[int, str]]:
 
 def read_image(path: Path) -> Image:
     """An image file as 8-bit RGB, turned upright by its EXIF data; alpha is dropped."""
-    with Pillow.open(path) as opened:
+    with open_image(path) as opened:
         image = ImageOps.exif_transpose(opened)
         if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip instead of scale
             grey = (np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)

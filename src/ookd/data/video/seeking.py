@@ -71,9 +71,9 @@ def open_at(path: Path, moment: Moment) -> tuple[InputContainer, VideoStream, in
     stamp of frame 0 in seconds (None if the next one is frame 0)."""
     container, stream = open_container(path)
     index = frame_index(path)
-    if index is None or stream.time_base is None:
+    if index is None or not stream.time_base:
         return container, stream, 0, None
-    start = float(index.stamps[0] * stream.time_base)
+    start = float(int(index.stamps[0]) * stream.time_base)
     if moment.frame is not None:
         number = min(moment.frame, len(index.stamps) - 1)
     else:

@@ -26,6 +26,12 @@ SINKS = {
     "csv": "ookd.tracking.sinks.csv:BoxesCsv",
     "mot": "ookd.tracking.sinks.mot:BoxesMot",
 }
+SPOOL = "tracks.spool"  # beside the file of `rle` while it is written
+
+
+def own_parts() -> frozenset[str]:
+    """The names under which sinks write before their files are complete."""
+    return frozenset(f"{name}.part" for name in (*(sink_named(kind).file for kind in SINKS), SPOOL))
 
 
 def sink_named(name: str) -> type[Sink]:

@@ -1,4 +1,4 @@
-"""The video with its objects drawn in."""
+"""The video with its objects drawn in, those that are sure enough."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ class AnnotatedVideo(Sink):
     file = "annotated.mp4"
 
     trails: bool = False  # draw where objects came from
+    score: float = 0.0  # least score of an object that is drawn
 
     def __post_init__(self) -> None:
         self._writer = VideoWriter(self.path, self.source.fps)
@@ -27,7 +28,7 @@ class AnnotatedVideo(Sink):
         if seconds is not None:  # a video that is tracked from its middle on also starts at 0
             self._start = seconds if self._start is None else self._start
             seconds -= self._start
-        self._writer.write(self._overlay.draw(result), seconds)
+        self._writer.write(self._overlay.draw(result[result.scores >= self.score]), seconds)
 
     def close(self) -> None:
         self._writer.close()

@@ -12,6 +12,7 @@ import orjson
 from ookd.data import rle
 from ookd.files import PartialText, part_of, write_error
 from ookd.structures import FrameResult
+from ookd.tracking.sinks import SPOOL
 from ookd.tracking.sinks.sink import Sink, rows
 
 
@@ -30,7 +31,7 @@ class TracksRle(Sink):
     def __post_init__(self) -> None:
         self._names: Sequence[str] = ()
         self._frames = 0  # of the source, so far
-        self._spool = part_of(self.folder / "tracks.spool")
+        self._spool = part_of(self.folder / SPOOL)
         self._broken = False
         try:
             self._spool.unlink(missing_ok=True)
