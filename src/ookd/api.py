@@ -6,9 +6,9 @@ import difflib
 from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ookd.config.tracker import TrackerConfig, tracker_config
+from ookd.config.tracker import TrackerConfig
 from ookd.data.video import FrameSource, open_source
 from ookd.deploy import runtime as runtimes
 from ookd.deploy.folder import is_exported
@@ -20,8 +20,8 @@ from ookd.tracking.session import MultiSession, ResultFilter, Session
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
+    from ookd.models.protocols import OnlineModel
 
 RUNTIMES = ("auto", "torch", "compiled", *runtimes.RUNTIMES)
 
@@ -30,7 +30,7 @@ RUNTIMES = ("auto", "torch", "compiled", *runtimes.RUNTIMES)
 class Tracker:
     """A model, its class names and its tracker constants: what a session is made from."""
 
-    model: nn.Module | runtimes.ExportedModel
+    model: OnlineModel | runtimes.ExportedModel
     names: Sequence[str]
     config: TrackerConfig
     device: torch.device | None  # None for an exported model, whose runtime decides
@@ -82,20 +82,25 @@ def load(model: str | Path = "nano", device: str = "auto", runtime: str = "auto"
         raise UserError(f"runtime {runtime}: right are {', '.join(RUNTIMES)}")
     if is_exported(model):
         exported = runtimes.load(model, runtime)
-        return Tracker(
-            exported.model, exported.names, _config(model, exported.family, exported.tracker), None
-        )
+        return Tracker(exported.model, exported.names, TrackerConfig().changed(exported.tracker), None)
     if runtime in runtimes.RUNTIMES:
         raise UserError(f"model {model}: {runtime} reads what `ookd export` writes; these are weights")
     from ookd.models import zoo
+    from ookd.models.families import tracker_config
+    from ookd.models.protocols import OnlineModel
     from ookd.tracking.torch_model import device_named
 
     place = device_named(device)
     saved = zoo.load(model, place)
-    family: Any = saved.model.config
+    if not isinstance(saved.model, OnlineModel):
+        raise UserError(f"model {model}: sees whole clips; only models of single frames track online")
+    try:
+        constants = tracker_config(saved.model.config.family, saved.tracker)
+    except UserError as error:
+        raise UserError(f"model {model}: {error}") from None
     if runtime == "compiled":
         saved.model.compile()
-    return Tracker(saved.model, saved.names, _config(model, family.family, saved.tracker), place)
+    return Tracker(saved.model, saved.names, constants, place)
 
 
 def track(
@@ -122,10 +127,3 @@ def track(
     session = tracker.session(classes=classes, score=score)
     with open_source(source, start=start, end=end, every=every) as frames:
         yield from follow(session, frames)
-
-
-def _config(model: str | Path, family: str, changes: dict[str, Any]) -> TrackerConfig:
-    try:
-        return tracker_config(family, changes)
-    except UserError as error:
-        raise UserError(f"model {model}: {error}") from None

@@ -11,8 +11,8 @@ import torch
 from cli.data_and_model import write_model
 from ookd import api
 from ookd.cli import main
-from ookd.config.tracker import tracker_config
 from ookd.models import zoo
+from ookd.models.families import tracker_config
 from tracking.colour_model import NAMES, ColourModel, Scenes
 
 

@@ -105,6 +105,12 @@ def test_a_broken_file_is_one_clear_line(text: str, message: str, tmp_path: Path
     assert "\n" not in str(caught.value)
 
 
+def test_a_file_that_is_not_text_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_bytes(b"name: \xff\xfe")
+    with pytest.raises(UserError, match="not text in UTF-8"):
+        config.load(str(tmp_path / "mine.yaml"))
+
+
 def test_a_missing_file_says_so(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="No such file"):
         config.load(str(tmp_path / "none.yaml"))

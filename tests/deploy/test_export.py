@@ -20,13 +20,15 @@ from ookd.cli import main
 from ookd.deploy import export as exporting
 from ookd.deploy.check import Agreement, require
 from ookd.deploy.convert import SMALL, write_graphs
-from ookd.deploy.dense import broad_nodes, dense_nodes, handed_on
+from ookd.deploy.dense import handed_on, weighted_nodes
 from ookd.deploy.export import export
 from ookd.deploy.folder import Kind, Precision
 from ookd.deploy.graph import Graphs, split
 from ookd.errors import UserError
 from ookd.models import zoo
 from ookd.models.backbones.efficientnet_lite import Conv
+from ookd.models.compact.family import COMPACT
+from ookd.models.idol.family import IDOL
 from ookd.models.preprocess import normalise
 
 MODELS = {"compact": (lambda: zoo.load(compact()).model, compact_graphs), "idol": (small_idol, idol_graphs)}
@@ -64,13 +66,14 @@ def close(actual: np.ndarray, expected: torch.Tensor) -> None:
 
 
 def test_int8_is_for_the_convolutions_and_products_that_all_cells_pass_through() -> None:
-    assert len(dense_nodes(compact_graphs().frame)) == len(dense_layers())
+    assert len(weighted_nodes(compact_graphs().frame, COMPACT.dense)) == len(dense_layers())
 
 
 def test_int8_is_for_the_broad_layers_of_idols_decoder_too() -> None:
     layers = len(small_idol().decoder.layers)
-    assert len(broad_nodes(idol_graphs().frame)) == 3 * layers  # two of the feed-forward, what attention saw
-    assert not broad_nodes(compact_graphs().frame)
+    assert (
+        len(weighted_nodes(idol_graphs().frame, IDOL.broad)) == 3 * layers
+    )  # two of the feed-forward, what attention saw
 
 
 def test_deformable_attention_keeps_all_of_its_graph_in_single_precision(tmp_path: Path) -> None:
@@ -98,11 +101,11 @@ def dense_layers() -> list[nn.Module]:
 
 @pytest.mark.parametrize("graphs", [compact_graphs, idol_graphs])
 def test_dense_parts_and_the_rest_together_are_the_frame_graph(graphs: Callable[[], Graphs]) -> None:
-    frame = graphs().frame
-    names = handed_on(frame)
+    frame, modules = graphs().frame, graphs().family.dense
+    names = handed_on(frame, modules)
     dense, rest = split(frame, names)
-    assert len(dense_nodes(dense)) == len(dense_nodes(frame))
-    assert not dense_nodes(rest)
+    assert len(weighted_nodes(dense, modules)) == len(weighted_nodes(frame, modules))
+    assert not weighted_nodes(rest, modules)
     given = {"frames": images()[0][None], "size": np.array([50, 90])}
     values = computed(dense, given)
     expected, actual = computed(frame, given), computed(rest, given | values)
@@ -130,7 +133,7 @@ def test_openvino_computes_the_dense_parts_in_bfloat16(
 
     values = compiled("dense", "bf16", given)
     frame = compact_graphs().frame
-    for name, exact in computed(split(frame, handed_on(frame))[0], given).items():
+    for name, exact in computed(split(frame, handed_on(frame, COMPACT.dense))[0], given).items():
         assert np.abs(values[name] - exact).mean() < error * np.abs(exact).mean()
     expected = compiled("frame", "f32", given | values)
     engine = opened(tmp_path, "openvino")
@@ -192,7 +195,7 @@ def test_an_export_that_differs_from_its_model_is_not_written(
     for weight in frame.graph.initializer:
         if weight.name.endswith("heads.classify.bias"):
             weight.raw_data = np.ones(weight.dims, np.float32).tobytes()
-    traced(Graphs(frame, good.masks, good.outputs, good.shared))
+    traced(Graphs(frame, good.masks, good.outputs, good.shared, good.family))
     with pytest.raises(UserError, match="not written, for the exported model differs"):
         export(compact(), tmp_path / "out", "onnx", "fp32", SIZE, scenes=0)
     assert not list(tmp_path.iterdir())

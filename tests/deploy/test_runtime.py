@@ -65,12 +65,12 @@ def test_tracking_an_exported_model_never_imports_torch() -> None:
 
 def test_images_are_fitted_into_the_one_size() -> None:
     tall = np.full((200, 100, 3), 7, np.uint8)
-    frame, geometry = fit(tall, (64, 96))  # 64 / 200 of it: 64 x 32
+    frame, geometry = fit(tall, (64, 96), "keep")  # 64 / 200 of it: 64 x 32
     assert (geometry.resized_height, geometry.resized_width) == (64, 32)
     assert frame.shape == (1, 64, 96, 3)
     assert (frame[0, :, :32] == 7).all()
     assert not frame[0, :, 32:].any()
-    same, _ = fit(images()[0], SIZE)
+    same, _ = fit(images()[0], SIZE, "keep")
     assert (same[0] == images()[0]).all()
 
 

@@ -28,9 +28,11 @@ from ookd.distill.qfa import match_teacher
 from ookd.distill.teacher import LiveTeacher
 from ookd.errors import UserError
 from ookd.models import zoo
-from ookd.models.presets import preset
+from ookd.models.families import family_of, preset
+from ookd.models.protocols import OfflineModel
 from ookd.structures import Clip, ClipQueries
 from ookd.worlds import World
+from toy_family import toy_family
 
 KEY = CacheKey("teacher", [{"kind": "world"}], 0.3, 0.6, None)
 
@@ -144,13 +146,12 @@ def test_a_cache_of_something_else_is_refused(change: dict[str, Any], words: str
         TeacherCache(tmp_path, KEY)
 
 
-class Boxes(nn.Module):
+class Boxes(OfflineModel):
     """A teacher whose masks are where the image is red: query 0; and nowhere: query 1."""
-
-    offline = True
 
     def __init__(self) -> None:
         super().__init__()
+        self.config = BOXES
         self.anchor = nn.Parameter(torch.zeros(1))
 
     def forward(self, clip: Tensor, pad: Tensor) -> ClipQueries:
@@ -165,6 +166,9 @@ class Boxes(nn.Module):
             return tubes[torch.arange(b).unsqueeze(1), select]
 
         return ClipQueries(logits, None, features, frame, masks)
+
+
+BOXES = toy_family(Boxes, 2)
 
 
 def red_block() -> Clip:
@@ -185,6 +189,7 @@ def cached(tmp_path: Path, *windows: range) -> CachedTeacher:
     """One that knows these frames of the red block, or all."""
     live = LiveTeacher.__new__(LiveTeacher)
     live.model = Boxes()
+    live.family = family_of(live.model)
     live._columns, live.known = (
         torch.tensor([1, 0]),
         torch.tensor([True, True]),

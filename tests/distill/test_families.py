@@ -16,7 +16,7 @@ from ookd.distill.frame_signals import FRAME_SIGNALS
 from ookd.distill.pair_signals import PAIR_SIGNALS
 from ookd.engine.build import make_model, make_task
 from ookd.models import zoo
-from ookd.models.presets import preset
+from ookd.models.families import preset
 from ookd.structures import Batch
 from ookd.worlds import World
 

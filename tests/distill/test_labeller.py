@@ -19,7 +19,8 @@ from ookd.data.formats import load
 from ookd.distill.labeller import LabelThresholds, annotated, confident_tracks
 from ookd.errors import UserError
 from ookd.models import zoo
-from ookd.models.presets import preset
+from ookd.models.families import preset
+from ookd.models.protocols import OfflineModel
 from ookd.models.zoo import Saved
 from ookd.structures import ClipQueries, Video
 from ookd.tracking import predict as room
@@ -27,17 +28,17 @@ from ookd.tracking.predict import recordings
 from ookd.tracking.result_folder import ResultFolder
 from ookd.worlds import World
 from ookd.worlds.write import write
+from toy_family import toy_family
 
 
-class Halves(nn.Module):
+class Halves(OfflineModel):
     """An offline model that sees three things in every clip of 64 x 96: the left half in all frames (class 1,
     sure), the right half in the first two frames (class 0, sure), the top in all (class 0, less sure).
     """
 
-    offline = True
-
     def __init__(self) -> None:
         super().__init__()
+        self.config = HALVES
         self.anchor = nn.Parameter(torch.zeros(1))
 
     def forward(self, clip: Tensor, pad: Tensor) -> ClipQueries:
@@ -49,6 +50,9 @@ class Halves(nn.Module):
         logits = torch.tensor([[[-9.0, 2.2], [2.2, -9.0], [0.4, -9.0]]])  # 0.9, 0.9, 0.6
         features = torch.zeros(1, 3, 4)
         return ClipQueries(logits, None, features, features.unsqueeze(1), lambda s: tubes[:, s[0]])
+
+
+HALVES = toy_family(Halves, 2)
 
 
 def saved() -> Saved:

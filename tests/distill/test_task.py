@@ -21,7 +21,7 @@ from ookd.distill.task import factor
 from ookd.engine.loop import Interrupted
 from ookd.errors import UserError
 from ookd.models import zoo
-from ookd.models.presets import preset
+from ookd.models.families import preset
 
 SMALL = {"width": 32, "mask_width": 16, "embed": 16, "heads": 4, "hidden": 64, "queries": 8}
 LONG = ["data.frames={kind: distill, length: 4}", "run.steps=6", "run.save_every=3"]

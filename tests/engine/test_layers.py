@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ookd.engine.layers import freeze_norms, layers_of, recompute
 from ookd.models import zoo
-from ookd.models.presets import preset
+from ookd.models.families import preset
 
 
 def kept_bytes(model: nn.Module, x: Tensor) -> tuple[int, Tensor]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ookd import config
-from ookd.engine.build import make_model, make_optimizer
+from ookd.engine.build import make_model, make_optimizer, make_task
 from ookd.engine.muon import STEP_SIZE, Muon, orthogonal
 from ookd.errors import UserError
 
@@ -91,7 +91,7 @@ def test_hidden_matrices_of_nano_are_chosen_and_nothing_else() -> None:
     names = {id(p): name for name, p in model.named_parameters()}
     turned = {
         names[id(p)]
-        for group in make_optimizer(model, recipe).param_groups
+        for group in make_optimizer(make_task(model, recipe, []), recipe).param_groups
         for p in group["params"]
         if group["orthogonal"]
     }
@@ -102,5 +102,5 @@ def test_hidden_matrices_of_nano_are_chosen_and_nothing_else() -> None:
 
 
 def test_shared_out_matrices_are_refused_in_one_line() -> None:
-    with pytest.raises(UserError, match=r"run\.shard use adamw"):
+    with pytest.raises(UserError, match=r"use adamw with run\.shard"):
         config.load("nano-ytvis-like", ["optim.kind=muon", "run.shard=true", "run.channels_last=false"])

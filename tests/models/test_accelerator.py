@@ -20,9 +20,9 @@ from models.test_shapes import idol, near, prepared, seqformer
 from ookd.models.backbones.build import LiteConfig
 from ookd.models.compact.model import Compact, peaks
 from ookd.models.compact.training import CompactTraining
+from ookd.models.families import preset
 from ookd.models.idol.model import Idol, IdolConfig
 from ookd.models.idol.training import IdolTraining
-from ookd.models.presets import preset
 from ookd.models.seqformer.model import SeqFormer
 from ookd.models.seqformer.training import SeqFormerTraining
 from ookd.models.zoo import build

@@ -14,8 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ookd.models.backbones.efficientnet_lite import EfficientNetLite
 from ookd.models.compact.model import Compact, CompactConfig, mask_logits, peaks
+from ookd.models.families import preset
 from ookd.models.preprocess import MEAN, STD, normalise
-from ookd.models.presets import preset
 from ookd.models.zoo import build
 
 SMALL = CompactConfig(classes=3, width=32, mask_width=8, embed=16, heads=4, hidden=32, queries=6, layers=2)

@@ -22,7 +22,7 @@ from ookd.models.compact.clip import (
 )
 from ookd.models.compact.clip_training import CompactClipTraining, Tubes, tube_terms
 from ookd.models.compact.model import Compact, CompactConfig
-from ookd.models.presets import preset
+from ookd.models.families import preset
 from ookd.models.zoo import build, save_pretrained, start_from
 from ookd.structures import Batch, Tracks
 

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from ookd.errors import UserError
 from ookd.models.backbones.build import LiteConfig
+from ookd.models.families import preset
 from ookd.models.idol.model import Idol, IdolConfig
 from ookd.models.parts.pixel_encoder import Memory
 from ookd.models.parts.query_start import PlacedStart, peaks
 from ookd.models.preprocess import normalise
-from ookd.models.presets import preset
 from ookd.models.seqformer.model import SeqFormer, SeqFormerConfig
 
 SMALL = {

@@ -13,7 +13,7 @@ from torch import Tensor
 from ookd.models.backbones.resnet import ResNetConfig
 from ookd.models.idol.model import Idol, IdolConfig
 from ookd.models.parts.mask_head import dynamic_masks, upsample
-from ookd.models.preprocess import normalise, pad_to_stride
+from ookd.models.preprocess import normalise, pad_to_multiple
 from ookd.models.seqformer.model import SeqFormer, SeqFormerConfig
 
 SMALL = {"classes": 3, "dim": 64, "encoder_layers": 1, "decoder_layers": 2, "ffn": 16, "dropout": 0.0}
@@ -47,7 +47,7 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 
 
 def prepared(*shape: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    frames, pad = pad_to_stride(noise(*shape, seed=seed))
+    frames, pad = pad_to_multiple(noise(*shape, seed=seed))
     return normalise(frames, pad), pad
 
 

@@ -14,8 +14,8 @@ from ookd.models import zoo
 from ookd.models.backbones.build import LiteConfig
 from ookd.models.backbones.resnet import ResNetConfig
 from ookd.models.backbones.swin import SwinConfig
+from ookd.models.families import preset, presets
 from ookd.models.idol.model import Idol, IdolConfig
-from ookd.models.presets import PRESETS, preset
 from ookd.models.seqformer.model import SeqFormer, SeqFormerConfig
 
 SMALL = {"queries": 6, "dim": 64, "heads": 2, "points": 1, "encoder_layers": 1, "decoder_layers": 2, "ffn": 8}
@@ -171,7 +171,7 @@ def test_presets_have_the_published_sizes() -> None:
     with torch.device("meta"):
         counts = {
             name: sum(p.numel() for p in zoo.build(config).parameters()) / 1e6
-            for name, config in PRESETS.items()
+            for name, config in presets().items()
         }
     assert counts["idol-r50"] == pytest.approx(43.07, abs=0.06)  # frozen statistics are not counted here
     assert counts["idol-swin-l"] == pytest.approx(213.4, abs=0.1)
@@ -181,7 +181,7 @@ def test_presets_have_the_published_sizes() -> None:
 
 def test_preset_with_changes() -> None:
     assert preset("idol-r101", classes=3).classes == 3
-    with pytest.raises(UserError, match="no model configuration 'idol'; there are idol-r50, idol-r101"):
+    with pytest.raises(UserError, match="no model configuration 'idol'; choose from idol-r50, idol-r101"):
         preset("idol")
     with pytest.raises(UserError, match="clases: Extra inputs"):
         preset("idol-r50", clases=3)

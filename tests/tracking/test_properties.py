@@ -6,14 +6,18 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ookd.config.tracker import PRESETS, TrackerConfig
+from ookd.config.tracker import TrackerConfig
+from ookd.models.compact.family import COMPACT
+from ookd.models.idol.family import IDOL
 from ookd.tracking.memory import Memory
 from ookd.tracking.select import DetectionFeatures, mask_iou, mask_places, select_queries, suppress
 from ookd.tracking.tracker import advance, distance
 
 CLASSES, CHANNELS = 3, 4
 CONFIGS = [
-    *PRESETS.values(),
+    IDOL.tracker,
+    IDOL.tracker_variants["ovis"],
+    COMPACT.tracker,
     TrackerConfig(normalise="memory", prefer_lasting=False),
     TrackerConfig(memory="momentum", similarity="cosine", normalise="none", horizon=2),
 ]

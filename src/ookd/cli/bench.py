@@ -85,14 +85,15 @@ def prepare_model(
     """A folder that the runtime reads: as it is, exported, or made of random weights."""
     from ookd.deploy.folder import is_exported
     from ookd.deploy.runtime import RUNTIMES
-    from ookd.models import presets, zoo
+    from ookd.models import zoo
+    from ookd.models.families import preset, presets
 
     place: Path | str = model
-    if model in presets.PRESETS and model not in zoo.bundled() and not Path(model).is_dir():
+    if model in presets() and model not in zoo.bundled() and not Path(model).is_dir():
         import torch
 
         torch.manual_seed(0)
-        config = presets.preset(model)
+        config = preset(model)
         names = [f"class {label}" for label in range(config.classes)]
         place = scratch / "random"
         zoo.save_pretrained(zoo.build(config), place, names)

@@ -19,7 +19,6 @@ from rich.table import Table
 from ookd import config
 from ookd.api import load
 from ookd.config import Recipe
-from ookd.config.tracker import tracker_config
 from ookd.engine.build import make_model
 from ookd.engine.run import MODEL, run
 from ookd.engine.run_log import RECIPE
@@ -29,6 +28,7 @@ from ookd.evaluation.report import Report
 from ookd.evaluation.run import evaluate
 from ookd.files import new_folder, write_file
 from ookd.models import zoo
+from ookd.models.families import tracker_config
 from ookd.tracking.predict import predict
 from ookd.worlds import World
 

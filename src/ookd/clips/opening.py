@@ -75,8 +75,11 @@ def _loose(folder: Path) -> Iterator[Video]:
         yield Video(number, *size, names, extra={"name": item.stem})
 
 
-def open_loader(recipe: Recipe, rank: int, world: int) -> tuple[ClipLoader, list[str]]:
-    """Training batches for this rank, and the names of the classes."""
+def open_loader(recipe: Recipe, rank: int, world: int, multiple: int = 32) -> tuple[ClipLoader, list[str]]:
+    """Training batches for this rank, and the names of the classes.
+
+    Height and width of the frames are padded to multiples of `multiple`.
+    """
     sources = [open_source(data) for data in recipe.data.train]
     names = class_names(recipe, sources)
     for data, source in zip(recipe.data.train, sources, strict=True):
@@ -103,7 +106,9 @@ def open_loader(recipe: Recipe, rank: int, world: int) -> tuple[ClipLoader, list
             f"data.batch = {recipe.data.batch} must be a multiple of {world} processes x "
             f"{recipe.run.accumulate} accumulated micro-batches"
         )
-    return make_loader(stream, share, workers=recipe.data.workers, rank=rank, world=world), names
+    workers = recipe.data.workers
+    loader = make_loader(stream, share, divisor=multiple, workers=workers, rank=rank, world=world)
+    return loader, names
 
 
 def class_names(recipe: Recipe, sources: list[ClipSource]) -> list[str]:

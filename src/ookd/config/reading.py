@@ -64,9 +64,11 @@ def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
     path = Path(name)
     if path.suffix in (".yaml", ".yml"):
         try:
-            text = path.read_text()
+            text = path.read_text(encoding="utf-8")
         except OSError as error:
             raise UserError(f"cannot read recipe {name}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise UserError(f"recipe {name} is not text in UTF-8") from None
     elif name in bundled():
         text = (resources.files("ookd") / "recipes" / f"{name}.yaml").read_text()
     else:

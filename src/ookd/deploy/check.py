@@ -8,13 +8,13 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from torch import nn
 
 from ookd.config.tracker import TrackerConfig
 from ookd.data.formats import load as load_data
 from ookd.deploy.folder import Precision
 from ookd.errors import UserError
 from ookd.evaluation.run import evaluate
+from ookd.models.protocols import OnlineModel
 from ookd.structures import Dataset
 from ookd.tracking.frame_model import FrameModel, Image, detect
 from ookd.tracking.predict import category_ids, predict_video, recordings
@@ -58,7 +58,9 @@ def some_images(source: Source, count: int) -> list[Image]:
     return [image for video in videos for image in islice(video.images(), each)][:count]
 
 
-def agreement(model: nn.Module, eye: FrameModel, images: Iterable[Image], config: TrackerConfig) -> Agreement:
+def agreement(
+    model: OnlineModel, eye: FrameModel, images: Iterable[Image], config: TrackerConfig
+) -> Agreement:
     reference = TorchFrameModel(model, device_of(model))
     overlaps, scores = [], []
     for image in images:
@@ -96,7 +98,7 @@ def shared_classes(source: Source, names: list[str]) -> list[int | None]:
 
 
 def average_precision(
-    model: nn.Module | FrameModel,
+    model: OnlineModel | FrameModel,
     source: Source,
     config: TrackerConfig,
     names: list[str],

@@ -30,11 +30,12 @@ def write_graphs(
     graphs: Graphs, folder: Path, kind: Kind, precision: Precision, calibration: Iterable[Arrays]
 ) -> list[Path]:
     """The files written. `calibration` gives inputs of the frame graph, and is read only for int8."""
+    family = graphs.family
     parts = {"frame": graphs.frame, "masks": graphs.masks}
     if precision == "int8":
-        parts["frame"] = quantise(graphs.frame, calibration)
+        parts["frame"] = quantise(graphs.frame, (*family.dense, *family.broad), calibration)
     if kind == "openvino" and precision in ("bf16", "int8") and not graphs.looks:
-        parts["dense"], parts["frame"] = split(parts["frame"], handed_on(graphs.frame))
+        parts["dense"], parts["frame"] = split(parts["frame"], handed_on(graphs.frame, family.dense))
     write = _write_openvino if kind == "openvino" else _write_onnx
     return [file for name, graph in parts.items() for file in write(graph, folder / name, precision)]
 

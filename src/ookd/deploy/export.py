@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 import ookd
-from ookd.config.tracker import tracker_config
 from ookd.deploy import check, folder, runtime
 from ookd.deploy.check import Agreement
 from ookd.deploy.convert import write_graphs
@@ -20,10 +18,12 @@ from ookd.deploy.graph import OPSET, trace
 from ookd.errors import UserError
 from ookd.files import check_free, fingerprint, new_folder
 from ookd.models import zoo
-from ookd.models.preprocess import STRIDE
+from ookd.models.families import family_of, tracker_config
+from ookd.models.family import Family
+from ookd.models.preprocess import Preprocessing
+from ookd.models.protocols import OnlineModel
 from ookd.structures import Dataset
 
-OFFLINE = ("compact-clip", "seqformer")
 COMPARED = 24  # frames on which the exported model must agree with its source
 CALIBRATED = 96  # frames that int8 takes its ranges from
 
@@ -54,14 +54,15 @@ def export(
     agreement is `required`, a model that differs too much from its source is not written. On so many `scenes`
     AP is counted before and after; `told` hears of each frame of these.
     """
-    if any(side < STRIDE or side % STRIDE for side in size):
-        raise UserError(f"size {size[0]}x{size[1]}: height and width must be multiples of {STRIDE}")
     if kind == "onnx" and precision == "bf16":
         raise UserError("bf16 is for openvino; ONNX Runtime computes in fp32 or int8 on CPUs")
     check_free(out, overwrite, (MANIFEST,))
     saved = zoo.load(source)
-    model, fields = saved.model, _online(saved, source)
-    config = tracker_config(fields["model"]["family"], saved.tracker | {"short_side": min(size)})
+    model = saved.model
+    if not isinstance(model, OnlineModel):
+        raise UserError(f"model {source}: {model.config.family} sees whole clips; only online models export")
+    _check_size(size, family_of(model).preprocessing)
+    config = tracker_config(model.config.family, saved.tracker | {"short_side": min(size)})
     world = check.source_of(data, "val", scenes, size) if scenes else None
     if world is not None:
         check.shared_classes(world, saved.names)
@@ -79,10 +80,16 @@ def export(
         "size": size,
         "outputs": graphs.outputs,
         "shared": graphs.shared,
+        "aspect": graphs.family.preprocessing.aspect,
     }
     with new_folder(out, overwrite, (MANIFEST,)) as part:
-        files = write_graphs(graphs, part, kind, precision, _calibration(data, size))
-        folder.write(part, manifest, fields | {"tracker": config.model_dump()}, files)
+        files = write_graphs(graphs, part, kind, precision, _calibration(data, size, graphs.family))
+        fields = {
+            "model": model.config.model_dump(mode="json"),
+            "names": saved.names,
+            "tracker": config.model_dump(),
+        }
+        folder.write(part, manifest, fields, files)
         eye = runtime.load(part, "onnx" if kind == "onnx" else "openvino").model
         some = check.source_of(data, "test", COMPARED // 4, size)
         found = check.agreement(model, eye, check.some_images(some, COMPARED), config)
@@ -103,16 +110,17 @@ def frames_compared(data: str, scenes: int, size: tuple[int, int]) -> int:
     return 2 * sum(video.length for video in videos[:scenes])
 
 
-def _online(saved: zoo.Saved, source: str | Path) -> dict[str, Any]:
-    """config.json of the exported folder, but for the tracker."""
-    config: Any = saved.model.config
-    if config.family in OFFLINE:
-        raise UserError(f"model {source}: {config.family} sees whole clips; only online models export")
-    return {"model": config.model_dump(mode="json"), "names": saved.names}
+def _check_size(size: tuple[int, int], preprocessing: Preprocessing) -> None:
+    """Raise unless the model can see frames of this size."""
+    shown, multiple = f"size {size[0]}x{size[1]}", preprocessing.multiple
+    if any(side < multiple or side % multiple for side in size):
+        raise UserError(f"{shown}: height and width must be multiples of {multiple}")
+    if preprocessing.aspect == "square" and size[0] != size[1]:
+        raise UserError(f"{shown}: this model sees square frames; give the same height and width")
 
 
-def _calibration(data: str, size: tuple[int, int]) -> Iterator[Arrays]:
+def _calibration(data: str, size: tuple[int, int], family: Family) -> Iterator[Arrays]:
     source = check.source_of(data, "train", CALIBRATED // 4, size)
     for image in check.some_images(source, CALIBRATED):
-        frame, geometry = runtime.fit(image, size)
+        frame, geometry = runtime.fit(image, size, family.preprocessing.aspect)
         yield {"frames": frame, "size": np.array([geometry.resized_height, geometry.resized_width])}

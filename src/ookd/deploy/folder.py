@@ -32,6 +32,7 @@ class Manifest(pydantic.BaseModel, frozen=True, extra="forbid"):
     opset: int
     size: tuple[int, int]  # height and width of the frames that the graph takes
     outputs: list[str]  # of the frame graph: logits, boxes if there are any, embed
+    aspect: Literal["keep", "square"] = "keep"  # square: images are stretched to the size
     shared: list[str]  # further outputs of the frame graph, which are inputs of the mask graph
     files: dict[str, str]  # name -> SHA-256
 

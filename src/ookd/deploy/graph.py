@@ -22,8 +22,10 @@ import torch
 from torch import Tensor, nn
 
 from ookd.errors import UserError
+from ookd.models.families import family_of
+from ookd.models.family import Family
 from ookd.models.parts.deformable import LOOK
-from ookd.models.preprocess import normalise
+from ookd.models.protocols import OnlineModel
 
 OPSET = 18
 TRACED = 3  # queries chosen while tracing; any number may be chosen later
@@ -40,6 +42,7 @@ class Graphs:
     masks: onnx.ModelProto  # shared, select int64 [1, N] -> masks [1, N, h, w]
     outputs: list[str]
     shared: list[str]
+    family: Family
 
     @property
     def looks(self) -> bool:
@@ -50,9 +53,9 @@ class Graphs:
 class Whole(nn.Module):
     """From 8-bit pixels to the masks of chosen queries, as one function of tensors."""
 
-    def __init__(self, model: nn.Module, size: tuple[int, int]) -> None:
+    def __init__(self, model: OnlineModel, size: tuple[int, int]) -> None:
         super().__init__()
-        self.model, self.size = model, size
+        self.model, self.size, self.family = model, size, family_of(model)
 
     def forward(self, frames: Tensor, size: Tensor, select: Tensor) -> tuple[Tensor, ...]:
         """frames uint8 [1, H, W, 3]; size [2] height and width of the image in their top left corner."""
@@ -60,15 +63,17 @@ class Whole(nn.Module):
         below = torch.arange(height).unsqueeze(1) >= size[0]
         beside = torch.arange(width).unsqueeze(0) >= size[1]
         pad = (below | beside).unsqueeze(0)
-        answer, state = self.model(normalise(frames.permute(0, 3, 1, 2), pad), pad, None)
+        frames = self.family.preprocessing.normalise(frames.permute(0, 3, 1, 2), pad)
+        answer, state = self.model(frames, pad, self.model.begin(1))
         if state is not None:
             raise UserError("a model that carries state from frame to frame does not export")
+        logits = self.family.class_logits(answer.logits)
         boxes = () if answer.boxes is None else (answer.boxes,)
-        return (answer.logits.float(), *boxes, answer.embed.float(), answer.masks(select).float())
+        return (logits.float(), *boxes, answer.embed.float(), answer.masks(select).float())
 
 
 @torch.no_grad()
-def trace(model: nn.Module, size: tuple[int, int]) -> Graphs:
+def trace(model: OnlineModel, size: tuple[int, int]) -> Graphs:
     """The graphs of a model in evaluation mode on the CPU, for frames of one size."""
     whole = Whole(model, size)
     inputs = (
@@ -88,10 +93,10 @@ def trace(model: nn.Module, size: tuple[int, int]) -> Graphs:
             output_names=[*outputs, "masks"],
             dynamic_shapes={"frames": None, "size": None, "select": {1: torch.export.Dim("n", max=10_000)}},
         )
-    return cut(program.model_proto, outputs)
+    return cut(program.model_proto, outputs, whole.family)
 
 
-def cut(whole: onnx.ModelProto, outputs: list[str]) -> Graphs:
+def cut(whole: onnx.ModelProto, outputs: list[str], family: Family) -> Graphs:
     """Split at `select`; what depends on no input at all goes to both sides."""
     late, early = {"select"}, {"frames", "size"}
     for node in whole.graph.node:
@@ -104,7 +109,7 @@ def cut(whole: onnx.ModelProto, outputs: list[str]) -> Graphs:
     )
     shapes = {value.name: value for value in (*whole.graph.value_info, *whole.graph.output)}
     frame = _part(whole, ["frames", "size"], [*outputs, *shared], shapes)
-    return Graphs(frame, _part(whole, [*shared, "select"], ["masks"], shapes), outputs, shared)
+    return Graphs(frame, _part(whole, [*shared, "select"], ["masks"], shapes), outputs, shared, family)
 
 
 def split(graph: onnx.ModelProto, names: list[str]) -> tuple[onnx.ModelProto, onnx.ModelProto]:

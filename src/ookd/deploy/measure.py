@@ -205,14 +205,14 @@ def _decoded(frames: Iterator[tuple[int, float, Decode]]) -> Frame | None:
 def _prepared(eye: FrameModel, image: Image, short_side: int) -> None:
     """What `look` does before the network."""
     if isinstance(eye, ExportedModel):
-        fit(image, eye.size)
+        fit(image, eye.size, eye.aspect)
         return
-    from ookd.models.preprocess import normalise
     from ookd.tracking.torch_model import TorchFrameModel, prepare
 
     assert isinstance(eye, TorchFrameModel)
-    frames, pad, _ = prepare([image], short_side, eye.device)
-    normalise(frames, pad)
+    preprocessing = eye.family.preprocessing
+    frames, pad, _ = prepare([image], short_side, preprocessing, eye.device)
+    preprocessing.normalise(frames, pad)
 
 
 def _peak() -> float:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import onnx
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from ookd.deploy.dense import broad_nodes, dense_nodes
+from ookd.deploy.dense import weighted_nodes
 from ookd.deploy.engine import Arrays
 from ookd.errors import UserError
 
@@ -23,9 +23,11 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
         return next(self._inputs, None)
 
 
-def quantise(graph: onnx.ModelProto, calibration: Iterable[Arrays]) -> onnx.ModelProto:
-    """The graph with these parts in 8 bits; ranges are the extremes seen in calibration."""
-    nodes = [*dense_nodes(graph), *broad_nodes(graph)]
+def quantise(
+    graph: onnx.ModelProto, modules: Sequence[str], calibration: Iterable[Arrays]
+) -> onnx.ModelProto:
+    """The graph with these modules in 8 bits; ranges are the extremes seen in calibration."""
+    nodes = weighted_nodes(graph, modules)
     if not nodes:
         raise UserError("int8: the model has no dense parts to quantise")
     logger, level = logging.getLogger(), logging.root.level

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image as Pillow
@@ -46,7 +46,7 @@ class ExportedModel(FrameModel):
     def __init__(self, exported: Exported, engine: Engine) -> None:
         manifest = exported.manifest
         self.fingerprint = f"{manifest.source}-{manifest.kind}-{manifest.precision}"
-        self.size = manifest.size
+        self.size, self.aspect = manifest.size, manifest.aspect
         self._shared, self._engine = manifest.shared, engine
 
     def look(
@@ -74,7 +74,7 @@ class ExportedModel(FrameModel):
                 finish()
 
     def _start(self, image: Image) -> Callable[[], RawPredictions]:
-        frame, geometry = fit(image, self.size)
+        frame, geometry = fit(image, self.size, self.aspect)
         size = np.array([geometry.resized_height, geometry.resized_width])
         finish = self._engine.start({"frames": frame, "size": size})
         return lambda: self._sight(finish(), geometry)
@@ -112,8 +112,10 @@ def _engine_class(runtime: str, kind: str, folder: Path) -> Any:
     raise UserError(f"{folder}: needs {wanted}, which is not installed")
 
 
-def fit(image: Image, size: tuple[int, int]) -> tuple[Image, Geometry]:
+def fit(image: Image, size: tuple[int, int], aspect: Literal["keep", "square"]) -> tuple[Image, Geometry]:
     """The image as large as it fits into the top left corner of a frame [1, H, W, 3]; the rest is black.
+
+    Where the model does not keep the aspect, the image fills the frame.
 
     PyTorch's resize follows Pillow's: here and there a value differs by 1 of 255.
     """
@@ -121,6 +123,8 @@ def fit(image: Image, size: tuple[int, int]) -> tuple[Image, Geometry]:
     height, width = image.shape[:2]
     scale = min(size[0] / height, size[1] / width)
     h, w = max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
+    if aspect == "square":
+        h, w = size
     if (h, w) != (height, width):
         image = np.asarray(Pillow.fromarray(image).resize((w, h), Pillow.Resampling.BILINEAR))
     frame = np.zeros((1, *size, 3), np.uint8)

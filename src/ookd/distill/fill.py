@@ -18,7 +18,6 @@ from ookd.distill.cache import CachedWindow, TeacherCache, cache_key
 from ookd.distill.qfa import keep_sure
 from ookd.distill.task import check_recipe
 from ookd.distill.teacher import LiveTeacher
-from ookd.models.preprocess import normalise
 from ookd.structures import ClipQueries
 from ookd.tracking.torch_model import prepare
 
@@ -94,8 +93,9 @@ def infer_window(
 ) -> CachedWindow:
     """The teacher's answer about a window, filtered."""
     device = next(teacher.model.parameters()).device
-    frames, pad, geometries = prepare(images, short_side, device)
-    answer: ClipQueries = teacher.model(normalise(frames, pad)[None], pad[None])
+    preprocessing = teacher.family.preprocessing
+    frames, pad, geometries = prepare(images, short_side, preprocessing, device)
+    answer: ClipQueries = teacher.model(preprocessing.normalise(frames, pad)[None], pad[None])
     known = ClipQueries(
         teacher.in_student_order(answer.logits), None, answer.features, answer.frame_features, answer.masks
     )

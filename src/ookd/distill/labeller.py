@@ -8,12 +8,13 @@ from itertools import count
 
 import numpy as np
 
-from ookd.config.tracker import tracker_config
 from ookd.data import rle
 from ookd.errors import UserError
+from ookd.models.families import offline_config, tracker_config
+from ookd.models.protocols import OfflineModel, OnlineModel
 from ookd.models.zoo import Saved
 from ookd.structures import Category, Dataset, Rle, Track, TrackResult
-from ookd.tracking.offline import OfflineConfig, track_offline
+from ookd.tracking.offline import track_offline
 from ookd.tracking.predict import Recording, predict_video
 
 
@@ -58,15 +59,14 @@ def annotated(
 
 def _tracks(saved: Saved, recording: Recording) -> Iterator[tuple[int, float, list[Rle | None]]]:
     """Best class, its score and the masks, one a frame, of every track in a video."""
-    if getattr(saved.model, "offline", False):
-        for track in track_offline(
-            saved.model, recording.images(), OfflineConfig.model_validate(saved.tracker)
-        ):
+    family = saved.model.config.family
+    if isinstance(saved.model, OfflineModel):
+        settings = offline_config(family, saved.tracker)
+        for track in track_offline(saved.model, recording.images(), settings):
             probs = track.probs / track.frames
             yield int(np.argmax(probs)), float(probs.max()), track.masks
-    else:
-        config = tracker_config(saved.model.config.family, saved.tracker)  # type: ignore[union-attr, arg-type]
-        config = config.model_copy(update={"every_class": False})
+    elif isinstance(saved.model, OnlineModel):
+        config = tracker_config(family, saved.tracker | {"every_class": False})
         found = predict_video(saved.model, recording, config)
         for result in found.tracks(recording.id, range(len(saved.names))):
             yield result.category_id, result.score, result.segmentations

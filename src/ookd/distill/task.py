@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,8 @@ from ookd.distill.pair_signals import PAIR_SIGNALS, PairBatch, PairSignal
 from ookd.distill.qfa import KeptQueries, associate_by_label, associate_by_prediction, keep
 from ookd.distill.teacher import LiveTeacher, TeacherAnswer
 from ookd.errors import UserError
-from ookd.models.preprocess import normalise
+from ookd.models.families import family_of
+from ookd.models.protocols import Model, StudentTask, TrainingTask
 from ookd.structures import Batch, ClipQueries, FrameQueries, StudentMatches
 
 
@@ -33,7 +34,7 @@ class StudentAnswer:
     labelled: bool
 
 
-class Distillation(nn.Module):
+class Distillation(TrainingTask):
     """Batch -> the student's own terms, `kd_*` terms for each signal in use, and diagnostics.
 
     The student sees its frames, the teacher the whole clip, or only the student's frames if no signal in use
@@ -43,10 +44,13 @@ class Distillation(nn.Module):
 
     _step: Tensor  # [] training steps so far
 
-    def __init__(self, student: nn.Module, spec: Distill, names: list[str], data: Data | None = None) -> None:
+    def __init__(
+        self, student: StudentTask, spec: Distill, names: list[str], data: Data | None = None
+    ) -> None:
         super().__init__()
         check_recipe(spec)
         self.student = student
+        self.normalise = family_of(student.model).preprocessing.normalise
         self.spec = spec
         self.used: dict[str, Signal] = {name: one for name, one in spec.signals.items() if one.weight > 0}
         live = LiveTeacher(spec.teacher, names)
@@ -64,13 +68,12 @@ class Distillation(nn.Module):
         if spec.cache is not None and data is not None:
             cache = TeacherCache(Path(spec.cache), cache_key(live.model, data, spec))
             self.teacher = CachedTeacher(live, cache, frames=self._over_frames)
-        own: Any = student
-        self.weights: dict[str, float] = {**own.weights}
+        self.weights: dict[str, float] = {**student.weights}
         self.weights |= {f"kd_{name}": signal.weight for name, signal in self.used.items()}
 
     @property
-    def model(self) -> nn.Module:
-        return cast(nn.Module, self.student.model)
+    def model(self) -> Model:  # type: ignore[override]
+        return self.student.model
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         if not self._over_pairs:
@@ -126,7 +129,7 @@ class Distillation(nn.Module):
         Without any labelled clip, the terms are those of a clip taken for empty, times 0, so that their names
         and what ranks exchange stay the same.
         """
-        student: Any = self.student
+        student = self.student
         labelled = [b for b, origin in enumerate(batch.origins) if origin.labelled]
         if not batch.origins or len(labelled) == len(batch.origins):
             terms, matches = student.learn(batch)
@@ -141,7 +144,7 @@ class Distillation(nn.Module):
             terms = {name: 0 * value for name, value in student.learn(batch.pick([0]))[0].items()}
         shown = bare.seen_by_student()
         frames, pad = shown.frames.flatten(0, 1), shown.pad.flatten(0, 1)
-        answer: FrameQueries = self.model(normalise(frames, pad), pad)[0]
+        answer: FrameQueries = self.model(self.normalise(frames, pad), pad)[0]
         nothing = torch.zeros(len(frames), 0, dtype=torch.long, device=frames.device)
         answers.append(StudentAnswer(bare, StudentMatches(answer, nothing, nothing.bool()), False))
         return terms, answers

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ookd.errors import UserError
 from ookd.models import zoo
-from ookd.models.preprocess import normalise
+from ookd.models.families import family_of
+from ookd.models.protocols import OfflineModel
 from ookd.stopwatch import timed
 from ookd.structures import Batch, ClipQueries, Tracks
 
@@ -36,12 +37,13 @@ class LiveTeacher:
 
     def __init__(self, folder: str, names: list[str]) -> None:
         saved = zoo.load(folder)
-        if not getattr(saved.model, "offline", False):
+        if not isinstance(saved.model, OfflineModel):
             raise UserError(f"{folder}: a teacher sees whole clips; this model sees single frames")
         columns = [saved.names.index(name) if name in saved.names else -1 for name in names]
         if max(columns) < 0:
             raise UserError(f"{folder}: the teacher knows none of the classes {', '.join(names)}")
         self.model = saved.model.requires_grad_(False).eval()
+        self.family = family_of(self.model)
         self._columns = torch.tensor(columns)  # [K] its class for each of the student's; -1 where it has none
         self.known = self._columns >= 0  # [K]
 
@@ -51,7 +53,9 @@ class LiveTeacher:
         """Its answer for all clips, with its classes in the student's order."""
         device = batch.frames.device
         self.model.to(device)
-        queries: ClipQueries = self.model(normalise(batch.frames, batch.pad), batch.pad)
+        queries: ClipQueries = self.model(
+            self.family.preprocessing.normalise(batch.frames, batch.pad), batch.pad
+        )
         queries.logits = self.in_student_order(queries.logits)
         places, every = student_places(batch), torch.arange(len(batch.frames), device=device)
         return [TeacherAnswer(queries, batch.tracks, every, places, queries, places)]
@@ -60,6 +64,7 @@ class LiveTeacher:
         """[..., K] logits of the student's classes from those of the teacher's, far below 0 for classes that
         the teacher does not know.
         """
+        logits = self.family.class_logits(logits)
         columns = self._columns.to(logits.device)
         return logits[..., columns.clamp(min=0)].masked_fill(columns < 0, -20.0)
 

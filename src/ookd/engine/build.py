@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from importlib import import_module
-from typing import Any
 
 import torch
 from torch import nn
@@ -15,59 +13,58 @@ from ookd.distill.task import Distillation
 from ookd.engine.muon import Muon, is_hidden
 from ookd.errors import UserError
 from ookd.models import zoo
-from ookd.models.presets import PRESETS, preset
-
-# family -> the module that trains it, `forward(batch) -> named terms` and `.weights`
-TASKS = {
-    "compact": "ookd.models.compact.training:CompactTraining",
-    "compact-clip": "ookd.models.compact.clip_training:CompactClipTraining",
-    "idol": "ookd.models.idol.training:IdolTraining",
-    "seqformer": "ookd.models.seqformer.training:SeqFormerTraining",
-}
+from ookd.models.families import family_named, family_of, parse_config, preset, presets
+from ookd.models.family import Family
+from ookd.models.protocols import Model as Network
+from ookd.models.protocols import StudentTask, TrainingTask
 
 
-def make_model(spec: Model, classes: int) -> nn.Module:
-    """A preset, with random weights or a pretrained trunk, or a saved model; then the weights of `start`."""
-    if spec.base in PRESETS:
+def family_of_base(spec: Model) -> Family:
+    """The family of a recipe's model, before the model is built."""
+    config = presets().get(spec.base) or zoo.config_of(spec.base)
+    return family_named(config.family)
+
+
+def make_model(spec: Model, classes: int) -> Network:
+    """A preset, with random weights or a pretrained backbone, or a saved model; then `start`."""
+    if spec.base in presets():
         model = zoo.build(preset(spec.base, classes=classes, **spec.change))
-        load_pretrained: Any = getattr(model, "load_pretrained", None)
-        if spec.pretrained and load_pretrained is not None:
-            load_pretrained()
+        if spec.pretrained:
+            model.load_pretrained()
     else:
-        saved: Any = zoo.load(spec.base).model
-        fields = {**saved.config.model_dump(), "classes": classes, **spec.change}
-        model = zoo.build(zoo.parse_config(fields))
+        saved = zoo.load(spec.base).model.config
+        model = zoo.build(parse_config({**saved.model_dump(), "classes": classes, **spec.change}))
         zoo.start_from(model, spec.base)
     if spec.start is not None:
         zoo.start_from(model, spec.start)
     return model
 
 
-def make_task(model: nn.Module, recipe: Recipe, names: list[str]) -> nn.Module:
+def make_task(model: Network, recipe: Recipe, names: list[str]) -> TrainingTask:
     """The training module of the model's family, with the loss weights of the recipe."""
-    config: Any = model.config
-    place, _, name = TASKS[config.family].partition(":")
-    module = import_module(place)
-    if unknown := recipe.loss.weights.keys() - module.WEIGHTS.keys():
+    family = family_of(model)
+    if unknown := recipe.loss.weights.keys() - family.loss_weights.keys():
         raise UserError(
-            f"loss.weights: no term {', '.join(sorted(unknown))}; there are {', '.join(module.WEIGHTS)}"
+            f"loss.weights: no term {', '.join(sorted(unknown))}; there are {', '.join(family.loss_weights)}"
         )
-    task: nn.Module = getattr(module, name)(model, {**module.WEIGHTS, **recipe.loss.weights})
+    task = family.task(model, {**family.loss_weights, **recipe.loss.weights})
     if recipe.distill is None:
         return task
-    if not hasattr(task, "learn"):
-        raise UserError(f"distill: a {config.family} model sees whole clips; a student sees single frames")
+    if not isinstance(task, StudentTask):
+        raise UserError(f"distill: a {family.name} model sees whole clips; a student sees single frames")
     return Distillation(task, recipe.distill, names, recipe.data)
 
 
-def make_optimizer(task: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW in groups, by trunk and weight decay. With muon, hidden matrices have their own groups."""
+def make_optimizer(task: TrainingTask, recipe: Recipe) -> torch.optim.AdamW:
+    """AdamW in groups, by backbone and weight decay. With muon, hidden matrices have their own groups."""
     optim = recipe.optim
+    prefix = family_of(task.model).backbone
+    backbone = {id(p) for name, p in task.model.named_parameters() if name.startswith(prefix)}
     groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
-    for name, parameter in task.named_parameters():
+    for parameter in task.parameters():
         if not parameter.requires_grad:
             continue
-        pretrained = ".trunk." in name or ".backbone." in name
+        pretrained = id(parameter) in backbone
         decayed = optim.decay_all or parameter.dim() > 1
         lr = optim.lr * optim.trunk if pretrained else optim.lr
         turned = optim.kind == "muon" and not pretrained and is_hidden(parameter)

@@ -15,16 +15,17 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from torch import Tensor, nn
+from torch import Tensor
 
 from ookd.clips.opening import open_loader
 from ookd.config import Recipe
 from ookd.engine import checkpoint, is_main, metric_trackers, randomness
-from ookd.engine.build import make_model, make_optimizer, make_task, rate
+from ookd.engine.build import family_of_base, make_model, make_optimizer, make_task, rate
 from ookd.engine.layers import freeze_norms, recompute, shard
 from ookd.engine.run_log import RunLog
 from ookd.errors import UserError
 from ookd.models import zoo
+from ookd.models.protocols import Model
 from ookd.stopwatch import Stopwatch, timed
 from ookd.structures import Batch
 
@@ -68,12 +69,13 @@ class Trainer:
         sharded = run.shard and world > 1
 
         randomness.seed_everything(run.seed, rank)
-        self.loader, self.names = open_loader(recipe, rank, world)
+        multiple = family_of_base(recipe.model).preprocessing.multiple
+        self.loader, self.names = open_loader(recipe, rank, world, multiple)
         self.model = make_model(recipe.model, len(self.names))
-        task: Any = make_task(self.model, recipe, self.names)
+        task = make_task(self.model, recipe, self.names)
         self.weights: dict[str, float] = dict(task.weights)
         if run.channels_last:
-            task.to(memory_format=torch.channels_last)
+            task.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if run.frozen_norms:
             freeze_norms(task)
         if run.recompute:
@@ -250,10 +252,9 @@ class Trainer:
         self._skipped = found.facts["skipped"]
         return True
 
-    def trained(self) -> nn.Module:
+    def trained(self) -> Model:
         """A copy of the model with the weights to use: the averaged ones if the recipe asks for them."""
-        config: Any = self.model.config
-        model = zoo.build(config).to(self.accelerator.device)
+        model = zoo.build(self.model.config).to(self.accelerator.device)
         model.load_state_dict(checkpoint.gather(self.average or self.model.state_dict()))
         return model.eval()
 

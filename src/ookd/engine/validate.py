@@ -12,16 +12,16 @@ from typing import Any
 
 import torch
 from accelerate.utils import gather_object
-from torch import nn
 
 from ookd.clips.opening import open_source
 from ookd.clips.sources import ClipSource, DatasetClips
 from ookd.config import DataSource, Recipe
-from ookd.config.tracker import tracker_config
 from ookd.evaluation.report import Report
 from ookd.evaluation.run import evaluate
+from ookd.models.families import offline_config, tracker_config
+from ookd.models.protocols import Model, OfflineModel, OnlineModel
 from ookd.structures import Dataset, TrackResult
-from ookd.tracking.offline import OfflineConfig, predict_recording
+from ookd.tracking.offline import predict_recording
 from ookd.tracking.predict import category_ids, predict_video, recordings
 
 
@@ -56,7 +56,7 @@ class Validation:
 
     def measure(
         self,
-        model: nn.Module,
+        model: Model,
         rank: int,
         world: int,
         class_counts: Mapping[str, int],
@@ -84,13 +84,13 @@ class Validation:
         return Validated(evaluate(self.truth, results, class_counts=counts), results)
 
 
-def track_all(model: nn.Module, source: ClipSource, constants: Mapping[str, Any]) -> list[TrackResult]:
+def track_all(model: Model, source: ClipSource, constants: Mapping[str, Any]) -> list[TrackResult]:
     """Results of an online model with its tracker or of an offline model. `constants` change defaults."""
     return list(chain.from_iterable(track_each(model, source, constants, source.names)))
 
 
 def track_each(
-    model: nn.Module,
+    model: Model,
     source: ClipSource,
     constants: Mapping[str, Any],
     names: Sequence[str],
@@ -98,12 +98,12 @@ def track_each(
 ) -> Iterator[list[TrackResult]]:
     """The results of one video after another. `names` are the classes of the model."""
     categories = category_ids(source, names)
-    config: Any = model.config
-    if getattr(model, "offline", False):
-        settings = OfflineConfig.model_validate(dict(constants))
+    family = model.config.family
+    if isinstance(model, OfflineModel):
+        settings = offline_config(family, constants)
         for recording in recordings(source)[part]:
             yield list(predict_recording(model, recording, settings, categories))
-    else:
-        tracker = tracker_config(config.family, constants)
+    elif isinstance(model, OnlineModel):
+        tracker = tracker_config(family, constants)
         for recording in recordings(source)[part]:
             yield list(predict_video(model, recording, tracker).tracks(recording.id, categories))

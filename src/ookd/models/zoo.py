@@ -9,11 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import pydantic
 import safetensors
 import torch
 from safetensors.torch import load_file, save
@@ -21,14 +19,9 @@ from torch import Tensor, nn
 
 from ookd.errors import UserError
 from ookd.files import write_file
+from ookd.models.families import family_named, parse_config
+from ookd.models.protocols import Model, ModelConfig
 
-# family -> its configuration and its model; imported when first used
-FAMILIES = {
-    "compact": ("ookd.models.compact.model:CompactConfig", "ookd.models.compact.model:Compact"),
-    "compact-clip": ("ookd.models.compact.clip:CompactClipConfig", "ookd.models.compact.clip:CompactClip"),
-    "idol": ("ookd.models.idol.model:IdolConfig", "ookd.models.idol.model:Idol"),
-    "seqformer": ("ookd.models.seqformer.model:SeqFormerConfig", "ookd.models.seqformer.model:SeqFormer"),
-}
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 BUNDLED = Path(__file__).parents[1] / "bundled"  # a folder a model that comes with the package
 
@@ -37,27 +30,14 @@ BUNDLED = Path(__file__).parents[1] / "bundled"  # a folder a model that comes w
 class Saved:
     """What a model folder holds."""
 
-    model: nn.Module
+    model: Model
     names: list[str]  # of the classes, by label
     tracker: dict[str, Any] = field(default_factory=dict)
 
 
-def parse_config(fields: Mapping[str, Any]) -> pydantic.BaseModel:
-    """The typed configuration from plain fields, of which "family" says the type."""
-    family = fields.get("family")
-    if family not in FAMILIES:
-        raise UserError(f"family: {family!r} is none of {', '.join(FAMILIES)}")
-    try:
-        config: pydantic.BaseModel = _named(FAMILIES[family][0]).model_validate(fields)
-    except pydantic.ValidationError as error:
-        raise UserError("; ".join(_complaint(one) for one in error.errors())) from error
-    return config
-
-
-def build(config: Any) -> nn.Module:
+def build(config: ModelConfig) -> Model:
     """The model of a configuration, with random weights."""
-    model: nn.Module = _named(FAMILIES[config.family][1])(config)
-    return model
+    return family_named(config.family).network(config)
 
 
 def bundled() -> list[str]:
@@ -78,8 +58,14 @@ def load(source: str | Path, device: torch.device | str = "cpu") -> Saved:
     return saved
 
 
+def config_of(source: str | Path) -> ModelConfig:
+    """The configuration of a saved model, without its weights."""
+    folder = _folder(source)
+    return _model_config(folder, _read_config(folder))
+
+
 def save_pretrained(
-    model: nn.Module,
+    model: Model,
     folder: str | Path,
     names: Sequence[str],
     tracker: Mapping[str, Any] | None = None,
@@ -87,7 +73,7 @@ def save_pretrained(
     overwrite: bool = False,
 ) -> None:
     """Write a model folder that `load` reads."""
-    config: Any = model.config
+    config = model.config
     if len(names) != config.classes:
         raise UserError(f"{folder}: {len(names)} class names for a model of {config.classes} classes")
     fields = {"model": config.model_dump(mode="json"), "names": list(names), "tracker": dict(tracker or {})}
@@ -143,11 +129,6 @@ def misfits(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list
     ]
 
 
-def _named(place: str) -> Any:
-    module, _, name = place.partition(":")
-    return getattr(import_module(module), name)
-
-
 def _folder(source: str | Path) -> Path:
     if Path(source).is_dir():
         return _of_run(Path(source))
@@ -179,18 +160,22 @@ def _download(hub_id: str) -> Path:
 def _read(folder: Path) -> Saved:
     """The folder's model, its weights still random."""
     path, fields = folder / CONFIG, _read_config(folder)
-    if "backbone" in fields:
-        raise UserError(f"{folder} holds a backbone to start training from, not a model")
-    try:
-        config: Any = parse_config(fields.get("model", {}))
-    except UserError as error:
-        raise UserError(f"{path}: model: {error}") from error
+    config = _model_config(folder, fields)
     names, tracker = fields.get("names"), fields.get("tracker", {})
     if not isinstance(names, list) or len(names) != config.classes:
         raise UserError(f"{path}: names must be a list of {config.classes} class names")
     if not isinstance(tracker, dict):
         raise UserError(f"{path}: tracker must be an object")
     return Saved(build(config), [str(name) for name in names], tracker)
+
+
+def _model_config(folder: Path, fields: Mapping[str, Any]) -> ModelConfig:
+    if "backbone" in fields:
+        raise UserError(f"{folder} holds a backbone to start training from, not a model")
+    try:
+        return parse_config(fields.get("model", {}))
+    except UserError as error:
+        raise UserError(f"{folder / CONFIG}: model: {error}") from error
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -220,7 +205,3 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
         raise UserError(f"{path}: {error.strerror or 'missing or cannot be read'}") from error
     except safetensors.SafetensorError as error:
         raise UserError(f"{path}: truncated or not a safetensors file: {error}") from error
-
-
-def _complaint(error: Any) -> str:
-    return f"{'.'.join(str(step) for step in error['loc'])}: {error['msg']}"

@@ -16,7 +16,6 @@ from ookd.masks import Geometry
 from ookd.tracking.select import Detections, Floats, Ints, mask_iou, mask_places, select_queries, suppress
 
 Image = NDArray[np.uint8]  # [H, W, 3] RGB
-LONGEST = 1333  # no resized side is longer, as in the published evaluations
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +76,3 @@ def detect(sight: RawPredictions, config: TrackerConfig) -> tuple[list[Detection
 def check_image(image: Image) -> None:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
         raise UserError(f"a frame must be uint8 [height, width, 3] RGB, not {image.dtype} {image.shape}")
-
-
-def target_size(height: int, width: int, short_side: int | None) -> tuple[int, int]:
-    """Height and width with the short side as asked, unless the long one would pass `LONGEST`."""
-    if short_side is None:
-        return height, width
-    scale = min(short_side / min(height, width), LONGEST / max(height, width))
-    return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)

@@ -9,35 +9,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Annotated
 
 import numpy as np
 import torch
-from pydantic import BaseModel, Field
 from scipy.optimize import linear_sum_assignment
-from torch import nn
 
 from ookd.clips.sources import ClipSource
-from ookd.config.tracker import Count, Share
+from ookd.config.tracker import OfflineConfig
 from ookd.data import rle
 from ookd.masks import Geometry, full_size
-from ookd.models.preprocess import normalise
+from ookd.models.families import family_of
+from ookd.models.protocols import OfflineModel
 from ookd.structures import Dataset, Rle, TrackResult
 from ookd.tracking.frame_model import Image
 from ookd.tracking.predict import Recording, category_ids, recordings
 from ookd.tracking.select import Bools, Floats, suppress
 from ookd.tracking.torch_model import device_of, prepare
-
-
-class OfflineConfig(BaseModel, frozen=True, extra="forbid"):
-    """What turns clip queries into tracks."""
-
-    short_side: Count | None = None  # frames are resized to it; none: they keep their size
-    window: Count = 48  # frames seen at once
-    shared: Count = 8  # frames that a window shares with the one before
-    tube_nms: Share = 0.6  # tube IoU above which the weaker of two queries goes, whatever its class
-    join: Share = 0.3  # tube IoU on the shared frames from which two tracks are one
-    final_score: Annotated[float, Field(ge=0, le=1)] = 0.05  # a track is reported under every class above it
 
 
 @dataclass(slots=True)
@@ -60,7 +47,7 @@ class JoinedTrack:
 
 
 def predict_offline(
-    model: nn.Module,
+    model: OfflineModel,
     source: Dataset | ClipSource,
     config: OfflineConfig,
     names: Sequence[str] | None = None,
@@ -77,7 +64,7 @@ def predict_offline(
 
 
 def predict_recording(
-    model: nn.Module, recording: Recording, config: OfflineConfig, categories: Sequence[int | None]
+    model: OfflineModel, recording: Recording, config: OfflineConfig, categories: Sequence[int | None]
 ) -> Iterator[TrackResult]:
     """All results of one video; `categories` are the data set's numbers of the model's classes."""
     for track in track_offline(model, recording.images(), config):
@@ -88,7 +75,7 @@ def predict_recording(
                 yield TrackResult(recording.id, category, float(probs[label]), track.masks)
 
 
-def track_offline(model: nn.Module, images: Iterator[Image], config: OfflineConfig) -> list[JoinedTrack]:
+def track_offline(model: OfflineModel, images: Iterator[Image], config: OfflineConfig) -> list[JoinedTrack]:
     """The tracks of one video."""
     tracks: list[JoinedTrack] = []
     held: list[Image] = []
@@ -104,15 +91,16 @@ def track_offline(model: nn.Module, images: Iterator[Image], config: OfflineConf
 
 @torch.inference_mode()
 def look(
-    model: nn.Module, clip: Sequence[Image], config: OfflineConfig
+    model: OfflineModel, clip: Sequence[Image], config: OfflineConfig
 ) -> tuple[WindowTracks, list[Geometry]]:
     """One window: the clip queries that are sure enough, duplicates suppressed."""
     device, training = device_of(model), model.training
     model.eval()
-    frames, pad, geometries = prepare(clip, config.short_side, device)
-    queries = model(normalise(frames, pad)[None], pad[None])
+    family = family_of(model)
+    frames, pad, geometries = prepare(clip, config.short_side, family.preprocessing, device)
+    queries = model(family.preprocessing.normalise(frames, pad)[None], pad[None])
     model.train(training)
-    probs = queries.logits[0].float().sigmoid().cpu().numpy()
+    probs = family.class_logits(queries.logits[0]).float().sigmoid().cpu().numpy()
     best = probs.max(1)
     order = np.argsort(-best, kind="stable")
     order = order[best[order] > config.final_score]

@@ -8,7 +8,6 @@ from functools import partial
 from itertools import islice
 
 import numpy as np
-from torch import nn
 
 from ookd.clips.sources import ClipSource, DatasetClips
 from ookd.config.tracker import TrackerConfig
@@ -16,6 +15,7 @@ from ookd.data import rle
 from ookd.data.frames import read_frame
 from ookd.errors import UserError
 from ookd.masks import Geometry, full_size
+from ookd.models.protocols import OnlineModel
 from ookd.structures import Dataset, TrackResult, Video
 from ookd.tracking.frame_model import FrameModel, Image, detect
 from ookd.tracking.memory import Memory
@@ -62,7 +62,7 @@ def category_ids(source: Dataset | ClipSource, names: Sequence[str]) -> list[int
 
 
 def predict(
-    model: nn.Module | FrameModel,
+    model: OnlineModel | FrameModel,
     source: Dataset | ClipSource,
     config: TrackerConfig,
     names: Sequence[str] | None = None,
@@ -79,7 +79,7 @@ def predict(
 
 
 def predict_video(
-    model: nn.Module | FrameModel,
+    model: OnlineModel | FrameModel,
     recording: Recording,
     config: TrackerConfig,
     told: Callable[[], None] = lambda: None,
@@ -99,7 +99,7 @@ def predict_video(
 
 
 def observe_video(
-    model: nn.Module | FrameModel, images: Iterator[Image], config: TrackerConfig
+    model: OnlineModel | FrameModel, images: Iterator[Image], config: TrackerConfig
 ) -> Iterator[tuple[Detections, Geometry]]:
     """The detections of each frame; several frames at once if the model carries nothing between them."""
     if isinstance(model, FrameModel):

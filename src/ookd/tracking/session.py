@@ -33,7 +33,8 @@ from ookd.tracking.tracker import advance
 if TYPE_CHECKING:
     import torch
 
-    from ookd.tracking.torch_model import ModelState, OnlineModel
+    from ookd.models.protocols import OnlineModel
+    from ookd.models.protocols import State as ModelState
 
 State = dict[str, NDArray[Any]]
 
@@ -67,7 +68,7 @@ class MultiSession:
         self.config, self.names, self.device = config, names, device
         self.wanted = wanted or ResultFilter()
         self.memories: list[Memory | None] = [None] * streams
-        self.model_states: list[ModelState] = [None] * streams
+        self.model_states: list[ModelState | None] = [None] * streams
         # The second answer, about each whole video, where it is asked for.
         self.results = [VideoResults(config) for _ in range(streams)] if final else None
 
@@ -210,7 +211,7 @@ def _tensors(arrays: State, device: torch.device | None) -> ModelState:
     return {name: torch.from_numpy(value).to(device) for name, value in arrays.items()}
 
 
-def _joined(states: Sequence[ModelState]) -> ModelState:
+def _joined(states: Sequence[ModelState | None]) -> ModelState | None:
     """The states of all streams as one batch."""
     carried = [state for state in states if state is not None]
     if not carried:
@@ -222,7 +223,7 @@ def _joined(states: Sequence[ModelState]) -> ModelState:
     return {name: torch.cat([state[name] for state in carried]) for name in carried[0]}
 
 
-def _parted(state: ModelState, streams: int) -> list[ModelState]:
+def _parted(state: ModelState | None, streams: int) -> list[ModelState | None]:
     if state is None:
         return [None] * streams
     return [{name: value[i : i + 1] for name, value in state.items()} for i in range(streams)]

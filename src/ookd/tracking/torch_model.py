@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,37 +13,33 @@ from torch import Tensor, nn
 from ookd.config.tracker import TrackerConfig
 from ookd.errors import UserError
 from ookd.masks import Geometry
-from ookd.models.preprocess import STRIDE, normalise
-from ookd.structures import FrameQueries
-from ookd.tracking.frame_model import FrameModel, Image, RawPredictions, check_image, detect, target_size
+from ookd.models.families import family_of
+from ookd.models.preprocess import Preprocessing
+from ookd.models.protocols import OnlineModel, State
+from ookd.tracking.frame_model import FrameModel, Image, RawPredictions, check_image, detect
 from ookd.tracking.select import Detections, Floats, Ints
-
-ModelState = dict[str, Tensor] | None  # what a model carries from frame to frame, batch first
-
-
-class OnlineModel(Protocol):
-    """What tracking asks of a model: from normalised frames [B, 3, H, W] and padding [B, H, W] to queries."""
-
-    def __call__(self, frames: Tensor, pad: Tensor, state: ModelState) -> tuple[FrameQueries, ModelState]: ...
 
 
 class TorchFrameModel(FrameModel):
     def __init__(self, model: OnlineModel, device: torch.device) -> None:
-        self.model, self.device = model, device
+        self.model, self.device, self.family = model, device, family_of(model)
 
     @torch.inference_mode()
     def look(
-        self, images: Sequence[Image], short_side: int | None, state: ModelState = None
-    ) -> tuple[RawPredictions, ModelState]:
-        frames, pad, geometries = prepare(images, short_side, self.device)
-        queries, state = self.model(normalise(frames, pad), pad, state)
+        self, images: Sequence[Image], short_side: int | None, state: State | None = None
+    ) -> tuple[RawPredictions, State | None]:
+        preprocessing = self.family.preprocessing
+        frames, pad, geometries = prepare(images, short_side, preprocessing, self.device)
+        if state is None:
+            state = self.model.begin(len(images))
+        queries, state = self.model(preprocessing.normalise(frames, pad), pad, state)
 
         @torch.inference_mode()
         def masks(select: Ints) -> Floats:
             return _numpy(queries.masks(torch.from_numpy(select).to(self.device)))
 
         boxes = None if queries.boxes is None else _numpy(queries.boxes)
-        logits, embed = _numpy(queries.logits), _numpy(queries.embed)
+        logits, embed = _numpy(self.family.class_logits(queries.logits)), _numpy(queries.embed)
         return RawPredictions(logits, boxes, embed, masks, frames.shape[-2], geometries), state
 
 
@@ -53,19 +48,18 @@ def observe(
     images: Sequence[Image],
     config: TrackerConfig,
     device: torch.device,
-    state: ModelState = None,
-) -> tuple[list[Detections], list[Geometry], ModelState]:
+    state: State | None = None,
+) -> tuple[list[Detections], list[Geometry], State | None]:
     """The detections of each image, from one forward pass."""
     eye = model if isinstance(model, FrameModel) else TorchFrameModel(model, device)
     sight, state = eye.look(images, config.short_side, state)
     return (*detect(sight, config), state)
 
 
-def device_of(model: OnlineModel | nn.Module) -> torch.device:
-    """Where a model's weights are; the CPU for one that is not made of torch."""
-    if isinstance(model, nn.Module):
-        for weights in chain(model.parameters(), model.buffers()):
-            return weights.device
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model's weights are; the CPU for one without any."""
+    for weights in chain(model.parameters(), model.buffers()):
+        return weights.device
     return torch.device("cpu")
 
 
@@ -85,12 +79,12 @@ def device_named(name: str) -> torch.device:
 
 
 def prepare(
-    images: Sequence[Image], short_side: int | None, device: torch.device
+    images: Sequence[Image], short_side: int | None, preprocessing: Preprocessing, device: torch.device
 ) -> tuple[Tensor, Tensor, list[Geometry]]:
     """Frames [B, 3, H, W] 0..255 and pad mask [B, H, W]: images resized, all placed top left in one size."""
-    resized = [_resize(image, short_side) for image in images]
+    resized = [_resize(image, short_side, preprocessing) for image in images]
     sizes = [(frame.shape[1], frame.shape[2]) for frame in resized]
-    height, width = (-(-max(side) // STRIDE) * STRIDE for side in zip(*sizes, strict=True))
+    height, width = (preprocessing.padded(max(side)) for side in zip(*sizes, strict=True))
     frames = torch.zeros(len(images), 3, height, width, dtype=torch.uint8)
     pad = torch.ones(len(images), height, width, dtype=torch.bool)
     for b, (frame, (h, w)) in enumerate(zip(resized, sizes, strict=True)):
@@ -102,12 +96,12 @@ def prepare(
     return frames.to(device), pad.to(device), geometries
 
 
-def _resize(image: Image, short_side: int | None) -> Tensor:
-    """[3, H, W] with the short side as asked, or as it is."""
+def _resize(image: Image, short_side: int | None, preprocessing: Preprocessing) -> Tensor:
+    """[3, H, W] at the size that the model sees."""
     check_image(image)
     frame = torch.from_numpy(np.require(image, requirements=["C", "W"])).permute(2, 0, 1)
     height, width = image.shape[:2]
-    size = target_size(height, width, short_side)
+    size = preprocessing.resized(height, width, short_side)
     if size == (height, width):
         return frame
     return F.interpolate(frame[None], size, mode="bilinear", antialias=True)[0]

@@ -14,13 +14,13 @@ from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
-from torch import nn
 
 from ookd.clips.sources import ClipSource
 from ookd.config.tracker import TrackerConfig
 from ookd.data import rle
 from ookd.errors import UserError
 from ookd.masks import Geometry, full_size
+from ookd.models.protocols import OnlineModel
 from ookd.structures import Dataset, Video
 from ookd.tracking.frame_model import FrameModel
 from ookd.tracking.predict import category_ids, observe_video, recordings
@@ -41,7 +41,7 @@ class Tuned:
 
 
 def cache_queries(
-    model: nn.Module | FrameModel,
+    model: OnlineModel | FrameModel,
     source: Dataset | ClipSource,
     truth: Dataset,
     names: Sequence[str],

@@ -35,6 +35,7 @@ from ookd.models.compact.model import (
     peaks,
     sine_rows,
 )
+from ookd.models.protocols import OfflineModel
 from ookd.structures import ClipQueries
 
 SHARPNESS = 20.0  # of the association between embeddings: cosines times this, as the tracker has it
@@ -48,7 +49,7 @@ RIVALRY = 40.0  # what presence loses by how much more another clip query looks 
 ABSENT = 20.0  # what mask logits lose in a frame where the instance is not in view
 
 
-class CompactClipConfig(CompactConfig, frozen=True, extra="forbid"):
+class CompactClipConfig(CompactConfig):
     family: Literal["compact-clip"] = "compact-clip"  # type: ignore[assignment]
     clip_queries: int = Field(24, ge=1, description="clip queries")
     clip_layers: int = Field(3, ge=1, description="layers of the clip decoder")
@@ -136,10 +137,10 @@ class ClipLayer(nn.Module):
         return within.unflatten(0, (b, t + 1))
 
 
-class CompactClip(nn.Module):
+class CompactClip(OfflineModel):
     """Offline teacher: a clip in, clip queries out."""
 
-    offline = True
+    config: CompactClipConfig
 
     def __init__(self, config: CompactClipConfig) -> None:
         super().__init__()

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ookd.losses import dice, mask_bce, mask_quality, mean_over_ranks, quality_focal
 from ookd.matching import hungarian
@@ -24,7 +24,8 @@ from ookd.models.compact import training as compact_training
 from ookd.models.compact.clip import ClipAnswer, CompactClip
 from ookd.models.compact.model import FINEST
 from ookd.models.compact.training import CompactTraining, Targets, frame_targets, match
-from ookd.models.preprocess import normalise
+from ookd.models.families import family_of
+from ookd.models.protocols import TrainingTask
 from ookd.stopwatch import timed
 from ookd.structures import Batch
 
@@ -38,16 +39,19 @@ WEIGHTS: Mapping[str, float] = {
 NONE = -1  # the frame query of an instance that has none in a frame
 
 
-class CompactClipTraining(nn.Module):
+class CompactClipTraining(TrainingTask):
     """Batch of clips -> named loss terms, unweighted, of the compact teacher.
 
     With `freeze_frame` in the model's configuration the frame network is left as it is; otherwise it goes on
     learning as the student does, its terms named frame_*.
     """
 
+    model: CompactClip
+
     def __init__(self, model: CompactClip, weights: Mapping[str, float] = WEIGHTS) -> None:
         super().__init__()
         self.model = model
+        self.normalise = family_of(model).preprocessing.normalise
         self.weights = dict(weights)
         if model.config.freeze_frame:
             model.frame.requires_grad_(False)
@@ -59,7 +63,7 @@ class CompactClipTraining(nn.Module):
         if self.learn_frame is not None:
             losses = {f"frame_{name}": value for name, value in self.learn_frame(batch).items()}
         with torch.set_grad_enabled(self.learn_frame is not None):
-            frames = self.model.look(normalise(batch.frames, batch.pad), batch.pad)
+            frames = self.model.look(self.normalise(batch.frames, batch.pad), batch.pad)
         targets = frame_targets(batch.tracks)
         tubes = Tubes.of(targets, clips, frames_each)
         frame_query, found = match(frames.answer, frames.score.shape[2], targets)

@@ -19,10 +19,11 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from ookd.models.backbones.efficientnet_lite import EfficientNetLite, Variant
+from ookd.models.protocols import ModelConfig, OnlineModel, State
 from ookd.structures import FrameQueries
 
 PRIOR = 0.02  # probability of a class before training
@@ -31,9 +32,8 @@ FINEST = 2  # stride of the masks a query is asked for
 UNIT = 0.25  # unit of the quadratic's coordinates, in square roots of the frame's area
 
 
-class CompactConfig(BaseModel, frozen=True, extra="forbid"):
+class CompactConfig(ModelConfig):
     family: Literal["compact"] = "compact"
-    classes: int = Field(40, ge=1, description="number of classes")
     trunk: Variant = Field("lite0", description="EfficientNet-Lite variant")
     frozen: int = Field(2, ge=0, le=7, description="trunk stages, stem included, that are not trained")
     width: int = Field(128, ge=16, description="channels of queries and of strides 8 to 32")
@@ -270,8 +270,10 @@ class Heads(nn.Module):
         )
 
 
-class Compact(nn.Module):
+class Compact(OnlineModel):
     """Online student: one frame in, queries out; it carries no state from frame to frame."""
+
+    config: CompactConfig
 
     def __init__(self, config: CompactConfig) -> None:
         super().__init__()
@@ -285,7 +287,7 @@ class Compact(nn.Module):
         """Start the trunk from its ImageNet weights."""
         self.encoder.trunk.load_imagenet()
 
-    def forward(self, frames: Tensor, pad: Tensor, state: None = None) -> tuple[FrameQueries, None]:
+    def forward(self, frames: Tensor, pad: Tensor, state: State | None = None) -> tuple[FrameQueries, None]:
         pixels = self.encoder(frames, pad)
         return self.decode(pixels, peaks(pixels, self.config.queries))[-1], None
 

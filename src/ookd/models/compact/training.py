@@ -17,12 +17,13 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ookd.losses import dice, heatmap_focal, mask_bce, mask_quality, mean_over_ranks, quality_focal
 from ookd.matching import hungarian
 from ookd.models.compact.model import FINEST, Compact, CompactQueries, peaks
-from ookd.models.preprocess import normalise
+from ookd.models.families import family_of
+from ookd.models.protocols import StudentTask
 from ookd.stopwatch import timed
 from ookd.structures import Batch, StudentMatches, Tracks
 
@@ -48,12 +49,15 @@ class Targets:
     valid: Tensor  # [F, N] bool: there, and in view
 
 
-class CompactTraining(nn.Module):
+class CompactTraining(StudentTask):
     """Batch -> named loss terms, unweighted, of the compact student."""
+
+    model: Compact
 
     def __init__(self, model: Compact, weights: Mapping[str, float] = WEIGHTS, auxiliary: int = 16) -> None:
         super().__init__()
         self.model = model
+        self.normalise = family_of(model).preprocessing.normalise
         self.weights = dict(weights)
         self.auxiliary = auxiliary
 
@@ -66,7 +70,7 @@ class CompactTraining(nn.Module):
         t = batch.frames.shape[1]
         frames, pad = batch.frames.flatten(0, 1), batch.pad.flatten(0, 1)
         targets = frame_targets(batch.tracks)
-        pixels = self.model.encoder(normalise(frames, pad), pad)
+        pixels = self.model.encoder(self.normalise(frames, pad), pad)
         main = peaks(pixels, self.model.config.queries)
         extra, owner = places_inside(targets, batch.draw(t, self.auxiliary, 2).flatten(0, 1))
         q = main.shape[1]

@@ -5,7 +5,7 @@ Wu et al., "In Defense of Online Models for Video Instance Segmentation", ECCV 2
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -15,16 +15,19 @@ from ookd.models.parts.mask_head import MaskHead
 from ookd.models.parts.pixel_encoder import DeformableConfig, Memory, PixelEncoder
 from ookd.models.parts.query_start import Start
 from ookd.models.preprocess import unpadded_sizes
+from ookd.models.protocols import OnlineModel, State
 from ookd.structures import FrameQueries
 
 
-class IdolConfig(DeformableConfig, frozen=True, extra="forbid"):
+class IdolConfig(DeformableConfig):
     """The published model; see `DeformableConfig` for what may differ."""
 
     family: Literal["idol"] = "idol"
 
 
-class Idol(nn.Module):
+class Idol(OnlineModel):
+    config: IdolConfig
+
     def __init__(self, config: IdolConfig) -> None:
         super().__init__()
         self.pixels = PixelEncoder(config, extra_pad="stride 8")
@@ -40,7 +43,7 @@ class Idol(nn.Module):
         """Take pretrained weights for a backbone whose configuration says where they are."""
         self.pixels.load_pretrained()
 
-    def forward(self, frames: Tensor, pad: Tensor, state: Any = None) -> tuple[FrameQueries, None]:
+    def forward(self, frames: Tensor, pad: Tensor, state: State | None = None) -> tuple[FrameQueries, None]:
         """Normalised frames [B, 3, H, W], padding [B, H, W] -> the last layer's answer, and no state."""
         memory = self.pixels(frames, pad)
         maps = self.mask_head.maps(memory.maps())

@@ -16,18 +16,19 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ookd.errors import UserError
 from ookd.losses import Sample, cosine_aux, pair_logsumexp, stride4
 from ookd.matching import Match, contrast_sets, match_frame
+from ookd.models.families import family_of
 from ookd.models.idol.matches import lesson
 from ookd.models.idol.model import Idol
 from ookd.models.parts.detection_losses import WEIGHTS as DETECTION_WEIGHTS
 from ookd.models.parts.detection_losses import Targets, detection_terms, name_layers
 from ookd.models.parts.placed_queries import WEIGHTS as PLACED_WEIGHTS
 from ookd.models.parts.placed_queries import place_auxiliary, term_weights
-from ookd.models.preprocess import normalise
+from ookd.models.protocols import StudentTask
 from ookd.structures import Batch, FrameQueries, StudentMatches, Tracks
 
 WEIGHTS: Mapping[str, float] = {**DETECTION_WEIGHTS, "embed": 2.0, "embed_aux": 3.0, **PLACED_WEIGHTS}
@@ -43,14 +44,17 @@ class VisibleInstances:
     boxes_again: Tensor  # [N, 4]
 
 
-class IdolTraining(nn.Module):
+class IdolTraining(StudentTask):
     """Frame pairs, key first -> named loss terms, unweighted. Single frames teach detection alone."""
+
+    model: Idol
 
     def __init__(
         self, model: Idol, weights: Mapping[str, float] = WEIGHTS, rng: random.Random | None = None
     ) -> None:
         super().__init__()
         self.model = model
+        self.normalise = family_of(model).preprocessing.normalise
         self.weights = term_weights(weights, model.config, last_only=("embed", "embed_aux"))
         self.sample: Sample = (rng or random).sample  # draws the negatives of `embed_aux`
 
@@ -95,7 +99,7 @@ class IdolTraining(nn.Module):
         """One frame [B] of every clip, and its padding."""
         clip = torch.arange(len(place), device=place.device)
         frames, pad = batch.frames[clip, place], batch.pad[clip, place]
-        return normalise(frames, pad), pad
+        return self.normalise(frames, pad), pad
 
 
 def frame_places(batch: Batch) -> Tensor:

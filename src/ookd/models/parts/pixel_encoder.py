@@ -7,22 +7,22 @@ from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from ookd.models.backbones.build import BackboneConfig, Pretrained, build
 from ookd.models.backbones.resnet import ResNetConfig
 from ookd.models.parts.deformable import DeformableAttention, Levels
 from ookd.models.parts.position import sine_code
+from ookd.models.protocols import ModelConfig
 
 LEVELS = 4  # the backbone's three, and one of stride 64
 
 
-class DeformableConfig(BaseModel, frozen=True, extra="forbid"):
+class DeformableConfig(ModelConfig):
     """What IDOL and SeqFormer have in common."""
 
     backbone: BackboneConfig = ResNetConfig()
-    classes: int = Field(default=40, ge=1)
     queries: int = Field(default=300, ge=1)
     dim: int = Field(default=256, ge=64, multiple_of=32)
     heads: int = Field(default=8, ge=1)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ookd.data import rle
 from ookd.masks import Geometry, full_size
-from ookd.models.preprocess import normalise, pad_to_stride
+from ookd.models.families import family_of
 from ookd.models.seqformer.clip_linking import ClipLinker, LinkedFrame
 from ookd.models.seqformer.model import FrameMemory, SeqFormer
 from ookd.structures import Rle, TrackResult
@@ -82,9 +82,10 @@ def _remember(
     model: SeqFormer, frames: Iterable[Tensor], together: int = ENCODED_TOGETHER
 ) -> Iterator[FrameMemory]:
     device, stream = next(model.parameters()).device, iter(frames)
+    preprocessing = family_of(model).preprocessing
     while batch := list(islice(stream, together)):
-        padded, pad = pad_to_stride(torch.stack(batch).to(device))
-        yield model.encode(normalise(padded, pad)[None], pad[None])
+        padded, pad = preprocessing.pad(torch.stack(batch).to(device))
+        yield model.encode(preprocessing.normalise(padded, pad)[None], pad[None])
 
 
 def _clips(frames: Iterable[FrameMemory], length: int, stride: int) -> Iterator[tuple[int, FrameMemory]]:

@@ -18,11 +18,12 @@ from ookd.models.parts.mask_head import MaskHead
 from ookd.models.parts.pixel_encoder import DeformableConfig, Memory, PixelEncoder
 from ookd.models.parts.query_start import Start
 from ookd.models.preprocess import unpadded_sizes
+from ookd.models.protocols import OfflineModel
 from ookd.models.seqformer.clip_decoder import ClipDecoded, ClipDecoder
 from ookd.structures import ClipQueries
 
 
-class SeqFormerConfig(DeformableConfig, frozen=True, extra="forbid"):
+class SeqFormerConfig(DeformableConfig):
     """The published model; see `DeformableConfig` for what may differ."""
 
     family: Literal["seqformer"] = "seqformer"
@@ -52,8 +53,8 @@ class FrameMemory:
         )
 
 
-class SeqFormer(nn.Module):
-    offline = True
+class SeqFormer(OfflineModel):
+    config: SeqFormerConfig
 
     def __init__(self, config: SeqFormerConfig) -> None:
         super().__init__()

@@ -10,27 +10,31 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ookd.losses import mean_over_ranks, stride4
 from ookd.matching import Match, match_tubes
+from ookd.models.families import family_of
 from ookd.models.parts.detection_losses import WEIGHTS as DETECTION_WEIGHTS
 from ookd.models.parts.detection_losses import Targets, detection_terms, name_layers
 from ookd.models.parts.placed_queries import WEIGHTS as PLACED_WEIGHTS
 from ookd.models.parts.placed_queries import place_auxiliary, term_weights
-from ookd.models.preprocess import normalise
+from ookd.models.protocols import TrainingTask
 from ookd.models.seqformer.model import SeqFormer
 from ookd.structures import Batch, ClipQueries
 
 WEIGHTS: Mapping[str, float] = {**DETECTION_WEIGHTS, **PLACED_WEIGHTS}
 
 
-class SeqFormerTraining(nn.Module):
+class SeqFormerTraining(TrainingTask):
     """Clips -> named loss terms, unweighted, and `class_error`, which has no weight and is only watched."""
+
+    model: SeqFormer
 
     def __init__(self, model: SeqFormer, weights: Mapping[str, float] = WEIGHTS) -> None:
         super().__init__()
         self.model = model
+        self.normalise = family_of(model).preprocessing.normalise
         self.weights = term_weights(weights, model.config)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
@@ -47,7 +51,7 @@ class SeqFormerTraining(nn.Module):
         self, batch: Batch, targets: list[Targets]
     ) -> tuple[list[ClipQueries], dict[str, Tensor]]:
         """The model's answers for the clips, and what only placed queries learn from them."""
-        clip = normalise(batch.frames, batch.pad)
+        clip = self.normalise(batch.frames, batch.pad)
         if self.model.config.start == "learned":
             return self.model.layers(clip, batch.pad), {}
         frames, length = self.model.encode(clip, batch.pad), clip.shape[1]
