@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ookd.cli.bench import machine
+from ookd.machine import machine
 
 Answer = TypeVar("Answer")
 

@@ -75,7 +75,8 @@ def parser_of(name: str) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.options(parser)
-    parser.add_argument("--threads", type=int, help="threads of PyTorch; all cores if not given")
+    threads = parser.get_default("threads") or "all cores"
+    parser.add_argument("--threads", type=int, help=f"threads of PyTorch; if not given: {threads}")
     parser.add_argument("--json", action="store_true", help="print JSON in place of tables")
     return parser
 

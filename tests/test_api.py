@@ -92,7 +92,7 @@ def test_a_wrong_tracker_constant_in_a_model_is_named(tmp_path) -> None:
 
 
 def test_a_device_that_is_not_there() -> None:
-    with pytest.raises(ookd.UserError, match="device warp is not to be had"):
+    with pytest.raises(ookd.UserError, match="device warp is not available"):
         ookd.load("anything", device="warp")
 
 

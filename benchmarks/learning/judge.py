@@ -22,9 +22,8 @@ from ookd.evaluation.errors import truths_by_video
 from ookd.evaluation.report import Report
 from ookd.evaluation.run import evaluate
 from ookd.models import zoo
-from ookd.models.families import family_of, offline_config, tracker_config
+from ookd.models.families import family_of
 from ookd.structures import TrackResult
-from ookd.tracking.offline import predict_offline
 from ookd.tracking.predict import predict
 from ookd.tune.replay import Cache, average_precision
 from ookd.tune.search import cache_queries, tune
@@ -85,7 +84,7 @@ def _judge_online(saved: zoo.Saved, conditions: Conditions) -> tuple[dict[str, A
 
     Without trials only the family's are used.
     """
-    start = tracker_config(saved.model.config.family, saved.tracker)
+    start = family_of(saved.model).tracker.changed(saved.tracker)
 
     def cached(split: str) -> Cache:
         videos = conditions.splits[split]
@@ -112,8 +111,8 @@ def _judge_online(saved: zoo.Saved, conditions: Conditions) -> tuple[dict[str, A
 
 def _judge_offline(saved: zoo.Saved, conditions: Conditions) -> tuple[dict[str, Any], Report]:
     def report(split: str, constants: Mapping[str, Any]) -> Report:
-        config = offline_config(saved.model.config.family, constants)
-        results = predict_offline(saved.model, conditions.splits[split].source, config, saved.names)
+        config = family_of(saved.model).tracker.changed(constants)
+        results = predict(saved.model, conditions.splits[split].source, config, saved.names)
         return _report(results, split, conditions)
 
     tried = [{**saved.tracker, "tube_nms": nms} for nms in TUBE_NMS]

@@ -23,7 +23,6 @@ from ookd import config
 from ookd.config.tracker import OfflineConfig, TrackerConfig
 from ookd.evaluation.run import evaluate
 from ookd.models.parts.detection_losses import WEIGHTS
-from ookd.tracking.offline import predict_offline
 from ookd.tracking.predict import predict
 from ookd.worlds import World
 from steps import Steps
@@ -114,9 +113,6 @@ def frame_ap(model: nn.Module, size: dict[str, int], given: argparse.Namespace) 
     """AP50 and AP, in points, over videos of one frame."""
     world = World("ytvis-like", split="val", videos=given.frames, frames=1, **size)
     with torch.autocast("cpu", torch.bfloat16):
-        if given.family == "idol":
-            results = predict(model, world, EVERY)
-        else:
-            results = predict_offline(model, world, OfflineConfig())
+        results = predict(model, world, EVERY if given.family == "idol" else OfflineConfig())
     summary = evaluate(world.dataset(), results).summary
     return 100 * summary["AP50"], 100 * summary["AP"]

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from measuring import Table
 from ookd.data.formats import load as load_data
-from ookd.deploy import check, runtime
+from ookd.deploy import parity
 from ookd.deploy.export import export
 from ookd.deploy.folder import Kind, Precision
+from ookd.deploy.runtime import load_exported
 from ookd.models import zoo
 from ookd.models.families import tracker_config
 from ookd.worlds import World, write
@@ -57,21 +58,22 @@ def run(given: argparse.Namespace) -> None:
         tempfile.TemporaryDirectory() as folder,
         Table(given, {**columns, "mask overlap": ".4f", "score distance": ".4f"}) as table,
     ):
-        source = World(given.world, "val", check.SEED, given.scenes, height=size[0], width=size[1])
+        source = World(given.world, "val", parity.SEED, given.scenes, height=size[0], width=size[1])
         write(source, Path(folder, "scenes"))
         scenes = load_data(Path(folder, "scenes"), None, None)
-        before = 100 * check.average_precision(saved.model, scenes, config, saved.names)
+        before = 100 * parity.track_ap(saved.model, scenes, config, saved.names)
         table.add("torch", "fp32", before, *[None] * 5)
         for way in given.ways:
             print(f"{way} ...", file=sys.stderr)
             kind, precision = WAYS[way]
             out = Path(folder, way)
-            agreement = export(
+            found = export(
                 given.model, out, kind, precision, size, data=given.world, scenes=0, required=False
-            ).agreement
-            after = 100 * check.average_precision(runtime.load(out, kind).model, scenes, config, saved.names)
+            ).parity
+            after = 100 * parity.track_ap(load_exported(out), scenes, config, saved.names)
             allowed = ALLOWED[precision]
             verdict = "passes" if abs(after - before) <= allowed else "fails"
+            change = after - before
             table.add(
-                kind, precision, after, after - before, allowed, verdict, agreement.overlap, agreement.score
+                kind, precision, after, change, allowed, verdict, found.mask_iou, found.score_difference
             )

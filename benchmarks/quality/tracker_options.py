@@ -15,6 +15,7 @@ from ookd.tune.search import cache_queries
 from ookd.worlds import World
 
 OPTIONS = {
+    "associator": ("consecutive", "slot"),
     "nearness": (0.0, 1.0, 2.0, 4.0),
     "memory_length": (1, 3, 5, 8),
     "prefer_recent": (False,),

@@ -20,7 +20,7 @@ from ookd.clips.loader import make_loader
 from ookd.clips.minor_paste import MinorPaste, MinorPasteConfig
 from ookd.clips.sampling import ClipSampler, FrameSampler, PairSampler
 from ookd.clips.sources import ClipDataset, ClipSource, DatasetClips
-from ookd.clips.transforms import Augment, RandomColour, RandomFlip, RandomShortSide
+from ookd.clips.transforms import Augmentation, RandomColour, RandomFlip, RandomShortSide
 from ookd.data.formats import load
 from ookd.structures import Batch
 from ookd.worlds import World
@@ -56,7 +56,7 @@ def run(given: argparse.Namespace) -> None:
 
 
 def clips(source: ClipSource, sampler: FrameSampler, paste: bool) -> ClipDataset:
-    augment = Augment(RandomShortSide((160,)), RandomFlip(), RandomColour())
+    augment = Augmentation(RandomShortSide((160,)), RandomFlip(), RandomColour())
     pasting = [MinorPaste(source, MinorPasteConfig(probability=1.0))] if paste else []
     return ClipDataset(source, sampler, [*pasting, augment])
 

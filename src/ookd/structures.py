@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 DEBUG = os.environ.get("OOKD_DEBUG", "") not in ("", "0")
+REPR_OBJECTS = 5  # that a frame's short description names
 
 
 # --- annotations -------------------------------------------------------------------------------------------
@@ -259,9 +260,13 @@ class StudentMatches:
 # --- answers of tracking -----------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class FrameResult:
-    """The objects that are visible in one frame, with their identities."""
+    """The objects in view at one frame.
+
+    It can be indexed like `supervision.Detections`, and stays a `FrameResult`: `result[result.scores > 0.5]`,
+    `result[:5]`, `result[[2, 0]]`, `result[3]`.
+    """
 
     index: int  # frame number, from 0
     ids: NDArray[np.int64]  # [N]
@@ -281,6 +286,29 @@ class FrameResult:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def __getitem__(self, chosen: int | slice | Sequence[int] | NDArray[Any]) -> FrameResult:
+        """The same frame with some of its objects only."""
+        rows = np.atleast_1d(np.arange(len(self))[chosen])
+        return replace(
+            self,
+            ids=self.ids[rows],
+            labels=self.labels[rows],
+            scores=self.scores[rows],
+            boxes_xyxy=self.boxes_xyxy[rows],
+            masks=self.masks[rows],
+        )
+
+    def __repr__(self) -> str:
+        known = [
+            f"{self.class_name(label)} {id} ({score:.2f})"
+            for id, label, score in zip(self.ids.tolist(), self.labels.tolist(), self.scores, strict=True)
+        ]
+        more = f", and {len(known) - REPR_OBJECTS} more" if len(known) > REPR_OBJECTS else ""
+        return f"FrameResult(index={self.index}, [{', '.join(known[:REPR_OBJECTS])}{more}])"
+
+    def class_name(self, label: int) -> str:
+        return self.names[label] if label < len(self.names) else f"class {label}"
 
 
 @dataclass(slots=True)

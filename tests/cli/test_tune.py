@@ -58,7 +58,7 @@ def test_constants_that_lose_on_unseen_videos_are_not_written(given, capsys, mon
     assert run(given) == 0
     output = capsys.readouterr().out
     assert "horizon  10 -> 1" in output
-    assert "left as it is, for AP falls on unseen videos" in output
+    assert "not changed, because AP falls on unseen videos" in output
     assert (Path(given[1]) / "config.json").read_bytes() == before
 
 

@@ -118,7 +118,7 @@ def test_beside_a_teacher_the_students_own_terms_stay_the_same(
 
 
 def test_idols_matches_hold_its_own_answer_in_both_frames(world: World, batch: Batch, tmp_path: Path) -> None:
-    from ookd.models.preprocess import normalise
+    from ookd.models.preprocess import IMAGENET
 
     rule = "filter: {min_iou: 0, min_score: 0}, associate: labels"
     task = task_of("idol-r50", "seqformer-r50", world, tmp_path, rule).train()
@@ -126,7 +126,7 @@ def test_idols_matches_hold_its_own_answer_in_both_frames(world: World, batch: B
     frames, pad = seen.frames.flatten(0, 1), seen.pad.flatten(0, 1)
     with torch.no_grad():
         _, matches = task.student.learn(batch)
-        expected, _ = task.model(normalise(frames, pad), pad)
+        expected, _ = task.model(IMAGENET.normalise(frames, pad), pad)
     for name in ("logits", "boxes", "embed", "maps"):
         torch.testing.assert_close(
             getattr(matches.answer, name), getattr(expected, name), atol=1e-4, rtol=1e-4

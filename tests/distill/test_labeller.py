@@ -23,8 +23,8 @@ from ookd.models.families import preset
 from ookd.models.protocols import OfflineModel
 from ookd.models.zoo import Saved
 from ookd.structures import ClipQueries, Video
-from ookd.tracking import predict as room
-from ookd.tracking.predict import recordings
+from ookd.tracking import recordings as room
+from ookd.tracking.recordings import recordings
 from ookd.tracking.result_folder import ResultFolder
 from ookd.worlds import World
 from ookd.worlds.write import write
@@ -166,7 +166,7 @@ def test_a_model_that_is_sure_of_nothing_says_so(
 ) -> None:
     call = ["label", str(world), "--model", str(model), "--out", str(tmp_path / "o"), "--device", "cpu"]
     assert main([*call, "--score", "1"]) == 2
-    assert "sure of nothing" in capsys.readouterr().err
+    assert "no track passes" in capsys.readouterr().err
     assert not list(tmp_path.glob("o*"))
     assert main([*call, "--score-of", "cat"]) == 2
     assert "cat=0.7" in capsys.readouterr().err

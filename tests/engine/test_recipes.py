@@ -178,5 +178,5 @@ def test_a_source_may_be_augmented_in_its_own_way(
 
 
 def test_crops_without_sides_are_refused() -> None:
-    with pytest.raises(UserError, match="crop: video needs sides"):
+    with pytest.raises(UserError, match="crop video needs sides"):
         config.load("nano-ytvis-like", ["data.augment.crop=video"])

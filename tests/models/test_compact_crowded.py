@@ -75,9 +75,9 @@ def test_what_stands_in_for_a_missing_query_is_never_read(kind: str, monkeypatch
 
     plain = task(kind)(crowd())
     for module, name in (
-        (compact_training, "match"),
-        (compact_clip_training, "match"),
-        (compact_clip_training, "assign"),
+        (compact_training, "match_masks"),
+        (compact_clip_training, "match_masks"),
+        (compact_clip_training, "match_clip"),
     ):
         monkeypatch.setattr(module, name, another(getattr(module, name)))
     changed = task(kind)(crowd())

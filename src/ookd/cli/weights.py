@@ -30,7 +30,7 @@ def convert(
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace a model that is already there."),
     as_json: bool = typer.Option(False, "--json", help="Print the answer as JSON."),
 ) -> None:
-    """Turn FILE into the model folder OUT. A ResNet or Swin becomes a folder that training can start from."""
+    """Convert FILE to the model folder OUT. From a ResNet or Swin it is a folder to start training from."""
     from ookd.models import convert, zoo
     from ookd.models.families import family_of
     from ookd.models.label_sets import LABEL_SETS
@@ -69,7 +69,7 @@ def _labels(names: str, classes: int) -> list[str]:
         names = fitting[0]
     if not names:
         known = f", {', '.join(fitting)}" if fitting else ""
-        print(f"the {classes} classes are numbered; --names can say what they are{known}", file=sys.stderr)
+        print(f"the {classes} classes are numbered; name them with --names{known}", file=sys.stderr)
         return [f"class {label}" for label in range(classes)]
     if names in LABEL_SETS:
         labels = LABEL_SETS[names]
@@ -78,7 +78,7 @@ def _labels(names: str, classes: int) -> list[str]:
             lines = Path(names).read_text(encoding="utf-8").splitlines()
         except (OSError, ValueError) as error:
             known = ", ".join(LABEL_SETS)
-            raise UserError(f"--names {names}: none of {known}, and not a text file: {error}") from error
+            raise UserError(f"--names {names}: neither one of {known} nor a text file: {error}") from error
         labels = [line.strip() for line in lines if line.strip()]
     if len(labels) != classes:
         raise UserError(f"--names {names}: {len(labels)} names for {classes} classes")

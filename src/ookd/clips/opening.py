@@ -1,4 +1,4 @@
-"""From what a recipe says about its data to the videos, and to batches of training clips."""
+"""Open the data that a recipe names: videos, and batches of training clips."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ from pydantic import ValidationError
 from ookd.clips.loader import ClipLoader, Mixture, make_loader
 from ookd.clips.minor_paste import MinorPaste, MinorPasteConfig
 from ookd.clips.sampling import ClipSampler, DistillSampler, FrameSampler, PairSampler
-from ookd.clips.sources import ClipDataset, ClipSource, DatasetClips, Stage, hide_labels
-from ookd.clips.still_images import published_pair
+from ookd.clips.sources import ClipDataset, ClipSource, ClipStage, DatasetClips, hide_labels
 from ookd.clips.transforms import (
-    Augment,
-    Part,
+    Augmentation,
     RandomColour,
     RandomFlip,
     RandomRotation,
     RandomShortSide,
-    published_video,
+    Transform,
+    idol_image_augment,
+    idol_video_augment,
 )
-from ookd.config import Augment as AugmentSpec
-from ookd.config import CompositeData, Data, DataSource, FolderData, PairInClip, Pairs, Recipe
+from ookd.config import Augment, CompositeData, Data, DataSource, FolderData, PairInClip, Pairs, Recipe
 from ookd.data.formats import load
 from ookd.data.frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from ookd.data.video import open_source as open_video
@@ -43,10 +42,8 @@ def open_source(data: DataSource) -> ClipSource:
 
 
 def videos_of(path: Path, split: str | None = None) -> Dataset:
-    """The videos of a data set, whatever it says of them, or those in a folder: video files, and folders of
-    images.
-    """
-    if path.is_dir() and (found := list(_loose(path))):
+    """The videos of a data set, without its labels, or the video files and image folders in a folder."""
+    if path.is_dir() and (found := list(_videos_in(path))):
         return Dataset([], found, path, path.name)
     dataset = load(path, split)
     for video in dataset.videos:
@@ -54,8 +51,8 @@ def videos_of(path: Path, split: str | None = None) -> Dataset:
     return dataset
 
 
-def _loose(folder: Path) -> Iterator[Video]:
-    """Videos that lie in a folder without annotations."""
+def _videos_in(folder: Path) -> Iterator[Video]:
+    """Videos in a folder without annotations."""
     if any(folder.glob("*.json")) or any(folder.glob("*.yaml")):
         return
     number = 0
@@ -76,7 +73,7 @@ def _loose(folder: Path) -> Iterator[Video]:
 
 
 def open_loader(recipe: Recipe, rank: int, world: int, multiple: int = 32) -> tuple[ClipLoader, list[str]]:
-    """Training batches for this rank, and the names of the classes.
+    """Training batches for this rank, and the class names.
 
     Height and width of the frames are padded to multiples of `multiple`.
     """
@@ -112,19 +109,19 @@ def open_loader(recipe: Recipe, rank: int, world: int, multiple: int = 32) -> tu
 
 
 def class_names(recipe: Recipe, sources: list[ClipSource]) -> list[str]:
-    """Those of the first source with labels, or of the first one if none has any."""
+    """The class names of the first source with labels, or of the first source if none has labels."""
     hidden = [data.unlabelled for data in recipe.data.train]
     if any(hidden) and recipe.distill is None:
-        raise UserError("data.train: from an unlabelled source only a teacher teaches: use ookd distill")
+        raise UserError("data.train: an unlabelled source needs a teacher: use ookd distill")
     names = list(sources[hidden.index(False) if False in hidden else 0].names)
     if not names:
-        raise UserError("data.train: a source must tell what classes there are; none here has labels")
+        raise UserError("data.train: no source has labels, so the classes are unknown")
     return names
 
 
-def stages(data: Data, given: DataSource, source: ClipSource) -> list[Stage]:
-    """What happens to each clip of a source after it is read."""
-    chain: list[Stage] = [hide_labels] if given.unlabelled else []
+def stages(data: Data, given: DataSource, source: ClipSource) -> list[ClipStage]:
+    """The stages through which each clip of a source goes after it is read."""
+    chain: list[ClipStage] = [hide_labels] if given.unlabelled else []
     if data.minor_paste is not None and not given.unlabelled:
         try:
             settings = MinorPasteConfig.model_validate(data.minor_paste)
@@ -132,27 +129,27 @@ def stages(data: Data, given: DataSource, source: ClipSource) -> list[Stage]:
             first = error.errors()[0]
             raise UserError(
                 f"data.minor_paste.{'.'.join(map(str, first['loc']))}: {first['msg']}; "
-                f"there are {', '.join(MinorPasteConfig.model_fields)}"
+                f"choose from {', '.join(MinorPasteConfig.model_fields)}"
             ) from None
         chain.append(MinorPaste(source, settings))
     own = given.augment if isinstance(given, FolderData) else None
     return [*chain, augmentation(own or data.augment)]
 
 
-def augmentation(spec: AugmentSpec) -> Augment:
-    """The changes a recipe draws for each clip."""
-    parts: list[Part] = []
+def augmentation(spec: Augment) -> Augmentation:
+    """The augmentation of a recipe."""
+    transforms: list[Transform] = []
     sides = tuple(spec.sides)
     if spec.crop == "video":
-        parts.append(published_video(sides, spec.longest))
+        transforms.append(idol_video_augment(sides, spec.longest))
     elif spec.crop == "image":
-        parts.append(published_pair(sides, spec.longest))
+        transforms.append(idol_image_augment(sides, spec.longest))
     elif sides:
-        parts += [RandomShortSide(sides, spec.longest), RandomFlip(spec.flip)]
+        transforms += [RandomShortSide(sides, spec.longest), RandomFlip(spec.flip)]
     else:
-        parts.append(RandomFlip(spec.flip))
+        transforms.append(RandomFlip(spec.flip))
     if spec.degrees:
-        parts.append(RandomRotation(spec.degrees))
+        transforms.append(RandomRotation(spec.degrees))
     if spec.colour:
-        parts.append(RandomColour())
-    return Augment(*parts)
+        transforms.append(RandomColour())
+    return Augmentation(*transforms)

@@ -39,6 +39,10 @@ class TrackerConfig(Constants):
     box_nms: Share = 0.9
     mask_nms: Share = 0.5
 
+    # How queries become identities: by a "memory" of embeddings, by the best pairing with the last frame
+    # ("consecutive"), or by the index of the query ("slot").
+    associator: str = "memory"
+
     # Which remembered object a query is: similarity x scale, through a softmax over the memory averaged with
     # one over the detections ("both"), over the memory only, or none; above `match` it is the object.
     # Among several such objects those seen in more frames are preferred.
@@ -83,4 +87,5 @@ class OfflineConfig(Constants):
     shared: Count = 8  # frames that a window shares with the one before
     tube_nms: Share = 0.6  # tube IoU above which the weaker of two queries goes, whatever its class
     join: Share = 0.3  # tube IoU on the shared frames from which two tracks are one
-    final_score: Share = 0.05  # a track is reported under every class above it
+    every_class: bool = True  # report every class above `final_score`, or the best one only
+    final_score: Share = 0.05

@@ -1,8 +1,8 @@
-"""The dense parts of a frame graph: what all cells of a frame pass through, nearly all of the arithmetic.
+"""The dense parts of a frame graph: layers that run on every cell of a frame, nearly all of the arithmetic.
 
-A model's family names them: the backbone, the encoder, and what the decoder makes of the cells. Only they are
-computed in less than single precision, and in 8 bits broad layers of the decoder as well; places, heads and
-the last layers of masks are not.
+A model's family names them: the backbone, the encoder, and the decoder's projections of the cells. Only they
+compute below single precision, and in 8 bits the broad layers of the decoder as well. Positions, heads and
+the last mask layers stay in single precision.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from fnmatch import fnmatchcase
 
 import onnx
 
-SCOPES = "pkg.torch.onnx.name_scopes"  # where the exporter says which module a node comes from
+SCOPES = "pkg.torch.onnx.name_scopes"  # metadata of a node: the module that it comes from
 
 
 def weighted_nodes(graph: onnx.ModelProto, modules: Sequence[str]) -> list[onnx.NodeProto]:
-    """Convolutions and products with weights, of the modules whose names fit one of these patterns."""
+    """Convolutions and matrix products with weights, in modules whose names match one of these patterns."""
     weights = {weight.name for weight in graph.graph.initializer}
     return [
         node
@@ -27,10 +27,10 @@ def weighted_nodes(graph: onnx.ModelProto, modules: Sequence[str]) -> list[onnx.
     ]
 
 
-def handed_on(graph: onnx.ModelProto, modules: Sequence[str]) -> list[str]:
-    """Values of the dense parts, and of what is computed for them, that the rest of the graph reads."""
+def dense_outputs(graph: onnx.ModelProto, modules: Sequence[str]) -> list[str]:
+    """Values of the dense modules, and of whatever they depend on, that the rest of the graph reads."""
     needed = {node.output[0] for node in weighted_nodes(graph, modules)}
-    for node in graph.graph.node:  # and the coarser maps of masks, which are means of finer ones
+    for node in graph.graph.node:  # and the coarser mask maps, which are means of finer ones
         if node.op_type == "AveragePool" and needed.intersection(node.input):
             needed.update(node.output)
     inside: set[str] = set()
@@ -38,13 +38,13 @@ def handed_on(graph: onnx.ModelProto, modules: Sequence[str]) -> list[str]:
         if needed.intersection(node.output):
             needed.update(node.input)
             inside.update(node.output)
-    seen, read = {"frames"}, set()  # values that depend on the frames; what the rest reads of anything
+    dependent, read = {"frames"}, set()  # values that depend on the frames; values that the rest reads
     for node in graph.graph.node:
-        if seen.intersection(node.input):
-            seen.update(node.output)
+        if dependent.intersection(node.input):
+            dependent.update(node.output)
         if inside.isdisjoint(node.output):
             read.update(node.input)
-    return sorted(inside & seen & read)
+    return sorted(inside & dependent & read)
 
 
 def _module(node: onnx.NodeProto) -> str:

@@ -6,16 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 
-import numpy as np
-
 from ookd.data import rle
 from ookd.errors import UserError
-from ookd.models.families import offline_config, tracker_config
-from ookd.models.protocols import OfflineModel, OnlineModel
+from ookd.models.families import family_of
 from ookd.models.zoo import Saved
-from ookd.structures import Category, Dataset, Rle, Track, TrackResult
-from ookd.tracking.offline import track_offline
-from ookd.tracking.predict import Recording, predict_video
+from ookd.structures import Category, Dataset, Track, TrackResult
+from ookd.tracking.predict import predict_video
+from ookd.tracking.recordings import Recording
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +30,19 @@ class LabelThresholds:
 
 
 def confident_tracks(
-    saved: Saved, recording: Recording, thresholds: LabelThresholds
+    saved: Saved,
+    recording: Recording,
+    thresholds: LabelThresholds,
+    on_frame: Callable[[], None] = lambda: None,
 ) -> Iterator[TrackResult]:
-    """The tracks of a video that pass the thresholds. A category is the model's label + 1."""
-    for label, score, masks in _tracks(saved, recording):
-        shown = sum(mask is not None for mask in masks)
-        least = thresholds.of_class.get(saved.names[label], thresholds.score)
-        if score >= least and shown >= thresholds.frames:
-            yield TrackResult(recording.id, label + 1, score, masks)
+    """The tracks of a video that pass the thresholds, under their best class. A category is the label + 1."""
+    constants = family_of(saved.model).tracker.changed({**saved.tracker, "every_class": False})
+    categories = range(1, len(saved.names) + 1)
+    for result in predict_video(saved.model, recording, constants, categories, on_frame):
+        shown = sum(mask is not None for mask in result.segmentations)
+        least = thresholds.of_class.get(saved.names[result.category_id - 1], thresholds.score)
+        if result.score >= least and shown >= thresholds.frames:
+            yield result
 
 
 def annotated(
@@ -55,21 +57,6 @@ def annotated(
         videos.append(replace(video, tracks=tracks))
     categories = [Category(label + 1, name) for label, name in enumerate(names)]
     return Dataset(categories, videos, dataset.root, dataset.name)
-
-
-def _tracks(saved: Saved, recording: Recording) -> Iterator[tuple[int, float, list[Rle | None]]]:
-    """Best class, its score and the masks, one a frame, of every track in a video."""
-    family = saved.model.config.family
-    if isinstance(saved.model, OfflineModel):
-        settings = offline_config(family, saved.tracker)
-        for track in track_offline(saved.model, recording.images(), settings):
-            probs = track.probs / track.frames
-            yield int(np.argmax(probs)), float(probs.max()), track.masks
-    elif isinstance(saved.model, OnlineModel):
-        config = tracker_config(family, saved.tracker | {"every_class": False})
-        found = predict_video(saved.model, recording, config)
-        for result in found.tracks(recording.id, range(len(saved.names))):
-            yield result.category_id, result.score, result.segmentations
 
 
 def _track(number: int, result: TrackResult) -> Track:

@@ -21,7 +21,7 @@ from ookd.distill.qfa import KeptQueries, associate_by_label, associate_by_predi
 from ookd.distill.teacher import LiveTeacher, TeacherAnswer
 from ookd.errors import UserError
 from ookd.models.families import family_of
-from ookd.models.protocols import Model, StudentTask, TrainingTask
+from ookd.models.protocols import Network, StudentTask, TrainingTask
 from ookd.structures import Batch, ClipQueries, FrameQueries, StudentMatches
 
 
@@ -72,7 +72,7 @@ class Distillation(TrainingTask):
         self.weights |= {f"kd_{name}": signal.weight for name, signal in self.used.items()}
 
     @property
-    def model(self) -> Model:  # type: ignore[override]
+    def model(self) -> Network:  # type: ignore[override]
         return self.student.model
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
@@ -225,7 +225,7 @@ def check_recipe(spec: Distill) -> None:
         raise UserError("distill.cache: filter: none needs what a cache leaves out; run without the cache")
 
 
-def factor(signal: Signal, step: Any) -> Tensor:
+def factor(signal: Signal, step: int | Tensor) -> Tensor:
     """Rises over `warmup` steps, stays, and falls to 0 over the last `decay` steps before `until`."""
     up = (step + 1) / max(1, signal.warmup)
     down = torch.ones(()) if signal.until is None else (signal.until - step) / max(1, signal.decay)

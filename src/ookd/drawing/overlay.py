@@ -53,12 +53,8 @@ def as_supervision(result: FrameResult) -> sv.Detections:
         confidence=result.scores.astype(np.float32),
         class_id=result.labels.astype(int),
         tracker_id=result.ids.astype(int),
-        data={"class_name": np.array([class_name(result, label) for label in result.labels.tolist()], str)},
+        data={"class_name": np.array([result.class_name(label) for label in result.labels.tolist()], str)},
     )
-
-
-def class_name(result: FrameResult, label: int) -> str:
-    return result.names[label] if label < len(result.names) else f"class {label}"
 
 
 class Overlay:
@@ -88,7 +84,7 @@ class Overlay:
 def captions(result: FrameResult) -> list[str]:
     """Class, identity and score, like `person #7 92%`."""
     return [
-        f"{class_name(result, label)} #{identity} {score:.0%}"
+        f"{result.class_name(label)} #{identity} {score:.0%}"
         for label, identity, score in zip(
             result.labels.tolist(), result.ids.tolist(), result.scores.tolist(), strict=True
         )

@@ -15,8 +15,7 @@ from ookd.errors import UserError
 from ookd.models import zoo
 from ookd.models.families import family_named, family_of, parse_config, preset, presets
 from ookd.models.family import Family
-from ookd.models.protocols import Model as Network
-from ookd.models.protocols import StudentTask, TrainingTask
+from ookd.models.protocols import Network, StudentTask, TrainingTask
 
 
 def family_of_base(spec: Model) -> Family:

@@ -25,7 +25,7 @@ from ookd.engine.layers import freeze_norms, recompute, shard
 from ookd.engine.run_log import RunLog
 from ookd.errors import UserError
 from ookd.models import zoo
-from ookd.models.protocols import Model
+from ookd.models.protocols import Network
 from ookd.stopwatch import Stopwatch, timed
 from ookd.structures import Batch
 
@@ -252,7 +252,7 @@ class Trainer:
         self._skipped = found.facts["skipped"]
         return True
 
-    def trained(self) -> Model:
+    def trained(self) -> Network:
         """A copy of the model with the weights to use: the averaged ones if the recipe asks for them."""
         model = zoo.build(self.model.config).to(self.accelerator.device)
         model.load_state_dict(checkpoint.gather(self.average or self.model.state_dict()))

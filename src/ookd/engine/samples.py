@@ -19,7 +19,7 @@ from ookd.data import rle
 from ookd.drawing.html import Picture
 from ookd.drawing.overlay import Overlay
 from ookd.structures import Dataset, FrameResult, Rle, TrackResult, Video
-from ookd.tracking.predict import recordings
+from ookd.tracking.recordings import recordings
 
 VIDEOS, FRAMES, WIDTH = 3, 4, 360  # videos shown, frames of each, width of a frame in pixels
 MIN_SCORE = 0.3  # of a predicted track that is drawn

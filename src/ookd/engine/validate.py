@@ -5,24 +5,23 @@ Several processes share the videos. The first one computes the scores.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import torch
 from accelerate.utils import gather_object
 
 from ookd.clips.opening import open_source
-from ookd.clips.sources import ClipSource, DatasetClips
+from ookd.clips.sources import DatasetClips
 from ookd.config import DataSource, Recipe
 from ookd.evaluation.report import Report
 from ookd.evaluation.run import evaluate
-from ookd.models.families import offline_config, tracker_config
-from ookd.models.protocols import Model, OfflineModel, OnlineModel
+from ookd.models.families import family_of
+from ookd.models.protocols import Network
 from ookd.structures import Dataset, TrackResult
-from ookd.tracking.offline import predict_recording
-from ookd.tracking.predict import category_ids, predict_video, recordings
+from ookd.tracking.predict import predict_video
+from ookd.tracking.recordings import category_ids, recordings
 
 
 @dataclass(slots=True)
@@ -56,7 +55,7 @@ class Validation:
 
     def measure(
         self,
-        model: Model,
+        model: Network,
         rank: int,
         world: int,
         class_counts: Mapping[str, int],
@@ -69,12 +68,13 @@ class Validation:
         """
         device = next(model.parameters()).device
         found: list[TrackResult] = []
-        part = slice(rank, self.videos, world)
-        tracked = track_each(model, self.source, self.constants, self.names, part)
-        most = -(-len(recordings(self.source)[: self.videos]) // world)  # videos of a process
+        categories = category_ids(self.source, self.names)
+        constants = family_of(model).tracker.changed(self.constants)
+        videos = recordings(self.source)[: self.videos]
         with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            for _ in range(most):
-                found += next(tracked, [])
+            for first in range(0, len(videos), world):  # as often in every process
+                for video in videos[first : first + world][rank : rank + 1]:
+                    found += predict_video(model, video, constants, categories)
                 if stop():
                     return None
         results: list[TrackResult] = gather_object(found)
@@ -82,28 +82,3 @@ class Validation:
             return None
         counts = [class_counts.get(category.name, 0) for category in self.truth.categories]
         return Validated(evaluate(self.truth, results, class_counts=counts), results)
-
-
-def track_all(model: Model, source: ClipSource, constants: Mapping[str, Any]) -> list[TrackResult]:
-    """Results of an online model with its tracker or of an offline model. `constants` change defaults."""
-    return list(chain.from_iterable(track_each(model, source, constants, source.names)))
-
-
-def track_each(
-    model: Model,
-    source: ClipSource,
-    constants: Mapping[str, Any],
-    names: Sequence[str],
-    part: slice = slice(None),
-) -> Iterator[list[TrackResult]]:
-    """The results of one video after another. `names` are the classes of the model."""
-    categories = category_ids(source, names)
-    family = model.config.family
-    if isinstance(model, OfflineModel):
-        settings = offline_config(family, constants)
-        for recording in recordings(source)[part]:
-            yield list(predict_recording(model, recording, settings, categories))
-    elif isinstance(model, OnlineModel):
-        tracker = tracker_config(family, constants)
-        for recording in recordings(source)[part]:
-            yield list(predict_video(model, recording, tracker).tracks(recording.id, categories))

@@ -9,10 +9,10 @@ from typing import Any
 import pydantic
 from torch import nn
 
-from ookd.config.tracker import OfflineConfig, TrackerConfig
+from ookd.config.tracker import TrackerConfig
 from ookd.errors import UserError
 from ookd.models.family import Family
-from ookd.models.protocols import Model, ModelConfig
+from ookd.models.protocols import ModelConfig
 
 # name -> where the record is; imported when first used
 FAMILIES = {
@@ -59,22 +59,9 @@ def preset(name: str, **changes: Any) -> ModelConfig:
     return parse_config({**dict(known[name]), **changes})
 
 
-def build(config: ModelConfig) -> Model:
-    """The model of a configuration, with random weights."""
-    return family_named(config.family).network(config)
-
-
 def tracker_config(family: str, changes: Mapping[str, Any] | None = None) -> TrackerConfig:
     """The tracker's constants for an online family, with some values changed."""
     constants = family_named(family).tracker
     if not isinstance(constants, TrackerConfig):
         raise UserError(f"{family} models see whole clips; only models of single frames track online")
-    return constants.changed(changes)
-
-
-def offline_config(family: str, changes: Mapping[str, Any] | None = None) -> OfflineConfig:
-    """The constants for an offline family, with some values changed."""
-    constants = family_named(family).tracker
-    if not isinstance(constants, OfflineConfig):
-        raise UserError(f"{family} models see single frames, not whole clips")
     return constants.changed(changes)

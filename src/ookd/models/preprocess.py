@@ -24,12 +24,18 @@ class Preprocessing:
     aspect: Literal["keep", "square"] = "keep"  # square: frames are stretched to squares
 
     def normalise(self, frames: Tensor, pad: Tensor) -> Tensor:
-        """Frames [..., 3, H, W] of 0..255 as the network reads them, 0 where `pad` [..., H, W] is True."""
-        return normalise(frames, pad, self.mean, self.std)
+        """Centre and scale frames [..., 3, H, W] of 0..255; exactly 0 where `pad` [..., H, W] is True."""
+        centre, scale = (
+            frames.new_tensor(values, dtype=torch.float32).view(3, 1, 1) for values in (self.mean, self.std)
+        )
+        return ((frames.float() - centre) / scale).masked_fill(pad.unsqueeze(-3), 0.0)
 
     def pad(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Frames [..., 3, H, W] padded to the multiple, and their pad mask [..., H, W]."""
-        return pad_to_multiple(frames, self.multiple)
+        """Frames [..., 3, H, W] with zeros added at the right and bottom, and their pad mask [..., H, W]."""
+        height, width = frames.shape[-2:]
+        bottom, right = self.padded(height) - height, self.padded(width) - width
+        pad = torch.zeros(*frames.shape[:-3], height, width, dtype=torch.bool, device=frames.device)
+        return F.pad(frames, (0, right, 0, bottom)), F.pad(pad, (0, right, 0, bottom), value=True)
 
     def padded(self, side: int) -> int:
         """The next multiple."""
@@ -50,25 +56,6 @@ class Preprocessing:
 
 
 IMAGENET = Preprocessing()
-
-
-def normalise(
-    frames: Tensor,
-    pad: Tensor,
-    mean: tuple[float, float, float] = MEAN,
-    std: tuple[float, float, float] = STD,
-) -> Tensor:
-    """Centre and scale [..., 3, H, W] frames of 0..255; exactly 0 where `pad` [..., H, W] is True."""
-    centre, scale = (frames.new_tensor(values, dtype=torch.float32).view(3, 1, 1) for values in (mean, std))
-    return ((frames.float() - centre) / scale).masked_fill(pad.unsqueeze(-3), 0.0)
-
-
-def pad_to_multiple(frames: Tensor, multiple: int = 32) -> tuple[Tensor, Tensor]:
-    """Frames [..., 3, H, W] with zeros added at the right and bottom, and their pad mask [..., H, W]."""
-    height, width = frames.shape[-2:]
-    bottom, right = -height % multiple, -width % multiple
-    pad = torch.zeros(*frames.shape[:-3], height, width, dtype=torch.bool, device=frames.device)
-    return F.pad(frames, (0, right, 0, bottom)), F.pad(pad, (0, right, 0, bottom), value=True)
 
 
 def unpadded_sizes(pad: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ class ModelConfig(BaseModel, frozen=True, extra="forbid"):
     classes: int = Field(40, ge=1, description="number of classes")
 
 
-class Model(nn.Module):
+class Network(nn.Module):
     """A network built from its configuration."""
 
     config: ModelConfig
@@ -31,7 +31,7 @@ class Model(nn.Module):
         """Fill in the pretrained weights of the backbone, where there are any."""
 
 
-class OnlineModel(Model):
+class OnlineModel(Network):
     """Sees one frame of each of B streams at a time."""
 
     @abstractmethod
@@ -45,7 +45,7 @@ class OnlineModel(Model):
         return None
 
 
-class OfflineModel(Model):
+class OfflineModel(Network):
     """Sees whole clips."""
 
     @abstractmethod
@@ -56,7 +56,7 @@ class OfflineModel(Model):
 class TrainingTask(nn.Module):
     """Turns batches into named loss terms. Terms without a weight are only reported."""
 
-    model: Model
+    model: Network
     weights: dict[str, float]
 
     @abstractmethod

@@ -1,7 +1,7 @@
-"""Models as folders: config.json and model.safetensors, the layout of the Hugging Face hub.
+"""Models as folders with config.json and model.safetensors, the layout of the Hugging Face hub.
 
-config.json holds {"model": the configuration with its "family", "names": the classes, "tracker": constants
-that differ from the tracker's defaults}. Nothing in a folder is ever unpickled.
+config.json holds {"model": the configuration with its "family", "names": the classes, "tracker": the
+constants that differ from the family's}. Nothing in a folder is ever unpickled.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from torch import Tensor, nn
 from ookd.errors import UserError
 from ookd.files import write_file
 from ookd.models.families import family_named, parse_config
-from ookd.models.protocols import Model, ModelConfig
+from ookd.models.protocols import ModelConfig, Network
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-BUNDLED = Path(__file__).parents[1] / "bundled"  # a folder a model that comes with the package
+BUNDLED = Path(__file__).parents[1] / "bundled"  # one folder for each model that comes with the package
 
 
 @dataclass(slots=True)
 class Saved:
-    """What a model folder holds."""
+    """The content of a model folder."""
 
-    model: Model
+    model: Network
     names: list[str]  # of the classes, by label
     tracker: dict[str, Any] = field(default_factory=dict)
 
 
-def build(config: ModelConfig) -> Model:
+def build(config: ModelConfig) -> Network:
     """The model of a configuration, with random weights."""
     return family_named(config.family).network(config)
 
@@ -65,7 +65,7 @@ def config_of(source: str | Path) -> ModelConfig:
 
 
 def save_pretrained(
-    model: Model,
+    model: Network,
     folder: str | Path,
     names: Sequence[str],
     tracker: Mapping[str, Any] | None = None,
@@ -86,7 +86,7 @@ def write_folder(
     """Weights first: without config.json the folder is not yet a model."""
     folder = Path(folder)
     if not overwrite and any((folder / name).exists() for name in (CONFIG, WEIGHTS)):
-        raise UserError(f"{folder} already holds a model; choose another folder, or say overwrite")
+        raise UserError(f"{folder} already holds a model; choose another folder, or overwrite it")
     weights = {name: tensor.contiguous() for name, tensor in state.items()}
     write_file(folder / WEIGHTS, save(weights, {"format": "pt"}))
     _write_config(folder, fields)
@@ -99,10 +99,10 @@ def save_tracker(folder: str | Path, tracker: Mapping[str, Any]) -> None:
 
 
 def start_from(model: nn.Module, source: str | Path) -> list[str]:
-    """Take over all weights of a saved model that fit by name and shape; return the names of the others.
+    """Copy all weights of a saved model that fit by name and shape; return the names of the others.
 
-    So a student starts from a model with other classes, from a teacher with the same backbone, or from a
-    backbone alone; and a teacher that wraps a frame network starts from a student.
+    So a student can start from a model with other classes, from a teacher with the same backbone, or from a
+    backbone alone, and a teacher around a frame network can start from a student.
     """
     folder = _folder(source)
     state, own = _read_weights(folder), model.state_dict()
@@ -119,7 +119,7 @@ def start_from(model: nn.Module, source: str | Path) -> list[str]:
 
 
 def misfits(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
-    """What keeps `state` from being the weights of a model that has the `expected` ones."""
+    """How `state` differs from the `expected` weights, by name and shape."""
     odd = [f"{name} is missing" for name in sorted(expected.keys() - state.keys())]
     odd += [f"{name} is not part of the model" for name in sorted(state.keys() - expected.keys())]
     return odd + [
@@ -141,7 +141,7 @@ def _folder(source: str | Path) -> Path:
 
 
 def _of_run(folder: Path) -> Path:
-    """A training run stands for its best model, or for its last where none was validated."""
+    """The model folder of a training run: its best model, or the last if none was validated."""
     places = [folder, folder / "best", folder / "model"]
     return next((place for place in places if (place / CONFIG).is_file()), folder)
 
@@ -154,7 +154,9 @@ def _download(hub_id: str) -> Path:
         return Path(snapshot_download(hub_id, allow_patterns=[CONFIG, WEIGHTS]))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().split("\n")[0]
-        raise UserError(f"model {hub_id}: no such folder, and the hub does not give it: {reason}") from error
+        raise UserError(
+            f"model {hub_id}: no such folder, and it cannot be downloaded from the hub: {reason}"
+        ) from error
 
 
 def _read(folder: Path) -> Saved:

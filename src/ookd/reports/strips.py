@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ookd.data import rle
-from ookd.data.formats.detect import find_frames
+from ookd.data.formats.json_annotations import find_frames
 from ookd.data.frames import read_frame
 from ookd.drawing.html import Picture
 from ookd.errors import UserError

@@ -11,7 +11,7 @@ from contextlib import closing
 
 import pytest
 
-from ookd.data.pipeline import BackgroundWriter, prefetch
+from ookd.data.threads import BackgroundWriter, prefetch
 
 
 class Counting:

@@ -1,7 +1,7 @@
-"""Working ahead: run the stages of a pipeline in threads of their own, with bounded queues between them.
+"""Threads that read ahead and write behind, with bounded queues between them.
 
 Decoding, the model and encoding spend their time outside Python's lock, so three threads keep two or three
-cores busy. Queues are short: memory stays constant however long the video is.
+cores busy. Queues are short, so memory stays constant however long the video is.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class _Queue(Generic[T]):
-    """A bounded queue with an end. `newest` never waits for room: it forgets the oldest item instead."""
+    """A bounded queue with an end. With `newest` it never waits for room but drops the oldest item."""
 
     def __init__(self, depth: int, newest: bool) -> None:
         self._items: deque[T] = deque()
@@ -27,7 +27,7 @@ class _Queue(Generic[T]):
         self.error: BaseException | None = None  # what ended the producer or the consumer early
 
     def put(self, item: T) -> bool:
-        """Add an item; False if nobody wants more."""
+        """Add an item; False if the consumer has stopped."""
         with self._changed:
             if self._newest and len(self._items) == self._depth:
                 self._items.popleft()
@@ -38,14 +38,14 @@ class _Queue(Generic[T]):
             return not self._stopped
 
     def end(self, error: BaseException | None = None) -> None:
-        """No item follows; what waits in the queue is still handed out."""
+        """No item follows; those in the queue are still handed out."""
         with self._changed:
             self.error = self.error or error
             self._ended = True
             self._changed.notify_all()
 
     def stop(self, error: BaseException | None = None) -> None:
-        """Nobody takes items any more."""
+        """The consumer has stopped; the queue is emptied."""
         with self._changed:
             self.error = self.error or error
             self._stopped = True
@@ -64,11 +64,11 @@ class _Queue(Generic[T]):
 
 
 def prefetch(items: Iterable[T], depth: int = 4, newest: bool = False) -> Generator[T, None, None]:
-    """Take items ahead of their use, in a thread; order is kept and exceptions travel.
+    """Read items ahead of their use, in a thread. Order is kept and exceptions are passed on.
 
     The thread runs up to `depth` items ahead and then waits; with `newest`, for live sources, it never
-    waits and drops the oldest item instead. Leaving the loop early stops the thread, and `items` is closed
-    in that thread, so that no decoder is freed while it works.
+    waits but drops the oldest item. Leaving the loop early stops the thread, and `items` is closed in that
+    thread, so that no decoder is freed while it works.
     """
     queue: _Queue[T] = _Queue(depth, newest)
 
@@ -95,21 +95,21 @@ def prefetch(items: Iterable[T], depth: int = 4, newest: bool = False) -> Genera
             raise queue.error
     finally:
         queue.stop()
-        thread.join(timeout=2.0)  # a source that waits for a camera or a pipe is left behind
+        thread.join(timeout=2.0)  # a source that waits for a camera or a pipe is abandoned
 
 
 class BackgroundWriter(Generic[T]):
     """Calls `work(item)` in a thread of its own, in order, at most `depth` items behind.
 
-    Leaving the context waits until everything handed in is done. An exception in `work` stops the thread and
+    Leaving the context waits until all items are done. An exception in `work` stops the thread and
     is raised by the next `put` or when the context is left.
     """
 
     def __init__(self, work: Callable[[T], None], depth: int = 4) -> None:
         self._work = work
         self._queue: _Queue[T] = _Queue(depth, newest=False)
-        self._thread = threading.Thread(target=self._run, name="behind", daemon=True)
-        self._idle = threading.Event()  # Thread.join takes a thread for ended once it was interrupted
+        self._thread = threading.Thread(target=self._run, name="background-writer", daemon=True)
+        self._idle = threading.Event()  # after an interrupted join, Thread.join returns at once
 
     def _run(self) -> None:
         try:
@@ -132,7 +132,7 @@ class BackgroundWriter(Generic[T]):
         self._queue.end()
         try:
             self._idle.wait()
-        except KeyboardInterrupt:  # a second one: what waits is dropped, what is under way is finished
+        except KeyboardInterrupt:  # a second one: drop what waits, finish what is under way
             self._queue.stop()
             self._idle.wait()
             raise

@@ -1,4 +1,4 @@
-"""The stage of one video: its shape, its horizon, how the camera drifts, and what stands in the way.
+"""The layout of one video: its shape, its horizon, the drift of the camera, and the obstacles.
 
 Screen coordinates everywhere: the frame is 1 high and `aspect` wide, y down.
 """
@@ -25,7 +25,7 @@ class Camera:
 
 @dataclass(frozen=True)
 class Occluder:
-    """A thing that stands in front. `x, y` is its centre while the camera does not pan."""
+    """An obstacle in front of the objects. `x, y` is its centre while the camera does not pan."""
 
     kind: str
     x: float
@@ -35,17 +35,17 @@ class Occluder:
 
 
 @dataclass(frozen=True)
-class Stage:
+class SceneLayout:
     frames: int
     aspect: float
-    horizon: float  # where the ground begins, 0 where it fills the view
+    horizon: float  # where the ground begins; 0 if it fills the view
     association: float
     camera: Camera
     occluders: Sequence[Occluder] = ()
 
 
 def drift(rng: np.random.Generator, frames: int) -> Camera:
-    """A hand-held camera: slow sines that start from rest."""
+    """The drift of a hand-held camera: slow sines that start at 0."""
     rate, start = rng.uniform(0.06, 0.19, 4), rng.uniform(0, 2 * np.pi, 4)
     waves = np.sin(np.outer(np.arange(frames), rate) + start) - np.sin(start)
     reach = rng.uniform(0, 1, 4) * (0.06, 0.03, 0.03, 0.012)
@@ -53,7 +53,7 @@ def drift(rng: np.random.Generator, frames: int) -> Camera:
 
 
 def obstacles(rng: np.random.Generator, association: float, aspect: float) -> list[Occluder]:
-    """More and broader ones the harder identity is."""
+    """Obstacles; more and broader ones the harder identity is."""
     things = []
     for _ in range(rng.binomial(3, 0.15 + 0.55 * association)):
         x = float(rng.uniform(0.15, aspect - 0.15))

@@ -1,7 +1,7 @@
 """Deformable attention on CPUs: every query takes weighted bilinear samples of a few feature levels.
 
-A head's cells are laid out one after another, so that its part of the values stays in fast memory while all
-queries look at it. Compiled on first use; the next process finds it compiled, where files may be written.
+The values of one head are copied into one block, so that they stay in the cache while all queries sample
+them. numba compiles the code on first use and keeps the result on disk, if it can, for later processes.
 """
 
 from __future__ import annotations
@@ -18,64 +18,64 @@ from numpy.typing import NDArray
 
 from ookd.cores import usable_cores
 
-# of the process, before a runtime has bound its threads
-CORES = usable_cores()
+CORES = usable_cores()  # read on import, before a runtime binds the calling thread to one core
 Floats = NDArray[np.float32]
 
 
-def look(
+def deformable_attention(
     value: Floats,
     offsets: Floats,
     weights: Floats,
     reference: Floats,
     shapes: NDArray[np.int64],
-    seen: Floats,
+    out: Floats,
 ) -> None:
-    """Fill `seen` [1, Q, M*D]: value [1, S, M, D] of L levels with these shapes (h, w), offsets
-    [1, Q, M*L*P*2] from the reference [1, Q, L, 2 or 4], weights [1, Q, M, L*P].
+    """Write the weighted samples of every query to `out` [1, Q, M*D].
 
-    An offset from a point is in cells of its level; from a box, in half a box's size for all P points.
+    value [1, S, M, D] holds L levels of these shapes [L, 2] (h, w); offsets [1, Q, M*L*P*2] start at the
+    reference points or boxes [1, Q, L, 2 or 4]; weights [1, Q, M, L*P]. Offsets from a point are in cells of
+    the level. Offsets from a box are in shares of its size: P is half of it.
     """
     heads, dim = value.shape[2:]
     levels, points = len(shapes), weights.shape[3] // len(shapes)
     kernel = _kernel(dim, levels, points, reference.shape[3] == 4)
-    arrays = [array.reshape(-1) for array in (value, offsets, weights, reference, shapes, seen)]
+    arrays = [array.reshape(-1) for array in (value, offsets, weights, reference, shapes, out)]
 
-    def part(first: int) -> None:
+    def some_heads(first: int) -> None:
         for head in range(first, heads, len(CORES)):
             kernel(*arrays, heads, head)
 
-    others = [_threads().submit(part, first) for first in range(1, min(len(CORES), heads))]
-    part(0)
+    others = [_threads().submit(some_heads, first) for first in range(1, min(len(CORES), heads))]
+    some_heads(0)
     for other in others:
         other.result()
 
 
 @cache
 def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(len(CORES), "look", _anywhere)
+    return ThreadPoolExecutor(len(CORES), "deformable", _use_all_cores)
 
 
-def _anywhere() -> None:
-    """Free a new thread: it is bound as the one that asked for it, which OpenVINO binds to one core."""
+def _use_all_cores() -> None:
+    """Undo the binding that a new thread inherits: OpenVINO binds the thread that starts it to one core."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, CORES)
 
 
 @cache
 def _kernel(dim: int, levels: int, points: int, boxes: bool) -> Any:
-    """For one head of arrays of these sizes: as constants, so that loops over them become vectors.
+    """The function for one head. These sizes are compiled in, so that loops over them are vectorised.
 
-    Positions are unsigned, so that none could count from an array's end.
+    Indices are unsigned: numba then skips its code for negative ones.
     """
     samples = levels * points
     D, L, P, N = (np.uint64(number) for number in (dim, levels, points, samples))
     zero, half, one = (np.float32(number) for number in (0, 0.5, 1))
-    numbers = np.uint64(4 if boxes else 2)  # of a reference
-    share = np.float32(0.5 / points)  # of a box's size, that an offset of 1 is
+    numbers = np.uint64(4 if boxes else 2)  # in a reference
+    share = np.float32(0.5 / points)  # of a box's size: an offset of 1
 
     @njit(nogil=True, fastmath={"contract", "nsz"}, error_model="numpy")
-    def one_head(value, offsets, weights, reference, shapes, seen, heads, head):  # type: ignore[no-untyped-def]
+    def one_head(value, offsets, weights, reference, shapes, out, heads, head):  # type: ignore[no-untyped-def]
         heads, head = np.uint64(heads), np.uint64(head)
         cells, queries = np.uint64(value.size) // (heads * D), np.uint64(weights.size) // (heads * N)
         table = np.empty(cells * D, np.float32)
@@ -84,15 +84,15 @@ def _kernel(dim: int, levels: int, points: int, boxes: bool) -> Any:
                 table[cell * D + c] = value[(cell * heads + head) * D + c]
 
         height, width = np.empty(samples, np.float32), np.empty(samples, np.float32)
-        first = np.empty(samples, np.float32)  # cell of a sample's level
+        first = np.empty(samples, np.float32)  # index of the first cell of a sample's level
         total = 0
         for level in range(levels):
             for i in range(level * points, (level + 1) * points):
                 height[i], width[i], first[i] = shapes[2 * level], shapes[2 * level + 1], total
             total += shapes[2 * level] * shapes[2 * level + 1]
-        # where an offset begins, in 0..1 of the map, and how many cells an offset of 1 is
-        x_from, y_from = np.empty(samples, np.float32), np.empty(samples, np.float32)
-        x_unit, y_unit = np.ones(samples, np.float32), np.ones(samples, np.float32)
+        # where offsets start, in 0..1 of the map, and the cells in an offset of 1
+        x_start, y_start = np.empty(samples, np.float32), np.empty(samples, np.float32)
+        x_scale, y_scale = np.ones(samples, np.float32), np.ones(samples, np.float32)
         rows, shares = np.empty((4, samples), np.int32), np.empty((4, samples), np.float32)
         sums = np.empty(dim, np.float32)
 
@@ -100,17 +100,17 @@ def _kernel(dim: int, levels: int, points: int, boxes: bool) -> Any:
             for level in range(L):
                 at = (query * L + level) * numbers
                 for i in range(level * P, (level + np.uint64(1)) * P):
-                    x_from[i], y_from[i] = reference[at], reference[at + np.uint64(1)]
+                    x_start[i], y_start[i] = reference[at], reference[at + np.uint64(1)]
                     if boxes:
-                        x_unit[i] = reference[at + np.uint64(2)] * width[i] * share
-                        y_unit[i] = reference[at + np.uint64(3)] * height[i] * share
+                        x_scale[i] = reference[at + np.uint64(2)] * width[i] * share
+                        y_scale[i] = reference[at + np.uint64(3)] * height[i] * share
             at = (query * heads + head) * N
             for i in range(N):
                 w, h, weight = width[i], height[i], weights[at + i]
                 dx, dy = offsets[np.uint64(2) * (at + i)], offsets[np.uint64(2) * (at + i) + np.uint64(1)]
-                x = x_from[i] * w + dx * x_unit[i] - half  # in cells
-                y = y_from[i] * h + dy * y_unit[i] - half
-                # at most one outside, as is what is no number; corners outside count nothing
+                x = x_start[i] * w + dx * x_scale[i] - half  # in cells
+                y = y_start[i] * h + dy * y_scale[i] - half
+                # at most one cell outside, NaN included; corners outside get no weight
                 x, y = x if x > -one else -one, y if y > -one else -one
                 x, y = x if x < w else w, y if y < h else h
                 left, top = np.floor(x), np.floor(y)
@@ -136,7 +136,7 @@ def _kernel(dim: int, levels: int, points: int, boxes: bool) -> Any:
                     sums[c] += above + share2 * table[row2 + c] + share3 * table[row3 + c]
             at = (query * heads + head) * D
             for c in range(D):
-                seen[at + c] = sums[c]
+                out[at + c] = sums[c]
 
     with contextlib.suppress(RuntimeError):
         one_head.enable_caching()

@@ -1,4 +1,4 @@
-"""Deformable attention as an operator of OpenVINO, which has none that is fast."""
+"""Deformable attention as an OpenVINO operator, because OpenVINO has no fast one."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ import openvino as ov
 
 
 class Look(ov.Op):  # type: ignore[misc]
-    """value [1, S, M, D], offsets [1, Q, M*L*P*2], weights [1, Q, M, L*P], reference [1, Q, L, 2 or 4] and
-    shapes [L, 2] -> what was seen, [1, Q, M*D]."""
+    """Deformable attention. OpenVINO takes the operator's type in graph files from the name of this class.
+
+    Inputs: value [1, S, M, D], offsets [1, Q, M*L*P*2], weights [1, Q, M, L*P], reference [1, Q, L, 2 or 4],
+    shapes [L, 2]. Output: [1, Q, M*D].
+    """
 
     def __init__(self, inputs: list[Any] | None = None) -> None:
         super().__init__(self)
@@ -32,9 +35,8 @@ class Look(ov.Op):  # type: ignore[misc]
     def has_evaluate(self) -> bool:
         return True
 
-    def evaluate(self, outputs: list[Any], inputs: list[Any]) -> bool:
-        from ookd.deploy.look import look  # heavy, and few models need it
+    def evaluate(self, outputs: list[ov.Tensor], inputs: list[ov.Tensor]) -> bool:
+        from ookd.deploy.deformable_attention import deformable_attention  # slow to import, and rarely needed
 
-        value, offsets, weights, reference, shapes = (tensor.data for tensor in inputs)
-        look(value, offsets, weights, reference, shapes, outputs[0].data)
+        deformable_attention(*(tensor.data for tensor in [*inputs, *outputs]))
         return True
