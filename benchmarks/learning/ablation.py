@@ -28,7 +28,7 @@ from learning.training import common_start, step_cost, trained
 from ookd import config
 from ookd.config import Recipe
 from ookd.distill.fill import FillPlan
-from ookd.engine.record import surroundings
+from ookd.engine.run_log import environment
 from ookd.errors import UserError
 from ookd.files import write_file
 
@@ -118,7 +118,7 @@ class Experiment:
                 **judged,
                 "offline": arm.offline,
                 "recipe": None if arm.offline else recipe.model_dump(mode="json"),
-                "machine": surroundings(),
+                "machine": environment(),
             }
             write_file(folder / "result.json", json.dumps(result, indent=1))
             print(f"{arm.name}, seed {seed}: track AP {judged['test_ap']:.1f}", file=sys.stderr)
@@ -239,7 +239,7 @@ class Experiment:
             results.setdefault(path.parts[-3], {})[seed] = json.loads(path.read_text())
         order = sorted(results, key=lambda arm: known.index(arm) if arm in known else len(known))
         whole = {
-            "machine": surroundings(),
+            "machine": environment(),
             "command": {name: str(value) for name, value in vars(self.wanted).items()},
             "arms": summarise({arm: results[arm] for arm in order}, self.out),
         }

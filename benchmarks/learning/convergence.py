@@ -28,8 +28,8 @@ from measuring import Table
 from ookd import config
 from ookd.config import Recipe, WorldData
 from ookd.engine.checkpoint import newest
-from ookd.engine.record import RECIPE
 from ookd.engine.run import run as run_recipe
+from ookd.engine.run_log import RECIPE
 from ookd.errors import UserError
 from ookd.files import write_file
 

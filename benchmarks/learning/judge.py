@@ -153,7 +153,7 @@ def _numbers(report: Report) -> dict[str, Any]:
 
 def _outcomes(report: Report) -> Outcomes:
     videos = report.measured
-    counts = [video.matched.rank < MAX_DETECTIONS[-1] for video in videos]
+    counts = [video.matches.rank < MAX_DETECTIONS[-1] for video in videos]
 
     def joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
         return np.concatenate([part[..., kept] for part, kept in zip(parts, counts, strict=True)], -1)
@@ -162,7 +162,7 @@ def _outcomes(report: Report) -> Outcomes:
         joined([video.label for video in videos]).astype(np.int16),
         joined([np.full(len(video.label), i) for i, video in enumerate(videos)]).astype(np.int32),
         joined([video.score for video in videos]).astype(np.float32),
-        joined([video.matched.outcome[0] for video in videos]),
+        joined([video.matches.outcome[0] for video in videos]),
         truths_by_video(videos, len(report.per_class)),
         np.array([sum(count.switches for count in video.counts.values()) for video in videos], np.int64),
         np.array([sum(count.clear_right for count in video.counts.values()) for video in videos], np.int64),

@@ -15,7 +15,7 @@ from learning.judge import Outcomes, switch_rate
 from measuring import markdown
 from ookd.evaluation.ap import IGNORED, RIGHT
 from ookd.evaluation.compare import RESAMPLINGS, Difference
-from ookd.evaluation.errors import Entries, class_ap
+from ookd.evaluation.errors import RankedPredictions, class_ap
 from ookd.evaluation.strata import FREQUENCIES
 
 BASELINE = "alone"
@@ -50,7 +50,7 @@ def resampled(outcomes: Outcomes, resamplings: int = RESAMPLINGS, seed: int = 0)
     by_threshold = []
     for row in outcomes.outcome[:, order]:
         kept = row != IGNORED
-        entries = Entries(label[kept], video[kept], row[kept] == RIGHT)
+        entries = RankedPredictions(label[kept], video[kept], row[kept] == RIGHT)
         by_threshold.append(class_ap(entries, outcomes.truths, weights))
     ap = 100 * np.mean(by_threshold, axis=0)
     return Resampled(ap, weights @ outcomes.switches, weights @ outcomes.found)

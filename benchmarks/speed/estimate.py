@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from measuring import Table
 from ookd import config
 from ookd.config import Clips, Recipe
-from ookd.engine.blocks import recompute
+from ookd.engine.layers import recompute
 from ookd.models import zoo
 from ookd.models.families import preset
 from ookd.models.protocols import OfflineModel

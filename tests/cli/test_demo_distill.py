@@ -102,7 +102,7 @@ def test_called_again_it_trains_nothing_and_prints_the_numbers_of_the_report(
             f"{100 * told['hota']:.1f}",
             str(told["identity_switches"]),
         ]
-    assert f"Taught above alone: {100 * before['gain']['ap']:+.1f} AP" in printed
+    assert f"Gain of the taught student: {100 * before['gain']['ap']:+.1f} AP" in printed
     assert f"One seed and {SCENES} synthetic scenes" in printed
 
 

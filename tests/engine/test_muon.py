@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ookd import config
 from ookd.engine.build import make_model, make_optimizer, make_task
-from ookd.engine.muon import SIZE, Muon, orthogonal
+from ookd.engine.muon import STEP_SIZE, Muon, orthogonal
 from ookd.errors import UserError
 
 
@@ -44,7 +44,7 @@ def test_a_step_is_as_long_as_one_of_adamw() -> None:
     weight.grad = matrix(64, 128, seed=1) * 1e4
     muon([weight]).step()
     step = before - weight.detach()
-    assert step.pow(2).mean().sqrt().item() == pytest.approx(0.01 * SIZE, rel=0.15)
+    assert step.pow(2).mean().sqrt().item() == pytest.approx(0.01 * STEP_SIZE, rel=0.15)
     assert (step * matrix(64, 128, seed=1)).sum() > 0  # downhill
     assert weight.grad is None
 
@@ -85,7 +85,7 @@ def test_other_groups_step_as_adamw_to_the_bit() -> None:
     assert torch.equal(*weights)
 
 
-def test_hidden_matrices_of_nano_are_turned_and_nothing_else() -> None:
+def test_hidden_matrices_of_nano_are_chosen_and_nothing_else() -> None:
     recipe = config.load("nano-ytvis-like", ["optim.kind=muon", "model.pretrained=false"])
     model = make_model(recipe.model, 14)
     names = {id(p): name for name, p in model.named_parameters()}

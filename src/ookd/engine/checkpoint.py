@@ -1,9 +1,9 @@
 """Checkpoints that survive a kill at any moment.
 
-A checkpoint is a folder: tensors as safetensors, everything else as JSON, and a manifest of checksums. It
-is written beside its final name and renamed, so a name that exists is whole; the manifest notices later
-damage, and the newest undamaged checkpoint is used. Nothing is pickled. What several processes share out
-among them is put together first, so a run may go on with other processes, sharing or not.
+A checkpoint is a folder: tensors as safetensors, everything else as JSON, and a manifest of checksums. It is
+written under another name and renamed, so under its own name it is complete. The manifest reveals later
+damage; the newest undamaged checkpoint is used. Nothing is pickled. Sharded tensors are gathered first, so a
+run may continue with another number of processes, sharded or not.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MANIFEST = "manifest.json"
 @dataclass(slots=True)
 class Checkpoint:
     step: int
-    tensors: dict[str, dict[str, Tensor]]  # one file each: model, optimizer, ...
+    tensors: dict[str, dict[str, Tensor]]  # a file each: model, optimizer, ...
     facts: dict[str, Any]  # JSON
 
 
@@ -68,18 +68,18 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
 
 
 def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest whole checkpoint, and a warning for every damaged one that was passed over."""
+    """The newest undamaged checkpoint, and a warning for every damaged one."""
     warnings: list[str] = []
     for path in reversed(_finished(folder)):
         try:
             return read(path), warnings
         except UserError as error:
-            warnings.append(f"{error}; using the one before")
+            warnings.append(f"{error}; using the one before it")
     return None, warnings
 
 
 def read(path: Path) -> Checkpoint:
-    """A checkpoint, after its checksums are verified."""
+    """Read a checkpoint and verify its checksums."""
     try:
         sums = json.loads((path / _MANIFEST).read_text())
         for name, expected in sums.items():
@@ -109,31 +109,31 @@ def restore_optimizer(
     for key, value in tensors.items():
         name, _, kind = key.rpartition("|")
         parameter = parameters[name]
-        # a scalar (the step count) stays on the CPU, where the optimiser keeps it
-        optimizer.state[parameter][kind] = _like(value, parameter) if value.dim() else value
+        # the optimiser keeps scalars (the step count) on the CPU
+        optimizer.state[parameter][kind] = _shard_one(value, parameter) if value.dim() else value
 
 
-def full(value: Tensor) -> Tensor:
-    """A tensor with its shares put together. Every process must call it."""
+def unsharded(value: Tensor) -> Tensor:
+    """The whole tensor. Every process must call it."""
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
-def whole(tensors: Mapping[str, Tensor], keep: bool = True) -> dict[str, Tensor]:
-    """Full tensors on the CPU. Every process must call it, though not all need `keep` them."""
+def gather(tensors: Mapping[str, Tensor], keep: bool = True) -> dict[str, Tensor]:
+    """Whole tensors on the CPU. Every process must call it, even one that does not `keep` them."""
     found = {}
     for name, value in tensors.items():
-        value = full(value)
+        value = unsharded(value)
         if keep:
             found[name] = value.cpu()
     return found
 
 
-def like(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Full tensors where those of the same name are, and shared out like them."""
-    return {name: _like(value, own.get(name, value)) for name, value in tensors.items()}
+def shard_like(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Move whole tensors to the devices of those with the same name, and shard them in the same way."""
+    return {name: _shard_one(value, own.get(name, value)) for name, value in tensors.items()}
 
 
-def _like(value: Tensor, own: Tensor) -> Tensor:
+def _shard_one(value: Tensor, own: Tensor) -> Tensor:
     value = value.to(own.device)
     if isinstance(own, DTensor):
         return distribute_tensor(value, own.device_mesh, own.placements, src_data_rank=None)

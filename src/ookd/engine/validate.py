@@ -1,18 +1,14 @@
-"""How good a model is on a source of videos, the same way for online and offline models.
+"""Scores a model on a source of videos, in the same way for online and offline models.
 
-Validation leaves training as it was: it works on a copy of the weights, and what it draws by chance does not
-count. Several processes share the videos; the first one counts the points.
+Several processes share the videos. The first one computes the scores.
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate.utils import gather_object
 
@@ -30,14 +26,14 @@ from ookd.tracking.recordings import category_ids, recordings
 
 @dataclass(slots=True)
 class Validated:
-    """The report on a model, and its results, for pictures."""
+    """The report on a model, and its results for pictures."""
 
     report: Report
     results: list[TrackResult]
 
 
 class Validation:
-    """The validation videos of a recipe, opened once; a wrong one is noticed before training begins."""
+    """The validation videos of a recipe, opened before training begins so that errors show early."""
 
     def __init__(self, recipe: Recipe, data: DataSource, names: Sequence[str]) -> None:
         self.source = open_source(data)
@@ -50,7 +46,7 @@ class Validation:
 
     @property
     def truth(self) -> Dataset:
-        """The annotations of the videos that count, drawn or read when first asked for."""
+        """The annotations of the videos, generated or read on first use."""
         if self._truth is None:
             source: Any = self.source
             whole = source.dataset if isinstance(source, DatasetClips) else source.dataset()
@@ -65,10 +61,10 @@ class Validation:
         class_counts: Mapping[str, int],
         stop: Callable[[], bool] = lambda: False,
     ) -> Validated | None:
-        """The report, for the first process; None for the others, and when `stop` cut it short.
+        """The report in the first process; None in the others, and if `stop` ended it early.
 
-        `class_counts` says how many tracks of each class there are to learn from. `stop` is asked after each
-        video, equally often in every process, and must answer the same in all.
+        `class_counts` is the number of training tracks of each class. `stop` is called after each video,
+        equally often in every process, and must return the same in all.
         """
         device = next(model.parameters()).device
         found: list[TrackResult] = []
@@ -86,18 +82,3 @@ class Validation:
             return None
         counts = [class_counts.get(category.name, 0) for category in self.truth.categories]
         return Validated(evaluate(self.truth, results, class_counts=counts), results)
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """Whatever is drawn by chance within, training goes on with the numbers that it would have drawn."""
-    python, numbers, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
-    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numbers)  # noqa: NPY002
-        torch.set_rng_state(torch_state)
-        if gpus:
-            torch.cuda.set_rng_state_all(gpus)

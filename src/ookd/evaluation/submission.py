@@ -1,4 +1,4 @@
-"""Result files as the benchmark servers take them."""
+"""Writes result files in the form that benchmark servers accept."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ookd.errors import UserError
 from ookd.files import new_file
 from ookd.structures import TrackResult
 
-_MEMBER = "results.json"  # the name that the servers look for
+_MEMBER = "results.json"  # the name that servers expect
 
 
 def write_submission(results: Iterable[TrackResult], path: str | Path, overwrite: bool = False) -> Path:
@@ -22,7 +22,7 @@ def write_submission(results: Iterable[TrackResult], path: str | Path, overwrite
     """
     path = Path(path)
     if path.suffix not in (".json", ".zip"):
-        raise UserError(f"{path}: a submission is a .json or a .zip file")
+        raise UserError(f"{path}: a submission is a .json or .zip file")
     if path.exists() and not overwrite:
         raise UserError(f"{path}: exists; choose another name or allow overwriting")
     with new_file(path) as part:
@@ -39,7 +39,7 @@ def write_submission(results: Iterable[TrackResult], path: str | Path, overwrite
 
 
 def _pieces(results: Iterable[TrackResult]) -> Iterator[bytes]:
-    """The JSON list, an entry at a time."""
+    """The JSON list, one entry at a time."""
     yield b"["
     for i, result in enumerate(results):
         yield (b",\n" if i else b"\n") + orjson.dumps(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ookd.config.tracker import TrackerConfig
 from ookd.evaluation.ap import IGNORED, MAX_DETECTIONS, RIGHT, match
 from ookd.evaluation.compare import RESAMPLINGS, Difference
-from ookd.evaluation.errors import Entries, class_ap
+from ookd.evaluation.errors import RankedPredictions, class_ap
 from ookd.masks import Bools, Floats, Ints
 from ookd.tracking.results import Histories
 from ookd.tracking.select import DetectionFeatures, select_queries, suppress
@@ -99,7 +99,7 @@ def _resampled(cache: Cache, config: TrackerConfig, weights: NDArray[np.int64]) 
         [np.bincount(video.truth_label[~video.crowd], minlength=cache.classes) for video in cache.videos]
     )
     by_threshold = [
-        class_ap(Entries(label[keep], owner[keep], row[keep] == RIGHT), truths, weights)
+        class_ap(RankedPredictions(label[keep], owner[keep], row[keep] == RIGHT), truths, weights)
         for row in outcome
         for keep in [row != IGNORED]
     ]

@@ -1,4 +1,4 @@
-"""What a run leaves behind while it goes: its recipe, its surroundings, a line of metrics every few steps."""
+"""What a run writes while it trains: its recipe, its environment, and metrics every few steps."""
 
 from __future__ import annotations
 
@@ -19,29 +19,27 @@ from safetensors.torch import save_file
 from ookd import __version__
 from ookd.config import Recipe
 from ookd.engine import is_main
-from ookd.engine.display import Display, Progress
+from ookd.engine.display import Display, StepProgress
 from ookd.files import write_file
 from ookd.structures import Batch
 
 RECIPE, ENVIRONMENT, METRICS = "recipe.yaml", "environment.json", "metrics.jsonl"
-RECENT = 200  # steps that speed and shares of time are measured over
+RECENT = 200  # steps over which speed and shares of time are measured
 
 
-class Record:
-    """Writes `metrics.jsonl` and tells the console how the run goes."""
+class RunLog:
+    """Writes `metrics.jsonl` and shows the progress of the run."""
 
     def __init__(self, recipe: Recipe, out: Path, quiet: bool = False) -> None:
         self.recipe, self.out = recipe, out
         self.display = Display(recipe.run.steps, quiet)
         out.mkdir(parents=True, exist_ok=True)
         self._metrics = out / METRICS
-        self._recent: deque[tuple[int, dict[str, float]]] = deque(
-            maxlen=RECENT
-        )  # frames and seconds of steps
+        self._recent: deque[tuple[int, dict[str, float]]] = deque(maxlen=RECENT)  # frames, seconds
         if not is_main():
             return
         write_file(out / RECIPE, yaml.safe_dump(recipe.model_dump(), sort_keys=False))
-        write_file(out / ENVIRONMENT, json.dumps(surroundings(), indent=1))
+        write_file(out / ENVIRONMENT, json.dumps(environment(), indent=1))
 
     def step(
         self,
@@ -52,9 +50,9 @@ class Record:
         frames: int,
         spent: dict[str, float],
     ) -> dict[str, float]:
-        """Note a finished step and the seconds `spent` on its parts and on "all" of it.
+        """Record a finished step. `spent` holds the seconds of its parts, and of "all" of it.
 
-        Every `log_every` steps it becomes a line; the numbers of the line, for trackers, otherwise nothing.
+        Every `log_every` steps, this writes a line and returns its numbers for metric trackers.
         """
         self._recent.append((frames, spent))
         run = self.recipe.run
@@ -65,7 +63,7 @@ class Record:
         left = seconds / len(self._recent) * (run.steps - step)
         rate = self.recipe.optim.lr * factor
         most = memory.get("gpu_mb", memory["memory_mb"])
-        self.display.step(Progress(step, terms, rate, speed, most, left), line=due)
+        self.display.step(StepProgress(step, terms, rate, speed, most, left), line=due)
         if not due:
             return {}
         numbers = {
@@ -79,7 +77,7 @@ class Record:
         return {f"loss/{name}": value for name, value in terms.items()} | numbers
 
     def _shares(self, seconds: float) -> dict[str, float]:
-        """The share of each part of a step in the time of recent steps; they sum to 1."""
+        """The share of each part in the time of recent steps. Shares add up to 1."""
         parts = {"loader": 0.0, "matcher": 0.0, "model": 0.0}
         for _, spent in self._recent:
             for part, value in spent.items():
@@ -94,13 +92,17 @@ class Record:
             file.write(json.dumps(line) + "\n")
 
     def lines(self) -> list[dict[str, Any]]:
-        """What was written so far."""
+        """The lines written so far."""
         return read_lines(self._metrics)
 
     def last_ap(self) -> float | None:
-        """Of the last validation, if there was one."""
-        found = [line["val"]["AP"] for line in self.lines() if "val" in line]
-        return found[-1] if found else None
+        """The AP of the last validation, if there was one."""
+        found = self.validations()
+        return found[-1]["val"]["AP"] if found else None
+
+    def validations(self) -> list[dict[str, Any]]:
+        """The lines about validations."""
+        return [line for line in self.lines() if "val" in line]
 
     def note(self, text: str) -> None:
         self.display.note(text)
@@ -109,14 +111,14 @@ class Record:
         self.display.note(f"warning: {text}")
 
     def rewind(self, step: int) -> None:
-        """Drop the lines after `step`: the run is about to write them again."""
+        """Drop the lines after `step`, because the run will write them again."""
         if not is_main() or not self._metrics.exists():
             return
         kept = [line for line in self.lines() if line["step"] <= step]
         write_file(self._metrics, "".join(json.dumps(line) + "\n" for line in kept))
 
-    def keep_batch(self, step: int, batch: Batch, terms: dict[str, float]) -> Path:
-        """Save a batch whose loss was not finite."""
+    def save_batch(self, step: int, batch: Batch, terms: dict[str, float]) -> Path:
+        """Save a batch with a non-finite loss."""
         folder = self.out / "not-finite"
         folder.mkdir(exist_ok=True)
         path = folder / f"step-{step:08d}.safetensors"
@@ -125,12 +127,12 @@ class Record:
             for name in ("labels", "ids", "boxes", "masks", "visible"):
                 tensors[f"{b}.{name}"] = getattr(tracks, name)
         save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, path)
-        self.warn(f"loss not finite at step {step}: {terms}; step skipped, batch kept in {path}")
+        self.warn(f"loss not finite at step {step}: {terms}; step skipped, batch saved in {path}")
         return path
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a `metrics.jsonl`, without one that a kill cut off."""
+    """The lines of a `metrics.jsonl`, except one that was cut off when the run was killed."""
     lines = []
     for text in path.read_text().splitlines() if path.exists() else []:
         try:
@@ -143,7 +145,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def memory_in_use() -> dict[str, float]:
-    """The most memory this process has held so far, in MB, and the most of its GPU's."""
+    """Peak memory of this process so far, in MB, and of its GPU."""
     unit = 2**20 if sys.platform == "darwin" else 2**10
     memory = {"memory_mb": float(round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit))}
     if torch.cuda.is_initialized():
@@ -151,8 +153,8 @@ def memory_in_use() -> dict[str, float]:
     return memory
 
 
-def surroundings() -> dict[str, object]:
-    """Machine, versions and revision, so that a number can be traced."""
+def environment() -> dict[str, object]:
+    """Machine, versions and revision, so that results can be traced."""
     return {
         "ookd": __version__,
         "revision": _git("rev-parse", "HEAD") or None,
@@ -167,7 +169,7 @@ def surroundings() -> dict[str, object]:
 
 
 def _git(*words: str) -> str:
-    """What git says about the program's own repository; nothing where there is none."""
+    """The answer of git about the program's own repository; empty if there is none."""
     try:
         answer = subprocess.run(
             ["git", "-C", str(Path(__file__).parent), *words], capture_output=True, text=True, check=False

@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from ookd.engine.curves import (
+from ookd.drawing.line_chart import (
     BOTTOM,
     HEIGHT,
     LEFT,
@@ -19,7 +19,7 @@ from ookd.engine.curves import (
     _axis,
     _smooth,
     _thinned,
-    chart,
+    line_chart,
 )
 
 
@@ -31,7 +31,7 @@ def points(svg: str) -> list[list[tuple[float, ...]]]:
 
 
 def test_corners_of_the_axes() -> None:
-    (line,) = points(chart("x", {"": [(10, 0.0), (20, 3.0), (30, 1.5)]}))
+    (line,) = points(line_chart("x", {"": [(10, 0.0), (20, 3.0), (30, 1.5)]}))
     assert line == [
         (LEFT, HEIGHT - BOTTOM),
         ((LEFT + WIDTH - RIGHT) / 2, TOP),
@@ -40,19 +40,19 @@ def test_corners_of_the_axes() -> None:
 
 
 def test_the_newest_value_and_the_names_of_several_curves_are_told() -> None:
-    drawn = chart("loss <b>", {"a": [(1, 2.0), (2, 0.5)], "b": [(1, 1.0), (2, 0.25)]}, "{:.2f}")
+    drawn = line_chart("loss <b>", {"a": [(1, 2.0), (2, 0.5)], "b": [(1, 1.0), (2, 0.25)]}, "{:.2f}")
     assert "loss &lt;b&gt;" in drawn
     assert re.findall(r">([ab] [\d.]+)<", drawn) == ["a 0.50", "b 0.25"]
     assert len(points(drawn)) == 2
 
 
 def test_one_point_is_a_dot_and_none_is_nothing() -> None:
-    assert "<circle" in chart("x", {"": [(5, 1.0)]})
-    assert chart("x", {"a": [], "b": [(1, math.nan), (2, math.inf)]}) == ""
+    assert "<circle" in line_chart("x", {"": [(5, 1.0)]})
+    assert line_chart("x", {"a": [], "b": [(1, math.nan), (2, math.inf)]}) == ""
 
 
 def test_points_that_are_not_numbers_are_left_out() -> None:
-    (line,) = points(chart("x", {"": [(1, 1.0), (2, math.nan), (3, 1.0)]}))
+    (line,) = points(line_chart("x", {"": [(1, 1.0), (2, math.nan), (3, 1.0)]}))
     assert len(line) == 2
 
 

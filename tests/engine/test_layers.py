@@ -1,4 +1,4 @@
-"""Which parts of a model are treated as its blocks, and what computing them again saves."""
+"""Which modules of a model count as its layers, and what recomputing them saves."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 import torch
 from torch import Tensor, nn
 
-from ookd.engine.blocks import blocks, freeze_norms, recompute
+from ookd.engine.layers import freeze_norms, layers_of, recompute
 from ookd.models import zoo
 from ookd.models.families import preset
 
@@ -42,17 +42,17 @@ def test_recomputed_layers_keep_less_and_give_the_same_gradient() -> None:
     assert little < everything / 4
 
 
-def test_blocks_are_the_layers_and_hold_most_of_the_weights() -> None:
+def test_layers_are_found_and_hold_most_of_the_weights() -> None:
     with torch.device("meta"):
         model = zoo.build(preset("idol-swin-l"))
-    found = list(blocks(model))
-    assert Counter(type(block).__name__ for block in found) == {
-        "Block": 24,
+    found = list(layers_of(model))
+    assert Counter(type(layer).__name__ for layer in found) == {
+        "SwinBlock": 24,
         "EncoderLayer": 6,
         "DecoderLayer": 6,
         "Mlp": 6,
     }
-    inside = [p for block in found for p in block.parameters()]
+    inside = [p for layer in found for p in layer.parameters()]
     assert len({id(p) for p in inside}) == len(inside)
     assert sum(p.numel() for p in inside) > 0.9 * sum(p.numel() for p in model.parameters())
 

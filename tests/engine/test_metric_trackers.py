@@ -22,12 +22,12 @@ def test_one_that_is_not_installed_is_one_line(
         run(recipe(f"run.trackers=[{tracker}]"), tmp_path, cpu=True)
 
 
-def test_one_that_cannot_begin_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_cannot_start_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise RuntimeError("api_key not configured\nuse login")
 
     monkeypatch.setattr("accelerate.tracking.TensorBoardTracker.start", refuse)
-    with pytest.raises(UserError, match=r"tensorboard cannot begin: api_key not configured$"):
+    with pytest.raises(UserError, match=r"tensorboard cannot start: api_key not configured$"):
         run(recipe("run.trackers=[tensorboard]"), tmp_path, cpu=True)
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from engine.tiny import lines, recipe
-from ookd.engine.record import Record
+from ookd.engine.run_log import RunLog
 
 
 def test_speed_and_shares_are_those_of_the_steps_so_far(tmp_path: Path) -> None:
-    record = Record(recipe("run.log_every=2"), tmp_path, quiet=True)
+    record = RunLog(recipe("run.log_every=2"), tmp_path, quiet=True)
     parts = {"loader": 0.5, "matcher": 0.25, "model": 1.0, "all": 2.0}
     assert record.step(1, {"total": 1.0}, 0.5, 3.0, 8, parts)
     assert record.step(3, {"total": 1.0}, 0.5, 3.0, 8, parts) == {}
@@ -28,7 +28,7 @@ def test_speed_and_shares_are_those_of_the_steps_so_far(tmp_path: Path) -> None:
 
 
 def test_going_back_drops_later_lines_and_half_lines(tmp_path: Path) -> None:
-    record = Record(recipe(), tmp_path, quiet=True)
+    record = RunLog(recipe(), tmp_path, quiet=True)
     for step in (1, 2, 3):
         record.write({"step": step, "loss": {"total": 0.1 + step}})
     record.write({"step": 2, "val": {"AP": 0.25}})

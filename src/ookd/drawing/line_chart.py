@@ -1,4 +1,4 @@
-"""Line charts of numbers over steps: SVG and a legend, within a page."""
+"""Line charts of numbers over training steps: an SVG with a legend, as part of a page."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from numpy.typing import NDArray
 from ookd.drawing.html import COLOURS
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 340, 150, 46, 12, 8, 22
-POINTS = 240  # more steps than that are averaged in groups
-SMOOTH = 12  # points that the bold line of a noisy curve averages over
-FEW = 3  # noisy curves of a chart of which the noise is shown as well
+POINTS = 240  # longer curves are averaged in groups
+SMOOTH = 12  # points in the running mean of a noisy curve
+FEW = 3  # with more noisy curves in a chart, only their running means are drawn
 
 Curve = Sequence[tuple[float, float]]  # step, value
 
 
-def chart(
+def line_chart(
     title: str, curves: Mapping[str, Curve], last: str = "{:.3g}", noisy: bool = False, floor: bool = True
 ) -> str:
-    """One chart; several curves share its axes. Nothing where no curve has a finite point.
+    """One chart of one or several curves; nothing if no curve has a finite point.
 
-    `last` says how the newest value is written. Of a noisy curve the running mean is drawn bold. With `floor`
-    the axis begins at 0.
+    `last` is the format of the newest value. If the curves are `noisy`, their running mean is drawn bold.
+    With `floor` the axis starts at 0.
     """
     thinned = {name: _thinned(curve) for name, curve in curves.items()}
     thinned = {name: curve for name, curve in thinned.items() if len(curve)}
@@ -70,16 +70,16 @@ def chart(
 
 
 def _thinned(curve: Curve) -> NDArray[np.float64]:
-    """[P, 2] the finite points, averaged in groups where there are too many."""
+    """[P, 2] the finite points, averaged in groups if there are too many."""
     points = np.array([point for point in curve if math.isfinite(point[1])], np.float64).reshape(-1, 2)
     if len(points) <= POINTS:
         return points
-    size = -(-len(points) // POINTS)  # equal groups, so that no part looks noisier than another
+    size = -(-len(points) // POINTS)  # equal groups, so that all parts look equally noisy
     return np.stack([points[i : i + size].mean(0) for i in range(0, len(points), size)])
 
 
 def _smooth(curve: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The mean of the last `SMOOTH` points at every point, of fewer where there are no more yet."""
+    """The running mean over up to `SMOOTH` points."""
     total = np.concatenate([[0.0], curve[:, 1].cumsum()])
     end = np.arange(1, len(curve) + 1)
     begin = np.maximum(end - SMOOTH, 0)
@@ -87,9 +87,9 @@ def _smooth(curve: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _axis(values: NDArray[np.float64], floor: bool) -> tuple[float, float, list[float]]:
-    """Ends and round ticks of an axis; the highest few of many values may lie beyond it."""
+    """Ends and round ticks of an axis. Of many values, the highest few may lie outside."""
     low, high = float(values.min()), float(values.max())
-    if len(values) > 100:  # the first steps of a run are often far from all the others
+    if len(values) > 100:  # the first steps of a run are often far above the rest
         high = min(high, 1.5 * float(np.percentile(values, 98)))
     if floor:
         low = min(low, 0.0)
@@ -104,7 +104,7 @@ def _axis(values: NDArray[np.float64], floor: bool) -> tuple[float, float, list[
 
 
 def _short(value: float) -> str:
-    """A tick of an axis in few characters."""
+    """A tick label of few characters."""
     if abs(value) >= 10_000:
         return f"{value / 1000:g}k"
     return f"{value:.4g}" if not value or abs(value) >= 1e-3 else f"{value:.0e}"

@@ -1,11 +1,13 @@
-"""What a process has left to chance, so that a resumed run goes on with the same numbers on every process.
+"""The state of random generators, so that a resumed run draws the same numbers in every process.
 
-Clips depend on none of this: they have seeds of their own.
+Clips do not depend on it: they have seeds of their own.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,14 +16,14 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 
-def begin(seed: int, rank: int) -> None:
+def seed_everything(seed: int, rank: int) -> None:
     random.seed(seed + rank)
     np.random.seed(seed + rank)  # noqa: NPY002 - third-party code draws from it
     torch.manual_seed(seed + rank)
 
 
 def state() -> tuple[dict[str, Tensor], list[Any]]:
-    """All processes' generators: torch's as "RANK.device", Python's by rank. Every process must call it."""
+    """Generators of all processes: torch's as "RANK.device", Python's by rank. Every process must call it."""
     mine = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         mine["cuda"] = torch.cuda.get_rng_state()
@@ -31,7 +33,7 @@ def state() -> tuple[dict[str, Tensor], list[Any]]:
 
 
 def restore(tensors: dict[str, Tensor], python: list[Any], rank: int) -> None:
-    """A process that the saved run did not have keeps what it has."""
+    """Continue where the saved run stopped. A process that the saved run did not have keeps its own state."""
     if f"{rank}.cpu" not in tensors:
         return
     torch.set_rng_state(tensors[f"{rank}.cpu"])
@@ -39,3 +41,18 @@ def restore(tensors: dict[str, Tensor], python: list[Any], rank: int) -> None:
         torch.cuda.set_rng_state(tensors[f"{rank}.cuda"])
     version, numbers, rest = python[rank]
     random.setstate((version, tuple(numbers), rest))
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Whatever is drawn within, the numbers drawn afterwards stay the same."""
+    python, numbers, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numbers)  # noqa: NPY002
+        torch.set_rng_state(torch_state)
+        if gpus:
+            torch.cuda.set_rng_state_all(gpus)
