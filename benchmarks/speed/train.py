@@ -72,6 +72,7 @@ def measure(name: str, given: argparse.Namespace) -> list[float]:
             count_frames(islice(batches, 3 * given.workers))  # prepared while the workers start
             began = time.perf_counter()
             loader = count_frames(islice(batches, given.steps)) / (time.perf_counter() - began)
+        steps.trainer.exact_times = True
         steps.trainer.fit()
     seconds = steps.seconds()
     median, spread = statistics.median(seconds), max(seconds) - min(seconds)

@@ -220,7 +220,7 @@ class Batch:
         return torch.stack(rows).to(self.frames.device)
 
 
-# --- answers of models --------------------------------------------------------------------------------------
+# --- answers of models -------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
@@ -257,7 +257,7 @@ class StudentMatches:
     valid: Tensor  # [F, N] bool: the instance is there, and in view
 
 
-# --- outputs of tracking -----------------------------------------------------------------------------------
+# --- answers of tracking -----------------------------------------------------------------------------------
 
 
 @dataclass(slots=True, repr=False)

@@ -114,7 +114,7 @@ def test_another_demo_is_not_mixed_with_it(out: Path, capsys: pytest.CaptureFixt
         assert "--overwrite" in message
 
 
-def test_an_interruption_says_how_to_go_on(
+def test_an_interruption_says_how_to_continue(
     less: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupted(recipe: config.Recipe, folder: Path) -> None:
@@ -123,7 +123,7 @@ def test_an_interruption_says_how_to_go_on(
 
     monkeypatch.setattr(demo_distill, "run", interrupted)
     assert main(arguments(tmp_path / "out")) == 128 + signal.SIGTERM
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "the same command continues" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("given", [["--distill", "--model", "nano"], ["--steps", "2"]])

@@ -46,13 +46,13 @@ def test_layers_are_found_and_hold_most_of_the_weights() -> None:
     with torch.device("meta"):
         model = zoo.build(preset("idol-swin-l"))
     found = list(layers_of(model))
-    assert Counter(type(block).__name__ for block in found) == {
-        "Block": 24,
+    assert Counter(type(layer).__name__ for layer in found) == {
+        "SwinBlock": 24,
         "EncoderLayer": 6,
         "DecoderLayer": 6,
         "Mlp": 6,
     }
-    inside = [p for block in found for p in block.parameters()]
+    inside = [p for layer in found for p in layer.parameters()]
     assert len({id(p) for p in inside}) == len(inside)
     assert sum(p.numel() for p in inside) > 0.9 * sum(p.numel() for p in model.parameters())
 

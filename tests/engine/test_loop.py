@@ -332,5 +332,5 @@ def test_minor_paste_adds_real_targets(whole: Path, tmp_path: Path) -> None:
 
 
 def test_wrong_minor_paste_settings_name_the_right_ones(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"data\.minor_paste\.often.*there are probability"):
+    with pytest.raises(UserError, match=r"data\.minor_paste\.often.*choose from probability"):
         train(tmp_path, "data.minor_paste={often: 1}")

@@ -14,12 +14,11 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -31,6 +30,7 @@ from ookd.deploy.loading import Tracker, load
 from ookd.deploy.runtime import ExportedModel, letterbox
 from ookd.errors import UserError
 from ookd.process import peak_memory
+from ookd.stopwatch import Stopwatch, timed
 from ookd.structures import FrameResult
 from ookd.tracking.frame_model import FrameModel, Image, detect
 from ookd.tracking.pipeline import follow
@@ -109,44 +109,25 @@ def _overlapping(tracker: Tracker, job: Job, folder: Path) -> tuple[int, float]:
     return done, (done - 1) / seconds
 
 
-class StageClock:
-    """Milliseconds of the frame under way, by what took them."""
-
-    def __init__(self) -> None:
-        self.spent: dict[str, float] = defaultdict(float)
-
-    @contextmanager
-    def __call__(self, what: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.spent[what] += 1000 * (time.perf_counter() - start)
-
-    def around(self, what: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def timed(*arguments: Any) -> Any:
-            with self(what):
-                return function(*arguments)
-
-        return timed
-
-    def stages(self) -> dict[str, float]:
-        """The times of the frame, parts that nest taken apart; the next frame starts at 0."""
-        spent, self.spent = self.spent, defaultdict(float)
-        return {
-            "decode": spent["decode"],
-            "preprocess": spent["prepare"],
-            "network": spent["infer"] - spent["prepare"] + spent["mask logits"],
-            "select and track": spent["select"] - spent["mask logits"] + spent["associate"],
-            "masks and run lengths": spent["step"] - spent["associate"] + spent["encode"],
-            "write": spent["write"] - spent["encode"],
-            "image to result": spent["infer"] + spent["select"] + spent["step"],
-        }
+def _stages(spent: Mapping[str, float]) -> dict[str, float]:
+    """Milliseconds of each stage of a frame. Preparing and encoding are timed once more on their own."""
+    ms = defaultdict(float, {part: 1000 * seconds for part, seconds in spent.items()})
+    return {
+        "decode": ms["decode"],
+        "preprocess": ms["prepare"],
+        "network": ms["infer"] - ms["prepare"] + ms["mask logits"],
+        "select and track": ms["select"] + ms["associate"],
+        "masks and run lengths": ms["step"] + ms["encode"],
+        "write": ms["write"] - ms["encode"],
+        "image to result": sum(ms[part] for part in ("infer", "select", "mask logits", "step", "associate")),
+    }
 
 
 def _one_by_one(tracker: Tracker, job: Job, folder: Path) -> tuple[dict[str, list[float]], float]:
     """Milliseconds of each stage and frame, and the mean number of objects."""
-    session, clock = tracker.sessions(1), StageClock()
+    session = tracker.sessions(1)
     model, video = session.model, session.streams[0].tracker
-    video.associator.step = clock.around("associate", video.associator.step)  # type: ignore[method-assign]
+    video.associator.step = timed("associate")(video.associator.step)  # type: ignore[method-assign]
     state = model.begin(1)
     objects = 0
     rows: list[dict[str, float]] = []
@@ -156,24 +137,25 @@ def _one_by_one(tracker: Tracker, job: Job, folder: Path) -> tuple[dict[str, lis
         closing(source.read()) as frames,
     ):
         while len(rows) < job.frames:
-            with clock("decode"):
-                frame = _decoded(frames)
-            if frame is None:
-                break
-            with clock("prepare"):
-                _prepare(model, frame.image, job.short_side)
-            with clock("infer"):
-                predictions, state = model.infer([frame.image], job.short_side, state)
-            with clock("select"):
-                predictions = replace(predictions, masks=clock.around("mask logits", predictions.masks))
-                (detections,) = detect(predictions, session.config)
-            with clock("step"):
-                result = video.step(detections, frame.image)
-            with clock("encode"):
-                rle.encode_many(result.masks)
-            with clock("write"):
-                sinks.write(result)
-            rows.append(clock.stages())
+            with Stopwatch() as watch:
+                with timed("decode"):
+                    frame = _decoded(frames)
+                if frame is None:
+                    break
+                with timed("prepare"):
+                    _prepare(model, frame.image, job.short_side)
+                with timed("infer"):
+                    predictions, state = model.infer([frame.image], job.short_side, state)
+                with timed("select"):
+                    predictions = replace(predictions, masks=timed("mask logits")(predictions.masks))
+                    (detections,) = detect(predictions, session.config)
+                with timed("step"):
+                    result = video.step(detections, frame.image)
+                with timed("encode"):
+                    rle.encode_many(result.masks)
+                with timed("write"):
+                    sinks.write(result)
+            rows.append(_stages(watch.seconds))
             objects += len(result)
     if len(rows) <= WARM_UP:
         raise UserError(

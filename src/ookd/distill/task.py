@@ -225,7 +225,7 @@ def check_recipe(spec: Distill) -> None:
         raise UserError("distill.cache: filter: none needs what a cache leaves out; run without the cache")
 
 
-def factor(signal: Signal, step: Any) -> Tensor:
+def factor(signal: Signal, step: int | Tensor) -> Tensor:
     """Rises over `warmup` steps, stays, and falls to 0 over the last `decay` steps before `until`."""
     up = (step + 1) / max(1, signal.warmup)
     down = torch.ones(()) if signal.until is None else (signal.until - step) / max(1, signal.decay)

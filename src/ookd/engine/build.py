@@ -25,7 +25,7 @@ def family_of_base(spec: Model) -> Family:
 
 
 def make_model(spec: Model, classes: int) -> Network:
-    """A preset with random weights or those of its pretrained backbone, or a saved model; then `start`."""
+    """A preset, with random weights or a pretrained backbone, or a saved model; then `start`."""
     if spec.base in presets():
         model = zoo.build(preset(spec.base, classes=classes, **spec.change))
         if spec.pretrained:
@@ -40,7 +40,7 @@ def make_model(spec: Model, classes: int) -> Network:
 
 
 def make_task(model: Network, recipe: Recipe, names: list[str]) -> TrainingTask:
-    """The training module of the model's family, with the recipe's loss weights."""
+    """The training module of the model's family, with the loss weights of the recipe."""
     family = family_of(model)
     if unknown := recipe.loss.weights.keys() - family.loss_weights.keys():
         raise UserError(
@@ -55,7 +55,7 @@ def make_task(model: Network, recipe: Recipe, names: list[str]) -> TrainingTask:
 
 
 def make_optimizer(task: TrainingTask, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW in groups: backbone or not, decayed or not; with muon the matrices outside the backbone apart."""
+    """AdamW in groups, by backbone and weight decay. With muon, hidden matrices have their own groups."""
     optim = recipe.optim
     prefix = family_of(task.model).backbone
     backbone = {id(p) for name, p in task.model.named_parameters() if name.startswith(prefix)}

@@ -39,26 +39,26 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
     """Write `folder/step-N` and delete all but the `keep` newest."""
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"step-{checkpoint.step:08d}"
-    beside = folder / f".{final.name}.{os.getpid()}"
-    shutil.rmtree(beside, ignore_errors=True)
+    part = folder / f".{final.name}.{os.getpid()}"
+    shutil.rmtree(part, ignore_errors=True)
     try:
-        beside.mkdir()
+        part.mkdir()
         for name, tensors in checkpoint.tensors.items():
             save_file(
-                {k: v.detach().cpu().contiguous() for k, v in tensors.items()}, beside / f"{name}.safetensors"
+                {k: v.detach().cpu().contiguous() for k, v in tensors.items()}, part / f"{name}.safetensors"
             )
         facts = {"step": checkpoint.step, **checkpoint.facts}
-        (beside / "facts.json").write_text(json.dumps(facts))
-        sums = {path.name: checksum(path) for path in sorted(beside.iterdir())}
-        (beside / _MANIFEST).write_text(json.dumps(sums, indent=1))
-        for path in beside.iterdir():
+        (part / "facts.json").write_text(json.dumps(facts))
+        sums = {path.name: checksum(path) for path in sorted(part.iterdir())}
+        (part / _MANIFEST).write_text(json.dumps(sums, indent=1))
+        for path in part.iterdir():
             flush_to_disk(path)
         if final.exists():
             shutil.rmtree(final)
-        beside.rename(final)
+        part.rename(final)
         flush_to_disk(folder)
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(part, ignore_errors=True)
         raise UserError(
             f"cannot write checkpoint {final}: {error}; earlier checkpoints are untouched"
         ) from None

@@ -18,7 +18,8 @@ _MEMBER = "results.json"  # the name that servers expect
 def write_submission(results: Iterable[TrackResult], path: str | Path, overwrite: bool = False) -> Path:
     """Write a result list as `.json`, or as `.zip` with a results.json inside, ready for a server.
 
-    Results are written one by one, so they may come from a generator. The file is whole or not there.
+    Results are written one by one, so they may come from a generator. The file appears only when it is
+    complete.
     """
     path = Path(path)
     if path.suffix not in (".json", ".zip"):
