@@ -11,10 +11,11 @@ import torch
 
 import ookd
 from ookd.api import Tracker
-from ookd.config.tracker import PRESETS, TrackerConfig
+from ookd.config.tracker import TrackerConfig
 from ookd.drawing.overlay import as_supervision
 from ookd.models import zoo
 from ookd.models.backbones.resnet import ResNetConfig
+from ookd.models.idol.family import IDOL
 from ookd.models.idol.model import Idol, IdolConfig
 from tracking.colour_model import NAMES, ColourModel, scene
 
@@ -75,7 +76,7 @@ def test_a_saved_model_tracks(tmp_path) -> None:
     torch.manual_seed(0)
     zoo.save_pretrained(Idol(TINY), tmp_path / "tiny", ["a", "b", "c"], {"mask_nms": 0.7, "short_side": 64})
     tracker = ookd.load(tmp_path / "tiny", device="cpu")
-    assert tracker.config == PRESETS["idol"].model_copy(update={"mask_nms": 0.7, "short_side": 64})
+    assert tracker.config == IDOL.tracker.changed({"mask_nms": 0.7, "short_side": 64})
     result = tracker.session().step(scene(0))
     assert result.masks.shape[1:] == (96, 128)
     assert result.names == ["a", "b", "c"]
@@ -91,7 +92,7 @@ def test_a_wrong_tracker_constant_in_a_model_is_named(tmp_path) -> None:
 
 
 def test_a_device_that_is_not_there() -> None:
-    with pytest.raises(ookd.UserError, match="device warp is not to be had"):
+    with pytest.raises(ookd.UserError, match="device warp is not available"):
         ookd.load("anything", device="warp")
 
 

@@ -12,12 +12,6 @@ def to_xyxy(boxes: Tensor) -> Tensor:
     return torch.cat([centre - 0.5 * size, centre + 0.5 * size], -1)
 
 
-def to_cxcywh(boxes: Tensor) -> Tensor:
-    """Corners -> centre and size [..., 4]."""
-    low, high = boxes[..., :2], boxes[..., 2:]
-    return torch.cat([(low + high) / 2, high - low], -1)
-
-
 def area(boxes: Tensor) -> Tensor:
     """Area of corner boxes [..., 4]; zero for an inside-out one."""
     return (boxes[..., 2:] - boxes[..., :2]).clamp(min=0).prod(-1)

@@ -6,5 +6,5 @@ import os
 
 
 def usable_cores() -> set[int]:
-    """Their numbers, as the calling thread is bound; new threads inherit that."""
+    """Their numbers; new threads inherit those of the calling thread."""
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else {*range(os.cpu_count() or 1)}

@@ -1,4 +1,4 @@
-"""The one error a user can cause: a clear line that says what is wrong, where, and what would be right."""
+"""The error for bad input: a clear line that says what is wrong, where, and what would be right."""
 
 from __future__ import annotations
 

@@ -1,23 +1,61 @@
-"""Files that appear whole or not at all.
+"""Output that appears whole or not at all, checksums of files, and fingerprints of weights.
 
-Output is written beside its place as `NAME.part` and renamed when it is complete. A process that is killed
-leaves the part, never half a file under the final name.
+Everything is written beside its place as `NAME.part` and renamed once it is complete. A killed process
+leaves the part, never half a file or folder under the final name.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
-from contextlib import suppress
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safetensors import SafetensorError
 
 from ookd.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 log = logging.getLogger(__name__)
 
 
+@contextmanager
+def new_file(path: Path, sync: bool = True) -> Iterator[Path]:
+    """Where to write what becomes `path`. If the block fails, nothing of it stays.
+
+    Without `sync` the file may be lost or empty after a power cut, which is much faster for many small files.
+    """
+    try:
+        with suppress(FileExistsError):
+            path.parent.mkdir(parents=True)
+        part = part_of(path)
+        try:
+            yield part
+            if sync:
+                flush_to_disk(part)
+            part.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                part.unlink()
+            raise
+    except (OSError, SafetensorError) as error:
+        raise write_error(error, path) from None
+
+
+def write_file(path: Path, content: str | bytes, sync: bool = True) -> None:
+    """Write a whole file; text becomes UTF-8."""
+    with new_file(path, sync) as part:
+        part.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
 def part_of(path: Path) -> Path:
-    """Where to write what will become `path`; says so if a killed run left something there."""
+    """The name under which `path` is written until it is complete. Warns of what a killed run left there."""
     part = path.with_name(path.name + ".part")
     if part.exists():
         log.warning("%s: left by a killed run; replaced", part)
@@ -26,20 +64,28 @@ def part_of(path: Path) -> Path:
 
 def finish(part: Path, path: Path) -> None:
     """Give a complete file its name, once its content is on the disk."""
-    with part.open("rb+") as file:
-        os.fsync(file.fileno())
+    flush_to_disk(part)
     part.replace(path)
+
+
+def flush_to_disk(path: Path) -> None:
+    """Wait until a file or folder is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_error(error: Exception, path: Path) -> UserError:
     """One line for a disk that is full, gone or forbidden."""
     part = path.with_name(path.name + ".part")
-    rest = f"; what was written until then is in {part.name}" if part.exists() else ""
+    rest = f"; what was written so far is in {part.name}" if part.exists() else ""
     return UserError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}{rest}")
 
 
 class PartialText:
-    """A text file under construction. Every `write` goes to the disk at once, so that whole lines survive."""
+    """A text file that grows. Every `write` reaches the disk at once, so a killed run leaves whole lines."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -51,7 +97,8 @@ class PartialText:
         self._broken = False
 
     def write(self, text: str) -> None:
-        if self._broken:  # which was said when it happened
+        """Append, unless writing failed before, which was reported then."""
+        if self._broken:
             return
         try:
             self._file.write(text)
@@ -77,7 +124,7 @@ class PartialText:
 
 
 def claim_folder(folder: Path, overwrite: bool) -> None:
-    """Make an output folder. One that holds something is used only if that may be overwritten."""
+    """Make an output folder whose files appear one by one. It must be empty unless it may be overwritten."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         content = sorted(folder.iterdir())
@@ -85,8 +132,75 @@ def claim_folder(folder: Path, overwrite: bool) -> None:
         raise UserError(f"{folder}: cannot be the output folder: {error.strerror or error}") from None
     parts = [path for path in content if path.suffix == ".part"]
     if content and not overwrite:
-        what = f"holds what a killed run left ({parts[0].name})" if parts else "is not empty"
+        what = f"holds the leftovers of a killed run ({parts[0].name})" if parts else "is not empty"
         raise UserError(f"{folder}: {what}; name another folder or add --overwrite")
     for part in parts:
         log.warning("%s: left by a killed run; removed", part)
         part.unlink()
+
+
+@contextmanager
+def new_folder(out: Path, overwrite: bool, marks: tuple[str, ...]) -> Iterator[Path]:
+    """Where to write what becomes the folder `out`.
+
+    With `overwrite` an existing folder is replaced, but only if it holds one of the files `marks`, which show
+    that it is of the same kind: a mistyped name must not cost anybody a home folder.
+    """
+    check_free(out, overwrite, marks)
+    part = part_of(out)
+    try:
+        if part.exists():
+            shutil.rmtree(part)
+        try:
+            part.mkdir(parents=True)
+            yield part
+            old = out.with_name(out.name + ".old")
+            if out.exists():
+                out.rename(old)
+            part.rename(out)
+            shutil.rmtree(old, ignore_errors=True)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    except OSError as error:
+        raise write_error(error, out) from None
+
+
+def check_free(out: Path, overwrite: bool, marks: tuple[str, ...]) -> None:
+    """Raise unless `new_folder` may make `out`: for programs that work long before they write."""
+    if Path.cwd().is_relative_to(out.resolve()):
+        raise UserError(f"{out}: is the current folder; give the name of a new one")
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not overwrite:
+        raise UserError(f"{out}: exists; give another name or --overwrite")
+    if not any((out / mark).is_file() for mark in marks):
+        raise UserError(
+            f"{out}: is not a folder that this command wrote (no {' or '.join(marks)}); not replaced"
+        )
+
+
+def check_apart(out: Path, source: Path) -> None:
+    """Raise if replacing the folder `out` would delete the data that is read."""
+    if out.resolve() in (source.resolve(), *source.resolve().parents):
+        raise UserError(f"{out}: holds the data that is read; give another folder")
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fingerprint(model: nn.Module, long: bool = False) -> str:
+    """The same for the same weights, whatever file they came from.
+
+    The `long` form stands in caches of teachers' answers, the short one everywhere else.
+    """
+    import torch
+
+    digest = hashlib.sha256() if long else hashlib.blake2b(digest_size=8)
+    weights = model.state_dict().items()
+    for name, tensor in sorted(weights) if long else weights:
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -1,7 +1,7 @@
 """Loss terms as pure functions of tensors; the training modules decide what is compared with what.
 
-Everything is computed in float32, whatever the model ran in. Functions return one value an element or an
-instance and leave the sum and its normaliser to the caller, because the families differ there.
+Everything is computed in float32, whatever precision the model ran in. Functions return one value for each
+element or instance and leave the sum and its normaliser to the caller, because families differ there.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-Sample = Callable[[range, int], list[int]]  # draws without replacement, like `random.Random(seed).sample`
+DrawSample = Callable[[range, int], list[int]]  # draws without replacement, like `random.Random(seed).sample`
 
 
 def sigmoid_focal(logits: Tensor, targets: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
-    """Cross-entropy that fades where the answer is already right: [...] of logits and targets in 0..1."""
+    """Cross-entropy that fades where the answer is already right: [...] from logits and targets in 0..1."""
     logits, targets = logits.float(), targets.float()
     entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     p = logits.sigmoid()
@@ -26,10 +26,10 @@ def sigmoid_focal(logits: Tensor, targets: Tensor, alpha: float = 0.25, gamma: f
 
 
 def quality_focal(logits: Tensor, quality: Tensor) -> Tensor:
-    """Cross-entropy towards a score that says how good the answer is: [...] of logits, quality in 0..1.
+    """Cross-entropy towards a score that says how good the answer is: [...] from logits and quality in 0..1.
 
-    Quality 0 is "nothing here", and there the loss fades with the square of the error, for there is much of
-    it; elsewhere with the error. After "Generalized Focal Loss", whose exponent is the same for both.
+    Quality 0 means that nothing is there. There the loss fades with the square of the error, because such
+    elements are many; elsewhere with the error. "Generalized Focal Loss" has one exponent for both.
     """
     logits, quality = logits.float(), quality.float()
     entropy = F.binary_cross_entropy_with_logits(logits, quality, reduction="none")
@@ -57,8 +57,8 @@ def mask_focal(logits: Tensor, targets: Tensor, alpha: float = 0.25, gamma: floa
 def mask_bce(logits: Tensor, targets: Tensor) -> Tensor:
     """Binary cross-entropy of masks or tubes [N, ...], its sum relative to twice the true area: [N].
 
-    A mean over all pixels would hardly see the outline of a small object. The added cells keep slivers from
-    shouting.
+    In a mean over all pixels, the outline of a small object would hardly count. The added cells keep tiny
+    masks from dominating.
     """
     targets = targets.float().flatten(1)
     entropy = F.binary_cross_entropy_with_logits(logits.float().flatten(1), targets, reduction="none")
@@ -66,14 +66,14 @@ def mask_bce(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def dice(logits: Tensor, targets: Tensor) -> Tensor:
-    """One minus the soft overlap of masks or tubes [N, ...]: [N]. The added ones keep empty masks at 0."""
+    """One minus the soft overlap of masks or tubes [N, ...]: [N]. Adding 1 gives empty masks a loss of 0."""
     p, t = logits.float().sigmoid().flatten(1), targets.float().flatten(1)
     return 1 - (2 * (p * t).sum(1) + 1) / (p.sum(1) + t.sum(1) + 1)
 
 
 @torch.no_grad()
 def mask_quality(logits: Tensor, targets: Tensor) -> Tensor:
-    """Overlap with the truth of masks or tubes [N, ...] as they would be reported: [N]."""
+    """Overlap of the binary masks or tubes [N, ...] with the truth: [N]."""
     p, t = (logits > 0).float().flatten(1), targets.float().flatten(1)
     return torch.minimum(p, t).sum(1) / torch.maximum(p, t).sum(1).clamp(min=1e-6)
 
@@ -81,7 +81,7 @@ def mask_quality(logits: Tensor, targets: Tensor) -> Tensor:
 def pair_logsumexp(similarity: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
     """log(1 + sum over pairs exp(s_negative - s_positive)) of each row: similarity, masks [N, M] -> [N].
 
-    The double sum factors, so the pairs are never formed. A row without positives or negatives costs 0.
+    The double sum factorises, so no pairs are formed. A row without positives or negatives costs 0.
     """
     similarity = similarity.float()
     never = torch.finfo(similarity.dtype).min / 4  # finite, so that an empty row has a zero gradient, not NaN
@@ -91,12 +91,12 @@ def pair_logsumexp(similarity: Tensor, positive: Tensor, negative: Tensor) -> Te
 
 
 def cosine_aux(
-    keys: Tensor, candidates: Tensor, positive: Tensor, negative: Tensor, sample: Sample, ratio: int = 10
+    keys: Tensor, candidates: Tensor, positive: Tensor, negative: Tensor, sample: DrawSample, ratio: int = 10
 ) -> Tensor:
-    """Squared error of cosines, towards 1 for positives and 0 for some drawn negatives: [N], mean over draws.
+    """Squared error of cosines, towards 1 for positives and 0 for some random negatives: [N], their mean.
 
-    Keys [N, D], candidates [M, D], masks [N, M]. `ratio` negatives are drawn a positive (`ratio` if none). A
-    candidate may be both, and then counts twice.
+    Keys [N, D], candidates [M, D], masks [N, M]. For each positive, `ratio` negatives are drawn (`ratio` in
+    all if there is none). A candidate may be both, and then counts twice.
     """
     cosine = F.normalize(keys.float(), dim=-1) @ F.normalize(candidates.float(), dim=-1).T  # [N, M]
     drawn = torch.zeros_like(negative)
@@ -109,12 +109,12 @@ def cosine_aux(
 
 
 def stride4(masks: Tensor) -> Tensor:
-    """Mask targets [..., H, W] at the resolution of mask logits: the pixel beside each cell's centre."""
+    """Mask targets [..., H, W] at the resolution of mask logits: the pixel next to each cell's centre."""
     return masks[..., 2::4, 2::4].float()
 
 
 def mean_over_ranks(count: float | Tensor, device: torch.device) -> Tensor:
-    """The mean of a number over the run's processes: dividing by it, each instance weighs the same in all."""
+    """The mean of a number over the processes. Divided by it, instances weigh the same in all of them."""
     total = torch.as_tensor(count, dtype=torch.float32, device=device).clone()
     if dist.is_available() and dist.is_initialized():
         dist.all_reduce(total)

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ookd.tracking.select import Bools, Floats, Ints
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +27,9 @@ class Geometry:
 def full_size(logits: Floats, geometry: Geometry) -> tuple[Bools, Floats]:
     """Masks [N, H, W] of the original frame and their tight boxes [N, 4] x1 y1 x2 y2 (end exclusive).
 
-    From logits [N, h, w] of the resized and padded frame. The published way is bilinear to its size, sigmoid,
-    crop of the padding, nearest to the original size, > 0.5. Only the pixels that the nearest step asks for
-    are interpolated here, and only around each object. An empty mask has a box of zeros.
+    The logits [N, h, w] are of the resized and padded frame. The published steps are: bilinear to the size of
+    that frame, sigmoid, crop of the padding, nearest to the original size, > 0.5. Here only the pixels that
+    the nearest step reads are interpolated, and only around each object. An empty mask has a box of zeros.
     """
     n, h, w = logits.shape
     rows = _taps(h, geometry.stride, geometry.resized_height, geometry.height)
@@ -63,9 +66,9 @@ class _Taps:
     far: Floats  # [out]
 
     def touched(self, inputs: Ints) -> slice:
-        """The outputs that read one of these ascending inputs, or lie between those that do.
+        """From the first to the last output that reads one of these ascending inputs.
 
-        None do if there are no inputs, or if all of them are padding.
+        The slice is empty if there are no inputs, or if all of them are padding.
         """
         if not len(inputs) or inputs[0] > self.high[-1]:
             return slice(0, 0)
@@ -75,8 +78,8 @@ class _Taps:
 
 @lru_cache(maxsize=64)
 def _taps(cells: int, stride: int, resized: int, original: int) -> _Taps:
-    """Taps for `original` outputs: nearest pixel of the `resized` ones, each bilinear between `cells`."""
-    scale = np.float32(resized) / np.float32(original)  # in single precision, as the published resize has it
+    """For each of the `original` pixels: its nearest `resized` pixel, interpolated between `cells`."""
+    scale = np.float32(resized) / np.float32(original)  # in single precision, as in the published resize
     pixel = np.minimum((np.arange(original, dtype=np.float32) * scale).astype(int), resized - 1)
     place = np.maximum((pixel + 0.5) / stride - 0.5, 0).astype(np.float32)
     low = np.minimum(place.astype(int), cells - 1)

@@ -1,8 +1,8 @@
-"""Which query answers for which instance.
+"""Matching of queries to instances.
 
-Two ways: one query an instance at the least total cost (Hungarian), and several queries an instance, more of
-them the better its boxes already are (dynamic k, from OTA and YOLOX). The second teaches more queries at
-once, but only one of them can speak for the instance later, so it also names the best query of each.
+Hungarian matching gives each instance one query, at the least total cost. Dynamic k, from OTA and YOLOX,
+gives it several, and more of them the better its boxes already are. That trains more queries at once. Only
+one of them can represent the instance later, so it also returns the best query of each.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from torch import Tensor
 from ookd.boxes import giou, iou, to_xyxy
 from ookd.stopwatch import timed
 
-CENTRE_RADIUS = 2.5 / 32  # of the image on each axis: how far from an instance's centre still is "near" it
+CENTRE_RADIUS = 2.5 / 32  # of the image on each axis: closer to an instance's centre counts as near
 
 
 class Match(NamedTuple):
-    """Queries and the instances they answer for, one row a pair, ascending in query."""
+    """Matched queries and instances, one row a pair, ascending in query."""
 
     query: Tensor  # [M] int64
     instance: Tensor  # [M] int64
@@ -31,7 +31,7 @@ class Match(NamedTuple):
 def hungarian(cost: Tensor) -> Match:
     """One query for each instance at the least total cost: [Q, N] -> min(Q, N) pairs.
 
-    A cost that is not a number counts as the worst, so that a diverging run is reported by its loss.
+    NaN counts as the highest cost, so that a diverging run is reported by its loss.
     """
     table = np.nan_to_num(cost.detach().float().cpu().numpy(), nan=1e9, posinf=1e9, neginf=-1e9)
     rows, columns = linear_sum_assignment(table)
@@ -41,8 +41,23 @@ def hungarian(cost: Tensor) -> Match:
     )
 
 
+def hungarian_rows(cost: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """`hungarian` row by row: cost [B, Q, N], valid [B, N] -> the query of each instance, and whether it has
+    one, both [B, N].
+
+    It has none, and the query is 0, where it is not valid or there are too few queries.
+    """
+    query, found = torch.zeros(valid.shape, dtype=torch.long), torch.zeros(valid.shape, dtype=torch.bool)
+    for row, there in enumerate(valid.cpu()):
+        instances = there.nonzero()[:, 0]
+        matched = hungarian(cost[row][:, instances])
+        instance = instances[matched.instance.cpu()]
+        query[row, instance], found[row, instance] = matched.query.cpu(), True
+    return query.to(cost.device), found.to(cost.device)
+
+
 def focal_cost(logits: Tensor, labels: Tensor) -> Tensor:
-    """What the focal loss would change if a query took a class: logits [Q, K], labels [N] -> [Q, N]."""
+    """The change of the focal loss if a query took a class: logits [Q, K], labels [N] -> [Q, N]."""
     p = logits.float().sigmoid()[:, labels]
     claimed = 0.25 * (1 - p) ** 2 * -(p + 1e-8).log()
     background = 0.75 * p**2 * -(1 - p + 1e-8).log()
@@ -67,8 +82,8 @@ def match_tubes(logits: Tensor, boxes: Tensor, labels: Tensor, targets: Tensor) 
 def match_frame(logits: Tensor, boxes: Tensor, labels: Tensor, targets: Tensor) -> tuple[Match, Tensor]:
     """Several queries for each instance of a frame, and the best query of each: Match, [N].
 
-    Logits [Q, K], boxes [Q, 4], labels [N], target boxes [N, 4]. Two instances may end up with one and the
-    same query; then the match names the first and the other goes without, as in the released IDOL.
+    Logits [Q, K], boxes [Q, 4], labels [N], target boxes [N, 4]. Two instances may end up with the
+    same query. Then it is matched to the first only, as in the released IDOL.
     """
     matched, cost = _dynamic_k(*_frame_cost(logits, boxes, labels, targets), top=10)
     first = matched & (matched.cumsum(1) == 1)
@@ -80,10 +95,10 @@ def match_frame(logits: Tensor, boxes: Tensor, labels: Tensor, targets: Tensor) 
 @timed("matcher")
 @torch.no_grad()
 def contrast_sets(logits: Tensor, boxes: Tensor, labels: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Queries that show each instance, and queries that surely do not: bool [N, Q] each.
+    """Queries that show each instance, and queries that clearly do not: bool [N, Q] each.
 
-    What is neither is too similar to be pushed away. The second, wider matching starts from the costs that
-    the first one left behind, as in the released IDOL.
+    All others are too similar to be pushed away. The second, wider matching starts from the costs that the
+    first one has changed, as in the released IDOL.
     """
     cost, overlap = _frame_cost(logits, boxes, labels, targets)
     positive, cost = _dynamic_k(cost, overlap, top=10)
@@ -92,7 +107,7 @@ def contrast_sets(logits: Tensor, boxes: Tensor, labels: Tensor, targets: Tensor
 
 
 def _frame_cost(logits: Tensor, boxes: Tensor, labels: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Cost and IoU of every query for every instance [Q, N]; there is no distance term."""
+    """Cost and IoU of every query and instance [Q, N]; there is no distance term."""
     boxes, targets = boxes.float(), targets.float()
     corners, target_corners = to_xyxy(boxes)[:, None], to_xyxy(targets)
     centre = boxes[:, None, :2]
@@ -104,10 +119,10 @@ def _frame_cost(logits: Tensor, boxes: Tensor, labels: Tensor, targets: Tensor) 
 
 
 def _dynamic_k(cost: Tensor, overlap: Tensor, top: int) -> tuple[Tensor, Tensor]:
-    """Queries of each instance, bool [Q, N], and the cost with what was added to taken queries.
+    """Queries of each instance, bool [Q, N], and the cost with the penalties of taken queries.
 
     An instance takes as many of its cheapest queries as its `top` best overlaps sum to, but at least one. A
-    query that several take goes to its cheapest instance; instances left without then look for a free one.
+    query that several take goes to its cheapest instance. Instances left without one then take a free one.
     """
     queries, instances = cost.shape
     if instances == 0:
@@ -119,12 +134,12 @@ def _dynamic_k(cost: Tensor, overlap: Tensor, top: int) -> tuple[Tensor, Tensor]
     contested = matched.sum(1, keepdim=True) > 1
     matched = torch.where(contested, _one_hot(cost.argmin(1, keepdim=True), 1, cost), matched)
 
-    left = instances  # without a query; when queries run out a round may gain nothing, and then none will
+    left = instances  # without a query; once a round gains nothing, no later one does
     while 0 < (orphans := int((~matched.any(0)).sum())) < left:
         left = orphans
         cost = cost + 100000 * matched.any(1, keepdim=True)
         matched = matched | (_one_hot(cost.argmin(0, keepdim=True), 0, cost) & ~matched.any(0))
-        # The released IDOL settles the *first* round's contests again, not those of this round.
+        # The released IDOL settles the contests of the first round again, not those of this round.
         settle = contested & (matched.sum(1) > 1).any()
         matched = torch.where(settle, _one_hot(cost.argmin(1, keepdim=True), 1, cost), matched)
     return matched, cost

@@ -1,15 +1,15 @@
-"""The typed objects that travel between rooms, their shapes, and nothing else.
+"""The typed objects that the parts of the package exchange, and their shapes.
 
 Axes: B batch, T frames, Q queries, N instances, K classes, D channels, H W pixels (h w: mask resolution).
 Annotations are plain Python and numpy, so that reading and evaluating data needs no torch. With OOKD_DEBUG=1
-in the environment every object checks its shapes when it is made.
+in the environment, objects check their shapes when they are made.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 DEBUG = os.environ.get("OOKD_DEBUG", "") not in ("", "0")
+REPR_OBJECTS = 5  # that a frame's short description names
 
 
 # --- annotations -------------------------------------------------------------------------------------------
@@ -34,7 +35,7 @@ class Rle(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Category:
-    """A class as the data set numbers it. A model's label is the category's place in `Dataset.categories`."""
+    """A class with its id in the data set. A label is the index of a category in `Dataset.categories`."""
 
     id: int
     name: str
@@ -42,7 +43,7 @@ class Category:
 
 @dataclass(slots=True)
 class Track:
-    """One object over a whole video; the lists have one entry a frame, None where the object is not seen."""
+    """One object over a whole video. The lists have an entry for each frame, None where it is not seen."""
 
     id: int
     category_id: int
@@ -50,12 +51,12 @@ class Track:
     boxes_xywh: list[list[float] | None]
     areas: list[float | None]
     iscrowd: bool = False
-    extra: dict[str, Any] = field(default_factory=dict)  # what the format knows beyond this (OVIS occlusion)
+    extra: dict[str, Any] = field(default_factory=dict)  # other fields of the format, such as OVIS occlusion
 
 
 @dataclass(slots=True)
 class Video:
-    """One recording: its frames by name, relative to `Dataset.root`, and its tracks."""
+    """One video: the names of its frames, relative to `Dataset.root`, and its tracks."""
 
     id: int
     width: int
@@ -71,7 +72,7 @@ class Video:
 
 @dataclass(slots=True)
 class Dataset:
-    """Videos with annotations. Images are read from `root` only when asked for."""
+    """Videos with annotations. Images are in `root` and are read only on request."""
 
     categories: list[Category]
     videos: list[Video]
@@ -89,18 +90,18 @@ class Dataset:
 
 @dataclass(slots=True)
 class Clip:
-    """Some frames of one video with their masks. Frames may differ in size after augmentation."""
+    """Some frames of one video with their masks. After augmentation, frames may differ in size."""
 
     images: list[NDArray[np.uint8]]  # T x [H, W, 3] RGB
-    masks: list[NDArray[np.bool_]]  # T x [N, H, W]; an empty mask where the instance is not seen
+    masks: list[NDArray[np.bool_]]  # T x [N, H, W]; empty where the instance is not seen
     labels: NDArray[np.int64]  # [N]
-    ids: NDArray[np.int64]  # [N] the track's id in its video
+    ids: NDArray[np.int64]  # [N] id of the track in its video
     frames: NDArray[np.int64]  # [T] frame numbers in the video
-    video: str = ""  # where it comes from, for messages
-    student: tuple[int, ...] = ()  # which of the T frames the student sees; empty: all
-    seed: int = 0  # for what training draws by chance about this clip
-    placed: NDArray[np.float64] | None = None  # [T, 2, 3] from pixels of the video's frames; None: unchanged
-    labelled: bool = True  # False: nobody has said what is in it
+    video: str = ""  # its name, for messages
+    student: tuple[int, ...] = ()  # the frames (of T) that the student sees; empty: all
+    seed: int = 0  # of the random numbers that training draws for this clip
+    placed: NDArray[np.float64] | None = None  # [T, 2, 3] affine, from pixels of the video; None: unchanged
+    labelled: bool = True  # False: it has no annotations
 
     def __post_init__(self) -> None:
         if DEBUG:
@@ -114,7 +115,7 @@ class Clip:
 
 @dataclass(slots=True)
 class Tracks:
-    """Ground truth of one clip as tensors. Boxes are relative to the unpadded size of their own frame."""
+    """Ground truth of one clip as tensors. Boxes are relative to the unpadded size of their frame."""
 
     labels: Tensor  # [N] int64
     ids: Tensor  # [N] int64
@@ -133,7 +134,7 @@ class Tracks:
         return len(self.labels)
 
     def at(self, frames: Tensor) -> Tracks:
-        """The same instances in some of the frames only."""
+        """The same instances in some of the frames."""
         boxes, masks, visible = self.boxes[:, frames], self.masks[:, frames], self.visible[:, frames]
         return Tracks(self.labels, self.ids, boxes, masks, visible)
 
@@ -149,27 +150,27 @@ class Tracks:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a clip of a batch comes from."""
+    """The source of a clip in a batch."""
 
     video: str
     frames: NDArray[np.int64]  # [T] frame numbers in the video
-    placed: NDArray[np.float64]  # [T, 2, 3] from pixels of the video's frames to those of the batch
-    labelled: bool = True  # False: its tracks are empty because nobody has said what is in it
+    placed: NDArray[np.float64]  # [T, 2, 3] affine, from pixels of the video to those of the batch
+    labelled: bool = True  # False: it has no annotations, so its tracks are empty
 
     def at(self, frames: list[int]) -> Origin:
-        """The same clip with some of its frames only."""
+        """The same clip with some of its frames."""
         return Origin(self.video, self.frames[frames], self.placed[frames], self.labelled)
 
 
 @dataclass(slots=True)
 class Batch:
-    """Clips padded to one size, bottom right."""
+    """Clips padded to one size, at the bottom and on the right."""
 
     frames: Tensor  # [B, T, 3, H, W] uint8 RGB
     pad: Tensor  # [B, T, H, W] bool, True where there is no image
     tracks: list[Tracks]  # B
-    student: Tensor | None = None  # [B, S] which of the T frames the student sees; None: all
-    seeds: Sequence[int] = ()  # B, one a clip; empty: all 0
+    student: Tensor | None = None  # [B, S] the frames (of T) that the student sees; None: all
+    seeds: Sequence[int] = ()  # B, one for each clip; empty: all 0
     origins: Sequence[Origin] = ()  # B; empty: unknown, and all labelled
 
     def to(self, device: Any) -> Batch:
@@ -183,7 +184,7 @@ class Batch:
         )
 
     def pick(self, clips: Sequence[int]) -> Batch:
-        """Some of the clips."""
+        """A batch of some of the clips."""
         rows = list(clips)
         return Batch(
             self.frames[rows],
@@ -195,7 +196,7 @@ class Batch:
         )
 
     def seen_by_student(self) -> Batch:
-        """The batch with only the frames that the student sees."""
+        """The batch reduced to the frames that the student sees."""
         if self.student is None:
             return self
         rows = self.student.new_tensor(range(len(self.frames))).unsqueeze(1)  # [B, 1]
@@ -209,7 +210,7 @@ class Batch:
         )
 
     def draw(self, *shape: int) -> Tensor:
-        """Numbers in 0..1 [B, *shape] that belong to the clips: the same on every rank, worker and device."""
+        """Random numbers in 0..1 [B, *shape] from the seeds of the clips, independent of rank and device."""
         import torch
 
         rows = [
@@ -219,64 +220,53 @@ class Batch:
         return torch.stack(rows).to(self.frames.device)
 
 
-# --- what models answer ------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class Asked:
-    """How a model's queries came about, so that another model can be asked the same."""
-
-    places: Tensor  # [B, Q, 2] where they start, x and y in 0..1
-    between: Tensor | None  # [1, Q, Q] added to the attention among them: -inf hides one from another
-    layers: list[Tensor]  # [B, Q, D'] their features from the start to the answer
+# --- answers of models --------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
 class FrameQueries:
-    """What an online model says about frames. Logits go through a sigmoid; there is no background class."""
+    """An online model's answer about frames. Logits go through a sigmoid; there is no background class."""
 
     logits: Tensor  # [B, Q, K]
     boxes: Tensor | None  # [B, Q, 4] cx cy w h in 0..1 of the unpadded frame
-    embed: Tensor  # [B, Q, D] compared by the tracker
-    features: Tensor  # [B, Q, D'] what distillation reads
+    embed: Tensor  # [B, Q, D] for association by the tracker
+    features: Tensor  # [B, Q, D'] for distillation
     masks: Callable[[Tensor], Tensor]  # select [B, N] -> mask logits [B, N, h, w]; H / h is the stride
-    # what the model knows of places [B, C, h', w'], each map with its own size; masks are made from the first
+    # feature maps [B, C, h', w'], each of its own size; masks are made from the first
     maps: list[Tensor] = field(default_factory=list, kw_only=True)
-    asked: Asked | None = field(default=None, kw_only=True)
-
-
-# some frames [F] of B * T, places [F, N, 2], between -> what the frame network answers to queries there
-Probe = Callable[["Tensor", "Tensor", "Tensor | None"], FrameQueries]
 
 
 @dataclass(slots=True)
 class ClipQueries:
-    """What an offline model says about clips: one query is one instance in all T frames."""
+    """An offline model's answer about clips: one query is one instance in all T frames."""
 
     logits: Tensor  # [B, Q, K]
     boxes: Tensor | None  # [B, T, Q, 4]
     features: Tensor  # [B, Q, D']
     frame_features: Tensor  # [B, T, Q, D']
     masks: Callable[[Tensor], Tensor]  # select [B, N] -> mask logits [B, N, T, h, w]
-    maps: list[Tensor] = field(default_factory=list, kw_only=True)  # [B, T, C, h', w'] as a frame's are
-    probe: Probe | None = field(default=None, kw_only=True)
+    maps: list[Tensor] = field(default_factory=list, kw_only=True)  # [B, T, C, h', w'], as those of frames
 
 
 @dataclass(slots=True)
 class StudentMatches:
-    """What a student answered in a training step, for distillation to build on. F = B * S student frames."""
+    """A student's answer in a training step, matched to the ground truth. F = B * S frames."""
 
     answer: FrameQueries  # of F frames
     query: Tensor  # [F, N] the query that was matched to each instance of the clip
     valid: Tensor  # [F, N] bool: the instance is there, and in view
 
 
-# --- what tracking answers ---------------------------------------------------------------------------------
+# --- outputs of tracking -----------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class FrameResult:
-    """What is known at one frame: the objects in view, by identity."""
+    """The objects in view at one frame.
+
+    It can be indexed like `supervision.Detections`, and stays a `FrameResult`: `result[result.scores > 0.5]`,
+    `result[:5]`, `result[[2, 0]]`, `result[3]`.
+    """
 
     index: int  # frame number, from 0
     ids: NDArray[np.int64]  # [N]
@@ -286,7 +276,7 @@ class FrameResult:
     masks: NDArray[np.bool_]  # [N, H, W]
     names: Sequence[str] = ()
     image: NDArray[np.uint8] | None = None  # [H, W, 3] RGB
-    seconds: float | None = None  # when the frame is shown, from the start of the video
+    seconds: float | None = None  # time of the frame, from the start of the video
 
     def __post_init__(self) -> None:
         if DEBUG:
@@ -297,10 +287,33 @@ class FrameResult:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def __getitem__(self, chosen: int | slice | Sequence[int] | NDArray[Any]) -> FrameResult:
+        """The same frame with some of its objects only."""
+        rows = np.atleast_1d(np.arange(len(self))[chosen])
+        return replace(
+            self,
+            ids=self.ids[rows],
+            labels=self.labels[rows],
+            scores=self.scores[rows],
+            boxes_xyxy=self.boxes_xyxy[rows],
+            masks=self.masks[rows],
+        )
+
+    def __repr__(self) -> str:
+        known = [
+            f"{self.class_name(label)} {id} ({score:.2f})"
+            for id, label, score in zip(self.ids.tolist(), self.labels.tolist(), self.scores, strict=True)
+        ]
+        more = f", and {len(known) - REPR_OBJECTS} more" if len(known) > REPR_OBJECTS else ""
+        return f"FrameResult(index={self.index}, [{', '.join(known[:REPR_OBJECTS])}{more}])"
+
+    def class_name(self, label: int) -> str:
+        return self.names[label] if label < len(self.names) else f"class {label}"
+
 
 @dataclass(slots=True)
 class TrackResult:
-    """One line of a benchmark's result list: a track, a class, a score."""
+    """One entry of a benchmark's result list: a track with a class and a score."""
 
     video_id: int
     category_id: int

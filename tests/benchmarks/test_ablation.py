@@ -13,23 +13,20 @@ import numpy as np
 import pytest
 import torch
 
-from ookd.config.tracker import TrackerConfig, tracker_config
 from ookd.errors import UserError
 from ookd.models import zoo
-from ookd.models.presets import preset
-from ookd.tracking.predict import predict
-from tracking.colour_model import NAMES, ColourModel, Scenes
+from ookd.models.families import preset, tracker_config
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.append(str(BENCHMARKS))
 
-import ablation  # noqa: E402
-from experiment.arms import ARMS, defined, named, recipe_of  # noqa: E402
-from experiment.claim import claimed  # noqa: E402
-from experiment.judge import Conditions, Outcomes, judge  # noqa: E402
-from experiment.splits import Split, of_world  # noqa: E402
-from experiment.summary import difference, resampled  # noqa: E402
-from experiment.track import track_with  # noqa: E402
+from learning import ablation  # noqa: E402
+from learning.arms import ARMS, defined, named, recipe_of  # noqa: E402
+from learning.claim import claimed  # noqa: E402
+from learning.judge import Conditions, Outcomes, judge  # noqa: E402
+from learning.splits import Split, of_world  # noqa: E402
+from learning.summary import difference, resampled  # noqa: E402
+from program import main, parser_of  # noqa: E402
 
 SMALL = {"width": 32, "mask_width": 16, "embed": 16, "heads": 4, "hidden": 64, "queries": 8}
 TINY = [
@@ -70,12 +67,12 @@ def test_two_arms_from_one_start_and_nothing_twice(
 
     with monkeypatch.context() as patch:  # between training and judging
         patch.setattr(ablation, "judge", killed)
-        assert ablation.main([*command, "--arms", "alone"]) == 130
+        assert main(["ablation", *command, "--arms", "alone"]) == 130
     alone = tmp_path / "arms" / "alone" / "seed-0"
     assert not (alone / "result.json").exists()
     weights = (alone / "model" / "model.safetensors").stat()
 
-    assert ablation.main([*command, "--arms", "alone", *naive]) == 0
+    assert main(["ablation", *command, "--arms", "alone", *naive]) == 0
     taught = tmp_path / "arms" / "all-queries" / "seed-0"
     assert (alone / "model" / "model.safetensors").stat().st_mtime_ns == weights.st_mtime_ns
     assert not list(tmp_path.glob("arms/*/*/checkpoints"))
@@ -86,16 +83,16 @@ def test_two_arms_from_one_start_and_nothing_twice(
     }  # the same weights saw the same clips
 
     capsys.readouterr()
-    with monkeypatch.context() as patch:  # once more there is nothing to do but tell
+    with monkeypatch.context() as patch:  # once more there is nothing to do but report
         patch.setattr(ablation, "trained", killed)
-        assert ablation.main([*command, "--arms", "alone", *naive]) == 0
+        assert main(["ablation", *command, "--arms", "alone", *naive]) == 0
     rows = [line.split("|")[1].strip() for line in capsys.readouterr().out.splitlines() if "|" in line]
     assert rows[:4] == ["arm", "---", "alone", "all-queries"]
     told = json.loads((tmp_path / "results.json").read_text())["arms"]
     assert told["all-queries"]["against"]["seeds"] == [0]
     assert told["alone"]["seeds"]["0"]["steps"] == 2
 
-    assert ablation.main([*command, "--arms", "alone", "--steps=3"]) == 2
+    assert main(["ablation", *command, "--arms", "alone", "--steps=3"]) == 2
     assert "steps 2, not 3: choose another --out" in capsys.readouterr().err
 
 
@@ -127,13 +124,13 @@ def test_arms_differ_in_what_they_say() -> None:
 
 def test_few_labels_are_all_that_a_student_without_a_teacher_gets() -> None:
     given = ["--labelled=20", "--train-videos=300", "--unlabelled=clips/"]
-    experiment = ablation.Experiment(ablation.options().parse_args(given))
+    experiment = ablation.Experiment(parser_of("ablation").parse_args(given))
     alone, ookd = (experiment.recipe(ARMS[name]).data.train for name in ("alone", "ookd"))
     assert [source.model_dump()["videos"] for source in alone] == [20]
     assert alone == ookd[:1]
     assert [source.unlabelled for source in ookd] == [False, True, True]
     assert ookd[1].model_dump()["videos"] == 300
-    folder = ablation.Experiment(ablation.options().parse_args([*given, "--train=clips/"]))
+    folder = ablation.Experiment(parser_of("ablation").parse_args([*given, "--train=clips/"]))
     with pytest.raises(UserError, match="of a folder all videos keep their labels"):
         folder.recipe(ARMS["alone"])
 
@@ -158,7 +155,7 @@ def test_arms_of_one_s_own() -> None:
 def test_a_folder_is_one_process_s_until_it_ends(tmp_path: Path) -> None:
     program = (
         f"import sys, time; sys.path.append({str(BENCHMARKS)!r})\n"
-        "from pathlib import Path\nfrom experiment.claim import claimed\n"
+        "from pathlib import Path\nfrom learning.claim import claimed\n"
         f"with claimed(Path({str(tmp_path)!r})) as mine:\n print(mine, flush=True)\n time.sleep(60)"
     )
     other = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
@@ -198,14 +195,6 @@ def test_the_difference_of_means_over_seeds_and_its_interval() -> None:
     assert found["switches"].difference == pytest.approx((1 - 5) / 2)
     assert (found["switches"].low, found["switches"].high) == pytest.approx((-4, 0))
     assert found["switch_rate"].difference == pytest.approx(1000 * (1 / 400 - 5 / 400) / 2)
-
-
-def test_one_pass_gives_what_a_pass_for_each_config_gives() -> None:
-    configs = [TrackerConfig(select_score=0.8), TrackerConfig(match=0.9, mask_nms=0.3, horizon=2)]
-    scenes, model = Scenes(), ColourModel()
-    together = track_with(model, scenes, NAMES, configs)
-    assert together == [predict(model, scenes, config, NAMES) for config in configs]
-    assert together[0] != together[1]
 
 
 def test_without_trials_an_arm_keeps_the_family_s_constants(tmp_path: Path) -> None:

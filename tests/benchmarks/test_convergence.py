@@ -12,9 +12,10 @@ from safetensors.torch import load_file
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "benchmarks"))
 
-from convergence import held_steps, train  # noqa: E402
 from engine.tiny import recipe  # noqa: E402
+from learning.convergence import held_steps, train  # noqa: E402
 from ookd.engine.run import run  # noqa: E402
+from ookd.errors import UserError  # noqa: E402
 
 HELD = ["optim.kind=muon", "optim.hold=0.5", "data.val=null"]
 
@@ -34,5 +35,5 @@ def test_budgets_share_the_steps_of_the_held_rate(tmp_path: Path, capsys: pytest
 
 
 def test_a_rate_that_falls_at_milestones_is_refused() -> None:
-    with pytest.raises(SystemExit, match="schedule"):
+    with pytest.raises(UserError, match="schedule"):
         held_steps(recipe("optim.schedule=step"))

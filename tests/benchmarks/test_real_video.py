@@ -14,7 +14,7 @@ from ookd.structures import Rle, Track, TrackResult, Video
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
-from real_video import overlaps
+from quality.real_video import overlaps
 
 
 def columns(first: int, last: int) -> Rle:

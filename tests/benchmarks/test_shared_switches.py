@@ -9,9 +9,9 @@ import numpy as np
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
+from learning.shared_switches import matched, shared_switches, video_of_masks
 from ookd.data import rle
 from ookd.structures import Track, TrackResult, Video
-from shared_switches import matched, shared_switches, video_of_masks
 
 
 def bar(left: int) -> rle.Rle:

@@ -12,6 +12,7 @@ import torch
 from ookd.data import rle
 from ookd.models import zoo
 from ookd.models.backbones.resnet import ResNetConfig
+from ookd.models.families import preset
 from ookd.models.idol.model import Idol, IdolConfig
 
 VIDEOS, FRAMES, SIZE = 4, 6, (64, 96)
@@ -73,4 +74,15 @@ def write_model(folder: Path) -> Path:
         torch.nn.init.normal_(head.weight, std=0.5)
         torch.nn.init.zeros_(head.bias)
     zoo.save_pretrained(model, folder, ["square", "block"], {"short_side": 64})
+    return folder
+
+
+def write_clip_model(folder: Path) -> Path:
+    """A tiny offline model: random weights, but sure of itself, and looking at windows of four frames."""
+    torch.manual_seed(0)
+    small = {"width": 32, "mask_width": 16, "embed": 16, "heads": 4, "hidden": 64, "queries": 6}
+    model = zoo.build(preset("nano-clip", classes=2, clip_queries=4, **small))
+    torch.nn.init.constant_(model.presence.bias, 5.0)
+    torch.nn.init.constant_(model.classify.bias, 1.0)
+    zoo.save_pretrained(model, folder, ["square", "block"], {"short_side": 64, "window": 4, "shared": 2})
     return folder

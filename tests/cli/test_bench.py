@@ -45,8 +45,8 @@ def test_numbers(folder, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--size", "big"], "size big: right is height x width"),
-        (["--runtime", "abacus"], "runtime abacus: right are auto"),
+        (["--size", "big"], "--size big: should be height x width"),
+        (["--runtime", "abacus"], "runtime abacus: choose from auto"),
         (["--source", "nowhere.mp4"], "nowhere.mp4: no such file"),
     ],
 )

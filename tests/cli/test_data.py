@@ -157,7 +157,7 @@ def test_synth_writes_the_same_clean_set_for_a_seed(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--set", "frames"], "right is KEY=VALUE"),
+        (["--set", "frames"], "write KEY=VALUE"),
         (["--set", "frame=4"], "frames"),
         (["--set", "appearance=7"], "appearance"),
         (["--preset", "nonsense"], "ytvis-like"),

@@ -11,7 +11,7 @@ import torch
 
 from ookd.cli import main
 from ookd.models import zoo
-from ookd.models.presets import preset
+from ookd.models.families import preset
 from ookd.worlds import World
 
 SMALL = {"width": 32, "mask_width": 8, "embed": 16, "heads": 4, "hidden": 32, "queries": 6, "layers": 1}

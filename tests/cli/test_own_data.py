@@ -10,8 +10,8 @@ import pytest
 import small_set
 from ookd.cli import main
 from ookd.cli.own_data import load_recipe
+from ookd.clips.opening import open_source
 from ookd.config import FolderData
-from ookd.engine.build import open_source
 from ookd.errors import UserError
 
 

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from cli.data_and_model import FRAMES, VIDEOS, write_data, write_model
+from cli.data_and_model import FRAMES, VIDEOS, write_clip_model, write_data, write_model
 from ookd import evaluate
 from ookd.cli import main
-from ookd.tracking import predict as room
+from ookd.tracking import recordings as room
 
 
-@pytest.fixture(scope="module")
-def given(tmp_path_factory) -> tuple[str, str]:
+@pytest.fixture(scope="module", params=[write_model, write_clip_model], ids=["online", "offline"])
+def given(request, tmp_path_factory) -> tuple[str, str]:
     folder = tmp_path_factory.mktemp("given")
-    return str(write_data(folder)), str(write_model(folder / "model"))
+    return str(write_data(folder)), str(request.param(folder / "model"))
 
 
 def run(given: tuple[str, str], out: Path, *more: str) -> int:
@@ -79,9 +79,11 @@ def test_another_model_does_not_go_on_with_the_results_of_the_first(given, tmp_p
     out = tmp_path / "out"
     assert run(given, out) == 0
     (out / "results.json").unlink()
-    folder = write_model(tmp_path / "model")
+    folder = shutil.copytree(given[1], tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "tracker": {"mask_nms": 0.3}}))
+    (folder / "config.json").write_text(
+        json.dumps({**config, "tracker": {**config["tracker"], "final_score": 0.3}})
+    )
     assert run((given[0], str(folder)), out) == 2
     assert "begun with another tracker" in capsys.readouterr().err
 
@@ -100,7 +102,7 @@ def test_a_folder_of_something_else_is_left_alone(given, tmp_path, capsys) -> No
     (tmp_path / "thesis.tex").write_text("chapter 1")
     for more in ((), ("--overwrite",)):
         assert run(given, tmp_path, *more) == 2
-        assert "holds something that is no result" in capsys.readouterr().err
+        assert "holds something other than results" in capsys.readouterr().err
     assert (tmp_path / "thesis.tex").read_text() == "chapter 1"
 
 

@@ -16,10 +16,12 @@ import numpy as np
 import pytest
 import torch
 
+from cli.data_and_model import write_clip_model
 from ookd import api
 from ookd.cli import main, progress
 from ookd.config.tracker import TrackerConfig
 from ookd.data.video import VideoWriter, open_source
+from ookd.deploy import loading
 from tracking.colour_model import NAMES, ColourModel, scene
 
 FRAMES = 40
@@ -132,13 +134,13 @@ def test_a_folder_that_holds_something(
     ("arguments", "message"),
     [
         (["none.mp4"], "none.mp4: no such file"),
-        (["text.mp4"], "text.mp4: is no video"),
+        (["text.mp4"], "text.mp4: is not a video"),
         (["zero.mp4"], "zero.mp4: is empty (0 bytes)"),
-        (["63"], "camera 63: can not be opened"),
+        (["63"], "camera 63: cannot be opened"),
         (["http://127.0.0.1:9/a"], "refused"),
-        (["squares.mp4", "--save", "mp4,gif"], "'gif' can not be written; right are mp4, json"),
-        (["squares.mp4", "--save", ""], "'nothing' can not be written"),
-        (["squares.mp4", "--start", "soon"], "'soon' is no place in a video"),
+        (["squares.mp4", "--save", "mp4,gif"], "'gif' cannot be written; choose from mp4, json"),
+        (["squares.mp4", "--save", ""], "nothing cannot be written"),
+        (["squares.mp4", "--start", "soon"], "'soon' is not a place in a video"),
         (["squares.mp4", "--start", "99"], "no frames between start and end"),
     ],
 )
@@ -161,6 +163,19 @@ def test_mistakes_are_one_line_and_exit_code_2(
     assert shown.err.startswith("error: ")
     assert message in shown.err
     assert not (tmp_path / "out").exists() or os.listdir(tmp_path / "out") == []
+
+
+def test_a_model_of_clips_is_sent_to_predict(
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(api, "load", loading.load)
+    model = write_clip_model(tmp_path / "model")
+    assert main(["track", str(video), "--model", str(model), "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "sees whole clips" in error
+    assert "ookd predict DATA" in error
+    assert os.listdir(tmp_path / "out") == []
 
 
 def test_a_damaged_video_is_tracked_up_to_the_damage(
@@ -215,6 +230,7 @@ import sys; sys.path.insert(0, sys.argv[1])
 from cli.test_track import colour_tracker
 from ookd.cli import main
 from ookd import api
+from ookd.deploy import loading
 api.load = colour_tracker
 sys.exit(main(sys.argv[2:]))
 """
@@ -278,7 +294,7 @@ def test_kill_leaves_only_parts_and_the_next_run_says_so(
     capsys.readouterr()
     command = ["track", str(video), "--out", str(out), "--save", "mp4,json"]
     assert main(command) == 2
-    assert "holds what a killed run left (annotated.mp4.part)" in capsys.readouterr().err
+    assert "holds the leftovers of a killed run (annotated.mp4.part)" in capsys.readouterr().err
     assert main([*command, "--overwrite"]) == 0
     warnings = capsys.readouterr().err.splitlines()
     assert [line.endswith("left by a killed run; removed") for line in warnings] == [True, True]

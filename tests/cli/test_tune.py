@@ -11,8 +11,8 @@ import torch
 from cli.data_and_model import write_model
 from ookd import api
 from ookd.cli import main
-from ookd.config.tracker import tracker_config
 from ookd.models import zoo
+from ookd.models.families import tracker_config
 from tracking.colour_model import NAMES, ColourModel, Scenes
 
 
@@ -58,7 +58,7 @@ def test_constants_that_lose_on_unseen_videos_are_not_written(given, capsys, mon
     assert run(given) == 0
     output = capsys.readouterr().out
     assert "horizon  10 -> 1" in output
-    assert "left as it is, for AP falls on unseen videos" in output
+    assert "not changed, because AP falls on unseen videos" in output
     assert (Path(given[1]) / "config.json").read_bytes() == before
 
 

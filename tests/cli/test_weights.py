@@ -15,8 +15,8 @@ from models.published import assert_close, idol, prepare
 from ookd.cli import main
 from ookd.models import zoo
 from ookd.models.backbones.resnet import ResNet, ResNetConfig
+from ookd.models.families import preset
 from ookd.models.idol.model import Idol, IdolConfig
-from ookd.models.presets import preset
 from ookd.models.upstream import BACKBONE, to_upstream
 
 

@@ -14,7 +14,7 @@ from ookd.clips.loader import make_loader
 from ookd.clips.minor_paste import PASTED, MinorPaste, MinorPasteConfig
 from ookd.clips.sampling import DistillSampler, PairSampler
 from ookd.clips.sources import ClipDataset, ClipSource, DatasetClips
-from ookd.clips.transforms import published_video
+from ookd.clips.transforms import idol_video_augment
 from ookd.clips.warps import Resize
 from ookd.data import rle
 from ookd.data.formats import load
@@ -121,7 +121,7 @@ def test_an_item_depends_on_seed_epoch_and_video_alone(dataset: Dataset) -> None
 def test_real_video_through_the_whole_loader(real_data: Path) -> None:
     """davis240 with pasted objects: targets are seen, boxes fit masks, nothing lies on the padding."""
     source = DatasetClips(load(real_data / "davis240", "train"))
-    stages = [MinorPaste(source, MinorPasteConfig(probability=1)), published_video((128, 160), 288)]
+    stages = [MinorPaste(source, MinorPasteConfig(probability=1)), idol_video_augment((128, 160), 288)]
     batches = make_loader(ClipDataset(source, DistillSampler(4, 12), stages), 3, workers=0)
     pasted = 0
     for batch in islice(batches, 3):

@@ -15,7 +15,7 @@ import small_set
 from ookd.clips.loader import make_loader
 from ookd.clips.sampling import PairSampler
 from ookd.clips.sources import ClipDataset, DatasetClips
-from ookd.clips.transforms import Augment, RandomShortSide
+from ookd.clips.transforms import Augmentation, RandomShortSide
 from ookd.data.formats import load
 from ookd.structures import Batch
 
@@ -44,7 +44,7 @@ def batches(folder: Path, kind: str, workers: int) -> list[Batch]:
     file = packed(folder, kind)
     frames = folder / "frames.tar" if kind == "tar" else None
     source = DatasetClips(load(file, frames=frames))
-    clips = ClipDataset(source, PairSampler(), [Augment(RandomShortSide((32, 64)))])
+    clips = ClipDataset(source, PairSampler(), [Augmentation(RandomShortSide((32, 64)))])
     return list(islice(make_loader(clips, 1, workers=workers), EPOCHS * len(source)))
 
 

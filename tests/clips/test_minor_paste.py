@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from ookd.clips.cutouts import MARGIN, Bank, CutOut, Piece, class_probabilities
+from ookd.clips.cutouts import MARGIN, CutOut, CutOutBank, Piece, class_probabilities
 from ookd.clips.loader import boxes_of, make_loader
 from ookd.clips.minor_paste import PASTED, MinorPaste, MinorPasteConfig, Placement, paste
 from ookd.clips.sampling import ClipSampler
@@ -266,7 +266,7 @@ def test_one_object_has_one_id_and_its_own_motion_in_all_frames() -> None:
 
 
 def test_a_short_video_runs_back_and_forth() -> None:
-    bank = Bank(Walkers([1], length=3))
+    bank = CutOutBank(Walkers([1], length=3))
     result = bank.draw(np.arange(6), np.random.default_rng(0))
     assert result is not None
     assert [piece and piece.x for piece in result.pieces] == [5, 8, 11, 8, 5, 8]

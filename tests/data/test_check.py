@@ -16,7 +16,7 @@ import small_set
 from ookd.cli import main
 from ookd.data.check import check
 from ookd.data.convert import convert
-from ookd.data.formats import Source, load
+from ookd.data.formats import FORMATS, AnnotationSource, load
 from ookd.data.formats.official import official_categories
 from ookd.data.video import VideoWriter
 
@@ -111,10 +111,10 @@ CASES: dict[str, tuple[Harm, str, str]] = {
     "videos of the wrong type": (put("videos", {"a": 1}), "", "'videos' must be a list"),
     "a video that is a text": (put("videos.1", "b"), "videos[1]", "must be an object, not 'b'"),
     "annotations of the wrong type": (put("annotations", 3), "", "'annotations' must be a list"),
-    "video id twice": (put("videos.1.id", 1), "video 1", "the id 1 is used before"),
-    "annotation id twice": (put("annotations.1.id", 1), "annotation 1", "the id 1 is used before"),
-    "category id twice": (put("categories.1.id", 3), "category 3", "the id 3 is used before"),
-    "class name twice": (put("categories.1.name", "cat"), "category 1", "'cat' is used before"),
+    "video id twice": (put("videos.1.id", 1), "video 1", "the id 1 is used twice"),
+    "annotation id twice": (put("annotations.1.id", 1), "annotation 1", "the id 1 is used twice"),
+    "category id twice": (put("categories.1.id", 3), "category 3", "the id 3 is used twice"),
+    "class name twice": (put("categories.1.name", "cat"), "category 1", "'cat' is used twice"),
     "no such video": (put("annotations.0.video_id", 77), "annotation 1", "'video_id' 77 is not the id"),
     "no such category": (put("annotations.1.category_id", 9), "annotation 2", "'category_id' 9 is not in"),
     "id as a text": (put("videos.0.id", "1"), "videos[0]", "'id' must be a whole number, not '1'"),
@@ -123,11 +123,11 @@ CASES: dict[str, tuple[Harm, str, str]] = {
     "renumbered benchmark": (
         put("categories", OVIS_BACKWARDS),
         "",
-        "the classes of ovis under other numbers",
+        "numbers the classes of ovis differently",
     ),
     "width of zero": (put("videos.0.width", 0), "video 1", "'width' is 0; it must be at least 1"),
     "height as a text": (put("videos.0.height", "8"), "video 1", "'height' must be a whole number"),
-    "hostile size": (put("videos.0.width", 10**9), "video 1", "too large to be true"),
+    "hostile size": (put("videos.0.width", 10**9), "video 1", "too large to be right"),
     "length that lies": (put("videos.0.length", 4), "video 1", "'length' is 4, but 'file_names' has 3"),
     "no file names": (put("videos.0.file_names", None), "video 1", "'file_names' must be a list"),
     "a video of no frames": (put("videos.1.file_names", []), "video 2", "'file_names' is empty"),
@@ -143,7 +143,7 @@ CASES: dict[str, tuple[Harm, str, str]] = {
     "box of NaN": (box(1, 1, float("nan"), 3), "annotation 1, frame 0", "with finite numbers"),
     "infinite box": (box(1, 1, float("inf"), 3), "annotation 1, frame 0", "with finite numbers"),
     "negative box": (box(1, 1, -4, 3), "annotation 1, frame 0", "has no area"),
-    "box outside": (box(11, 1, 4, 3), "annotation 1, frame 0", "reaches 3 pixels over the frame"),
+    "box outside": (box(11, 1, 4, 3), "annotation 1, frame 0", "extends 3 pixels over the frame"),
     "area as a text": (put("annotations.0.areas.2", "x"), "annotation 1, frame 2", "area 'x'"),
     "negative area": (put("annotations.0.areas.2", -1), "annotation 1, frame 2", "area -1"),
     "box without mask": (put("annotations.1.bboxes.1", [5, 4, 2, 2]), "annotation 2, frame 1", "no mask"),
@@ -245,14 +245,17 @@ def said_of(folder: Path, rectangle: list[int], bbox: list[float], area: float) 
     }
     (folder / "instances.json").write_text(json.dumps(document))
     Image.new("L", (100, 100)).save(folder / "x.png")
-    return [problem.what for problem in check([Source("json", folder / "instances.json")]).problems]
+    return [
+        problem.what
+        for problem in check([AnnotationSource(FORMATS["json"], folder / "instances.json")]).problems
+    ]
 
 
 def test_boxes_and_areas_are_held_against_masks(tmp_path: Path) -> None:
     assert said_of(tmp_path, [40, 30, 40, 60], [40, 30, 40, 60], 2400) == []
     (shifted,) = said_of(tmp_path, [40, 30, 40, 60], [0, 0, 40, 60], 2400)
     assert shifted.startswith(
-        "box [0, 0, 40, 60] does not fit its mask, which lies in [40.0, 30.0, 40.0, 60.0]"
+        "box [0, 0, 40, 60] does not fit its mask, whose box is [40.0, 30.0, 40.0, 60.0]"
     )
     (area,) = said_of(tmp_path, [40, 30, 40, 60], [40, 30, 40, 60], 100)
     assert area == "area 100 does not fit its mask of 2400 pixels"
@@ -260,10 +263,10 @@ def test_boxes_and_areas_are_held_against_masks(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rectangle", [[40, 30, 40, 60], [10, 10, 30, 30]])
 def test_two_corners_are_recognised(rectangle: list[int], tmp_path: Path) -> None:
-    """Whether, taken for [x, y, width, height], they reach over the frame or not."""
+    """Whether, taken for [x, y, width, height], they extend over the frame or not."""
     x, y, width, height = rectangle
     (what,) = said_of(tmp_path, rectangle, [x, y, x + width, y + height], width * height)
-    assert what.endswith("it looks like two corners, right is [x, y, width, height]")
+    assert what.endswith("it looks like two corners, but must be [x, y, width, height]")
 
 
 def test_quick_looks_at_headers_only(tmp_path: Path) -> None:
@@ -295,7 +298,7 @@ LABEL = "Annotations/a/00001.png"
 LINES = "labels/a/00000.txt"
 FOLDER_CASES: dict[str, tuple[str, Harm, str, str]] = {
     "zero-byte label picture": ("davis", write(LABEL, b""), LABEL, "is empty"),
-    "text as label picture": ("davis", write(LABEL, "x"), LABEL, "not a readable picture"),
+    "text as label image": ("davis", write(LABEL, "x"), LABEL, "not a readable image"),
     "colours as labels": ("davis", picture(LABEL, "RGB"), LABEL, "labels need a palette"),
     "label picture of another size": ("davis", picture(LABEL, "P", 5), LABEL, "is 5 x 8, but its video"),
     "label without image": ("davis", remove("JPEGImages/a/00001.png"), "video 2, frame 1", "no such image"),

@@ -227,7 +227,7 @@ def test_frames_of_a_video_file_become_images(tmp_path: Path) -> None:
     video = Video(1, 24, 16, [f"clip.mp4/{frame}" for frame in range(1, 50)])
     source = Dataset([Category(1, "cat")], [video], tmp_path)
     done: list[None] = []
-    assert convert(source, tmp_path / "out", "ytvis", step=lambda: done.append(None)) == []
+    assert convert(source, tmp_path / "out", "ytvis", on_frame=lambda: done.append(None)) == []
     assert len(done) == 49
     out = load(tmp_path / "out")
     assert out.videos[0].file_names[:2] == ["clip.mp4/1.png", "clip.mp4/2.png"]

@@ -15,7 +15,7 @@ import small_set
 from ookd.clips.stats import describe
 from ookd.data import rle
 from ookd.data.check import check
-from ookd.data.formats import Source, coco, load, ytvis
+from ookd.data.formats import FORMATS, AnnotationSource, coco, load, ytvis
 from ookd.errors import UserError
 
 QUICK = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -84,7 +84,7 @@ def damaged(draw: st.DrawFn) -> Any:
 
 
 def survives(path: Path, folder: Path) -> None:
-    problems = check([Source("json", path, frames=folder / "JPEGImages")]).problems
+    problems = check([AnnotationSource(FORMATS["json"], path, frames=folder / "JPEGImages")]).problems
     for problem in problems:
         assert "\n" not in str(problem)
         str(problem).encode("utf-8")
@@ -142,6 +142,6 @@ def test_flipped_and_missing_bytes(at: int, bits: int, keep: int, folder: Path) 
 def test_what_is_fuzzed_is_sound_before(kind: str, folder: Path) -> None:
     path = folder / "fuzzed.json"
     path.write_text(json.dumps(DOCUMENTS[kind]()))
-    assert check([Source("json", path, frames=folder / "JPEGImages")]).problems == []
+    assert check([AnnotationSource(FORMATS["json"], path, frames=folder / "JPEGImages")]).problems == []
     write = {"ytvis": ytvis.to_document, "coco": coco.to_document}[kind]
     assert len(write(load(path))["annotations"]) == len(DOCUMENTS[kind]()["annotations"])

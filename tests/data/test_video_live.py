@@ -182,7 +182,7 @@ def test_a_stream_that_breaks_and_comes_back(tmp_path: Path, caplog: pytest.LogC
     assert indices[-1] == 79  # frames that came too fast to be taken are counted
     assert all(a.seconds <= b.seconds for a, b in itertools.pairwise(frames))
     assert ["broke off after 40 frames" in m for m in caplog.messages] == [True, False]
-    assert "gone for good after 80 frames" in caplog.messages[1]
+    assert "gave up after 80 frames" in caplog.messages[1]
 
 
 def test_slow_work_gets_the_newest_frame(tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ def test_a_camera(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixt
     assert cameras[0].released
     assert 1 <= len(images) <= 4
     assert all((image == (0, 0, 250)).all() for image in images)
-    assert caplog.messages == ["camera2: gave no more pictures after frame 3"]
+    assert caplog.messages == ["camera2: no more images after frame 3"]
 
 
 def test_a_server_that_gives_no_video() -> None:

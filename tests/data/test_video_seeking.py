@@ -64,9 +64,9 @@ def test_usual_files_are_not_read_from_the_beginning(tmp_path: Path, kind: str) 
 
 def test_numbers_that_do_not_exist(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", 30)
-    with pytest.raises(UserError, match=r"a\.mp4: frame 30 was asked for, but it has 30 frames"):
+    with pytest.raises(UserError, match=r"a\.mp4: frame 30 was requested, but there are only 30 frames"):
         read_frames(path, [3, 30])
-    with pytest.raises(UserError, match="frame -1 was asked for"):
+    with pytest.raises(UserError, match="frame -1 was requested"):
         read_frames(path, [-1])
     with pytest.raises(UserError, match="no such file"):
         read_frames(tmp_path / "none.mp4", [0])
@@ -86,5 +86,5 @@ def test_frames_before_damage_are_still_exact(tmp_path: Path) -> None:
     content = path.read_bytes()
     path.write_bytes(content[: len(content) * 7 // 10])
     assert [number_in(image) for image in read_frames(path, [5, 0, 17])] == [5, 0, 17]
-    with pytest.raises(UserError, match=r"a\.mp4: frame 99 was asked for"):
+    with pytest.raises(UserError, match=r"a\.mp4: frame 99 was requested"):
         read_frames(path, [99])

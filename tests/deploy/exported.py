@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -10,11 +9,11 @@ from tempfile import mkdtemp
 import torch
 
 from ookd.deploy import export as exporting
-from ookd.deploy.engine import Engine
 from ookd.deploy.folder import SUFFIX, Kind
-from ookd.deploy.graph import Graphs, trace
-from ookd.deploy.onnx import OnnxEngine
-from ookd.deploy.openvino import OpenVinoEngine
+from ookd.deploy.graph import OnnxGraphs, trace
+from ookd.deploy.onnx import OnnxRunner
+from ookd.deploy.openvino import OpenVinoRunner
+from ookd.deploy.runner import GraphRunner
 from ookd.models import zoo
 from ookd.models.backbones.resnet import ResNetConfig
 from ookd.models.compact.model import Compact, CompactConfig
@@ -23,13 +22,13 @@ from ookd.tracking.frame_model import Image
 from ookd.worlds import World
 
 SIZE = (64, 96)
-ENGINES: dict[Kind, Callable[..., Engine]] = {"onnx": OnnxEngine, "openvino": OpenVinoEngine}
-exporting.COMPARED = 4  # frames: the comparison is tried, not relied on
+RUNNERS: dict[Kind, type[GraphRunner]] = {"onnx": OnnxRunner, "openvino": OpenVinoRunner}
+exporting.COMPARED = 4  # frames: enough to see that the comparison runs
 
 
-def opened(folder: Path, kind: Kind) -> Engine:
+def open_graphs(folder: Path, kind: Kind) -> GraphRunner:
     """The graphs that were written to a folder."""
-    return ENGINES[kind](*(folder / (part + SUFFIX[kind]) for part in ("frame", "masks")))
+    return RUNNERS[kind](*(folder / (part + SUFFIX[kind]) for part in ("frame", "masks")))
 
 
 @cache
@@ -44,7 +43,7 @@ def compact() -> Path:
 
 
 @cache
-def compact_graphs() -> Graphs:
+def compact_graphs() -> OnnxGraphs:
     return trace(zoo.load(compact()).model, SIZE)
 
 
@@ -56,13 +55,13 @@ def small_idol() -> Idol:
 
 
 @cache
-def idol_graphs() -> Graphs:
+def idol_graphs() -> OnnxGraphs:
     return trace(small_idol(), SIZE)
 
 
 @cache
-def exported(kind: str) -> Path:
-    """The exported compact model, made by `export` but for tracing."""
+def exported(kind: Kind) -> Path:
+    """The exported compact model, made by `export` from the graphs above."""
     out = Path(mkdtemp()) / kind
     before = exporting.trace
     exporting.trace = lambda model, size: compact_graphs()

@@ -15,41 +15,53 @@ import pytest
 import torch
 from torch import nn
 
-from deploy.exported import ENGINES, SIZE, compact, compact_graphs, idol_graphs, images, opened, small_idol
+from deploy.exported import (
+    RUNNERS,
+    SIZE,
+    compact,
+    compact_graphs,
+    idol_graphs,
+    images,
+    open_graphs,
+    small_idol,
+)
 from ookd.cli import main
 from ookd.deploy import export as exporting
-from ookd.deploy.check import Agreement, require
 from ookd.deploy.convert import SMALL, write_graphs
-from ookd.deploy.dense import broad_nodes, dense_nodes, handed_on
+from ookd.deploy.dense import dense_outputs, weighted_nodes
 from ookd.deploy.export import export
 from ookd.deploy.folder import Kind, Precision
-from ookd.deploy.graph import Graphs, split
+from ookd.deploy.graph import OnnxGraphs, split, trace
+from ookd.deploy.parity import Parity, require
 from ookd.errors import UserError
 from ookd.models import zoo
-from ookd.models.backbones.efficientnet_lite import Conv
-from ookd.models.preprocess import normalise
+from ookd.models.backbones.efficientnet_lite import SameConv
+from ookd.models.compact.family import COMPACT
+from ookd.models.idol.family import IDOL
+from ookd.models.preprocess import IMAGENET
+from tracking.colour_model import ColourModel
 
 MODELS = {"compact": (lambda: zoo.load(compact()).model, compact_graphs), "idol": (small_idol, idol_graphs)}
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("kind", ENGINES)
+@pytest.mark.parametrize("kind", RUNNERS)
 def test_both_graphs_together_are_the_model(name: str, kind: Kind, tmp_path: Path) -> None:
     model, graphs = (make() for make in MODELS[name])
     write_graphs(graphs, tmp_path, kind, "fp32", [])
-    engine = opened(tmp_path, kind)
+    runner = open_graphs(tmp_path, kind)
     frame = images()[0].copy()
     frame[50:], frame[:, 90:] = 200, 200  # outside the image: must not matter
     size = np.array([50, 90])
-    actual = engine.start({"frames": frame[None], "size": size})()
+    actual = runner.start({"frames": frame[None], "size": size})()
 
     pad = torch.ones(1, *SIZE, dtype=torch.bool)
     pad[:, :50, :90] = False
     with torch.no_grad():
-        expected, _ = model(normalise(torch.from_numpy(frame).permute(2, 0, 1)[None], pad), pad)
+        expected, _ = model(IMAGENET.normalise(torch.from_numpy(frame).permute(2, 0, 1)[None], pad), pad)
         for chosen in [[2]], [[4, 0, 4, 1]]:
             given = {name: actual[name] for name in graphs.shared}
-            masks = engine.masks({**given, "select": np.array(chosen)})
+            masks = runner.masks({**given, "select": np.array(chosen)})
             close(masks, expected.masks(torch.tensor(chosen)))
     close(actual["logits"], expected.logits)
     close(actual["embed"], expected.embed)
@@ -64,22 +76,22 @@ def close(actual: np.ndarray, expected: torch.Tensor) -> None:
 
 
 def test_int8_is_for_the_convolutions_and_products_that_all_cells_pass_through() -> None:
-    assert len(dense_nodes(compact_graphs().frame)) == len(dense_layers())
+    assert len(weighted_nodes(compact_graphs().frame, COMPACT.dense)) == len(dense_layers())
 
 
 def test_int8_is_for_the_broad_layers_of_idols_decoder_too() -> None:
     layers = len(small_idol().decoder.layers)
-    assert len(broad_nodes(idol_graphs().frame)) == 3 * layers  # two of the feed-forward, what attention saw
-    assert not broad_nodes(compact_graphs().frame)
+    broad = weighted_nodes(idol_graphs().frame, IDOL.broad)
+    assert len(broad) == 3 * layers  # two in the feed-forward, one after attention
 
 
 def test_deformable_attention_keeps_all_of_its_graph_in_single_precision(tmp_path: Path) -> None:
     frames = [{"frames": image[None], "size": np.array(SIZE)} for image in images()[:2]]
     files = write_graphs(idol_graphs(), tmp_path, "openvino", "int8", iter(frames))
     assert [file.name for file in files] == ["frame.xml", "frame.bin", "masks.xml", "masks.bin"]
-    seen = opened(tmp_path, "openvino").start(frames[0])()
+    outputs = open_graphs(tmp_path, "openvino").start(frames[0])()
     exact = computed(onnx.inliner.inline_local_functions(idol_graphs().frame), frames[0])
-    assert np.abs(seen["boxes"] - exact["boxes"]).max() < 0.02
+    assert np.abs(outputs["boxes"] - exact["boxes"]).max() < 0.02
 
 
 def test_an_onnx_file_holds_no_weight_that_nothing_reads(tmp_path: Path) -> None:
@@ -90,19 +102,19 @@ def test_an_onnx_file_holds_no_weight_that_nothing_reads(tmp_path: Path) -> None
 
 
 def dense_layers() -> list[nn.Module]:
-    """All layers of the encoder, and those of the decoder that look at its cells."""
+    """All layers of the encoder, and those of the decoder that run on its cells."""
     model = zoo.load(compact()).model
-    encoder = [x for x in model.encoder.modules() if isinstance(x, Conv | nn.Conv2d | nn.Linear)]
+    encoder = [x for x in model.encoder.modules() if isinstance(x, SameConv | nn.Conv2d | nn.Linear)]
     return encoder + [x for layer in model.layers for x in (layer.look.key, layer.look.value)]
 
 
 @pytest.mark.parametrize("graphs", [compact_graphs, idol_graphs])
-def test_dense_parts_and_the_rest_together_are_the_frame_graph(graphs: Callable[[], Graphs]) -> None:
-    frame = graphs().frame
-    names = handed_on(frame)
+def test_dense_parts_and_the_rest_together_are_the_frame_graph(graphs: Callable[[], OnnxGraphs]) -> None:
+    frame, modules = graphs().frame, graphs().family.dense
+    names = dense_outputs(frame, modules)
     dense, rest = split(frame, names)
-    assert len(dense_nodes(dense)) == len(dense_nodes(frame))
-    assert not dense_nodes(rest)
+    assert len(weighted_nodes(dense, modules)) == len(weighted_nodes(frame, modules))
+    assert not weighted_nodes(rest, modules)
     given = {"frames": images()[0][None], "size": np.array([50, 90])}
     values = computed(dense, given)
     expected, actual = computed(frame, given), computed(rest, given | values)
@@ -130,12 +142,12 @@ def test_openvino_computes_the_dense_parts_in_bfloat16(
 
     values = compiled("dense", "bf16", given)
     frame = compact_graphs().frame
-    for name, exact in computed(split(frame, handed_on(frame))[0], given).items():
+    for name, exact in computed(split(frame, dense_outputs(frame, COMPACT.dense))[0], given).items():
         assert np.abs(values[name] - exact).mean() < error * np.abs(exact).mean()
     expected = compiled("frame", "f32", given | values)
-    engine = opened(tmp_path, "openvino")
+    runner = open_graphs(tmp_path, "openvino")
     for _ in range(2):  # the second time with requests that were used before
-        actual = engine.start(given)()
+        actual = runner.start(given)()
         assert all(np.array_equal(actual[name], expected[name]) for name in expected)
 
 
@@ -174,17 +186,17 @@ def test_openvino_halves_weights_but_not_the_few_numbers_that_say_where_things_a
 
 
 @pytest.fixture
-def traced(monkeypatch: pytest.MonkeyPatch) -> Callable[[Graphs], None]:
+def traced(monkeypatch: pytest.MonkeyPatch) -> Callable[[OnnxGraphs], None]:
     """Hand `export` graphs that were traced before."""
 
-    def use(graphs: Graphs) -> None:
+    def use(graphs: OnnxGraphs) -> None:
         monkeypatch.setattr(exporting, "trace", lambda model, size: graphs)
 
     return use
 
 
 def test_an_export_that_differs_from_its_model_is_not_written(
-    tmp_path: Path, traced: Callable[[Graphs], None]
+    tmp_path: Path, traced: Callable[[OnnxGraphs], None]
 ) -> None:
     good = compact_graphs()
     frame = onnx.ModelProto()
@@ -192,29 +204,34 @@ def test_an_export_that_differs_from_its_model_is_not_written(
     for weight in frame.graph.initializer:
         if weight.name.endswith("heads.classify.bias"):
             weight.raw_data = np.ones(weight.dims, np.float32).tobytes()
-    traced(Graphs(frame, good.masks, good.outputs, good.shared))
-    with pytest.raises(UserError, match="not written, for the exported model differs"):
+    traced(OnnxGraphs(frame, good.masks, good.outputs, good.shared, good.family))
+    with pytest.raises(UserError, match="not written, because the exported model differs"):
         export(compact(), tmp_path / "out", "onnx", "fp32", SIZE, scenes=0)
     assert not list(tmp_path.iterdir())
 
 
-def test_bf16_is_refused_where_it_would_move_what_attention_looks_at(
-    tmp_path: Path, traced: Callable[[Graphs], None]
+def test_bf16_is_refused_where_it_would_move_the_sampling_points_of_attention(
+    tmp_path: Path, traced: Callable[[OnnxGraphs], None]
 ) -> None:
     traced(idol_graphs())
-    with pytest.raises(UserError, match="bf16 cannot hold the places"):
+    with pytest.raises(UserError, match="bf16 cannot hold the sampling points"):
         export(compact(), tmp_path / "out", "openvino", "bf16", SIZE, scenes=0)
 
 
+def test_a_model_with_state_is_refused() -> None:
+    with pytest.raises(UserError, match="carries state from frame to frame; only models without state"):
+        trace(ColourModel(carry=True), SIZE)
+
+
 def test_what_an_export_must_reach() -> None:
-    require(Agreement(0.9995, 0.0005), "fp32")
-    for worse in (Agreement(0.99, 0.0005), Agreement(0.9995, 0.01), Agreement(float("nan"), 0.0)):
+    require(Parity(0.9995, 0.0005), "fp32")
+    for worse in (Parity(0.99, 0.0005), Parity(0.9995, 0.01), Parity(float("nan"), 0.0)):
         with pytest.raises(UserError, match="fp32 must reach"):
             require(worse, "fp32")
 
 
 def test_the_command_writes_a_folder_and_tells_the_cost(
-    tmp_path: Path, traced: Callable[[Graphs], None], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, traced: Callable[[OnnxGraphs], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     traced(compact_graphs())
     out = tmp_path / "out"

@@ -1,36 +1,35 @@
-"""PairBatch made by hand."""
+"""Batches for signals, made by hand."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from ookd.distill.knowledge import PairBatch, TeacherAnswer, Widths
-from ookd.distill.qfa import Pairs
-from ookd.distill.signals import SIGNALS, Signal
+from ookd.distill.pair_signals import PAIR_SIGNALS, PairBatch, PairSignal
+from ookd.distill.qfa import QueryPairs
 from ookd.structures import ClipQueries, FrameQueries
 
 
-def signal(name: str, width: int = 2) -> Signal:
+def signal(name: str, width: int = 2) -> PairSignal:
     """A signal between spaces of one width, its maps the identity."""
-    return SIGNALS[name](Widths(width, [width], [width], (width, width), (width, width)))
+    return PAIR_SIGNALS[name](width, width)
 
 
-def mean(name: str, k: PairBatch) -> float:
-    total, weight = signal(name)(k)
+def mean(name: str, batch: PairBatch) -> float:
+    total, weight = signal(name)(batch)
     return (total / weight).item()
 
 
-def pairs(
+def query_pairs(
     frame: list[int],
     teacher: list[int],
     student: list[int],
     weight: list[float],
     clip: list[int] | None = None,
-) -> Pairs:
+) -> QueryPairs:
     """The teacher saw the student's frames only, of which every clip has two."""
     where = torch.tensor(frame, dtype=torch.long)
-    return Pairs(
+    return QueryPairs(
         torch.tensor(clip or [0] * len(frame), dtype=torch.long),
         where,
         where % 2,
@@ -40,21 +39,21 @@ def pairs(
     )
 
 
-def knowledge(
+def pair_batch(
     embed: Tensor,
     features: Tensor,
-    pairs: Pairs,
+    pairs: QueryPairs,
     temperature: float = 1.0,
-    views: Tensor | None = None,
+    frame_features: Tensor | None = None,
     student_masks: Tensor | None = None,
     teacher_masks: Tensor | None = None,
 ) -> PairBatch:
-    """Student embeddings [F, R, E], clip features [n, Q, E], views [n, 2, Q, E]; masks [F, R, 4, 4] and
-    [n, Q, 2, 4, 4].
+    """Student embeddings [F, R, E], clip features [n, Q, E], frame features [n, 2, Q, E]; masks [F, R, 4, 4]
+    and [n, Q, 2, 4, 4].
     """
     clips = len(features)
-    if views is None:
-        views = features.unsqueeze(1).expand(-1, 2, -1, -1)
+    if frame_features is None:
+        frame_features = features.unsqueeze(1).expand(-1, 2, -1, -1)
     if teacher_masks is None:
         teacher_masks = torch.zeros(clips, features.shape[1], 2, 4, 4)
         teacher_masks[:, 1] = 3.0
@@ -65,19 +64,17 @@ def knowledge(
         return masks[torch.arange(len(masks)).unsqueeze(1), select]
 
     drawn, tubes = student_masks, teacher_masks
-    answer = FrameQueries(
+    student = FrameQueries(
         torch.zeros(*embed.shape[:2], 2), None, embed, embed, lambda select: chosen(drawn, select)
     )
     logits = torch.tensor([[0.8, 0.1]]).logit().expand(clips, features.shape[1], 2)
-    teacher = ClipQueries(logits, None, features, views, lambda select: chosen(tubes, select))
-    told = TeacherAnswer(teacher, [], torch.arange(clips), torch.arange(2).expand(clips, -1))
+    teacher = ClipQueries(logits, None, features, frame_features, lambda select: chosen(tubes, select))
     return PairBatch(
         pairs,
-        told,
-        answer,
-        torch.zeros(len(embed), 16, 16, dtype=torch.bool),
+        teacher,
+        student,
         features[pairs.clip, pairs.teacher],
-        views[pairs.clip, pairs.place, pairs.teacher],
+        frame_features[pairs.clip, pairs.place, pairs.teacher],
         torch.tensor([True, False]),
         temperature,
     )

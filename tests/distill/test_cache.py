@@ -1,7 +1,8 @@
-"""What a teacher knows, kept on disk: the same as asking it, wherever augmentation put the frames."""
+"""A teacher's answers on disk: the same as running it, wherever augmentation put the frames."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -20,23 +21,25 @@ from ookd.clips.minor_paste import PASTED
 from ookd.clips.sampling import DistillSampler
 from ookd.clips.sources import ClipDataset, hide_labels
 from ookd.clips.warps import Crop, Flip, Resize, Warp, warp_clip
-from ookd.distill.cache import MANIFEST, Cache, Subject, Window
+from ookd.distill.cache import MANIFEST, CachedWindow, CacheKey, TeacherCache, cache_key
 from ookd.distill.cached import CachedTeacher
-from ookd.distill.fill import FRAMES, SHARED, FillPlan, look, starts
-from ookd.distill.qfa import judge
+from ookd.distill.fill import FRAMES, OVERLAP, FillPlan, infer_window, window_starts
+from ookd.distill.qfa import match_teacher
 from ookd.distill.teacher import LiveTeacher
 from ookd.errors import UserError
 from ookd.models import zoo
-from ookd.models.presets import preset
+from ookd.models.families import family_of, preset
+from ookd.models.protocols import OfflineModel
 from ookd.structures import Clip, ClipQueries
 from ookd.worlds import World
+from toy_family import toy_family
 
-SUBJECT = Subject("teacher", [{"kind": "world"}], 0.3, 0.6, None)
+KEY = CacheKey("teacher", [{"kind": "world"}], 0.3, 0.6, None)
 
 
-def window(first: int, value: int = 7, frames: int = 3) -> Window:
+def window(first: int, value: int = 7, frames: int = 3) -> CachedWindow:
     masks = torch.full((2, frames, 4, 6), value, dtype=torch.uint8)
-    return Window(
+    return CachedWindow(
         first,
         torch.full((2, 5), float(value)).half(),
         torch.full((2, 8), float(value)).half(),
@@ -48,20 +51,20 @@ def window(first: int, value: int = 7, frames: int = 3) -> Window:
 
 def test_windows_cover_a_video_and_hold_every_near_pair() -> None:
     for length in (1, FRAMES, FRAMES + 1, 200):
-        spans = [range(first, min(first + FRAMES, length)) for first in starts(length)]
+        spans = [range(first, min(first + FRAMES, length)) for first in window_starts(length)]
         assert all(len(span) == min(FRAMES, length) for span in spans)
         for frame in range(length):
-            other = min(frame + SHARED - 1, length - 1)
+            other = min(frame + OVERLAP - 1, length - 1)
             assert any(frame in span and other in span for span in spans)
 
 
 def test_what_was_written_is_read_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    cache = Cache(tmp_path, SUBJECT)
+    cache = TeacherCache(tmp_path, KEY)
     cache.add("a", [window(0, 1), window(2, 2)])
     cache.flush()
     cache.add("b", [window(0, 3)])
     cache.flush()
-    again = Cache(tmp_path, SUBJECT)
+    again = TeacherCache(tmp_path, KEY)
     assert "a" in again
     assert "c" not in again
     assert len(again) == 2
@@ -79,20 +82,20 @@ def test_what_was_written_is_read_and_goes_on_where_it_stopped(tmp_path: Path) -
 
 def test_what_is_not_in_the_manifest_does_not_count(tmp_path: Path) -> None:
     """A kill between the shard and the manifest leaves a shard that is written again."""
-    cache = Cache(tmp_path, SUBJECT)
+    cache = TeacherCache(tmp_path, KEY)
     cache.add("a", [window(0)])
     cache.flush()
     (tmp_path / MANIFEST).unlink()
-    again = Cache(tmp_path, SUBJECT)
+    again = TeacherCache(tmp_path, KEY)
     assert len(again) == 0
     again.add("b", [window(0, 9)])
     again.flush()
-    assert Cache(tmp_path, SUBJECT).read("b", 0).masks.unique().tolist() == [9]
+    assert TeacherCache(tmp_path, KEY).read("b", 0).masks.unique().tolist() == [9]
 
 
 @pytest.mark.parametrize("how", ["flipped", "cut", "gone"])
 def test_a_damaged_shard_is_noticed_and_left_out(how: str, tmp_path: Path) -> None:
-    cache = Cache(tmp_path, SUBJECT)
+    cache = TeacherCache(tmp_path, KEY)
     for video in ("a", "b"):
         cache.add(video, [window(0)])
         cache.flush()
@@ -103,13 +106,13 @@ def test_a_damaged_shard_is_noticed_and_left_out(how: str, tmp_path: Path) -> No
         shard.unlink()
     else:
         shard.write_bytes(content if how == "flipped" else content[:-5])
-    again = Cache(tmp_path, SUBJECT)
+    again = TeacherCache(tmp_path, KEY)
     assert again.damaged == ["shard-00000.safetensors"]
     assert "a" not in again
     assert "b" in again
     again.add("a", [window(0)])
     again.flush()
-    mended = Cache(tmp_path, SUBJECT)
+    mended = TeacherCache(tmp_path, KEY)
     assert not mended.damaged
     assert len(mended) == 2
 
@@ -120,36 +123,35 @@ def test_a_damaged_shard_is_noticed_and_left_out(how: str, tmp_path: Path) -> No
         ({"teacher": "other"}, "another teacher"),
         ({"data": []}, "other data"),
         ({"short_side": 360}, "another size"),
-        ({"min_score": 0.1}, "filtered by min_score 0.3"),
+        ({"min_score": 0.1}, "filtered with min_score 0.3"),
     ],
 )
 def test_a_cache_of_something_else_is_refused(change: dict[str, Any], words: str, tmp_path: Path) -> None:
-    cache = Cache(tmp_path, SUBJECT)
+    cache = TeacherCache(tmp_path, KEY)
     cache.add("a", [window(0)])
     cache.flush()
     fields = {
         "teacher": "teacher",
-        "data": SUBJECT.data,
+        "data": KEY.data,
         "min_score": 0.3,
         "tube_nms": 0.6,
         "short_side": None,
     }
     with pytest.raises(UserError, match=words):
-        Cache(tmp_path, Subject(**{**fields, **change}))
-    stricter = Cache(tmp_path, Subject(**{**fields, "min_score": 0.5}))  # chooses among what is there
+        TeacherCache(tmp_path, CacheKey(**{**fields, **change}))
+    stricter = TeacherCache(tmp_path, CacheKey(**{**fields, "min_score": 0.5}))  # chooses among what is there
     assert "a" in stricter
     (tmp_path / MANIFEST).write_text("{}")
-    with pytest.raises(UserError, match="not a manifest"):
-        Cache(tmp_path, SUBJECT)
+    with pytest.raises(UserError, match="not the manifest"):
+        TeacherCache(tmp_path, KEY)
 
 
-class Boxes(nn.Module):
+class Boxes(OfflineModel):
     """A teacher whose masks are where the image is red: query 0; and nowhere: query 1."""
-
-    offline = True
 
     def __init__(self) -> None:
         super().__init__()
+        self.config = BOXES
         self.anchor = nn.Parameter(torch.zeros(1))
 
     def forward(self, clip: Tensor, pad: Tensor) -> ClipQueries:
@@ -164,6 +166,9 @@ class Boxes(nn.Module):
             return tubes[torch.arange(b).unsqueeze(1), select]
 
         return ClipQueries(logits, None, features, frame, masks)
+
+
+BOXES = toy_family(Boxes, 2)
 
 
 def red_block() -> Clip:
@@ -184,15 +189,16 @@ def cached(tmp_path: Path, *windows: range) -> CachedTeacher:
     """One that knows these frames of the red block, or all."""
     live = LiveTeacher.__new__(LiveTeacher)
     live.model = Boxes()
+    live.family = family_of(live.model)
     live._columns, live.known = (
         torch.tensor([1, 0]),
         torch.tensor([True, True]),
     )  # classes the other way round
     spec = config.Distill()
-    cache = Cache(tmp_path, SUBJECT)
+    cache = TeacherCache(tmp_path, KEY)
     images = red_block().images
     spans = windows or (range(6),)
-    cache.add("v", [look(live, one.start, [images[i] for i in one], spec, None) for one in spans])
+    cache.add("v", [infer_window(live, one.start, [images[i] for i in one], spec, None) for one in spans])
     cache.flush()
     return CachedTeacher(live, cache)
 
@@ -210,12 +216,12 @@ def cached(tmp_path: Path, *windows: range) -> CachedTeacher:
 def test_cached_masks_are_where_augmentation_put_the_frames(steps: list[Warp], tmp_path: Path) -> None:
     teacher = cached(tmp_path)
     batch = collate([warp_clip(red_block(), [steps] * 6)])
-    (told,) = teacher.ask(batch)
-    assert told.answer.features[0, 0].tolist() == [0, 1, 2]
-    assert told.answer.frame_features[0, :, 0, 0].tolist() == [0, 1, 2, 3, 4, 5]
-    assert told.answer.logits[0, 0].tolist() == [-4, 4]
-    assert told.places.tolist() == [[1, 4]]
-    masks = told.answer.masks(torch.tensor([[0]]))[0, 0].sigmoid()  # [6, h, w]
+    (answer,) = teacher.infer(batch)
+    assert answer.queries.features[0, 0].tolist() == [0, 1, 2]
+    assert answer.queries.frame_features[0, :, 0, 0].tolist() == [0, 1, 2, 3, 4, 5]
+    assert answer.queries.logits[0, 0].tolist() == [-4, 4]
+    assert answer.places.tolist() == [[1, 4]]
+    masks = answer.queries.masks(torch.tensor([[0]]))[0, 0].sigmoid()  # [6, h, w]
     for frame in range(6):
         there = batch.tracks[0].masks[0, frame].float()
         truth = torch.nn.functional.avg_pool2d(there[None], 4)[0]  # share of each cell
@@ -223,17 +229,17 @@ def test_cached_masks_are_where_augmentation_put_the_frames(steps: list[Warp], t
         assert overlap > 0.85, (steps, frame)
 
 
-def test_the_live_teacher_is_asked_about_what_the_cache_cannot_know(tmp_path: Path) -> None:
+def test_what_the_cache_cannot_know_goes_to_the_live_teacher(tmp_path: Path) -> None:
     """Clip 0 is known, clip 1 has a pasted object, clip 2 is of another video."""
     teacher = cached(tmp_path)
     clips = [red_block() for _ in range(3)]
     clips[1].ids = clips[1].ids + PASTED
     clips[2].video = "w"
-    told = teacher.ask(collate(clips))
-    assert [one.clips.tolist() for one in told] == [[0], [1, 2]]
-    assert told[0].answer.frame_features.shape[1] == 6
-    assert told[1].answer.frame_features.shape[1] == 6
-    assert told[1].places.tolist() == [[1, 4], [1, 4]]
+    answers = teacher.infer(collate(clips))
+    assert [one.clips.tolist() for one in answers] == [[0], [1, 2]]
+    assert answers[0].queries.frame_features.shape[1] == 6
+    assert answers[1].queries.frame_features.shape[1] == 6
+    assert answers[1].places.tolist() == [[1, 4], [1, 4]]
 
 
 @pytest.mark.parametrize(("known", "iou"), [(range(6), 2 / 10), (range(5), 2 / 8), (range(1, 5), 2 / 6)])
@@ -245,18 +251,18 @@ def test_the_exact_filter_judges_the_frames_that_the_student_does_not_see(
     clip = red_block()
     for frame in {0, 2, 3, 5}:
         clip.masks[frame] = np.roll(clip.masks[frame], 20, axis=1)  # just below the block
-    (told,) = teacher.ask(collate([clip]))
-    judged = judge(told.answer, 0, told.tracks[0])
-    assert judged.query.tolist() == [0]
-    assert judged.iou.item() == pytest.approx(iou, abs=0.03)
+    (answer,) = teacher.infer(collate([clip]))
+    matches = match_teacher(answer.queries, 0, answer.tracks[0])
+    assert matches.query.tolist() == [0]
+    assert matches.iou.item() == pytest.approx(iou, abs=0.03)
 
 
 def test_of_two_windows_the_one_with_more_of_the_clip_answers(tmp_path: Path) -> None:
     teacher = cached(tmp_path, range(4), range(1, 6), range(2, 4))
     clip = red_block()
     clip.student = (2, 3)
-    (told,) = teacher.ask(collate([clip]))
-    assert told.tracks[0].visible[0].tolist() == [False, True, True, True, True, True]
+    (answer,) = teacher.infer(collate([clip]))
+    assert answer.tracks[0].visible[0].tolist() == [False, True, True, True, True, True]
 
 
 SMALL = {"width": 32, "mask_width": 16, "embed": 16, "heads": 4, "hidden": 64, "queries": 8}
@@ -277,7 +283,7 @@ def recipe(tmp_path: Path, *changes: str) -> config.Recipe:
     return config.load("nano-ytvis-like", [*TINY, "data.train.0.videos=3", "run.steps=2", taught, *changes])
 
 
-def test_filling_resumes_mends_and_tells_the_size(tmp_path: Path) -> None:
+def test_filling_resumes_repairs_and_estimates_the_size(tmp_path: Path) -> None:
     estimates: list[int] = []
     plan = FillPlan(recipe(tmp_path), "cpu")
     assert (plan.missing, plan.missing_frames) == (3, 18)
@@ -303,7 +309,7 @@ def test_stopping_keeps_what_is_done(tmp_path: Path) -> None:
     assert FillPlan(recipe(tmp_path), "cpu").missing == 2
 
 
-def test_the_manifest_says_whose_knowledge_it_is(tmp_path: Path) -> None:
+def test_the_manifest_says_whose_answers_these_are(tmp_path: Path) -> None:
     plan = FillPlan(recipe(tmp_path), "cpu")
     plan.run()
     manifest = json.loads((tmp_path / "cache" / MANIFEST).read_text())
@@ -312,15 +318,26 @@ def test_the_manifest_says_whose_knowledge_it_is(tmp_path: Path) -> None:
     assert sum(len(shard["videos"]) for shard in manifest["shards"]) == 3
 
 
+def test_caches_of_earlier_versions_are_recognised() -> None:
+    """The teacher's fingerprint in their manifests: SHA-256 over its tensors in the order of their names."""
+    teacher = nn.Linear(2, 1)
+    digest = hashlib.sha256()
+    for name in ("bias", "weight"):
+        digest.update(name.encode() + getattr(teacher, name).detach().numpy().tobytes())
+    given = config.load("nano-distill")
+    assert given.distill is not None
+    assert cache_key(teacher, given.data, given.distill).teacher == digest.hexdigest()
+
+
 def test_unlabelled_clips_are_served_too(tmp_path: Path) -> None:
     teacher = cached(tmp_path)
     clip = hide_labels(red_block(), np.random.default_rng(0))
-    (told,) = teacher.ask(collate([clip]))
-    assert len(told.tracks[0]) == 0
-    assert told.answer.features.shape == (1, 1, 3)
+    (answer,) = teacher.infer(collate([clip]))
+    assert len(answer.tracks[0]) == 0
+    assert answer.queries.features.shape == (1, 1, 3)
 
 
-def test_what_a_cache_leaves_out_cannot_be_asked_of_it(tmp_path: Path) -> None:
+def test_a_filter_that_keeps_everything_does_not_go_with_a_cache(tmp_path: Path) -> None:
     made = recipe(tmp_path, "distill.filter.kind=none", "distill.associate=prediction")
     from ookd.engine.build import make_model, make_task
 
@@ -328,7 +345,7 @@ def test_what_a_cache_leaves_out_cannot_be_asked_of_it(tmp_path: Path) -> None:
         make_task(make_model(made.model, 14), made, list(World("ytvis-like").names))
 
 
-def test_a_run_fills_the_cache_and_then_asks_it_alone(
+def test_a_run_fills_the_cache_and_then_needs_no_teacher(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rule = ["distill.filter.kind=sure", "distill.associate=prediction", "distill.pair_iou=0"]
@@ -342,9 +359,9 @@ def test_a_run_fills_the_cache_and_then_asks_it_alone(
     assert known["bytes"] == sum(path.stat().st_size for path in (tmp_path / "known").glob("shard-*"))
 
     def live(*_: object) -> None:
-        raise AssertionError("the teacher was asked again")
+        raise AssertionError("the teacher ran again")
 
-    monkeypatch.setattr(LiveTeacher, "ask", live)
+    monkeypatch.setattr(LiveTeacher, "infer", live)
     assert main([*call, "--out", str(tmp_path / "run")]) == 0
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert json.loads(lines[0])["loss"]["kept_share"] > 0
@@ -355,8 +372,8 @@ def test_only_cache_needs_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "--cache" in capsys.readouterr().err
 
 
-def test_beside_a_cache_the_teacher_looks_at_the_student_s_frames(tmp_path: Path) -> None:
-    """What it says of single frames is the same, whether it was shown the whole clip or these alone."""
+def test_beside_a_cache_the_teacher_sees_the_students_frames(tmp_path: Path) -> None:
+    """What it says of single frames is the same, whether it saw the whole clip or these alone."""
     from ookd.engine.build import make_model, make_task
 
     given = recipe(
@@ -372,9 +389,10 @@ def test_beside_a_cache_the_teacher_looks_at_the_student_s_frames(tmp_path: Path
     source = World("ytvis-like", videos=2, height=64, width=96, frames=6, crowd=[2, 3])
     batch = collate([ClipDataset(source, DistillSampler(length=4))[video, 0] for video in range(2)])
     teacher: Any = task.teacher
-    (told,) = teacher.ask(batch)
-    assert told.maps
-    assert not told.answer.maps  # the answer itself is remembered
+    (answer,) = teacher.infer(batch)
+    assert answer.frames is not None
+    assert answer.frames.maps
+    assert not answer.queries.maps  # which come from the cache
     with torch.no_grad():
         cached_terms = task(batch)
         task.teacher = teacher.live

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distill.scene import pairs
+from distill.scene import query_pairs
 from ookd.distill.controls import CONTROLS
 from ookd.structures import ClipQueries, FrameQueries
 
@@ -17,7 +17,7 @@ TEACHER = ClipQueries(
     F.one_hot(LABELS, 2).float() * 8 - 4, None, FEATURES, VIEWS, lambda select: torch.zeros(0)
 )
 # clip 0 shows queries 0 and 1, clip 1 only query 0, in both frames
-WHERE = pairs([0, 0, 1, 2, 3], [0, 1, 0, 0, 0], [0, 1, 0, 0, 0], [1.0] * 5, [0, 0, 0, 1, 1])
+WHERE = query_pairs([0, 0, 1, 2, 3], [0, 1, 0, 0, 0], [0, 1, 0, 0, 0], [1.0] * 5, [0, 0, 0, 1, 1])
 EMBED = torch.tensor([[[2.0, 0.0], [0.0, 3.0]], [[0.0, 1.0], [1.0, 1.0]], [[1.0, 0.0]] * 2, [[1.0, 0.0]] * 2])
 ANSWER = FrameQueries(torch.zeros(4, 2, 2), None, EMBED, EMBED, lambda select: torch.zeros(0))
 
@@ -40,7 +40,7 @@ def test_class_prototypes_are_means_over_what_was_seen_of_the_class() -> None:
     features, views = control(WHERE, TEACHER, ANSWER)
     first = [0.5, 0.0, 0.5]  # class 0: query 0 of clip 0 twice, query 0 of clip 1 twice
     assert features.tolist() == views.tolist() == [first, [0, 1, 0], first, first, first]
-    only = pairs([0], [0], [0], [1.0])
+    only = query_pairs([0], [0], [0], [1.0])
     assert control(only, TEACHER, ANSWER)[0].tolist() == [[0.75, 0.0, 0.25]]  # the mean of two steps
     control.eval()
     assert control(only, TEACHER, ANSWER)[0].tolist() == [[0.75, 0.0, 0.25]]

@@ -12,10 +12,11 @@ from ookd import config
 from ookd.clips.loader import collate
 from ookd.clips.sampling import DistillSampler
 from ookd.clips.sources import ClipDataset
-from ookd.distill.signals import SIGNALS
+from ookd.distill.frame_signals import FRAME_SIGNALS
+from ookd.distill.pair_signals import PAIR_SIGNALS
 from ookd.engine.build import make_model, make_task
 from ookd.models import zoo
-from ookd.models.presets import preset
+from ookd.models.families import preset
 from ookd.structures import Batch
 from ookd.worlds import World
 
@@ -31,8 +32,9 @@ TEACHERS = {"nano-clip": {**COMPACT, "width": 48, "clip_queries": 6}, "seqformer
 
 
 def signals_of(student: str, teacher: str) -> list[str]:
-    """`shared` asks both at the same places, which only the compact family can."""
-    return [name for name in SIGNALS if name != "shared" or (student, teacher) == ("nano", "nano-clip")]
+    """`shared` needs both to decode at given places, which only the compact family does."""
+    both_compact = (student, teacher) == ("nano", "nano-clip")
+    return [*PAIR_SIGNALS, *(name for name in FRAME_SIGNALS if name != "shared" or both_compact)]
 
 
 @pytest.fixture(scope="module")
@@ -88,46 +90,46 @@ def test_every_student_learns_from_every_teacher(
 def test_beside_a_teacher_the_students_own_terms_stay_the_same(
     student: str, world: World, batch: Batch, tmp_path: Path
 ) -> None:
-    """And the lesson names a query for every instance in view, in the frame that shows it."""
+    """And the matches name a query for every instance in view, in the frame that shows it."""
     rule = "filter: {min_iou: 0, min_score: 0}, associate: labels"
     task = task_of(student, "nano-clip", world, tmp_path, rule).train()
     with torch.no_grad():
         torch.manual_seed(1)
         alone = task.student(batch)
         torch.manual_seed(1)
-        beside, lesson = task.student.learn(batch)
+        beside, matches = task.student.learn(batch)
     assert alone.keys() == beside.keys()
     # the negatives of IDOL's auxiliary term are drawn by a generator that goes on
     assert all(torch.equal(alone[name], beside[name]) for name in alone if name != "embed_aux")
     seen = batch.seen_by_student()
     for clip, tracks in enumerate(seen.tracks):
         for step in (0, 1):
-            valid = lesson.valid[2 * clip + step]
+            valid = matches.valid[2 * clip + step]
             assert valid[: len(tracks)].tolist() == tracks.visible[:, step].tolist()
             assert not valid[len(tracks) :].any()
-    frames = len(lesson.valid)
-    masks = lesson.answer.masks(torch.arange(3).expand(frames, -1))
-    for frame in range(frames):  # asked for together or alone, the masks are those of the frame
+    frames = len(matches.valid)
+    masks = matches.answer.masks(torch.arange(3).expand(frames, -1))
+    for frame in range(frames):  # selected together or alone, the masks are those of the frame
         select = torch.zeros(frames, 1, dtype=torch.long)
         select[frame] = 2
         torch.testing.assert_close(
-            lesson.answer.masks(select)[frame, 0], masks[frame, 2], rtol=2e-5, atol=1e-5
+            matches.answer.masks(select)[frame, 0], masks[frame, 2], rtol=2e-5, atol=1e-5
         )
 
 
-def test_idols_lesson_is_its_own_answer_in_both_frames(world: World, batch: Batch, tmp_path: Path) -> None:
-    from ookd.models.preprocess import normalise
+def test_idols_matches_hold_its_own_answer_in_both_frames(world: World, batch: Batch, tmp_path: Path) -> None:
+    from ookd.models.preprocess import IMAGENET
 
     rule = "filter: {min_iou: 0, min_score: 0}, associate: labels"
     task = task_of("idol-r50", "seqformer-r50", world, tmp_path, rule).train()
     seen = batch.seen_by_student()
     frames, pad = seen.frames.flatten(0, 1), seen.pad.flatten(0, 1)
     with torch.no_grad():
-        _, lesson = task.student.learn(batch)
-        expected, _ = task.model(normalise(frames, pad), pad)
+        _, matches = task.student.learn(batch)
+        expected, _ = task.model(IMAGENET.normalise(frames, pad), pad)
     for name in ("logits", "boxes", "embed", "maps"):
         torch.testing.assert_close(
-            getattr(lesson.answer, name), getattr(expected, name), atol=1e-4, rtol=1e-4
+            getattr(matches.answer, name), getattr(expected, name), atol=1e-4, rtol=1e-4
         )
     select = torch.tensor([[4, 1]]).expand(len(frames), -1)
-    torch.testing.assert_close(lesson.answer.masks(select), expected.masks(select), atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(matches.answer.masks(select), expected.masks(select), atol=1e-3, rtol=1e-3)

@@ -13,30 +13,32 @@ import torch
 from torch import Tensor, nn
 
 from ookd.cli import main
+from ookd.clips.opening import videos_of
 from ookd.clips.sources import DatasetClips
 from ookd.data.formats import load
-from ookd.distill.labeller import Sure, annotated, sure_tracks, videos_of
+from ookd.distill.labeller import LabelThresholds, annotated, confident_tracks
 from ookd.errors import UserError
 from ookd.models import zoo
-from ookd.models.presets import preset
+from ookd.models.families import preset
+from ookd.models.protocols import OfflineModel
 from ookd.models.zoo import Saved
 from ookd.structures import ClipQueries, Video
-from ookd.tracking import predict as room
-from ookd.tracking.predict import recordings
+from ookd.tracking import recordings as room
+from ookd.tracking.recordings import recordings
 from ookd.tracking.result_folder import ResultFolder
 from ookd.worlds import World
 from ookd.worlds.write import write
+from toy_family import toy_family
 
 
-class Halves(nn.Module):
+class Halves(OfflineModel):
     """An offline model that sees three things in every clip of 64 x 96: the left half in all frames (class 1,
     sure), the right half in the first two frames (class 0, sure), the top in all (class 0, less sure).
     """
 
-    offline = True
-
     def __init__(self) -> None:
         super().__init__()
+        self.config = HALVES
         self.anchor = nn.Parameter(torch.zeros(1))
 
     def forward(self, clip: Tensor, pad: Tensor) -> ClipQueries:
@@ -48,6 +50,9 @@ class Halves(nn.Module):
         logits = torch.tensor([[[-9.0, 2.2], [2.2, -9.0], [0.4, -9.0]]])  # 0.9, 0.9, 0.6
         features = torch.zeros(1, 3, 4)
         return ClipQueries(logits, None, features, features.unsqueeze(1), lambda s: tubes[:, s[0]])
+
+
+HALVES = toy_family(Halves, 2)
 
 
 def saved() -> Saved:
@@ -65,7 +70,7 @@ def labelled(data: Path, **rule: Any) -> list[Video]:
     dataset, model = videos_of(data), saved()
     by_id = {video.id: video for video in recordings(dataset)}
     return annotated(
-        dataset, model.names, lambda video: sure_tracks(model, by_id[video], Sure(**rule))
+        dataset, model.names, lambda video: confident_tracks(model, by_id[video], LabelThresholds(**rule))
     ).videos
 
 
@@ -83,7 +88,7 @@ def test_thresholds_decide_what_is_taken(world: Path) -> None:
     assert taken(world, score=0.8, frames=1) == [[(2, 5), (1, 2)]] * 2
     assert taken(world, score=0.8, of_class={"cat": 0.55}, frames=3) == [[(2, 5), (1, 5)]] * 2
     with pytest.raises(UserError, match="no class bird; it has cat, dog"):
-        Sure(of_class={"bird": 0.1}).check(["cat", "dog"])
+        LabelThresholds(of_class={"bird": 0.1}).check(["cat", "dog"])
 
 
 def test_tracks_say_where_things_are_and_how_sure_the_model_was(world: Path) -> None:
@@ -161,7 +166,7 @@ def test_a_model_that_is_sure_of_nothing_says_so(
 ) -> None:
     call = ["label", str(world), "--model", str(model), "--out", str(tmp_path / "o"), "--device", "cpu"]
     assert main([*call, "--score", "1"]) == 2
-    assert "sure of nothing" in capsys.readouterr().err
+    assert "no track passes" in capsys.readouterr().err
     assert not list(tmp_path.glob("o*"))
     assert main([*call, "--score-of", "cat"]) == 2
     assert "cat=0.7" in capsys.readouterr().err

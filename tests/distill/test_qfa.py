@@ -106,8 +106,8 @@ def test_an_instance_out_of_view_makes_no_pair_in_that_frame() -> None:
     kept = keep(queries, [TRACKS], Filter(kind="exact"))
     seen = TRACKS.at(torch.tensor([0, 2]))
     answer = frames([[0.5, 0.5]], [LEFT[0]])
-    lesson = StudentMatches(answer, torch.tensor([[3, 1], [3, 1]]), seen.visible.T)
-    pairs = associate_by_label(kept, lesson, ONE, torch.tensor([[0, 2]]))
+    student = StudentMatches(answer, torch.tensor([[3, 1], [3, 1]]), seen.visible.T)
+    pairs = associate_by_label(kept, student, ONE, torch.tensor([[0, 2]]))
     rows = sorted(
         zip(
             pairs.frame.tolist(),
@@ -123,22 +123,22 @@ def test_an_instance_out_of_view_makes_no_pair_in_that_frame() -> None:
 def test_an_unkept_instance_makes_no_pair_although_the_student_found_it() -> None:
     queries = teacher([[0.9, 0.1], [0.9, 0.1]], [LEFT, RIGHT])  # the right one has the wrong class
     kept = keep(queries, [TRACKS], Filter(kind="exact"))
-    lesson = StudentMatches(
+    student = StudentMatches(
         frames([[0.5, 0.5]], [LEFT[0]]), torch.tensor([[3, 1], [3, 1]]), TRACKS.visible.T[1:]
     )
-    pairs = associate_by_label(kept, lesson, ONE, torch.tensor([[1, 2]]))
+    pairs = associate_by_label(kept, student, ONE, torch.tensor([[1, 2]]))
     assert pairs.student.tolist() == [3, 3]
 
 
 def test_a_clip_is_taught_in_the_frames_of_its_place_in_the_batch() -> None:
-    """The teacher speaks of the batch's second clip alone, whose frames are 2 and 3 of the lesson."""
+    """The teacher speaks of the second clip alone, whose frames are 2 and 3 of the student's."""
     queries = teacher([[0.9, 0.1]], [LEFT])
     kept = keep(queries, [TRACKS], Filter(kind="exact"))
     shown = torch.tensor([[False, False], [False, False], [True, False], [True, True]])
-    lesson = StudentMatches(
+    student = StudentMatches(
         frames([[0.5, 0.5]], [LEFT[0]]), torch.tensor([[0, 0], [0, 0], [5, 0], [6, 0]]), shown
     )
-    pairs = associate_by_label(kept, lesson, torch.tensor([1]), torch.tensor([[0, 2]]))
+    pairs = associate_by_label(kept, student, torch.tensor([1]), torch.tensor([[0, 2]]))
     assert pairs.clip.tolist() == [0, 0]
     assert pairs.frame.tolist() == [2, 3]
     assert pairs.place.tolist() == [0, 2]
@@ -160,8 +160,8 @@ def test_nothing_kept_makes_no_pairs() -> None:
     seen = torch.tensor([[1, 2]])
     for kind in ("exact", "sure"):
         kept = keep(queries, [TRACKS], Filter(kind=kind))  # type: ignore[arg-type]
-        lesson = StudentMatches(
+        student = StudentMatches(
             frames([[0.5, 0.5]], [LEFT[0]]), torch.tensor([[0, 0], [0, 0]]), TRACKS.visible.T[1:]
         )
-        assert len(associate_by_label(kept, lesson, ONE, torch.tensor([[1, 2]]))) == 0
-        assert len(associate_by_prediction(kept, queries, lesson.answer, ONE, seen, 0.5)) == 0
+        assert len(associate_by_label(kept, student, ONE, torch.tensor([[1, 2]]))) == 0
+        assert len(associate_by_prediction(kept, queries, student.answer, ONE, seen, 0.5)) == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ookd.drawing.overlay import COLOURS, Overlay, captions, colour, contact_sheet, draw, text_colour
+from ookd.drawing.overlay import COLOURS, Overlay, captions, colour, contact_sheet, text_colour
 from ookd.structures import FrameResult
 
 GREY = 90
@@ -43,7 +43,7 @@ def luminance(rgb: tuple[int, int, int]) -> float:
 
 def test_the_frame_itself_is_not_touched() -> None:
     result = scene(120, 160, [3, 4])
-    drawn = draw(result)
+    drawn = Overlay().draw(result)
     assert drawn.shape == result.image.shape
     assert drawn.dtype == np.uint8
     assert (result.image == GREY).all()
@@ -52,19 +52,19 @@ def test_the_frame_itself_is_not_touched() -> None:
 
 def test_an_empty_result_is_the_frame() -> None:
     result = scene(120, 160, [])
-    np.testing.assert_array_equal(draw(result), result.image)
+    np.testing.assert_array_equal(Overlay().draw(result), result.image)
 
 
 def test_a_result_without_a_frame_cannot_be_drawn() -> None:
     result = scene(120, 160, [1])
     result.image = None
     with pytest.raises(ValueError, match="no image"):
-        draw(result)
+        Overlay().draw(result)
 
 
 def test_fill_lets_the_object_show_through() -> None:
     result = scene(240, 320, [5])
-    drawn = draw(result)
+    drawn = Overlay().draw(result)
     inside = drawn[int(0.7 * 240), 160].astype(int)
     expected = 0.6 * GREY + 0.4 * np.array(colour(5))
     np.testing.assert_allclose(inside, expected, atol=2)
@@ -74,14 +74,14 @@ def test_fill_lets_the_object_show_through() -> None:
 
 def test_the_outline_is_in_full_colour() -> None:
     result = scene(240, 320, [5])
-    drawn = draw(result)
+    drawn = Overlay().draw(result)
     row = drawn[int(0.7 * 240)]
     left = int(np.flatnonzero(result.masks[0][int(0.7 * 240)])[0])
     np.testing.assert_array_equal(row[left], colour(5))
 
 
 def test_colour_belongs_to_the_identity_alone() -> None:
-    alone, together = draw(scene(240, 320, [5])), draw(scene(240, 960, [9, 5, 2]))
+    alone, together = Overlay().draw(scene(240, 320, [5])), Overlay().draw(scene(240, 960, [9, 5, 2]))
     np.testing.assert_array_equal(alone[168, 160], together[168, 480])
 
 
@@ -104,7 +104,7 @@ def test_text_has_contrast_on_every_colour() -> None:
 def test_labels_at_any_size(size: tuple[int, int]) -> None:
     """The label is at least ten pixels high, lies in the image, and grows with it."""
     result = scene(*size, [5])
-    drawn = draw(result)
+    drawn = Overlay().draw(result)
     above = drawn[: int(result.boxes_xyxy[0, 1]) - 1]
     label = (above == colour(5)).all(-1)
     rows = np.flatnonzero(label.any(1))

@@ -6,9 +6,9 @@ import io
 
 from rich.console import Console
 
-from ookd.engine.display import Display, Progress
+from ookd.engine.display import Display, StepProgress
 
-STEP = Progress(120, {"class": 0.5, "class_3": 9.0, "total": 4.25}, 5e-4, 57.3, 812.0, 3725.0)
+STEP = StepProgress(120, {"class": 0.5, "class_3": 9.0, "total": 4.25}, 5e-4, 57.3, 812.0, 3725.0)
 
 
 def shown(terminal: bool, **more: bool) -> tuple[Display, io.StringIO]:

@@ -17,7 +17,7 @@ from models import test_idol_training as idol
 from models import test_seqformer_training as seqformer
 from ookd import config
 from ookd.engine import loop
-from ookd.engine.record import Record
+from ookd.engine.run_log import RunLog
 from ookd.models import zoo
 from ookd.structures import Batch
 
@@ -60,7 +60,7 @@ def lines_of_a_run(
     }
     parsed = config.load(recipe, [f"{key}={value}" for key, value in changes.items()])
     monkeypatch.setattr(loop, "open_loader", lambda *_: (OneBatch(batch), NAMES))
-    loop.Trainer(parsed, folder, Record(parsed, folder, quiet=True), cpu=True).fit()
+    loop.Trainer(parsed, folder, RunLog(parsed, folder, quiet=True), cpu=True).fit()
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 

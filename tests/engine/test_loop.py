@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from engine.ranks import start_two
 from ookd import config
 from ookd.engine.loop import Interrupted, Trainer
-from ookd.engine.record import Record
+from ookd.engine.run_log import RunLog
 from ookd.errors import UserError
 from ookd.models import zoo
 
@@ -46,7 +46,7 @@ CURVE = Path(__file__).with_name("golden_curve.json")
 
 def train(folder: Path, *changes: str) -> Trainer:
     recipe = config.load("nano-ytvis-like", [*TINY, *changes])
-    trainer = Trainer(recipe, folder, Record(recipe, folder, quiet=True), cpu=True)
+    trainer = Trainer(recipe, folder, RunLog(recipe, folder, quiet=True), cpu=True)
     trainer.resume()
     trainer.fit()
     return trainer
@@ -111,7 +111,7 @@ def stop_at(step: int, folder: Path, *changes: str) -> None:
     """Train until SIGTERM arrives during `step`."""
     recipe = config.load("nano-ytvis-like", [*TINY, *changes])
 
-    class Stopping(Record):
+    class Stopping(RunLog):
         def step(self, step_: int, *rest: Any) -> dict[str, float]:
             if step_ == step:
                 os.kill(os.getpid(), signal.SIGTERM)
@@ -171,7 +171,7 @@ def test_a_damaged_checkpoint_is_noticed_and_the_one_before_is_used(whole: Path,
     data[-5] ^= 1
     weights.write_bytes(data)
     recipe = config.load("nano-ytvis-like", TINY)
-    record = Record(recipe, tmp_path, quiet=True)
+    record = RunLog(recipe, tmp_path, quiet=True)
     warnings: list[str] = []
     record.warn = warnings.append  # type: ignore[method-assign]
     trainer = Trainer(recipe, tmp_path, record, cpu=True)
@@ -298,7 +298,7 @@ def test_the_scaler_is_part_of_a_checkpoint(tmp_path: Path) -> None:
     recipe = config.load("nano-ytvis-like", TINY)
     scales = []
     for scale in (1024.0, 2.0):
-        trainer = Trainer(recipe, tmp_path, Record(recipe, tmp_path, quiet=True), cpu=True)
+        trainer = Trainer(recipe, tmp_path, RunLog(recipe, tmp_path, quiet=True), cpu=True)
         trainer.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
         trainer.accelerator.scaler.scale(torch.zeros(1))  # begins to count
         trainer.resume()
@@ -311,9 +311,9 @@ def test_the_scaler_is_part_of_a_checkpoint(tmp_path: Path) -> None:
 def test_fp16_with_a_scaler_resumes(tmp_path: Path) -> None:
     recipe = config.load("nano-ytvis-like", [*TINY, "run.precision=fp16"])
     for folder in (tmp_path / "whole", tmp_path / "resumed"):
-        Trainer(recipe, folder, Record(recipe, folder, quiet=True)).fit()
+        Trainer(recipe, folder, RunLog(recipe, folder, quiet=True)).fit()
     shutil.rmtree(tmp_path / "resumed" / "checkpoints" / "step-00000020")
-    trainer = Trainer(recipe, tmp_path / "resumed", Record(recipe, tmp_path / "resumed", quiet=True))
+    trainer = Trainer(recipe, tmp_path / "resumed", RunLog(recipe, tmp_path / "resumed", quiet=True))
     assert trainer.resume()
     trainer.fit()
     assert curve(tmp_path / "resumed") == pytest.approx(curve(tmp_path / "whole"), rel=2e-2)

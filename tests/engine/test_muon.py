@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ookd import config
-from ookd.engine.build import make_model, make_optimizer
-from ookd.engine.muon import SIZE, Muon, orthogonal
+from ookd.engine.build import make_model, make_optimizer, make_task
+from ookd.engine.muon import STEP_SIZE, Muon, orthogonal
 from ookd.errors import UserError
 
 
@@ -44,7 +44,7 @@ def test_a_step_is_as_long_as_one_of_adamw() -> None:
     weight.grad = matrix(64, 128, seed=1) * 1e4
     muon([weight]).step()
     step = before - weight.detach()
-    assert step.pow(2).mean().sqrt().item() == pytest.approx(0.01 * SIZE, rel=0.15)
+    assert step.pow(2).mean().sqrt().item() == pytest.approx(0.01 * STEP_SIZE, rel=0.15)
     assert (step * matrix(64, 128, seed=1)).sum() > 0  # downhill
     assert weight.grad is None
 
@@ -85,13 +85,13 @@ def test_other_groups_step_as_adamw_to_the_bit() -> None:
     assert torch.equal(*weights)
 
 
-def test_hidden_matrices_of_nano_are_turned_and_nothing_else() -> None:
+def test_hidden_matrices_of_nano_are_chosen_and_nothing_else() -> None:
     recipe = config.load("nano-ytvis-like", ["optim.kind=muon", "model.pretrained=false"])
     model = make_model(recipe.model, 14)
     names = {id(p): name for name, p in model.named_parameters()}
     turned = {
         names[id(p)]
-        for group in make_optimizer(model, recipe).param_groups
+        for group in make_optimizer(make_task(model, recipe, []), recipe).param_groups
         for p in group["params"]
         if group["orthogonal"]
     }
@@ -102,5 +102,5 @@ def test_hidden_matrices_of_nano_are_turned_and_nothing_else() -> None:
 
 
 def test_shared_out_matrices_are_refused_in_one_line() -> None:
-    with pytest.raises(UserError, match=r"run\.shard use adamw"):
+    with pytest.raises(UserError, match=r"use adamw with run\.shard"):
         config.load("nano-ytvis-like", ["optim.kind=muon", "run.shard=true", "run.channels_last=false"])

@@ -52,7 +52,7 @@ def test_a_run_without_validation_and_teacher(tmp_path: Path) -> None:
     assert "<b>2</b><span>of 6 steps</span>" in text
     assert "validate_every: 2" in text
     assert not re.findall(r"(?:src|href)=\"(?!data:)|<script|@import|https?:", text)
-    assert list(tmp_path.glob("*.partial")) == []
+    assert list(tmp_path.glob("*.part")) == []
 
 
 def test_validation_is_followed_and_the_last_one_explained(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_validation_is_followed_and_the_last_one_explained(tmp_path: Path) -> No
         "Losses",
         "Training",
         "Samples at step 2",
-        "What mending one kind of error would add",
+        "What fixing one kind of error would add",
         "AP by kind of track",
         "Classes",
     ]
@@ -108,5 +108,5 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     answer = CliRunner().invoke(app, ["--page", str(tmp_path)])
     assert answer.exit_code == 0, answer.output
     assert answer.output.strip() == str(tmp_path / "run.html")
-    with pytest.raises(UserError, match=r"holds no run: there is no recipe\.yaml"):
+    with pytest.raises(UserError, match=r"not a run folder; it has no recipe\.yaml"):
         write_run_page(tmp_path / "elsewhere")

@@ -14,7 +14,7 @@ from PIL import Image
 from ookd import config
 from ookd.config import Recipe
 from ookd.engine.loop import Trainer
-from ookd.engine.record import Record
+from ookd.engine.run_log import RunLog
 from ookd.errors import UserError
 from small_set import counted
 
@@ -112,7 +112,7 @@ def small(name: str, *changes: str) -> Recipe:
 
 
 def train(recipe: Recipe, folder: Path) -> Trainer:
-    trainer = Trainer(recipe, folder, Record(recipe, folder, quiet=True), cpu=True)
+    trainer = Trainer(recipe, folder, RunLog(recipe, folder, quiet=True), cpu=True)
     trainer.resume()
     trainer.fit()
     return trainer
@@ -124,7 +124,7 @@ def test_a_step_changes_the_model(
 ) -> None:
     monkeypatch.chdir(downloads)
     recipe = small(name)
-    trainer = Trainer(recipe, tmp_path, Record(recipe, tmp_path, quiet=True), cpu=True)
+    trainer = Trainer(recipe, tmp_path, RunLog(recipe, tmp_path, quiet=True), cpu=True)
     before = {key: value.clone() for key, value in trainer.model.state_dict().items()}
     trainer.fit()
     (line,) = (json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines())
@@ -167,7 +167,7 @@ def test_a_source_may_be_augmented_in_its_own_way(
     )
     videos = "{kind: folder, path: data/ytvis_2019/train.json, ratio: 3}"
     recipe = small("idol-r50-ytvis19", f"data.train=[{videos}, {coco}]", "data.augment.crop=none")
-    stream = Trainer(recipe, tmp_path, Record(recipe, tmp_path, quiet=True), cpu=True).loader.stream
+    stream = Trainer(recipe, tmp_path, RunLog(recipe, tmp_path, quiet=True), cpu=True).loader.stream
     sizes: dict[int, list[bool]] = {0: [], 1: []}
     for key in [key for epoch in range(8) for key in stream.order(epoch)]:
         key_frame, reference = (image.shape for image in stream[key].images)
@@ -178,5 +178,5 @@ def test_a_source_may_be_augmented_in_its_own_way(
 
 
 def test_crops_without_sides_are_refused() -> None:
-    with pytest.raises(UserError, match="crop: video needs sides"):
+    with pytest.raises(UserError, match="crop video needs sides"):
         config.load("nano-ytvis-like", ["data.augment.crop=video"])

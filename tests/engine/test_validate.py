@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from engine.tiny import recipe
-from ookd.engine.validate import Validation, undisturbed
+from ookd.engine.randomness import undisturbed
+from ookd.engine.validate import Validation
 from ookd.models import zoo
 from ookd.structures import TrackResult
 

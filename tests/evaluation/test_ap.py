@@ -139,7 +139,7 @@ def test_of_equally_good_tracks_the_later_is_taken() -> None:
     box = (3, 3, 20, 20)
     dataset = truth([(1, 1, tube(box)), (1, 1, tube(box))], frames=1)
     report = ookd.evaluate(dataset, [TrackResult(1, 1, 0.9, tube(box))])
-    assert report.measured[0].matched.taken[:, 0].tolist() == [1] * 10
+    assert report.measured[0].matches.taken[:, 0].tolist() == [1] * 10
 
 
 def test_an_empty_result_list_scores_nothing() -> None:

@@ -1,4 +1,4 @@
-"""Each cause of error planted alone is reported alone, at the price that counting by hand gives."""
+"""Each cause of error planted alone is reported alone, at the cost that counting by hand gives."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import ookd
 from evaluation.scenes import random_world, truth, tube
 from ookd.evaluation import errors
-from ookd.evaluation.blame import CAUSES
+from ookd.evaluation.causes import CAUSES
 from ookd.structures import Dataset, TrackResult
 
 A, B, FAR = (2, 2, 22, 22), (30, 4, 50, 30), (30, 34, 50, 40)
@@ -47,7 +47,7 @@ def test_wrong_class() -> None:
 
 
 def test_a_found_track_said_again_in_another_class_is_no_find_of_its_neighbour() -> None:
-    """It covers A, which is found; beside it a little of B, which is not: mended it goes, B stays missed."""
+    """It covers A, which is found; beside it a little of B, which is not: fixed, it goes; B stays missed."""
     neighbour = (2, 16, 22, 36)  # IoU with A 120 / 680
     dataset = truth([(1, 1, four(A)), (1, 3, four(neighbour)), (2, 2, four(B))])
     results = [
@@ -123,12 +123,12 @@ def test_crowd_tracks_are_never_missed() -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_prices_start_from_the_official_ap_and_end_below_one(seed: int) -> None:
-    from ookd.evaluation.errors import prices
+def test_gains_start_from_the_official_ap_and_end_below_one(seed: int) -> None:
+    from ookd.evaluation.errors import ap_gains
 
     dataset, results = random_world(seed, crowd=True)
     report = ookd.evaluate(dataset, results)
-    ap, counts = prices(report.measured, len(report.per_class))
+    ap, counts = ap_gains(report.measured, len(report.per_class))
     for k, row in enumerate(report.per_class.values()):
         if row.ap >= 0:
             assert ap[0, :, k].mean() == pytest.approx(row.ap, abs=1e-12)
@@ -137,12 +137,16 @@ def test_prices_start_from_the_official_ap_and_end_below_one(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_prices_are_those_of_weighted_scoring_to_the_bit(seed: int) -> None:
+def test_gains_are_those_of_weighted_scoring_to_the_bit(seed: int) -> None:
     """Drawing every video once, as the comparison does for the set itself."""
     dataset, results = random_world(seed, videos=8)
     videos = ookd.evaluate(dataset, results).measured
-    found, _ = errors.prices(videos, 3)
-    book, truths, once = errors.ledger(videos), errors.truths_by_video(videos, 3), np.ones((1, 8), np.int64)
+    found, _ = errors.ap_gains(videos, 3)
+    table, truths, once = (
+        errors.error_table(videos),
+        errors.truths_by_video(videos, 3),
+        np.ones((1, 8), np.int64),
+    )
     for row, cause in enumerate((None, *range(len(CAUSES)))):
         for t, scores in enumerate(found[row]):
-            np.testing.assert_array_equal(scores, errors.class_ap(book.entries(t, cause), truths, once)[0])
+            np.testing.assert_array_equal(scores, errors.class_ap(table.entries(t, cause), truths, once)[0])

@@ -43,5 +43,5 @@ def test_nothing_is_lost_when_it_exists_or_breaks_off(tmp_path: Path) -> None:
         write_submission(broken(), path, overwrite=True)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["results.json"]
-    with pytest.raises(UserError, match=r"\.json or a \.zip"):
+    with pytest.raises(UserError, match=r"\.json or \.zip"):
         write_submission(results, tmp_path / "results.txt")

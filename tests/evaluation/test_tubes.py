@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ookd.data import rle
-from ookd.evaluation.tubes import overlap, prove
+from ookd.evaluation.tubes import measure_tubes, overlap
 
 H, W, T = 17, 23, 5
 
@@ -35,8 +35,8 @@ def test_shared_areas_are_the_pixels_in_both_masks(density: float) -> None:
     rng = np.random.default_rng(int(10 * density))
     for results, truths in ((7, 4), (1, 6), (5, 0), (0, 3)):
         result_masks, truth_masks = noisy(rng, results, density), noisy(rng, truths, density / 2)
-        result_tubes, wrong = prove(written(result_masks, rng), T, H, W)
-        truth_tubes, wrong_truth = prove(written(truth_masks, rng), T, H, W)
+        result_tubes, wrong = measure_tubes(written(result_masks, rng), T, H, W)
+        truth_tubes, wrong_truth = measure_tubes(written(truth_masks, rng), T, H, W)
         assert not wrong | wrong_truth
         compared = overlap(result_tubes, truth_tubes)
         both = result_masks[:, None] & truth_masks
@@ -53,6 +53,8 @@ def test_masks_of_another_size_share_nothing_and_lists_may_end_early() -> None:
     full = np.ones((4, 6), bool)
     truth = [[rle.encode(full)] * 3]
     result = [[rle.encode(full & (np.arange(6) < 3)), rle.encode(np.ones((9, 2), bool))]]
-    compared = overlap(prove(result, 2, 4, 6, any_size=True)[0], prove(truth, 3, 4, 6, any_size=True)[0])
+    compared = overlap(
+        measure_tubes(result, 2, 4, 6, any_size=True)[0], measure_tubes(truth, 3, 4, 6, any_size=True)[0]
+    )
     assert compared.shared.tolist() == [[[12, 0]]]
     assert compared.track_iou.tolist() == [[0.5]]

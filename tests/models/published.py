@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ookd.models.backbones.resnet import ResNetConfig
 from ookd.models.idol.model import Idol, IdolConfig
-from ookd.models.preprocess import normalise, pad_to_stride
+from ookd.models.preprocess import IMAGENET
 from ookd.models.seqformer.model import SeqFormer, SeqFormerConfig
 from ookd.models.upstream import from_upstream
 
@@ -45,8 +45,8 @@ def seqformer(golden: Path) -> SeqFormer:
 
 def prepare(raw: Tensor) -> tuple[Tensor, Tensor]:
     """Raw frames [F, 3, h, w] of 0..255 -> normalised, padded frames and their pad masks."""
-    frames, pad = pad_to_stride(raw)
-    return normalise(frames, pad), pad
+    frames, pad = IMAGENET.pad(raw)
+    return IMAGENET.normalise(frames, pad), pad
 
 
 def record(stages: Mapping[str, Iterable[nn.Module]]) -> dict[str, list[Any]]:

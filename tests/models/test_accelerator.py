@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from models.test_idol_training import random_batch
 from models.test_shapes import idol, near, prepared, seqformer
 from ookd.models.backbones.build import LiteConfig
-from ookd.models.compact.model import Compact, peaks
+from ookd.models.compact.model import Compact, peak_places
 from ookd.models.compact.training import CompactTraining
+from ookd.models.families import preset
 from ookd.models.idol.model import Idol, IdolConfig
 from ookd.models.idol.training import IdolTraining
-from ookd.models.presets import preset
 from ookd.models.seqformer.model import SeqFormer
 from ookd.models.seqformer.training import SeqFormerTraining
 from ookd.models.zoo import build
@@ -115,7 +115,7 @@ def test_a_gpu_gives_what_the_cpu_gives(
     places = torch.full((1, 5, 2), 0.5)
     if isinstance(model, Compact):
         with torch.no_grad():
-            places = peaks(model.encoder(frames, pad), 5)
+            places = peak_places(model.encoder(frames, pad), 5)
     expected = answers(model, frames, pad, places)
     with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
         actual = answers(model.to(device), frames.to(device), pad.to(device), places.to(device))

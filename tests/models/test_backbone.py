@@ -17,7 +17,7 @@ from ookd.models.backbones.efficientnet_lite import EfficientNetLite
 from ookd.models.backbones.resnet import ResNetConfig
 from ookd.models.backbones.swin import SwinConfig
 from ookd.models.idol.model import Idol, IdolConfig
-from ookd.models.preprocess import pad_to_stride
+from ookd.models.preprocess import IMAGENET
 
 SMALL = {"queries": 3, "dim": 64, "encoder_layers": 1, "decoder_layers": 1, "ffn": 8}
 VIT = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 56}
@@ -51,7 +51,7 @@ def test_strides_and_channels(name: str) -> None:
 def test_a_model_with_it_is_saved_and_rebuilt_without_the_hub(name: str, tmp_path: Path) -> None:
     model = Idol(IdolConfig(backbone=CONFIGS[name], classes=1, **SMALL)).eval()
     zoo.save_pretrained(model, tmp_path, ["cat"])
-    frames, pad = pad_to_stride(torch.randn(1, 3, 40, 60))
+    frames, pad = IMAGENET.pad(torch.randn(1, 3, 40, 60))
     with torch.no_grad():
         expected, _ = model(frames, pad)
         actual, _ = zoo.load(tmp_path).model(frames, pad)

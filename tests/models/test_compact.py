@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from ookd.models.backbones.efficientnet_lite import EfficientNetLite
-from ookd.models.compact.model import Compact, CompactConfig, mask_logits, peaks
-from ookd.models.preprocess import MEAN, STD, normalise
-from ookd.models.presets import preset
+from ookd.models.compact.model import Compact, CompactConfig, mask_logits, peak_places
+from ookd.models.families import preset
+from ookd.models.preprocess import IMAGENET, MEAN, STD
 from ookd.models.zoo import build
 
 SMALL = CompactConfig(classes=3, width=32, mask_width=8, embed=16, heads=4, hidden=32, queries=6, layers=2)
@@ -144,7 +144,7 @@ def test_auxiliary_queries_do_not_disturb_the_main_ones() -> None:
     model = Compact(SMALL).eval()
     with torch.no_grad():
         pixels = model.encoder(torch.randn(2, 3, 64, 96), torch.zeros(2, 64, 96, dtype=torch.bool))
-        main = peaks(pixels, 6)
+        main = peak_places(pixels, 6)
         alone = model.decode(pixels, main)[-1]
         between = torch.zeros(1, 10, 10)
         between[:, :6, 6:] = -math.inf
@@ -162,8 +162,8 @@ def test_no_query_stands_in_the_padding_and_its_content_does_not_matter() -> Non
     other = frame.clone()
     other[..., 64:] = 255 - other[..., 64:]
     with torch.no_grad():
-        places = peaks(model.encoder(normalise(frame, pad), pad), 30)
-        a, b = (model(normalise(x, pad), pad)[0].logits for x in (frame, other))
+        places = peak_places(model.encoder(IMAGENET.normalise(frame, pad), pad), 30)
+        a, b = (model(IMAGENET.normalise(x, pad), pad)[0].logits for x in (frame, other))
     assert (places[..., 0] < 0.5).all()
     assert torch.equal(a, b)
 

@@ -11,18 +11,18 @@ from torch import Tensor
 
 from ookd.models.compact.clip import (
     ClipAnswer,
+    ClipFrames,
     CompactClip,
     CompactClipConfig,
-    Frames,
     choose_seeds,
-    claims,
-    first_presence,
-    follow,
-    ways,
+    claim_queries,
+    follow_seeds,
+    initial_presence,
+    path_likelihood,
 )
-from ookd.models.compact.clip_training import CompactClipTraining, Tubes, tube_terms
+from ookd.models.compact.clip_training import CompactClipTraining, TubeTargets, tube_terms
 from ookd.models.compact.model import Compact, CompactConfig
-from ookd.models.presets import preset
+from ookd.models.families import preset
 from ookd.models.zoo import build, save_pretrained, start_from
 from ookd.structures import Batch, Tracks
 
@@ -52,12 +52,12 @@ def batch(frames: int = 3) -> Batch:
     return Batch(images, torch.zeros(2, frames, 64, 96, dtype=torch.bool), [full, empty], seeds=[1, 2])
 
 
-def frames_with(unit: Tensor, score: Tensor, apart: Tensor | None = None) -> Frames:
+def frames_with(unit: Tensor, score: Tensor, apart: Tensor | None = None) -> ClipFrames:
     nothing: Tensor = torch.zeros(0)
     if apart is None:
         b, t, q = score.shape
         apart = torch.zeros(b, t - 1, q, q)
-    return Frames(nothing, nothing, nothing, F.normalize(unit, dim=-1), score, apart)  # type: ignore[arg-type]
+    return ClipFrames(nothing, nothing, nothing, F.normalize(unit, dim=-1), score, apart)  # type: ignore[arg-type]
 
 
 def test_seeds_take_each_object_once_although_every_frame_shows_it() -> None:
@@ -74,12 +74,12 @@ def test_seeds_take_each_object_once_although_every_frame_shows_it() -> None:
 def test_what_another_likes_more_is_not_taken() -> None:
     """Both clip queries like frame query 0 best, the first one more; a hidden rival changes nothing."""
     association = torch.tensor([[9.0, 2.0, 0.0], [7.0, 6.5, 0.0]])[None, None]  # [B, T, N, Q]
-    assert claims(association, None).tolist() == [[[0, 1]]]
+    assert claim_queries(association, None).tolist() == [[[0, 1]]]
     between = torch.zeros(1, 2, 2)
     between[0, 1, 0] = -torch.inf
-    assert claims(association, between).tolist() == [[[0, 0]]]
+    assert claim_queries(association, between).tolist() == [[[0, 0]]]
     between = between.transpose(1, 2)
-    assert claims(association, between).tolist() == [[[0, 1]]]
+    assert claim_queries(association, between).tolist() == [[[0, 1]]]
 
 
 def test_an_object_that_turns_is_followed_by_the_mean_of_its_looks() -> None:
@@ -93,7 +93,7 @@ def test_an_object_that_turns_is_followed_by_the_mean_of_its_looks() -> None:
     frames = frames_with(unit, torch.full((1, 3, 2), 0.9))
     first = torch.einsum("e,btqe->btq", frames.unit[0, 0, 0], frames.unit).argmax(-1)
     assert first.flatten().tolist() == [0, 0, 1]
-    alike, likely, choice = follow(frames, torch.tensor([[0]]), None)
+    alike, likely, choice = follow_seeds(frames, torch.tensor([[0]]), None)
     assert choice.flatten().tolist() == [0, 0, 0]
     assert alike[0, 2, 0].argmax() == likely[0, 2, 0].argmax() == 0
 
@@ -102,7 +102,9 @@ def test_of_two_that_look_the_same_each_is_the_one_that_is_near() -> None:
     """They stand still and swap their numbers from frame to frame."""
     swapped = torch.tensor([[2.0, 0.0], [0.0, 2.0]]).expand(1, 2, 2, 2)
     frames = frames_with(torch.ones(1, 3, 2, 4), torch.full((1, 3, 2), 0.9), swapped)
-    _, likely, choice = follow(frames, torch.tensor([[0, 5]]), None)  # first of frame 0, second of frame 2
+    _, likely, choice = follow_seeds(
+        frames, torch.tensor([[0, 5]]), None
+    )  # first of frame 0, second of frame 2
     assert choice.tolist() == [[[0, 1], [1, 0], [0, 1]]]
     assert (likely.exp().sum(-1) - 1).abs().max() < 1e-3
 
@@ -117,18 +119,18 @@ def test_ways_are_summed_exactly() -> None:
         paid = torch.stack([cost[:, t, way[t], way[t + 1]] for t in range(3)]).sum(0)
         for t, q in enumerate(way):
             sums[:, t, :, q] += (gained - paid.unsqueeze(1)).exp()
-    torch.testing.assert_close(ways(likely, cost).exp(), sums / sums.sum(-1, keepdim=True))
-    torch.testing.assert_close(ways(likely[:, :1], cost[:, :0]), likely[:, :1].log_softmax(-1))
+    torch.testing.assert_close(path_likelihood(likely, cost).exp(), sums / sums.sum(-1, keepdim=True))
+    torch.testing.assert_close(path_likelihood(likely[:, :1], cost[:, :0]), likely[:, :1].log_softmax(-1))
 
 
 def test_who_looks_less_like_it_than_another_does_is_not_in_view() -> None:
     """Both take the same frame query; who does not know of the other stays."""
     alike = torch.tensor([[0.98], [0.9]])[None, None]  # [B, T, N, Q]
     both = torch.zeros(1, 1, 2, dtype=torch.long)
-    assert (first_presence(alike, both, None) > 0).tolist() == [[[True, False]]]
+    assert (initial_presence(alike, both, None) > 0).tolist() == [[[True, False]]]
     between = torch.zeros(1, 2, 2)
     between[0, 1, 0] = -torch.inf
-    assert (first_presence(alike, both, between) > 0).all()
+    assert (initial_presence(alike, both, between) > 0).all()
 
 
 def test_shapes_and_empty_masks_where_absent() -> None:
@@ -154,7 +156,7 @@ def test_what_one_frame_shows_reaches_the_answer_about_another() -> None:
     changed = clip.clone()
     changed[:, 2] = torch.randn(3, 64, 96)
     with torch.no_grad():
-        a, b = model.look(clip, pad), model.look(changed, pad)
+        a, b = model.encode(clip, pad), model.encode(changed, pad)
         torch.testing.assert_close(
             a.score[:, :2], b.score[:, :2]
         )  # frame by frame the others are as they were
@@ -169,7 +171,7 @@ def test_before_training_a_part_is_the_frame_query_that_looks_most_like_the_seed
     model = CompactClip(SMALL).eval()
     clip, pad = torch.randn(1, 3, 3, 64, 96), torch.zeros(1, 3, 64, 96, dtype=torch.bool)
     with torch.no_grad():
-        frames = model.look(clip, pad)
+        frames = model.encode(clip, pad)
         frames.unit = torch.zeros_like(frames.unit)  # embeddings that leave no doubt: query 2 - t is the seed
         for t in range(3):
             frames.unit[:, t, :, 1] = 1.0
@@ -194,11 +196,13 @@ def test_masks_are_taught_only_where_a_part_stands_on_its_instance() -> None:
         presence=torch.zeros(1, 2, 1),
         association=torch.zeros(1, 2, 1, 6),
         choice=torch.tensor([[[4], [1]]]),
-        views=torch.zeros(1, 2, 1, 16),
+        frame_embeds=torch.zeros(1, 2, 1, 16),
         identity=torch.zeros(1, 1, 16),
         frame=SimpleNamespace(masks_at=lambda select, stride: drawn),  # type: ignore[arg-type]
     )
-    tubes = Tubes(torch.zeros(1, 1, dtype=torch.long), {4: truth}, torch.ones(1, 2, 1, dtype=torch.bool))
+    tubes = TubeTargets(
+        torch.zeros(1, 1, dtype=torch.long), {4: truth}, torch.ones(1, 2, 1, dtype=torch.bool)
+    )
     matched = torch.tensor([[[4], [3]]])
     terms = tube_terms(answer, torch.zeros(1, 1, dtype=torch.long), tubes, matched, 4)
     (terms["mask"] + terms["dice"]).backward()  # type: ignore[no-untyped-call]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ookd.distill.qfa import Kept, associate_by_label
+from ookd.distill.qfa import KeptQueries, associate_by_label
 from ookd.models.compact import clip_training as compact_clip_training
 from ookd.models.compact import training as compact_training
 from ookd.models.compact.clip import CompactClip, CompactClipConfig
@@ -49,13 +49,13 @@ def crowd() -> Batch:
 
 def test_every_query_stands_for_one_object_and_some_objects_for_none() -> None:
     student: Any = task("student")
-    lesson = student.learn(crowd())[1]
-    assert lesson.valid.sum(1).tolist() == [QUERIES] * FRAMES
-    for query, valid in zip(lesson.query, lesson.valid, strict=True):
+    matches = student.learn(crowd())[1]
+    assert matches.valid.sum(1).tolist() == [QUERIES] * FRAMES
+    for query, valid in zip(matches.query, matches.valid, strict=True):
         assert sorted(query[valid].tolist()) == list(range(QUERIES))
     everyone = torch.arange(OBJECTS)
-    kept = [Kept(everyone, everyone, torch.ones(OBJECTS))]
-    found = associate_by_label(kept, lesson, torch.tensor([0]), torch.arange(FRAMES)[None])
+    kept = [KeptQueries(everyone, everyone, torch.ones(OBJECTS))]
+    found = associate_by_label(kept, matches, torch.tensor([0]), torch.arange(FRAMES)[None])
     assert len(found) == QUERIES * FRAMES
     assert len(set(zip(found.frame.tolist(), found.student.tolist(), strict=True))) == len(found)
 
@@ -75,9 +75,9 @@ def test_what_stands_in_for_a_missing_query_is_never_read(kind: str, monkeypatch
 
     plain = task(kind)(crowd())
     for module, name in (
-        (compact_training, "match"),
-        (compact_clip_training, "match"),
-        (compact_clip_training, "assign"),
+        (compact_training, "match_masks"),
+        (compact_clip_training, "match_masks"),
+        (compact_clip_training, "match_clip"),
     ):
         monkeypatch.setattr(module, name, another(getattr(module, name)))
     changed = task(kind)(crowd())

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from models.test_idol_training import random_batch
 from models.test_shapes import ANY_SIZE, near, prepared
-from ookd.models.compact.clip import RIVALRY, SEEN, CompactClip, CompactClipConfig
+from ookd.models.compact.clip import PRESENCE, RIVAL_PENALTY, CompactClip, CompactClipConfig
 from ookd.models.compact.clip_training import CompactClipTraining
-from ookd.models.compact.model import Compact, CompactConfig, peaks
+from ookd.models.compact.model import Compact, CompactConfig, peak_places
 from ookd.models.compact.training import CompactTraining
 
 SIZES = {"classes": 3, "width": 32, "mask_width": 8, "embed": 16, "heads": 4, "hidden": 32, "queries": 6}
@@ -41,7 +41,7 @@ def test_the_student_takes_any_size(height: int, width: int, batch: int) -> None
     frames, pad = prepared(batch, 3, height, width)
     model = student()
     with torch.no_grad():
-        places = peaks(model.encoder(frames, pad), 1)
+        places = peak_places(model.encoder(frames, pad), 1)
         answer, _ = model(frames, pad)
         count = answer.logits.shape[1]
         masks = answer.masks(torch.tensor([[0, count - 1, 0]]).expand(batch, -1))
@@ -110,11 +110,11 @@ def clip_answers(model: CompactClip, clip: Tensor, pad: Tensor) -> tuple[Tensor,
     """
     b, t = clip.shape[:2]
     with torch.no_grad():
-        frames = model.look(clip, pad)
+        frames = model.encode(clip, pad)
         seeds = torch.arange(5).expand(b, -1)
         answer = model.decode(frames, seeds)[-1]
         masks = answer.frame.masks(torch.arange(5).expand(b * t, -1))
-    return answer.logits.float(), answer.presence / (SEEN[0] + RIVALRY) + SEEN[1], masks
+    return answer.logits.float(), answer.presence / (PRESENCE[0] + RIVAL_PENALTY) + PRESENCE[1], masks
 
 
 def test_the_teacher_in_channels_last_and_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,9 +126,9 @@ def test_the_teacher_in_channels_last_and_bfloat16(monkeypatch: pytest.MonkeyPat
     model.load_pretrained()
     clip, pad = prepared(1, 2, 3, 64, 96)
     fixed = torch.rand(2, 6, 2)
-    monkeypatch.setattr(module, "peaks", lambda pixels, count: fixed)
+    monkeypatch.setattr(module, "peak_places", lambda pixels, count: fixed)
     claimed = torch.arange(5).expand(1, 2, 5)
-    monkeypatch.setattr(module, "claims", lambda association, between: claimed)
+    monkeypatch.setattr(module, "claim_queries", lambda association, between: claimed)
     expected = clip_answers(model, clip, pad)
     model.to(memory_format=torch.channels_last)
     assert all(near(a, e, 1e-4) for a, e in zip(clip_answers(model, clip, pad), expected, strict=True))

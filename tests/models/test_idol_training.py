@@ -17,7 +17,6 @@ from torch.nn import Module
 import ookd.models.idol.training
 from conftest import golden_cases
 from models import published
-from ookd.boxes import to_cxcywh
 from ookd.errors import UserError
 from ookd.models.backbones.resnet import ResNetConfig
 from ookd.models.idol.model import Idol, IdolConfig
@@ -70,7 +69,8 @@ def golden_batch(values: dict[str, Tensor]) -> Batch:
             frames[v, t, :, :h, :w], pad[v, t, :h, :w] = image.to(torch.uint8), False
             masks[:, t, :h, :w] = values[f"v{v}.{frame}.masks"].reshape(count, h, w)
             corners = values[f"v{v}.{frame}.boxes_xyxy_abs"].reshape(count, 4)
-            boxes[:, t] = to_cxcywh(corners) / torch.tensor([w, h, w, h])
+            low, high = corners.chunk(2, -1)
+            boxes[:, t] = torch.cat([(low + high) / 2, high - low], -1) / torch.tensor([w, h, w, h])
         labels = values[f"v{v}.key.labels"].where(visible[:, 0], torch.tensor(0))
         tracks.append(Tracks(labels, torch.arange(count), boxes, masks, visible))
     return Batch(frames, pad, tracks)

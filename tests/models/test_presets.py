@@ -12,7 +12,7 @@ from models.published import assert_close
 from ookd.config import Model
 from ookd.engine.build import make_model
 from ookd.models import zoo
-from ookd.models.presets import PRESETS, preset
+from ookd.models.families import preset
 
 OWN = {"nano": "nano-clip", "small": "small-clip"}  # student: teacher
 NAMES = [*OWN, *OWN.values()]
@@ -84,7 +84,7 @@ def test_a_recipe_starts_small_from_imagenet_weights() -> None:
 def test_small_is_larger_than_nano() -> None:
     with torch.device("meta"):
         millions = {
-            name: sum(p.numel() for p in zoo.build(PRESETS[name]).parameters()) / 1e6 for name in NAMES
+            name: sum(p.numel() for p in zoo.build(preset(name)).parameters()) / 1e6 for name in NAMES
         }
     assert millions["nano"] <= 6
     assert 1.5 * millions["nano"] < millions["small"] < 12

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from ookd.errors import UserError
 from ookd.models.backbones.build import LiteConfig
+from ookd.models.families import preset
 from ookd.models.idol.model import Idol, IdolConfig
-from ookd.models.parts.pixel_encoder import Memory
-from ookd.models.parts.query_start import PlacedStart, peaks
-from ookd.models.preprocess import normalise
-from ookd.models.presets import preset
+from ookd.models.parts.pixel_encoder import EncoderMemory
+from ookd.models.parts.query_start import PlacedStart, peak_cells
+from ookd.models.preprocess import IMAGENET
 from ookd.models.seqformer.model import SeqFormer, SeqFormerConfig
 
 SMALL = {
@@ -34,7 +34,7 @@ def frames(*shape: int) -> tuple[Tensor, Tensor]:
     pad = torch.zeros(*shape, 64, 96, dtype=torch.bool)
     pad[..., 64:] = True
     pad[..., 56:, :] = True
-    return normalise(raw, pad), pad
+    return IMAGENET.normalise(raw, pad), pad
 
 
 def test_peaks_by_hand() -> None:
@@ -44,9 +44,9 @@ def test_peaks_by_hand() -> None:
     heat[1, 0, 0, 3], heat[1, 1, 2, 0] = 2.0, 9.0  # frame 1: a peak, and one in the padding
     pad = torch.zeros(2, 12, dtype=torch.bool)
     pad[1, 8:] = True
-    assert peaks(heat, pad, frames=2, count=2).tolist() == [[5, 12 + 3]]
-    assert peaks(heat, pad, frames=1, count=1).tolist() == [[5], [3]]
-    assert peaks(heat, pad, frames=1, count=40).shape == (2, 12)
+    assert peak_cells(heat, pad, frames=2, count=2).tolist() == [[5, 12 + 3]]
+    assert peak_cells(heat, pad, frames=1, count=1).tolist() == [[5], [3]]
+    assert peak_cells(heat, pad, frames=1, count=40).shape == (2, 12)
 
 
 def test_queries_stand_at_the_peaks_in_the_unpadded_frame() -> None:
@@ -73,7 +73,7 @@ def test_auxiliary_queries_do_not_disturb_the_main_ones(length: int) -> None:
     model = model[1](model[0].model_validate(SMALL)).eval()
     images, pad = frames(2, length)
     with torch.no_grad():
-        memory: Memory = model.pixels(images.flatten(0, 1), pad.flatten(0, 1))
+        memory: EncoderMemory = model.pixels(images.flatten(0, 1), pad.flatten(0, 1))
         where = (memory,) if length == 1 else (memory, length)
         alone = model.decoder(*where)[-1]
         start = model.decoder.start(memory, length, extra)

@@ -13,7 +13,7 @@ from torch import Tensor
 from ookd.models.backbones.resnet import ResNetConfig
 from ookd.models.idol.model import Idol, IdolConfig
 from ookd.models.parts.mask_head import dynamic_masks, upsample
-from ookd.models.preprocess import normalise, pad_to_stride
+from ookd.models.preprocess import IMAGENET
 from ookd.models.seqformer.model import SeqFormer, SeqFormerConfig
 
 SMALL = {"classes": 3, "dim": 64, "encoder_layers": 1, "decoder_layers": 2, "ffn": 16, "dropout": 0.0}
@@ -47,8 +47,8 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 
 
 def prepared(*shape: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    frames, pad = pad_to_stride(noise(*shape, seed=seed))
-    return normalise(frames, pad), pad
+    frames, pad = IMAGENET.pad(noise(*shape, seed=seed))
+    return IMAGENET.normalise(frames, pad), pad
 
 
 def near(actual: Tensor, expected: Tensor, share: float) -> bool:
@@ -64,7 +64,7 @@ def test_idol_takes_any_size(height: int, width: int, batch: int, padded: bool) 
         frames, pad = prepared(batch, 3, height, width)
     else:
         pad = torch.zeros(batch, height, width, dtype=torch.bool)
-        frames = normalise(noise(batch, 3, height, width), pad)
+        frames = IMAGENET.normalise(noise(batch, 3, height, width), pad)
     with torch.no_grad():
         answer, _ = shared_idol()(frames, pad)
         masks = answer.masks(torch.tensor([[4, 0, 4]]).expand(batch, -1))
@@ -101,10 +101,10 @@ def test_frames_of_different_sizes_in_one_batch() -> None:
         pad[row, : frame.shape[-2], : frame.shape[-1]] = False
     model = shared_idol()
     with torch.no_grad():
-        both, _ = model(normalise(canvas, pad), pad)
-        alone, _ = model(normalise(canvas[1:], pad[1:]), pad[1:])
+        both, _ = model(IMAGENET.normalise(canvas, pad), pad)
+        alone, _ = model(IMAGENET.normalise(canvas[1:], pad[1:]), pad[1:])
         content = torch.where(pad[:, None], 77, canvas)  # what lies under the padding
-        other, _ = model(normalise(content, pad), pad)
+        other, _ = model(IMAGENET.normalise(content, pad), pad)
     assert near(both.logits[1:], alone.logits, 1e-5)
     assert torch.equal(both.logits, other.logits)
 

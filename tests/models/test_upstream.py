@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ookd import UserError
 from ookd.models.backbones.resnet import ResNet, ResNetConfig
-from ookd.models.presets import preset
+from ookd.models.families import preset
 from ookd.models.upstream import from_upstream, to_upstream
 from ookd.models.zoo import build
 

@@ -11,6 +11,7 @@ import pytest
 
 import ookd
 from evaluation.scenes import H, W, random_world
+from ookd.reports.page import write_page
 from ookd.structures import Dataset
 
 
@@ -46,7 +47,7 @@ def read(path: Path) -> Tags:
 
 def test_one_file_with_every_section_and_nothing_from_elsewhere(tmp_path: Path) -> None:
     dataset, results = random_world(2, videos=5)
-    ookd.evaluate(dataset, results).save_html(tmp_path / "new" / "report.html")
+    write_page(ookd.evaluate(dataset, results), tmp_path / "new" / "report.html")
     tags = read(tmp_path / "new" / "report.html")
     assert tags.sources == []
     expected = {
@@ -74,7 +75,7 @@ def test_worst_tracks_are_shown_with_truth_and_prediction(tmp_path: Path) -> Non
     dataset, results = random_world(2, videos=5)
     with_frames(dataset, tmp_path)
     report = ookd.evaluate(dataset, results)
-    report.save_html(tmp_path / "report.html", tmp_path)
+    write_page(report, tmp_path / "report.html", tmp_path)
     tags = read(tmp_path / "report.html")
     assert "Worst tracks" in tags.headings
     assert len(tags.sources) == 8
@@ -84,7 +85,7 @@ def test_worst_tracks_are_shown_with_truth_and_prediction(tmp_path: Path) -> Non
 def test_frames_that_are_not_where_they_should_be_are_told(tmp_path: Path) -> None:
     dataset, results = random_world(2, videos=5)
     with pytest.raises(ookd.UserError):
-        ookd.evaluate(dataset, results).save_html(tmp_path / "report.html", tmp_path / "nowhere")
+        write_page(ookd.evaluate(dataset, results), tmp_path / "report.html", tmp_path / "nowhere")
     assert not list(tmp_path.iterdir())
 
 
@@ -92,7 +93,7 @@ def test_names_from_the_data_cannot_write_into_the_page(tmp_path: Path) -> None:
     dataset, results = random_world(2)
     evil = "<script>alert(1)</script>"
     dataset.categories[0] = type(dataset.categories[0])(dataset.categories[0].id, evil)
-    ookd.evaluate(dataset, results).save_html(tmp_path / "report.html")
+    write_page(ookd.evaluate(dataset, results), tmp_path / "report.html")
     assert "<script" not in (tmp_path / "report.html").read_text()
 
 
@@ -100,5 +101,5 @@ def test_nothing_to_score_is_a_page_too(tmp_path: Path) -> None:
     dataset, _ = random_world(2)
     for video in dataset.videos:
         video.tracks = []
-    ookd.evaluate(dataset, []).save_html(tmp_path / "report.html")
+    write_page(ookd.evaluate(dataset, []), tmp_path / "report.html")
     read(tmp_path / "report.html")

@@ -9,12 +9,14 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ookd.data import rle
 from ookd.data.formats import save_ytvis
 from ookd.models.preprocess import MEAN, STD
+from ookd.models.protocols import OnlineModel, State
 from ookd.structures import Category, Clip, Dataset, FrameQueries, Track, Video
+from toy_family import toy_family
 
 PALETTE = np.array(
     [[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0], [255, 0, 255], [0, 255, 255]], np.uint8
@@ -26,18 +28,18 @@ SIZE = (96, 128)
 FRAMES = 24  # of a video
 
 
-class ColourModel(nn.Module):
+class ColourModel(OnlineModel):
     """Query q is PALETTE[q]. With `carry` the class scores also depend on how many frames went before."""
 
     def __init__(self, carry: bool = False) -> None:
         super().__init__()
-        self.carry = carry
+        self.config, self.carry = CONFIG, carry
         self.register_buffer("palette", (torch.tensor(PALETTE) - torch.tensor(MEAN)) / torch.tensor(STD))
         self.calls = 0
 
     def forward(
-        self, frames: Tensor, pad: Tensor, state: dict[str, Tensor] | None = None
-    ) -> tuple[FrameQueries, dict[str, Tensor] | None]:
+        self, frames: Tensor, pad: Tensor, state: State | None = None
+    ) -> tuple[FrameQueries, State | None]:
         self.calls += 1
         cells = F.avg_pool2d(frames, 4)  # [B, 3, h, w]
         away = (cells[:, None] - self.palette[None, :, :, None, None]).abs().amax(2)  # [B, Q, h, w]
@@ -52,6 +54,12 @@ class ColourModel(nn.Module):
             logits, None, embed, embed, lambda select: masks[torch.arange(len(masks))[:, None], select]
         )
         return queries, {"steps": steps + 1} if self.carry else None
+
+    def begin(self, streams: int) -> State | None:
+        return {"steps": torch.zeros(streams, 1)} if self.carry else None
+
+
+CONFIG = toy_family(ColourModel, len(NAMES))
 
 
 def scene(frame: int, size: tuple[int, int] = SIZE, colours: Sequence[int] = (0, 1, 2, 3)) -> np.ndarray:

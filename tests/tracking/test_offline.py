@@ -9,22 +9,24 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
+from ookd.config.tracker import OfflineConfig
 from ookd.data import rle
+from ookd.models.protocols import OfflineModel
 from ookd.structures import ClipQueries
-from ookd.tracking.offline import OfflineConfig, track_offline
+from ookd.tracking.offline import track_offline
+from toy_family import toy_family
 
 LENGTH = 23
 
 
-class Colours(nn.Module):
+class Colours(OfflineModel):
     """Finds the red square twice and the green one once, in another order in every second window."""
-
-    offline = True
 
     def __init__(self) -> None:
         super().__init__()
+        self.config = COLOURS
         self.calls = 0
 
     def forward(self, clip: Tensor, pad: Tensor) -> ClipQueries:
@@ -42,6 +44,9 @@ class Colours(nn.Module):
 
         nothing = torch.zeros(1, 3, 1)
         return ClipQueries(probs.logit()[None], None, nothing, nothing, masks)
+
+
+COLOURS = toy_family(Colours, 2)
 
 
 def images(length: int = LENGTH) -> Iterator[NDArray[np.uint8]]:

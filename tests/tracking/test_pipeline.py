@@ -15,11 +15,11 @@ import torch
 from ookd.config.tracker import TrackerConfig
 from ookd.data.video import FrameSource
 from ookd.data.video.source import Decode, Span
-from ookd.deploy.engine import IN_FLIGHT, Arrays, Engine
-from ookd.deploy.folder import Exported, Manifest
+from ookd.deploy.folder import ExportedFolder, Manifest
+from ookd.deploy.runner import IN_FLIGHT, Arrays, GraphRunner
 from ookd.deploy.runtime import ExportedModel
 from ookd.errors import UserError
-from ookd.models.preprocess import normalise
+from ookd.models.preprocess import IMAGENET
 from ookd.structures import FrameResult
 from ookd.tracking.pipeline import follow
 from ookd.tracking.session import Session
@@ -28,7 +28,7 @@ from tracking.colour_model import NAMES, SIZE, ColourModel, scene
 CONFIG = TrackerConfig()
 
 
-class Threaded(Engine):
+class Threaded(GraphRunner):
     """The colour model as a runtime that computes in threads of its own; the second frame takes longest."""
 
     def __init__(self, fail_at: int | None = None) -> None:
@@ -53,7 +53,8 @@ class Threaded(Engine):
         time.sleep(0.05 if number == 1 else 0)
         with torch.inference_mode():
             pad = torch.zeros(1, *SIZE, dtype=torch.bool)
-            queries, _ = self.model(normalise(torch.from_numpy(frames).permute(0, 3, 1, 2), pad), pad)
+            pixels = torch.from_numpy(frames).permute(0, 3, 1, 2)
+            queries, _ = self.model(IMAGENET.normalise(pixels, pad), pad)
             masks = queries.masks(torch.arange(queries.logits.shape[1])[None])
         return {"logits": queries.logits.numpy(), "embed": queries.embed.numpy(), "all": masks.numpy()}
 
@@ -96,9 +97,9 @@ MANIFEST = Manifest(
 )
 
 
-def session(engine: Engine) -> Session:
-    eye = ExportedModel(Exported(Path(), MANIFEST, "compact", NAMES, {}), engine)
-    return Session(eye, CONFIG, NAMES, None)
+def session(runner: GraphRunner) -> Session:
+    model = ExportedModel(ExportedFolder(Path(), MANIFEST, "compact", NAMES, {}), runner)
+    return Session(model, CONFIG, NAMES, None)
 
 
 def assert_same(ahead: Iterator[FrameResult], frames: int) -> None:

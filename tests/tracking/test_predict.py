@@ -10,7 +10,8 @@ from ookd.config.tracker import TrackerConfig
 from ookd.data.rle import decode
 from ookd.errors import UserError
 from ookd.structures import Category, Clip, Dataset, Video
-from ookd.tracking.predict import category_ids, predict
+from ookd.tracking.predict import predict
+from ookd.tracking.recordings import category_ids
 from ookd.tracking.session import Session
 from tracking.colour_model import LABELS, NAMES, PALETTE, ColourModel, scene
 
@@ -80,7 +81,7 @@ def test_every_track_has_one_entry_a_frame_and_covers_its_square() -> None:
 
 
 def test_a_model_without_memory_sees_several_frames_at_once_and_one_with_memory_does_not() -> None:
-    for carry, calls in ((False, 3 * 3), (True, 12 + 13 + 14)):  # 1 + 8 + rest
+    for carry, calls in ((False, 3 * 3), (True, 12 + 13 + 14)):  # 1 + 8 + the rest
         model = ColourModel(carry)
         predict(model, Scenes(), CONFIG)
         assert model.calls == calls

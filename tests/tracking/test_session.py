@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
+import safetensors.numpy
 import torch
 
 from ookd.config.tracker import TrackerConfig
 from ookd.data.rle import decode
 from ookd.errors import UserError
 from ookd.structures import FrameResult
-from ookd.tracking.session import MultiSession, ResultFilter, Session
+from ookd.tracking.associators import ASSOCIATORS
+from ookd.tracking.session import MultiSession, Session
+from ookd.tracking.video_tracker import ResultFilter
 from tracking.colour_model import LABELS, NAMES, PALETTE, ColourModel, corner, scene
 
 CONFIG = TrackerConfig()
@@ -113,6 +118,62 @@ def test_a_batch_of_streams_equals_single_ones() -> None:
     assert model.calls == 15
 
 
+@pytest.mark.parametrize("carry", [False, True])
+def test_streams_may_start_pause_and_restart_at_any_time(carry: bool) -> None:
+    """Each frame goes to some of the streams, batched; each stream is the same as alone."""
+    streams = MultiSession(ColourModel(carry), CONFIG, NAMES, CPU, 3)
+    single = [session(carry) for _ in range(3)]
+    for frame in range(18):
+        chosen = [i for i, first in enumerate((0, 4, 9)) if frame >= first and (frame + i) % 5]
+        if frame == 11:
+            streams.restart(1)
+            single[1] = session(carry)
+        images = [scene(frame + 9 * i, colours=(i, 3, 4)) for i in chosen]
+        for together, image, i in zip(streams.step(images, chosen), images, chosen, strict=True):
+            assert_same(together, single[i].step(image), rounding=1e-6)
+
+
+def test_a_stream_is_restored_in_the_middle_of_its_video_while_another_begins() -> None:
+    one = session(carry=True)
+    for frame in range(7):
+        one.step(scene(frame))
+    streams = MultiSession(ColourModel(carry=True), CONFIG, NAMES, CPU, 2)
+    streams.streams[1].state = one.state
+    other = session(carry=True)
+    for frame in range(7, 14):
+        images = [scene(frame, colours=(5, 4)), scene(frame)]
+        fresh, restored = streams.step(images)
+        assert_same(fresh, other.step(images[0]), rounding=1e-6)
+        assert_same(restored, one.step(images[1]), rounding=1e-6)
+    assert [stream.state["model.steps"].item() for stream in streams.streams] == [7, 14]
+
+
+@pytest.mark.parametrize("associator", ASSOCIATORS)
+def test_a_session_of_every_associator_is_saved_and_restored(associator: str, tmp_path) -> None:
+    config = TrackerConfig(associator=associator)
+    straight = Session(ColourModel(), config, NAMES, CPU)
+    for frame in range(16):
+        broken = Session(ColourModel(), config, NAMES, CPU)
+        if frame:
+            broken.load(tmp_path / "state")
+        assert_same(broken.step(scene(frame)), straight.step(scene(frame)))
+        broken.save(tmp_path / "state")
+    with pytest.raises(UserError, match="other classes or tracker constants"):
+        Session(ColourModel(), TrackerConfig(horizon=3), NAMES, CPU).load(tmp_path / "state")
+
+
+def test_a_state_saved_before_there_was_a_constant_is_still_read(tmp_path) -> None:
+    live = session()
+    live.step(scene(0))
+    constants = CONFIG.model_dump()
+    del constants["associator"]
+    made_with = {"tracker": json.dumps(constants), "names": json.dumps(NAMES)}
+    safetensors.numpy.save_file(live.state, tmp_path / "state", made_with)
+    restored = session()
+    restored.load(tmp_path / "state")
+    assert_same(restored.step(scene(1)), live.step(scene(1)))
+
+
 def test_the_size_of_a_stream_may_change() -> None:
     live = session()
     before = live.step(scene(0, (96, 128)))
@@ -122,8 +183,8 @@ def test_the_size_of_a_stream_may_change() -> None:
 
 
 def test_only_what_is_wanted_is_shown_but_everything_is_tracked() -> None:
-    everything, leaves = session(), session(wanted=ResultFilter(labels={1}))
-    none = session(wanted=ResultFilter(score=0.999))
+    everything, leaves = session(), session(show=ResultFilter(labels={1}))
+    none = session(show=ResultFilter(score=0.999))
     for frame in range(10):
         image = scene(frame)
         all_of_it, result = everything.step(image), leaves.step(image)
@@ -197,7 +258,7 @@ def test_a_state_from_elsewhere_is_refused(tmp_path) -> None:
     with pytest.raises(UserError, match="other classes or tracker constants"):
         session().load(path)
     with pytest.raises(UserError, match="cannot be written"):
-        session().save(tmp_path / "nowhere" / "state.safetensors")
+        session().save(path / "state.safetensors")
 
 
 def test_results_must_be_asked_for_and_a_step_needs_an_image_a_stream() -> None:

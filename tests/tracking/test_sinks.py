@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,11 +17,11 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco
 
-from ookd.cli.track import KINDS
 from ookd.data.video import open_source
 from ookd.errors import UserError
 from ookd.structures import FrameResult
-from ookd.tracking.sinks import SINKS, Sinks
+from ookd.tracking.sinks import SINKS, Sinks, sink_named
+from ookd.tracking.sinks.sink import Sink
 
 HEIGHT, WIDTH = 48, 64
 NAMES = ("cat, small", "dog")
@@ -54,8 +55,51 @@ def write(folder: Path, kinds: list[str], indices: range = range(6)) -> None:
             sinks.write(result(index))
 
 
-def test_the_command_line_knows_all_kinds() -> None:
-    assert tuple(SINKS) == KINDS
+@dataclass
+class Counts(Sink):
+    """How many objects each frame has."""
+
+    name = "counts"
+    file = "counts.txt"
+
+    separator: str = " "
+
+    def __post_init__(self) -> None:
+        self.counts: list[str] = []
+
+    def write(self, result: FrameResult) -> None:
+        self.counts.append(str(len(result)))
+
+    def close(self) -> None:
+        self.path.write_text(self.separator.join(self.counts))
+
+
+def test_a_new_sink_is_a_class_and_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SINKS, "counts", f"{__name__}:Counts")
+    with Sinks(tmp_path, ["mot", "counts"], SOURCE, separator="+", trails=True) as sinks:
+        for index in range(4):
+            sinks.write(result(index))
+    assert sinks.files == ["mot.txt", "counts.txt"]
+    assert (tmp_path / "counts.txt").read_text() == "1+2+1+2"
+
+
+def test_sinks_are_listed_under_their_names() -> None:
+    assert [sink_named(name).name for name in SINKS] == list(SINKS)
+
+
+def test_trails_are_an_option_of_the_video_only(tmp_path: Path) -> None:
+    videos = []
+    for trails in (False, True):
+        folder = tmp_path / str(trails)
+        folder.mkdir()
+        with Sinks(folder, ["mp4", "csv"], SOURCE, trails=trails) as sinks:
+            for index in range(6):
+                moved = result(index)
+                moved.boxes_xyxy = moved.boxes_xyxy + np.float32(3 * index)
+                sinks.write(moved)
+        with open_source(folder / "annotated.mp4") as source:
+            videos.append([frame.image for frame in source.frames()][-1].astype(int))
+    assert np.abs(videos[0] - videos[1]).max() > 50
 
 
 def test_frames_json(tmp_path: Path) -> None:
@@ -189,7 +233,7 @@ def test_an_interrupt_leaves_whole_files(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    assert sorted(os.listdir(tmp_path)) == sorted(sink.file for sink in SINKS.values())
+    assert sorted(os.listdir(tmp_path)) == sorted(sink_named(name).file for name in SINKS)
     assert len(json.loads((tmp_path / "frames.json").read_text())["frames"]) == 4
     assert {len(t["segmentations"]) for t in json.loads((tmp_path / "tracks.json").read_text())} == {4}
     assert (tmp_path / "mot.txt").read_text().count("\n") == 6
@@ -222,7 +266,7 @@ def test_a_full_disk(small_disk: Path, kind: str) -> None:
         images = sorted((small_disk / "masks").glob("*.png"))
         assert cv2.imread(str(images[-1]), cv2.IMREAD_UNCHANGED).shape == (HEIGHT, WIDTH)
     else:
-        assert not (small_disk / SINKS[kind].file).exists()
+        assert not (small_disk / sink_named(kind).file).exists()
 
 
 @pytest.mark.parametrize("kind", SINKS)
@@ -232,7 +276,7 @@ def test_a_disk_that_is_full_from_the_start(small_disk: Path, kind: str) -> None
             filler.write(bytes(1000))
     with pytest.raises(UserError, match=r"cannot be written: .*(No space left|full|I/O)"):
         write(small_disk, [kind], range(100))
-    assert not (small_disk / SINKS[kind].file).is_file()
+    assert not (small_disk / sink_named(kind).file).is_file()
 
 
 def test_one_failing_output_does_not_spoil_the_others(tmp_path: Path, small_disk: Path) -> None:

@@ -10,12 +10,10 @@ import pytest
 
 from conftest import golden_cases
 from ookd.config.tracker import TrackerConfig
-from ookd.data.rle import decode, encode_many
-from ookd.masks import Geometry, full_size
-from ookd.tracking.memory import Memory
-from ookd.tracking.results import VideoResults
-from ookd.tracking.select import DetectionFeatures, mask_iou, mask_places, select_queries, suppress
-from ookd.tracking.tracker import advance
+from ookd.data.rle import decode
+from ookd.masks import Geometry
+from ookd.tracking.select import Detections, mask_iou, mask_places, select_queries, suppress
+from ookd.tracking.video_tracker import VideoTracker
 
 CASES = golden_cases("idol_tracker_t*.npz")
 METRICS = {
@@ -55,8 +53,7 @@ def test_sequence(case: Path) -> None:
     (height, width), image = expected["post"]["ori_size"], expected["post"]["image_size"]
     frames, _, classes = data["pred_logits"].shape
     probs = 1 / (1 + np.exp(-data["pred_logits"]))
-    memory = Memory.empty(classes, data["pred_inst_embed"].shape[-1], config)
-    results = VideoResults(config)
+    tracker = VideoTracker(config, final=True)
     for frame in range(frames):
         want = expected["frames"][frame]
         query = select_queries(probs[frame], data["pred_boxes"][frame], config)
@@ -64,20 +61,25 @@ def test_sequence(case: Path) -> None:
         masks = data["pred_masks"][frame, query, 0]
         query = query[kept := suppress(mask_iou(masks > 0), config.mask_nms)]
         assert query.tolist() == want["kept_queries"]
-        seen = DetectionFeatures(
-            probs[frame, query], data["pred_inst_embed"][frame, query], mask_places(masks[kept] > 0, 1.0)
+        result = tracker.step(
+            Detections(
+                probs[frame, query],
+                data["pred_inst_embed"][frame, query],
+                mask_places(masks[kept] > 0, 1.0),
+                query,
+                None,
+                masks[kept],
+                Geometry(height, width, *image),
+            )
         )
-        ids, memory = advance(memory, seen, config)
         # The published tracker tells two kinds of non-objects apart (-1, -2) and then drops both.
-        assert ids.tolist() == [max(id, -1) for id in want["ids"]]
+        assert result.ids.tolist() == [id for id in want["ids"] if id >= 0]
+        memory = tracker.memory
         assert memory.ids.tolist() == want["memory_ids"]
         assert memory.seen.tolist() == want["exist_frame"]
         assert memory.last.tolist() == want["last_frame"]
-        known = ids >= 0
-        rles = encode_many(full_size(masks[kept][known], Geometry(height, width, *image))[0])
-        results.add(ids[known], seen.probs[known], rles)
 
-    tracks = list(results.tracks(1, range(classes)))
+    tracks = list(tracker.results.tracks(1, range(classes)))
     np.testing.assert_allclose([track.score for track in tracks], data["out_scores"], rtol=1e-5)
     assert [track.category_id for track in tracks] == data["out_labels"].tolist()
     present = [[mask is not None for mask in track.segmentations] for track in tracks]

@@ -8,17 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from conftest import golden_cases
 from models import published
 from ookd.config.tracker import TrackerConfig
-from ookd.data.rle import decode_many, encode, encode_many
-from ookd.masks import full_size
-from ookd.tracking.memory import Memory
-from ookd.tracking.results import VideoResults
-from ookd.tracking.torch_model import observe
-from ookd.tracking.tracker import advance
+from ookd.data.rle import decode_many, encode
+from ookd.tracking.frame_model import detect
+from ookd.tracking.torch_model import TorchFrameModel
+from ookd.tracking.video_tracker import VideoTracker
 from tracking.test_tracker_golden import config_of
 
 CASES = golden_cases("idol_video_e2e*.npz")
@@ -40,17 +37,12 @@ def test_video(case: Path) -> None:
     size = either(data, "masks_shape")[-2:].tolist()
     config = config_of(log["tracker"], log["post"]) if "tracker" in log and "post" in log else TrackerConfig()
     model = published.idol(case.parent)
-    classes = model.config.classes
-    memory = Memory.empty(classes, model.config.dim, config)
-    results = VideoResults(config)
-    detections, geometries, _ = observe(model, images, config, torch.device("cpu"))
-    for seen, geometry in zip(detections, geometries, strict=True):
-        ids, memory = advance(memory, seen, config)
-        known = ids >= 0
-        masks, _ = full_size(seen.masks[known], replace(geometry, height=size[0], width=size[1]))
-        results.add(ids[known], seen.probs[known], encode_many(masks))
+    tracker = VideoTracker(config, final=True)
+    predictions, _ = TorchFrameModel(model).infer(images, config.short_side)
+    for found in detect(predictions, config):
+        tracker.step(replace(found, geometry=replace(found.geometry, height=size[0], width=size[1])))
 
-    tracks = list(results.tracks(1, range(classes)))
+    tracks = list(tracker.results.tracks(1, range(model.config.classes)))
     assert [track.category_id for track in tracks] == either(data, "labels").tolist()
     np.testing.assert_allclose([track.score for track in tracks], either(data, "scores"), atol=2e-5)
     wanted = np.unpackbits(either(data, "masks_packed"), axis=-1)[..., : size[1]].astype(bool)

@@ -46,12 +46,12 @@ def test_a_replay_is_of_the_frames_as_the_model_is_shown_them(cache: Cache) -> N
 
 def test_the_search_finds_better_constants_and_says_the_same_twice(cache: Cache) -> None:
     blind = TrackerConfig(horizon=3, match=0.9, first_score=0.7)  # forgets what is away for five frames
-    told: list[tuple[int, float]] = []
-    tuned = tune(cache, blind, trials=24, seed=1, told=lambda *news: told.append(news))
+    heard: list[tuple[int, float]] = []
+    tuned = tune(cache, blind, trials=24, seed=1, on_trials=lambda *news: heard.append(news))
     assert tuned.start_ap == average_precision(cache, blind)
     assert tuned.ap == average_precision(cache, tuned.config) > tuned.start_ap + 0.05
-    assert [trials for trials, _ in told] == [8, 16, 24]
-    assert all(later >= earlier for (_, earlier), (_, later) in pairwise(told))
+    assert [trials for trials, _ in heard] == [8, 16, 24]
+    assert all(later >= earlier for (_, earlier), (_, later) in pairwise(heard))
     assert tune(cache, blind, trials=24, seed=1) == tuned
 
 

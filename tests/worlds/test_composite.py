@@ -67,7 +67,7 @@ def test_pixels_of_a_mask_are_pixels_of_its_object(discs: Dataset) -> None:
     for i in range(6):
         scene = composite.scene(i)
         clip = composite.clip(i, [4])
-        tracks = [*scene.below, *(actor.cut.track for actor in scene.actors)]
+        tracks = [*scene.below, *(actor.candidate.track for actor in scene.actors)]
         for number, mask in zip(clip.ids.tolist(), clip.masks[0], strict=True):
             inner = cv2.erode(mask.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
             colour = np.array(COLOURS[tracks[number % 1000 - 1].id - 1])
@@ -106,19 +106,19 @@ def test_parts_share_no_video_and_only_single_objects_are_cut(discs: Dataset) ->
     used = {}
     for part in ("train", "tune"):
         composite = Composite(discs, part=part)
-        assert {cut.video.id for cut in composite.cut_outs} <= single
-        used[part] = {v.id for v in composite.backgrounds} | {cut.video.id for cut in composite.cut_outs}
+        assert {cut.video.id for cut in composite.candidates} <= single
+        used[part] = {v.id for v in composite.backgrounds} | {cut.video.id for cut in composite.candidates}
     assert not used["train"] & used["tune"]
     assert used["train"] | used["tune"] == {video.id for video in discs.videos}
     everything = Composite(discs)
-    assert {cut.video.id for cut in everything.cut_outs} == single
+    assert {cut.video.id for cut in everything.candidates} == single
 
 
 def test_an_object_is_not_pasted_over_its_own_video(discs: Dataset) -> None:
     composite = Composite(discs, videos=30)
     for i in range(30):
         scene = composite.scene(i)
-        assert all(actor.cut.video.id != scene.background.id for actor in scene.actors)
+        assert all(actor.candidate.video.id != scene.background.id for actor in scene.actors)
 
 
 def test_too_little_to_cut_out_is_said(discs: Dataset) -> None:
@@ -135,7 +135,7 @@ def test_real_tracks_make_crowds(real_data: Path) -> None:
     if not file.exists():
         pytest.skip(f"no {file}")
     composite = Composite(load(file), videos=3, association=1)
-    assert len(composite.cut_outs) == 18
+    assert len(composite.candidates) == 18
     for i in range(3):
         clip = composite.clip(i, [0, 8])
         assert clip.images[0].shape == (160, 288, 3)

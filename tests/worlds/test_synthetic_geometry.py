@@ -8,13 +8,13 @@ import cv2
 import numpy as np
 import pytest
 
+from ookd.worlds.drawn import RecentCache
 from ookd.worlds.events import pull
-from ookd.worlds.layers import Layer, Window, compose, full_masks, visible_masks, window_of
-from ookd.worlds.motion import WAYS, plan
-from ookd.worlds.recent import Recent
-from ookd.worlds.shapes import RIGID, Body, Deform, K, Part, corners, ellipse, limb
+from ookd.worlds.layers import Region, SceneLayer, compose, full_masks, region_of, visible_masks
+from ookd.worlds.layout import SceneLayout, drift
+from ookd.worlds.motion import GAITS, plan
+from ookd.worlds.shapes import RIGID, Body, BodyPart, Deform, K, corners, ellipse, limb
 from ookd.worlds.species import SPECIES
-from ookd.worlds.stage import Stage, drift
 
 
 def test_outlines_enclose_what_their_formulas_say() -> None:
@@ -25,8 +25,8 @@ def test_outlines_enclose_what_their_formulas_say() -> None:
 
 
 def test_joints_swing_and_wheels_turn() -> None:
-    leg = Part(corners("0,0 10,0 10,100 0,100"), pivot=(0.0, 0.0), swing=0.5)
-    wheel = Part(ellipse(0, 0, 0.2, 0.1), spin=True)
+    leg = BodyPart(corners("0,0 10,0 10,100 0,100"), pivot=(0.0, 0.0), swing=0.5)
+    wheel = BodyPart(ellipse(0, 0, 0.2, 0.1), spin=True)
     body = Body.build([leg, wheel], RIGID, np.random.default_rng(0))
     at_rest, swung = body.pose(0.0), body.pose(np.pi / 2)
     c, s = np.cos(0.5), np.sin(0.5)
@@ -36,7 +36,7 @@ def test_joints_swing_and_wheels_turn() -> None:
 
 
 def test_a_pulse_trades_length_for_height() -> None:
-    body = Body.build([Part(ellipse(0, 0, 0.5, 0.5))], Deform(pulse=0.2), np.random.default_rng(0))
+    body = Body.build([BodyPart(ellipse(0, 0, 0.5, 0.5))], Deform(pulse=0.2), np.random.default_rng(0))
     rest, full = np.ptp(body.pose(0.0)[0], axis=0), np.ptp(body.pose(np.pi / 2)[0], axis=0)
     assert full / rest == pytest.approx([1.2, 0.8], rel=1e-4)
 
@@ -63,8 +63,8 @@ def test_a_pull_reaches_its_target_stays_and_lets_go() -> None:
 
 def test_what_stands_on_the_ground_is_larger_and_nearer_the_lower_it_is() -> None:
     rng = np.random.default_rng(0)
-    stage = Stage(80, 1.8, 0.3, 0.0, drift(rng, 80))
-    poses = plan(rng, ["walk"] * 6, np.full(6, 0.3), range(6), stage)
+    layout = SceneLayout(80, 1.8, 0.3, 0.0, drift(rng, 80))
+    poses = plan(rng, ["walk"] * 6, np.full(6, 0.3), range(6), layout)
     order = np.argsort(poses.depth, axis=None)
     assert (np.diff(poses.length.ravel()[order]) >= -1e-12).all()
     assert poses.length.max() / poses.length.min() > 1.3
@@ -73,16 +73,18 @@ def test_what_stands_on_the_ground_is_larger_and_nearer_the_lower_it_is() -> Non
 def test_steps_stay_steps() -> None:
     """Nothing jumps: what a class's own speed and a few pulls at once can ask for in one frame."""
     rng = np.random.default_rng(1)
-    gaits = list(WAYS) * 4
-    stage = Stage(60, 1.8, 0.3, 1.0, drift(rng, 60))
-    poses = plan(rng, gaits, np.full(len(gaits), 0.3), [0] * len(gaits), stage)
+    gaits = list(GAITS) * 4
+    layout = SceneLayout(60, 1.8, 0.3, 1.0, drift(rng, 60))
+    poses = plan(rng, gaits, np.full(len(gaits), 0.3), [0] * len(gaits), layout)
     assert np.hypot(*np.moveaxis(poses.velocity, -1, 0)).max() < 0.35
     assert np.abs(np.diff(poses.phase)).max() <= 2 * np.pi * 0.2 + 1e-9
 
 
 def test_the_nearer_hides_the_farther_and_a_cover_hides_all() -> None:
-    def layer(top: int, left: int, bottom: int, right: int) -> Layer:
-        return Layer(Window(top, left, bottom, right), np.full((bottom - top, right - left), 255, np.uint8))
+    def layer(top: int, left: int, bottom: int, right: int) -> SceneLayer:
+        return SceneLayer(
+            Region(top, left, bottom, right), np.full((bottom - top, right - left), 255, np.uint8)
+        )
 
     layers = [layer(0, 0, 10, 10), layer(0, 5, 10, 15), None, layer(0, 0, 3, 5)]
     visible = visible_masks(layers, [1, 0, 3], 20, 20, [layer(8, 0, 20, 20)])
@@ -94,14 +96,14 @@ def test_windows_hold_the_warped_box_within_the_frame() -> None:
     turn = compose(
         np.array([[1.0, 0, 10], [0, 1, 5]]), np.array([[0.0, -1, 0], [1, 0, 0]])
     )  # (x, y) -> (10 - y, 5 + x)
-    assert window_of(turn, (0, 0, 4, 8), 20, 20) == Window(5, 2, 9, 10)
-    assert window_of(turn, (0, 0, 40, 80), 20, 20) == Window(5, 0, 20, 10)
-    assert window_of(turn, (0, -30, 4, -20), 20, 20) is None
+    assert region_of(turn, (0, 0, 4, 8), 20, 20) == Region(5, 2, 9, 10)
+    assert region_of(turn, (0, 0, 40, 80), 20, 20) == Region(5, 0, 20, 10)
+    assert region_of(turn, (0, -30, 4, -20), 20, 20) is None
 
 
 def test_recent_things_are_made_once_and_stay_at_home() -> None:
     made: list[int] = []
-    recent: Recent[int, int] = Recent(2)
+    recent: RecentCache[int, int] = RecentCache(2)
     for key in (1, 2, 1, 3, 1, 2):
         assert recent.get(key, lambda key=key: made.append(key) or key * 10) == key * 10  # type: ignore[func-returns-value]
     assert made == [1, 2, 3, 2]  # 2 was forgotten for 3

@@ -1,4 +1,4 @@
-"""The command line: one module a verb, imported only when that verb is called."""
+"""The command line: one module for each verb, imported only when that verb is called."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ VERBS = {
     "distill": "Train a student with an offline teacher.",
     "data": "Check, describe, convert, generate and look at data.",
     "weights": "Convert published weights into model folders.",
-    "eval": "Score predicted tracks and tell why points are lost.",
+    "eval": "Score predicted tracks and show why points are lost.",
     "predict": "Run a model over a data set; write benchmark results.",
-    "export": "Write a model for OpenVINO or ONNX Runtime.",
+    "export": "Export a model to OpenVINO or ONNX Runtime.",
     "bench": "Measure how fast a model tracks on this machine.",
-    "label": "Let a model annotate videos; what it is sure of becomes training data.",
-    "tune": "Find a model's tracker constants on a tuning set.",
+    "label": "Annotate videos with a model; confident tracks become training data.",
+    "tune": "Search the tracker constants of a model on a tuning set.",
 }
 
 
 class LazyVerbs(typer.core.TyperGroup):
-    """Lists every verb from `VERBS`, but imports a verb's module only to run it or show its help."""
+    """Lists all verbs, but imports the module of a verb only to run it or to show its help."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(VERBS)
@@ -73,7 +73,7 @@ def _root(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; what a user can cause ends in one line and exit code 2."""
+    """Run the command line. A user error prints one line and returns exit code 2."""
     try:
         app(args=arguments)
     except UserError as error:

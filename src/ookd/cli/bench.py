@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import re
 import tempfile
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import orjson
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from ookd.cli.export import parse_size
+from ookd.deploy.folder import Precision, is_exported, read_exported
+from ookd.deploy.runtime import RUNTIMES
 from ookd.errors import UserError
+from ookd.machine import machine
 
 if TYPE_CHECKING:
     from ookd.deploy.measure import Speed
@@ -30,23 +30,28 @@ FPS = 25
 @app.command()
 def bench(
     model: Annotated[
-        str, typer.Argument(help="A model's name or folder, or a configuration (idol-r50): random weights.")
+        str,
+        typer.Argument(
+            help="A model's name or folder, or a configuration such as idol-r50, which gets random weights."
+        ),
     ] = "nano",
-    size: Annotated[str, typer.Option(help="Height x width that the network sees, as in 256x448.")] = "",
+    size: Annotated[str, typer.Option(help="Height x width of the network's frames, as in 256x448.")] = "",
     runtime: Annotated[str, typer.Option(help="auto, torch, compiled, openvino or onnx.")] = "auto",
-    precision: Annotated[str, typer.Option(help="Of an export on the way: fp32, fp16, bf16, int8.")] = "fp32",
+    precision: Annotated[
+        Precision, typer.Option(help="Of weights that are exported for openvino or onnx.")
+    ] = "fp32",
     source: Annotated[str, typer.Option(help="A video, or world: a synthetic one of that size.")] = "world",
-    frames: Annotated[int, typer.Option(min=10, help="At most so many frames.")] = 200,
+    frames: Annotated[int, typer.Option(min=10, help="At most this many frames.")] = 200,
     as_json: Annotated[bool, typer.Option("--json", help="The numbers as JSON on standard output.")] = False,
 ) -> None:
     """Time each stage alone, then the whole way from a video file to JSON files with stages overlapping.
 
-    Weights are exported for openvino and onnx on the way. Other work on the machine disturbs every number.
+    For openvino and onnx, weights are exported first. Other work on the machine disturbs every number.
     """
     from ookd.deploy.measure import Job, measure_apart
 
     with tempfile.TemporaryDirectory() as scratch:
-        shape = _shape(size, model)
+        shape = _frame_size(size, model)
         folder = prepare_model(model, runtime, precision, shape, Path(scratch))
         video = prepare_video(source, shape, frames, Path(scratch))
         speed = measure_apart(Job(str(folder), str(video), frames, runtime, min(shape)))
@@ -64,48 +69,39 @@ def bench(
         _print(speed, f"{model} at {shape[0]}x{shape[1]} through {runtime}")
 
 
-def _shape(text: str, model: str) -> tuple[int, int]:
-    """The size asked for, or the one that an exported model is bound to."""
-    from ookd.deploy import folder
-
-    bound = folder.read(model).manifest.size if folder.is_exported(model) else None
+def _frame_size(text: str, model: str) -> tuple[int, int]:
+    """The size requested. An exported model has only one."""
+    fixed = read_exported(model).manifest.size if is_exported(model) else None
     if not text:
-        return bound or SIZE
-    if not re.fullmatch(r"\d+x\d+", text):
-        raise UserError(f"size {text}: right is height x width, as in 256x448")
-    height, width = map(int, text.split("x"))
-    if bound and bound != (height, width):
-        raise UserError(f"size {text}: {model} was exported for {bound[0]}x{bound[1]}")
-    return height, width
+        return fixed or SIZE
+    size = parse_size(text)
+    if fixed and fixed != size:
+        raise UserError(f"--size {text}: {model} was exported for {fixed[0]}x{fixed[1]}")
+    return size
 
 
 def prepare_model(
-    model: str, runtime: str, precision: str, size: tuple[int, int], scratch: Path
+    model: str, runtime: str, precision: Precision, size: tuple[int, int], scratch: Path
 ) -> Path | str:
-    """A folder that the runtime reads: as it is, exported, or made of random weights."""
-    from ookd.deploy.folder import is_exported
-    from ookd.deploy.runtime import RUNTIMES
-    from ookd.models import presets, zoo
+    """A folder that the runtime reads: as given, exported, or with random weights."""
+    from ookd.models import zoo
+    from ookd.models.families import preset, presets
 
-    place: Path | str = model
-    if model in presets.PRESETS and model not in zoo.bundled() and not Path(model).is_dir():
+    folder: Path | str = model
+    if model in presets() and model not in zoo.bundled() and not Path(model).is_dir():
         import torch
 
         torch.manual_seed(0)
-        config = presets.preset(model)
+        config = preset(model)
         names = [f"class {label}" for label in range(config.classes)]
-        place = scratch / "random"
-        zoo.save_pretrained(zoo.build(config), place, names)
-    if runtime not in RUNTIMES or is_exported(place):
-        return place
+        folder = scratch / "random"
+        zoo.save_pretrained(zoo.build(config), folder, names)
+    if runtime not in RUNTIMES or is_exported(folder):
+        return folder
     from ookd.deploy.export import export
 
-    precisions = ("fp32", "fp16", "bf16", "int8")
-    if precision not in precisions:
-        raise UserError(f"precision {precision}: right are {', '.join(precisions)}")
-    kind: Any = runtime
-    how: Any = precision
-    export(place, scratch / "exported", kind, how, size, scenes=0, required=False)
+    kind = RUNTIMES[runtime].kinds[0]
+    export(folder, scratch / "exported", kind, precision, size, scenes=0, required=False)
     return scratch / "exported"
 
 
@@ -121,33 +117,6 @@ def prepare_video(source: str, size: tuple[int, int], frames: int, scratch: Path
         for frame in range(frames):
             writer.write(world.clip(0, [frame]).images[0])
     return scratch / "world.mp4"
-
-
-def machine() -> dict[str, str | int | float]:
-    """What the numbers depend on besides the model."""
-    return {
-        "processor": _processor(),
-        "cores": os.cpu_count() or 1,
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("torch", "openvino", "onnxruntime") if _installed(name)},
-        "load": round(os.getloadavg()[0], 2),
-    }
-
-
-def _installed(package: str) -> bool:
-    from importlib.util import find_spec
-
-    return find_spec(package) is not None
-
-
-def _processor() -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return platform.processor()
-    found = re.search(r"model name\s*: (.*)", text)
-    return found[1] if found else platform.processor()
 
 
 def _print(speed: Speed, title: str) -> None:

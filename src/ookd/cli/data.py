@@ -1,4 +1,4 @@
-"""`ookd data`: check, describe, convert, generate and look at data."""
+"""`ookd data`: check, describe, convert, generate and preview data."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import orjson
 import typer
 
+from ookd.data.formats import writable
 from ookd.errors import UserError
 
 if TYPE_CHECKING:
     from ookd.clips.stats import Stats
-    from ookd.data.formats import Source
+    from ookd.data.formats import AnnotationSource
 
 T = TypeVar("T")
 
@@ -23,15 +24,15 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Check, describe, convert, generate and look at data.",
+    help="Check, describe, convert, generate and preview data.",
 )
 
 DATA = typer.Argument(help="A folder, an annotation file or a dataset.yaml.")
-SPLIT = typer.Option(None, help="Only this split, as in train or val.")
-ROOT = typer.Option(None, "--frames", help="Where file names start: a folder, an archive or a video.")
+SPLIT = typer.Option(None, help="Only this split, such as train or val.")
+ROOT = typer.Option(None, "--frames", help="Folder, archive or video that file names are relative to.")
 JSON = typer.Option(False, "--json", help="The answer as JSON on standard output.")
-OUT = typer.Option(..., help="Folder for the results.")
-OVERWRITE = typer.Option(False, "--overwrite", help="Replace the folder if it is such a result.")
+OUT = typer.Option(..., help="Output folder.")
+OVERWRITE = typer.Option(False, "--overwrite", help="Replace the folder if this command wrote it.")
 
 
 @app.command()
@@ -42,26 +43,26 @@ def check(
     quick: bool = typer.Option(False, "--quick", help="Read only the headers of images."),
     as_json: bool = JSON,
 ) -> None:
-    """Find every problem, one line each.
+    """Find every problem in files, annotations and frames, one line each.
 
-    One pass over files, annotations and frames. Exit code 2 if anything is wrong.
+    The exit code is 2 if anything is wrong.
     """
     from ookd.data.check import check as run
 
-    checked = run(_sources(data, split, frames), pixels=not quick, watch=_watch)
+    checked = run(_sources(data, split, frames), pixels=not quick, show_progress=_show_progress)
     if as_json:
         _answer(checked.as_dict())
     else:
         for problem in checked.problems:
             print(problem)
-        looked_at = [(checked.videos, "video"), (checked.frames, "frame"), (checked.masks, "mask")]
-        counts = [*looked_at, (len(checked.problems), "problem")]
-        print(f"{data}: {', '.join(_many(number, what) for number, what in counts)}")
+        counts = [(checked.videos, "video"), (checked.frames, "frame"), (checked.masks, "mask")]
+        counts.append((len(checked.problems), "problem"))
+        print(f"{data}: {', '.join(_count(number, what) for number, what in counts)}")
     if checked.problems:
         raise typer.Exit(2)
 
 
-def _many(number: int, what: str) -> str:
+def _count(number: int, what: str) -> str:
     return f"{number or 'no'} {what}{'' if number == 1 else 's'}"
 
 
@@ -69,18 +70,18 @@ def _many(number: int, what: str) -> str:
 def stats(
     data: Path = DATA,
     split: str | None = SPLIT,
-    minor_paste: bool = typer.Option(False, "--minor-paste", help="Class counts with Minor-Paste, too."),
-    plot: Path | None = typer.Option(None, help="Draw diagrams into this PNG; one split only."),
+    minor_paste: bool = typer.Option(False, "--minor-paste", help="Also count classes with Minor-Paste."),
+    plot: Path | None = typer.Option(None, help="Draw diagrams into this PNG, of one split only."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the PNG."),
     as_json: bool = JSON,
 ) -> None:
-    """Classes, tracks, lengths, sizes, occlusion, imbalance."""
+    """Describe classes, tracks, lengths, sizes, occlusion and imbalance."""
     from ookd.clips import stats as room
     from ookd.data.formats import load_source
 
     sources = _sources(data, split, None)
     if plot is not None and len(sources) > 1:
-        raise UserError(f"{data}: holds several sets; name one with --split to plot it")
+        raise UserError(f"{data}: holds several sets; choose one with --split to plot it")
     if plot is not None and plot.exists() and not overwrite:
         raise UserError(f"{plot}: exists; give another name or --overwrite")
     described = []
@@ -102,14 +103,14 @@ def _print_stats(stats: Stats) -> None:
 
     console = Console(highlight=False, markup=False)
     rows = {
-        "videos": f"{stats.videos}, {_many(stats.frames, 'frame')}; {_spread(stats.video_length)} a video",
+        "videos": f"{stats.videos}, {_count(stats.frames, 'frame')}; {_spread(stats.video_length)} a video",
         "tracks": f"{stats.tracks}; {_spread(stats.tracks_per_video)} a video",
-        "returning": f"{stats.returning} of them vanish and come back",
+        "returning": f"{stats.returning} of them disappear and come back",
         "masks": f"{stats.masks}; {_spread(stats.track_length)} a track",
         "crowds": str(stats.crowds),
         "size": f"{_spread(stats.side)} pixels (root of mean area); "
         + ", ".join(f"{count} {size}" for size, count in stats.sizes.items()),
-        "overlap": f"{stats.overlap:.3f} of the area under boxes is under several",
+        "overlap": f"{stats.overlap:.3f} of the area under boxes is under more than one",
         "occlusion": ", ".join(f"{count} {level}" for level, count in stats.occlusion.items()),
         "imbalance": f"1 : {stats.imbalance:.1f} from the rarest to the most frequent class; "
         f"as diverse as {stats.effective_classes:.1f} equal classes",
@@ -136,7 +137,7 @@ def _spread(spread: Any) -> str:
 @app.command()
 def convert(
     data: Path = DATA,
-    to: str = typer.Option(..., help="ytvis, coco, davis, mots or yolo."),
+    to: str = typer.Option(..., help=f"Format: {', '.join(writable())}."),
     out: Path = OUT,
     split: str | None = SPLIT,
     frames: Path | None = ROOT,
@@ -144,15 +145,14 @@ def convert(
     overwrite: bool = OVERWRITE,
     as_json: bool = JSON,
 ) -> None:
-    """Write one set in another format.
+    """Convert one set to another format.
 
-    The folder is complete in itself; what the format cannot hold is said.
+    The folder is complete in itself. Warnings list what the format cannot hold.
     """
     from ookd.cli.progress import FrameProgress
     from ookd.data.convert import convert as run
-    from ookd.data.formats import load_source
-    from ookd.data.formats.source import choose
-    from ookd.new_folder import check_apart
+    from ookd.data.formats import choose, load_source
+    from ookd.files import check_apart
 
     source = choose(_sources(data, split, frames), data, split)
     check_apart(out, source.path)
@@ -164,7 +164,7 @@ def convert(
     if as_json:
         _answer({"out": str(out), "format": to, "videos": len(dataset.videos), "lost": lost})
     else:
-        print(f"{out}: {_many(len(dataset.videos), 'video')} as {to}")
+        print(f"{out}: {_count(len(dataset.videos), 'video')} as {to}")
 
 
 @app.command()
@@ -174,13 +174,13 @@ def synth(
     composite: Path | None = typer.Option(
         None,
         metavar="DATA",
-        help="Instead of a preset, paste real tracks of this data over its other videos.",
+        help="Instead of a preset: paste real tracks of this data over its other videos.",
     ),
     split: str | None = typer.Option(
-        None, help="train (if not said), tune, val or test; with --composite a split of the data."
+        None, help="train (default), tune, val or test; with --composite, a split of the data."
     ),
-    videos: int = typer.Option(100, min=1, help="How many."),
-    seed: int = typer.Option(0, min=0, help="The same seed gives the same videos."),
+    videos: int = typer.Option(100, min=1, help="Number of videos."),
+    seed: int = typer.Option(0, min=0, help="Random seed; the same seed gives the same videos."),
     changes: list[str] = typer.Option(
         [], "--set", metavar="KEY=VALUE", help="appearance=0.8, association=0.2, frames=40, crowd=[3, 9], ..."
     ),
@@ -189,11 +189,11 @@ def synth(
 ) -> None:
     """Generate labelled videos.
 
-    Two knobs set their difficulty: appearance and association.
+    Two settings control their difficulty: appearance and association.
     """
     from ookd.cli.progress import FrameProgress
     from ookd.data.formats import load
-    from ookd.new_folder import check_apart, check_free
+    from ookd.files import check_apart, check_free
     from ookd.worlds import World, write
     from ookd.worlds.composite import Composite
 
@@ -213,11 +213,11 @@ def synth(
             for _ in range(source.config.frames):
                 progress.step()
 
-        write(source, out, overwrite, step=one_video)
+        write(source, out, overwrite, one_video)
     if as_json:
         _answer({"out": str(out), "videos": videos, "recipe": source.recipe})
     else:
-        print(f"{out}: {_many(videos, 'video')} of {_many(source.config.frames, 'frame')}")
+        print(f"{out}: {_count(videos, 'video')} of {_count(source.config.frames, 'frame')}")
 
 
 def _field(change: str) -> tuple[str, Any]:
@@ -229,7 +229,7 @@ def _field(change: str) -> tuple[str, Any]:
             raise ValueError
         return key, yaml.safe_load(value)
     except (ValueError, yaml.YAMLError):
-        raise UserError(f"--set {change}: right is KEY=VALUE, as in appearance=0.8") from None
+        raise UserError(f"--set {change}: write KEY=VALUE, such as appearance=0.8") from None
 
 
 @app.command()
@@ -238,27 +238,26 @@ def preview(
     out: Path = OUT,
     split: str | None = SPLIT,
     frames: Path | None = ROOT,
-    videos: int = typer.Option(8, min=1, help="How many, spread over the set."),
-    mp4: bool = typer.Option(False, "--mp4", help="Each of these videos as MP4, too."),
+    videos: int = typer.Option(8, min=1, help="Number of videos, evenly spread over the set."),
+    mp4: bool = typer.Option(False, "--mp4", help="Also write each of these videos as MP4."),
     fps: float = typer.Option(
-        6.0, min=0.1, help="Speed of the MP4; benchmarks label 5 or 6 frames a second."
+        6.0, min=0.1, help="Frame rate of the MP4; benchmarks label 5 or 6 frames a second."
     ),
-    minor_paste: bool = typer.Option(False, "--minor-paste", help="With objects of rare classes pasted in."),
-    seed: int = typer.Option(0, min=0, help="Of what is pasted."),
+    minor_paste: bool = typer.Option(False, "--minor-paste", help="Paste in objects of rare classes."),
+    seed: int = typer.Option(0, min=0, help="Random seed of Minor-Paste."),
     overwrite: bool = OVERWRITE,
     as_json: bool = JSON,
 ) -> None:
-    """Draw masks over frames, to look at.
+    """Draw masks over frames.
 
-    Writes sheet.png, a row for each video, and with --mp4 the videos.
+    Writes sheet.png with a row for each video, and the videos with --mp4.
     """
     from PIL import Image
 
     from ookd.clips.preview import Preview, spaced
-    from ookd.data.formats import load_source
-    from ookd.data.formats.source import choose
+    from ookd.data.formats import choose, load_source
     from ookd.data.video import VideoWriter
-    from ookd.new_folder import check_apart, check_free, new_folder
+    from ookd.files import check_apart, check_free, new_folder
 
     check_free(out, overwrite, ("sheet.png",))
     check_apart(out, data)
@@ -277,9 +276,8 @@ def preview(
         print(f"{out}: {', '.join(written)}")
 
 
-def _sources(data: Path, split: str | None, frames: Path | None) -> list[Source]:
-    from ookd.data.formats import find
-    from ookd.data.formats.source import choose
+def _sources(data: Path, split: str | None, frames: Path | None) -> list[AnnotationSource]:
+    from ookd.data.formats import choose, find
 
     sources = find(data)
     if split is not None:
@@ -287,7 +285,7 @@ def _sources(data: Path, split: str | None, frames: Path | None) -> list[Source]
     return sources if frames is None else [replace(source, frames=frames) for source in sources]
 
 
-def _watch(items: Iterable[T], total: int) -> Iterable[T]:
+def _show_progress(items: Iterable[T], total: int) -> Iterable[T]:
     from ookd.cli.progress import FrameProgress
 
     with FrameProgress(total) as progress:

@@ -1,6 +1,6 @@
-"""`ookd demo`: a scene that no model has seen, tracked online, and scored against its exact ground truth.
+"""`ookd demo`: tracks an unseen synthetic scene online and scores the result against its ground truth.
 
-With --distill instead: what a teacher is worth (`demo_distill`).
+With --distill: trains with and without a teacher and compares (`demo_distill`).
 """
 
 from __future__ import annotations
@@ -28,31 +28,39 @@ FPS = 12
 @app.command()
 def demo(
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the results; default demo, with --distill demo-distill.")
+        Path | None,
+        typer.Option(help="Folder for the results; default: demo, or demo-distill with --distill."),
     ] = None,
-    model: Annotated[str | None, typer.Option(help="A model's name or folder; default nano.")] = None,
-    scene: Annotated[str | None, typer.Option(help="World the scene comes from; default ytvis-like.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Another seed, other scenes and trainings.")] = SEED,
+    model: Annotated[str | None, typer.Option(help="Name or folder of a model; default: nano.")] = None,
+    scene: Annotated[
+        str | None, typer.Option(help="World that the scene comes from; default: ytvis-like.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the scene, and of training.")] = SEED,
     distill: Annotated[
-        bool, typer.Option("--distill", help="The whole method, small: train with a teacher and without.")
+        bool,
+        typer.Option(
+            "--distill", help="The whole method on a small scale: train with and without a teacher."
+        ),
     ] = False,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="With --distill: length of each training; default 300.")
+        int | None, typer.Option(min=1, help="With --distill: training steps of each student; default: 300.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="The summary as JSON on standard output.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the summary as JSON on standard output.")
+    ] = False,
 ) -> None:
-    """Draw an unseen scene, track it with the bundled model, write an annotated video and a score.
+    """Generate an unseen scene, track it with the bundled model, write an annotated video and scores.
 
-    With --distill: train two students for some minutes, one beside a teacher, and compare them on scenes that
-    are new to all. Stopped at any moment and called again, it goes on.
+    With --distill: train two students for a few minutes, one of them with a teacher, and compare them on
+    unseen scenes. If it is stopped, the same command continues.
     """
     if distill:
         if model is not None or scene is not None:
-            raise UserError("--distill has a model and a world of its own: leave out --model and --scene")
+            raise UserError("--distill uses its own model and world: leave out --model and --scene")
         _distill(out or Path("demo-distill"), steps, seed, overwrite, as_json)
     elif steps is not None:
-        raise UserError("--steps is the length of the trainings of --distill, which is not asked for")
+        raise UserError("--steps needs --distill")
     else:
         _track(out or Path("demo"), model or "nano", scene or "ytvis-like", seed, overwrite, as_json)
 
@@ -64,7 +72,7 @@ def _distill(out: Path, steps: int | None, seed: int, overwrite: bool, as_json: 
     try:
         summary = demo_distill.distill(out, steps, seed, overwrite)
     except Interrupted as stop:
-        print("stopped; the same command goes on from here", file=sys.stderr)
+        print("stopped; the same command continues from here", file=sys.stderr)
         raise typer.Exit(128 + stop.number) from None
     if as_json:
         sys.stdout.write(json.dumps(summary) + "\n")
@@ -80,7 +88,7 @@ def _track(out: Path, model: str, scene: str, seed: int, overwrite: bool, as_jso
     from ookd.drawing.overlay import Overlay, contact_sheet
     from ookd.evaluation.run import evaluate
     from ookd.evaluation.submission import write_submission
-    from ookd.new_folder import new_folder
+    from ookd.files import new_folder
     from ookd.worlds import World
 
     world = World(scene, split="test", seed=seed, videos=1, height=HEIGHT, width=WIDTH)

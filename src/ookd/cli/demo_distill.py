@@ -1,8 +1,8 @@
-"""`ookd demo --distill`: the whole method, small. A teacher, a student without and one with it, a table.
+"""`ookd demo --distill`: the whole method on a small scale. A student learns alone, another from a teacher.
 
-OUT/teacher           the clip teacher around the bundled student; its clip decoder begins as no correction
-OUT/alone, OUT/taught runs of the recipe `nano-demo`: the same start, clips and steps
-OUT/report.json       what the table says
+OUT/teacher            the bundled student as a clip teacher, with a clip decoder that changes nothing yet
+OUT/alone, OUT/taught  runs of the recipe `nano-demo` with the same start, clips and steps
+OUT/report.json        the scores of all three
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from rich.table import Table
 from ookd import config
 from ookd.api import load
 from ookd.config import Recipe
-from ookd.config.tracker import tracker_config
 from ookd.engine.build import make_model
-from ookd.engine.record import RECIPE
-from ookd.engine.run import MODEL, run, write_whole
+from ookd.engine.run import MODEL, run
+from ookd.engine.run_log import RECIPE
 from ookd.errors import UserError
 from ookd.evaluation.compare import compare
 from ookd.evaluation.report import Report
 from ookd.evaluation.run import evaluate
+from ookd.files import new_folder, write_file
 from ookd.models import zoo
-from ookd.new_folder import new_folder
+from ookd.models.families import tracker_config
 from ookd.tracking.predict import predict
 from ookd.worlds import World
 
-STUDENT = "nano"  # bundled: the teacher's frame network
+STUDENT = "nano"  # bundled; also the frame network of the teacher
 TEACHER, REPORT = "teacher", "report.json"
 MADE_BY = "nano-ookd"  # the recipe of the bundled model
 SCENES = 20
-FAIR = {"imbalance": 0.0}  # in the scenes of the test rare classes count as much as others
-SECONDS = "seconds"  # in a run's folder: how long it was trained, interruptions left out
+FAIR = {"imbalance": 0.0}  # in the test scenes, all classes are equally frequent
+SECONDS = "seconds"  # file in a run folder: training time without interruptions
 
 
 def distill(out: Path, steps: int | None, seed: int, overwrite: bool) -> dict[str, Any]:
-    """Do all of it, or what is not done yet, and write the report. `seed` is that of trainings and scenes."""
+    """Do everything that is not done yet, and write the report. `seed` is that of training and scenes."""
     runs = recipes(out, steps, seed)
     mark = f"{TEACHER}/{zoo.CONFIG}"
     if overwrite or not (out / mark).exists():
@@ -51,17 +51,19 @@ def distill(out: Path, steps: int | None, seed: int, overwrite: bool) -> dict[st
         begun = out / name / RECIPE
         if begun.exists() and config.load(str(begun)) != recipe:
             raise UserError(
-                f"{out}: was begun with other steps, another seed or in another place; "
-                "give another --out, or --overwrite"
+                f"{out}: was started with other steps, another seed or in another place; "
+                "name another --out or add --overwrite"
             )
-    told = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
     source: Any = runs["alone"].data.train[0]
     world = World(source.preset, "test", seed, SCENES, **{**source.change, **FAIR})
     seconds: dict[str, float | None] = {TEACHER: None}
     for name, recipe in runs.items():
-        told.print(f"{name}: {recipe.run.steps} steps with {', '.join(['labels', *beside_labels(recipe)])}")
+        console.print(
+            f"{name}: {recipe.run.steps} steps with {', '.join(['labels', *beside_labels(recipe)])}"
+        )
         seconds[name] = train(recipe, out / name)
-    told.print(f"tracking {SCENES} unseen scenes with all three")
+    console.print(f"tracking {SCENES} unseen scenes with all three")
     truth = world.dataset()
     constants = tracker_config("compact", runs["alone"].tracker)
     places: dict[str, str | Path] = {**{name: out / name for name in runs}, TEACHER: STUDENT}
@@ -90,12 +92,12 @@ def distill(out: Path, steps: int | None, seed: int, overwrite: bool) -> dict[st
         },
         "gain": {"ap": gain.difference, "low": gain.low, "high": gain.high},
     }
-    write_whole(out / REPORT, json.dumps(summary, indent=1) + "\n")
+    write_file(out / REPORT, json.dumps(summary, indent=1) + "\n")
     return summary
 
 
 def recipes(out: Path, steps: int | None, seed: int) -> dict[str, Recipe]:
-    """Of both students: they differ in the teacher and in Minor-Paste alone."""
+    """The recipes of both students. They differ only in the teacher and in Minor-Paste."""
     same = [f"run.seed={seed}", *([] if steps is None else [f"run.steps={steps}"])]
     teacher = json.dumps(str((out / TEACHER).resolve()))
     return {
@@ -105,13 +107,13 @@ def recipes(out: Path, steps: int | None, seed: int) -> dict[str, Recipe]:
 
 
 def beside_labels(recipe: Recipe) -> list[str]:
-    """What a student learns from that the other one does not have: the teacher's signals, Minor-Paste."""
-    taught = [] if recipe.distill is None else list(recipe.distill.signals)
-    return [*taught, *([] if recipe.data.minor_paste is None else ["Minor-Paste"])]
+    """What a student learns from besides labels: the signals of the teacher, and Minor-Paste."""
+    signals = [] if recipe.distill is None else list(recipe.distill.signals)
+    return [*signals, *([] if recipe.data.minor_paste is None else ["Minor-Paste"])]
 
 
 def make_teacher(folder: Path, seed: int) -> None:
-    """Untrained beyond its frame network, it says of a clip what that says of the frames."""
+    """Write the teacher. Its clip decoder is untrained and leaves the answers for the frames unchanged."""
     torch.manual_seed(seed)
     names = zoo.load(STUDENT).names
     spec = config.Model(base=f"{STUDENT}-clip", pretrained=False, start=STUDENT)
@@ -119,7 +121,7 @@ def make_teacher(folder: Path, seed: int) -> None:
 
 
 def train(recipe: Recipe, folder: Path) -> float:
-    """Train, go on with a training that was interrupted, or leave a finished one as it is; its seconds."""
+    """Train, or continue an interrupted run, or leave a finished one as it is. Returns its seconds."""
     clock = folder / SECONDS
     before = float(clock.read_text()) if clock.exists() else 0.0
     if (folder / MODEL / zoo.CONFIG).exists():
@@ -129,12 +131,12 @@ def train(recipe: Recipe, folder: Path) -> float:
         run(recipe, folder)
     finally:
         before = round(before + time.perf_counter() - began, 1)
-        write_whole(clock, f"{before}\n")
+        write_file(clock, f"{before}\n")
     return before
 
 
 def show(summary: dict[str, Any], out: Path) -> None:
-    """The table, what it may be taken for, and what to try next."""
+    """Print the table, how to read it, and what to try next."""
     console = Console(highlight=False, markup=False, soft_wrap=True)
     table = Table(title=f"{summary['scenes']} unseen {summary['world']} scenes, tracked online", box=None)
     table.add_column("")
@@ -155,16 +157,16 @@ def show(summary: dict[str, Any], out: Path) -> None:
     console.print(table)
     gain = {name: f"{100 * value:+.1f}" for name, value in summary["gain"].items()}
     console.print(
-        f"\nTaught above alone: {gain['ap']} AP, [{gain['low']}, {gain['high']}] if other scenes are drawn "
-        "(95 %).\n"
-        f"One seed and {summary['scenes']} synthetic scenes are an illustration, not a result: other "
-        "trainings move AP, too.\n"
-        f"The students have {summary['train_videos']} videos, in which most classes are rare; the unseen "
-        "scenes show all alike.\n"
-        "The steps are equal, the time is not: a taught one asks the teacher as well.\n"
-        f"The teacher's row is its frame network, the bundled {STUDENT}: {summary['teacher_steps']} steps on "
-        "more and larger scenes. What\nit knows is all that these signals pass on: the clip decoder is not "
-        "trained here.\n\n"
+        f"\nGain of the taught student: {gain['ap']} AP, 95 % interval over scenes "
+        f"[{gain['low']}, {gain['high']}].\n"
+        f"One seed and {summary['scenes']} synthetic scenes are an illustration, not a result: another "
+        "training run changes AP, too.\n"
+        f"The students train on {summary['train_videos']} videos, in which most classes are rare. In the "
+        "unseen scenes all are equally frequent.\n"
+        "Both take the same number of steps, but not the same time: the taught one runs the teacher, too.\n"
+        f"The row of the teacher is its frame network, the bundled {STUDENT}: {summary['teacher_steps']} "
+        "steps on more and larger scenes.\nThe signals pass on only what this network knows: the clip "
+        "decoder is not trained here.\n\n"
         f"{out}/{REPORT}, {out}/alone/run.html, {out}/taught/run.html\n\n"
         "Next:\n"
         f"  ookd demo --model {out}/taught --out taught-scene\n"

@@ -1,4 +1,4 @@
-"""`ookd distill`: training of a student with an offline teacher beside it."""
+"""`ookd distill`: train a student with an offline teacher beside it."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ def distill(
     teacher: Annotated[Path | None, typer.Option(help="Model folder of the teacher.")] = None,
     data: Data = None,
     unlabelled: Annotated[
-        Path | None, typer.Option(help="Videos without labels beside --data: only the teacher teaches there.")
+        Path | None,
+        typer.Option(help="Videos without labels, besides --data; the teacher alone teaches there."),
     ] = None,
     cache: Annotated[
-        Path | None, typer.Option(help="Folder for what the teacher knows; asked once, what is missing.")
+        Path | None, typer.Option(help="Folder for cached teacher answers; missing ones are computed first.")
     ] = None,
     only_cache: Annotated[bool, typer.Option("--only-cache", help="Fill --cache and stop.")] = False,
     out: Out = None,
@@ -39,10 +40,10 @@ def distill(
     show: Show = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train a student as RECIPE says, with what TEACHER knows of the frames around.
+    """Train a student as RECIPE says, with a teacher that sees the frames around.
 
-    The teacher is an offline model: `ookd train nano-clip` makes one. It is not changed. With --cache it sees
-    every video once, before the training; without, every clip in every step.
+    The teacher is an offline model, such as `ookd train nano-clip` makes. It stays unchanged. With --cache it
+    sees every video once, before training; otherwise it sees every clip in every step.
     """
     changes = list(change or ())
     if teacher is not None:
@@ -62,12 +63,12 @@ def distill(
 
 
 def fill_cache(recipe: config.Recipe, device: str, as_json: bool) -> None:
-    """Ask the teacher about the videos that are not in the cache yet, and say how large it is."""
+    """Run the teacher on the videos that are not in the cache yet, and report the cache's size."""
     from ookd.distill.fill import FillPlan
 
     plan = FillPlan(recipe, device)
     for shard in plan.cache.damaged:
-        print(f"warning: {plan.cache.folder / shard} is damaged and is made again", file=sys.stderr)
+        print(f"warning: {plan.cache.folder / shard} is damaged and will be made again", file=sys.stderr)
     if plan.missing and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError(
             f"{plan.cache.folder} lacks {plan.missing} videos: fill it in one process first (--only-cache)"
@@ -75,13 +76,13 @@ def fill_cache(recipe: config.Recipe, device: str, as_json: bool) -> None:
     if plan.missing:
         with FrameProgress(plan.missing_frames) as progress:
 
-            def told(frames: int, estimate: int) -> None:
+            def on_video(frames: int, estimate: int) -> None:
                 if not progress.done:
-                    print(f"about {_size(estimate)} in all", file=sys.stderr)
+                    print(f"about {_size(estimate)} in total", file=sys.stderr)
                 for _ in range(frames):
                     progress.step()
 
-            plan.run(told)
+            plan.run(on_video)
     if as_json:
         print(
             json.dumps(

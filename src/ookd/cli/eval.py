@@ -1,4 +1,4 @@
-"""`ookd eval`: score predicted tracks and tell why points are lost."""
+"""`ookd eval`: scores predicted tracks and tells why points are lost."""
 
 from __future__ import annotations
 
@@ -21,22 +21,24 @@ if TYPE_CHECKING:
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
-GT = typer.Option(..., "--gt", help="Annotation file; several splits: --gt A --gt B.")
-PRED = typer.Option([], "--pred", help="Result list (results.json); several are joined.")
+GT = typer.Option(..., "--gt", help="Annotation file; repeat for several splits: --gt A --gt B.")
+PRED = typer.Option([], "--pred", help="Result list (results.json); repeat to join several.")
 COMPARE = typer.Option(None, metavar="A B", help="Two result lists to compare instead of --pred.")
-JSON = typer.Option(False, "--json", help="The answer as JSON on standard output.")
+JSON = typer.Option(False, "--json", help="Print the answer as JSON on standard output.")
 REPORT = typer.Option(None, metavar="FILE.html", help="Write a self-contained HTML report.")
-FRAMES = typer.Option(None, help="Where the frames are, for pictures in the report.")
+FRAMES = typer.Option(None, help="Folder of the frames, for pictures in the report.")
 OVERWRITE = typer.Option(False, "--overwrite", help="Replace the report.")
-LENIENT = typer.Option(False, "--lenient", help="Drop entries that do not fit the truth, and count them.")
-QUIRKS = typer.Option(False, "--official-quirks", help="Repeat the official program's defects, to the bit.")
+LENIENT = typer.Option(False, "--lenient", help="Drop and count entries that do not fit the truth.")
+QUIRKS = typer.Option(
+    False, "--official-quirks", help="Reproduce the defects of the official program exactly."
+)
 AGNOSTIC = typer.Option(False, "--class-agnostic", help="Score all classes as one.")
-MIN_SCORE = typer.Option(0.3, help="HOTA, IDF1 and MOTA look at predictions with this score or more.")
+MIN_SCORE = typer.Option(0.3, help="Least score of predictions that count for HOTA, IDF1 and MOTA.")
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
-    """Look for no cycles meanwhile, nor afterwards among what there is by then: many objects, few cycles."""
+def _no_garbage_collection() -> Iterator[None]:
+    """Evaluation creates many objects and few cycles, so do not collect now, nor look at these later."""
     gc.disable()
     try:
         yield
@@ -46,7 +48,7 @@ def _uncollected() -> Iterator[None]:
 
 
 @app.command()
-@_uncollected()
+@_no_garbage_collection()
 def evaluate(
     gt: list[Path] = GT,
     pred: list[Path] = PRED,
@@ -60,18 +62,18 @@ def evaluate(
     class_agnostic: bool = AGNOSTIC,
     min_score: float = MIN_SCORE,
 ) -> None:
-    """AP exactly as the official program counts it, HOTA, and what each kind of error costs."""
+    """AP exactly as in the official program, HOTA, and what each kind of error costs."""
     if bool(pred) == (compare is not None):
         raise UserError("give either --pred RESULTS or --compare A B")
     if compare is not None and report is not None:
-        raise UserError("--report describes one result; it does not go with --compare")
+        raise UserError("--report describes one result and cannot be combined with --compare")
     if report is not None and report.exists() and not overwrite:
-        raise UserError(f"{report} exists; choose another name or add --overwrite")
+        raise UserError(f"{report}: already exists; choose another name or add --overwrite")
 
     def score(results: list[Path]) -> Report:
         from ookd.evaluation.run import evaluate
 
-        with _progress("comparing masks") as watch:
+        with _progress("comparing masks") as on_progress:
             found = evaluate(
                 gt,
                 results,
@@ -80,7 +82,7 @@ def evaluate(
                 class_agnostic=class_agnostic,
                 min_score=min_score,
                 processes=len(usable_cores()),
-                watch=watch,
+                on_progress=on_progress,
             )
         for line in found.dropped:
             print(f"dropped: {line}", file=sys.stderr)
@@ -91,7 +93,9 @@ def evaluate(
         return
     found = score(pred)
     if report is not None:
-        found.save_html(report, frames)
+        from ookd.reports.page import write_page
+
+        write_page(found, report, frames)
     if as_json:
         _answer(found.as_dict())
     else:
@@ -105,8 +109,8 @@ def evaluate(
 def _compare(a: Report, b: Report, names: tuple[str, str], as_json: bool) -> None:
     from ookd.evaluation.compare import compare
 
-    with _progress("resampling") as watch:
-        comparison = compare(a, b, watch=watch)
+    with _progress("resampling") as on_progress:
+        comparison = compare(a, b, on_progress=on_progress)
     if as_json:
         _answer(comparison.as_dict())
     else:
@@ -119,7 +123,7 @@ def _compare(a: Report, b: Report, names: tuple[str, str], as_json: bool) -> Non
 
 @contextmanager
 def _progress(what: str) -> Iterator[Callable[[float], None]]:
-    """A bar on a terminal, elsewhere a line now and then. It has no thread, so that processes may fork."""
+    """A bar on a terminal, otherwise a line now and then. It has no thread, so that processes may fork."""
     terminal = sys.stderr.isatty()
     last = time.monotonic()
 

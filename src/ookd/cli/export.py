@@ -2,43 +2,46 @@
 
 from __future__ import annotations
 
+import re
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
 
 import orjson
 import typer
 
+from ookd.deploy.folder import Kind, Precision
+from ookd.deploy.runtime import RUNTIMES
 from ookd.errors import UserError
 
 app = typer.Typer(rich_markup_mode=None)
-
-NEEDS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("onnx", "onnxscript", "openvino")}
 
 
 @app.command()
 def export(
     model: str = typer.Argument(help="A model's name or folder."),
     out: Path = typer.Argument(help="Folder for the exported model."),
-    to: Literal["openvino", "onnx"] = typer.Option("openvino", help="For which runtime."),
-    precision: Literal["fp32", "fp16", "bf16", "int8"] = typer.Option(
-        "fp32", help="fp16 halves the files; bf16 (openvino) and int8 also compute in it."
+    to: Kind = typer.Option("openvino", help="The runtime to export for."),
+    precision: Precision = typer.Option(
+        "fp32", help="fp16 halves the files; bf16 (openvino only) and int8 also compute faster."
     ),
     size: str = typer.Option("160x288", help="Height x width of the frames, multiples of 32."),
     data: str = typer.Option("ytvis-like", help="Annotated videos or a world, to compare and calibrate on."),
-    scenes: int = typer.Option(20, min=0, help="Videos on which AP is compared; 0: it is not."),
-    check: bool = typer.Option(True, "--check/--no-check", help="Refuse what differs too much; compare AP."),
+    scenes: int = typer.Option(20, min=0, help="Videos on which AP is compared; 0 skips it."),
+    check: bool = typer.Option(
+        True, "--check/--no-check", help="Refuse an export that differs too much, and compare AP."
+    ),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace an exported folder."),
     as_json: bool = typer.Option(False, "--json", help="The summary as JSON on standard output."),
 ) -> None:
-    """Write a model for OpenVINO or ONNX Runtime, and make sure that it finds the same objects."""
-    _installed(to, precision)
+    """Write a model for OpenVINO or ONNX Runtime, and check that it finds the same objects."""
+    _require_packages(to, precision)
     from ookd.cli.progress import FrameProgress
     from ookd.deploy import export as exporting
 
-    height_width = _size(size)
+    height_width = parse_size(size)
     videos = scenes if check else 0
-    with FrameProgress(exporting.frames_compared(data, videos, height_width)) as progress:
-        outcome = exporting.export(
+    with FrameProgress(exporting.frames_tracked(data, videos, height_width)) as progress:
+        summary = exporting.export(
             model,
             out,
             to,
@@ -48,39 +51,42 @@ def export(
             scenes=videos,
             required=check,
             overwrite=overwrite,
-            told=progress.step,
+            on_frame=progress.step,
         )
-    bytes_ = sum(file.stat().st_size for file in out.iterdir())
-    found = outcome.agreement
+    size_bytes = sum(file.stat().st_size for file in out.iterdir())
+    parity, before, after = summary.parity, summary.ap_before, summary.ap_after
     if as_json:
-        summary = {
+        fields = {
             "out": str(out),
-            "bytes": bytes_,
-            "mask_overlap": found.overlap,
-            "score_distance": found.score,
-            "ap": [outcome.ap_before, outcome.ap_after],
+            "bytes": size_bytes,
+            "mask_overlap": parity.mask_iou,
+            "score_distance": parity.score_difference,
+            "ap": [before, after],
         }
-        print(orjson.dumps(summary, option=orjson.OPT_INDENT_2).decode())
+        print(orjson.dumps(fields, option=orjson.OPT_INDENT_2).decode())
         return
-    print(f"{out}: {to} {precision} {size}, {bytes_ / 1e6:.1f} MB")
-    print(f"against PyTorch: masks overlap {found.overlap:.4f}, scores differ by {found.score:.4f}")
-    if outcome.ap_before is not None and outcome.ap_after is not None:
-        before, after = 100 * outcome.ap_before, 100 * outcome.ap_after
-        print(f"AP on {scenes} videos: {before:.2f} -> {after:.2f} ({after - before:+.2f})")
+    print(f"{out}: {to} {precision} {size}, {size_bytes / 1e6:.1f} MB")
+    print(
+        f"against PyTorch: masks overlap {parity.mask_iou:.4f}, "
+        f"scores differ by {parity.score_difference:.4f}"
+    )
+    if before is not None and after is not None:
+        change = 100 * (after - before)
+        print(f"AP on {scenes} videos: {100 * before:.2f} -> {100 * after:.2f} ({change:+.2f})")
 
 
-def _size(text: str) -> tuple[int, int]:
-    try:
-        height, width = (int(side) for side in text.lower().split("x"))
-    except ValueError:
-        raise UserError(f"--size {text}: should be height x width, as in 160x288") from None
-    return height, width
+def parse_size(text: str) -> tuple[int, int]:
+    """Height and width."""
+    found = re.fullmatch(r"(\d+)x(\d+)", text.strip().lower())
+    if not found:
+        raise UserError(f"--size {text}: should be height x width, as in 160x288")
+    return int(found[1]), int(found[2])
 
 
-def _installed(kind: str, precision: str) -> None:
-    from importlib.util import find_spec
-
-    needed = {*NEEDS[kind], *(NEEDS["onnx"] if precision == "int8" else ())}
+def _require_packages(kind: Kind, precision: Precision) -> None:
+    """What exporting needs; quantisation to int8 uses ONNX Runtime's tools for every kind."""
+    readers = {runtime.package for runtime in RUNTIMES.values() if kind in runtime.kinds}
+    needed = {"onnx", "onnxscript", *readers, *(["onnxruntime"] if precision == "int8" else [])}
     missing = sorted(name for name in needed if find_spec(name) is None)
     if missing:
         raise UserError(f"export needs {', '.join(missing)}: pip install 'ookd[export]'")

@@ -1,4 +1,4 @@
-"""`--data` and `--unlabelled`: a user's own videos in place of those that a recipe names."""
+"""`--data` and `--unlabelled`: a user's own videos in place of the recipe's."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ookd.errors import UserError
 def load_recipe(
     name: str, changes: Sequence[str], data: Path | None = None, unlabelled: Path | None = None
 ) -> config.Recipe:
-    """The recipe with its videos replaced by those of `data`; `changes` have the last word.
+    """The recipe with its videos replaced by those of `data`, and then with `changes`.
 
-    Own videos have any size. Where the recipe says at which size its model tracks, it also trains at it.
+    Own videos have any size. If the recipe says at which size its model tracks, it trains at that size.
     """
     if data is None:
         if unlabelled is not None:
-            raise UserError("--unlabelled adds videos to those with labels: name these with --data")
+            raise UserError("--unlabelled adds to videos with labels: name these with --data")
         return config.load(name, changes)
     own = _sources(data, unlabelled)
     recipe = config.load(name, [*own, *changes])

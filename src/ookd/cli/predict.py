@@ -18,17 +18,19 @@ def predict(
     split: str | None = typer.Option(None, help="Which split, as in train or val."),
     frames: Path | None = typer.Option(None, help="Where file names start: a folder, an archive or a video."),
     device: str = typer.Option("auto", help="Where the model runs: auto, cpu, cuda, cuda:1, mps."),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace results that lie in the folder."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace results in the folder."),
     as_json: bool = typer.Option(False, "--json", help="The summary as JSON on standard output."),
 ) -> None:
     """Track every video of a data set and write results.json, ready for `ookd eval` or a benchmark's server.
 
-    Stopped at any moment and called again, it goes on with the first video that is not done.
+    The model may be online or offline. Stopped and called again, it goes on with the first video that is not
+    done.
     """
     from ookd.api import load as load_model
     from ookd.cli.progress import FrameProgress
     from ookd.data.formats import load as load_data
-    from ookd.tracking.predict import category_ids, predict_video, recordings
+    from ookd.tracking.predict import predict_video
+    from ookd.tracking.recordings import category_ids, recordings
     from ookd.tracking.result_folder import ResultFolder
 
     tracker = load_model(model, device)
@@ -44,8 +46,8 @@ def predict(
     left = [video for video in videos if not results.done(video.id)]
     with FrameProgress(sum(video.length for video in left)) as progress:
         for video in left:
-            found = predict_video(tracker.model, video, tracker.config, progress.step)
-            results.add(video.id, found.tracks(video.id, categories))
+            found = predict_video(tracker.model, video, tracker.config, categories, progress.step)
+            results.add(video.id, found)
     path = results.finish(video.id for video in videos)
     if as_json:
         summary = {

@@ -1,4 +1,4 @@
-"""How far long work is, on standard error: a bar on a terminal, elsewhere a plain line now and then."""
+"""Progress of long work on standard error: a bar on a terminal, otherwise a plain line now and then."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from collections import deque
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-LINE_SECONDS = 10.0  # between plain lines
-RECENT = 50  # steps that the speed is measured over
+LINE_SECONDS = 10.0  # between two plain lines
+RECENT = 50  # steps over which the speed is measured
 
 
 class FrameProgress:
-    """Counts frames. Warnings of the package appear above the bar, and are kept in `warnings`."""
+    """Counts frames. Warnings of the package appear above the bar and are kept in `warnings`."""
 
     def __init__(self, total: int | None, show: bool = True) -> None:
         self.done = 0
@@ -36,7 +36,7 @@ class FrameProgress:
             transient=True,
         )
         self._task = self._bar.add_task("", total=total)
-        self._handler = _Collect(self)
+        self._handler = _WarningHandler(self)
 
     @property
     def seconds(self) -> float:
@@ -56,11 +56,11 @@ class FrameProgress:
 
     @property
     def speed(self) -> float:
-        """Frames per second from the first one on: loading a model does not count."""
+        """Frames per second since the first frame, without the time to load the model."""
         return max(self.done - 1, 0) / max(self._last_step - self._first_step, 1e-9)
 
     def _recently(self) -> str:
-        """Frames per second of late, and what is left at that speed."""
+        """Recent frames per second, and the time left at that speed."""
         if len(self._recent) < 2:
             return ""
         fps = (len(self._recent) - 1) / max(self._recent[-1] - self._recent[0], 1e-9)
@@ -83,7 +83,7 @@ class FrameProgress:
         logging.getLogger("ookd").removeHandler(self._handler)
 
 
-class _Collect(logging.Handler):
+class _WarningHandler(logging.Handler):
     def __init__(self, progress: FrameProgress) -> None:
         super().__init__(logging.WARNING)
         self._progress = progress

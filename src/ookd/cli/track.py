@@ -13,10 +13,9 @@ import orjson
 import typer
 
 from ookd.errors import UserError
+from ookd.tracking.sinks import SINKS
 
 app = typer.Typer(rich_markup_mode=None)
-
-KINDS = ("mp4", "json", "rle", "png", "csv", "mot")
 
 
 @app.command()
@@ -26,30 +25,30 @@ def track(
     ),
     out: Path = typer.Option(..., help="Folder for the results."),
     model: str = typer.Option("nano", help="A model's name or folder."),
-    save: str = typer.Option("mp4,json", help=f"What to write: any of {','.join(KINDS)}."),
+    save: str = typer.Option("mp4,json", help=f"What to write: any of {','.join(SINKS)}."),
     classes: str = typer.Option("", help="Show only these classes, as in person,dog."),
-    score: float | None = typer.Option(None, min=0, max=1, help="Show only objects this sure."),
-    every: int = typer.Option(1, min=1, help="Take every N-th frame."),
+    score: float | None = typer.Option(None, min=0, max=1, help="Show only objects with this score or more."),
+    every: int = typer.Option(1, min=1, help="Keep every N-th frame."),
     start: str | None = typer.Option(None, help="Begin at a frame (120) or a time (1:30, 12.5s)."),
     end: str | None = typer.Option(None, help="Stop before a frame or a time."),
     device: str = typer.Option("auto", help="Where the model runs: auto, cpu, cuda, cuda:1, mps."),
-    trails: bool = typer.Option(False, "--trails", help="Draw where objects came from."),
+    trails: bool = typer.Option(False, "--trails", help="Draw where objects came from (mp4)."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Use the folder though it holds something."),
-    show_progress: bool = typer.Option(True, "--show-progress/--hide-progress", help="Say how far it is."),
+    show_progress: bool = typer.Option(True, "--show-progress/--hide-progress", help="Show progress."),
     as_json: bool = typer.Option(False, "--json", help="The summary as JSON on standard output."),
 ) -> None:
     """Find, segment and follow objects; write an annotated video, tables or masks.
 
-    Ctrl-C (or SIGTERM, as services are stopped) ends early and leaves whole files of what was done.
+    Ctrl-C or SIGTERM ends early and leaves whole files of what was done.
     """
     from ookd.api import track as run
     from ookd.cli.progress import FrameProgress
-    from ookd.data.pipeline import BackgroundWriter
+    from ookd.data.threads import BackgroundWriter
     from ookd.data.video import open_source
     from ookd.files import claim_folder
     from ookd.tracking.sinks import Sinks
 
-    kinds = _kinds(save)
+    names = _sinks(save)
     objects: dict[int, str] = {}
     interrupted = False
     with (
@@ -58,12 +57,12 @@ def track(
         _sigterm_like_ctrl_c(),
     ):
         claim_folder(out, overwrite)
-        wanted = [name.strip() for name in classes.split(",") if name.strip()] or None
-        with closing(run(frames, model=model, classes=wanted, score=score, device=device)) as results:
+        shown = [name.strip() for name in classes.split(",") if name.strip()] or None
+        with closing(run(frames, model=model, classes=shown, score=score, device=device)) as results:
             first = next(results, None)  # before any file is begun: the model may not load
             if first is None:
                 raise UserError(f"{source}: no frames between start and end")
-            with Sinks(out, kinds, frames, trails) as sinks:
+            with Sinks(out, names, frames, trails=trails) as sinks:
                 try:
                     with BackgroundWriter(sinks.write) as writing:
                         for result in chain([first], results):
@@ -104,11 +103,10 @@ def _sigterm_like_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _kinds(text: str) -> list[str]:
-    kinds = list(dict.fromkeys(kind.strip() for kind in text.split(",") if kind.strip()))
-    unknown = [kind for kind in kinds if kind not in KINDS]
-    if unknown or not kinds:
-        raise UserError(
-            f"--save {text}: {(unknown or ['nothing'])[0]!r} can not be written; right are {', '.join(KINDS)}"
-        )
-    return kinds
+def _sinks(text: str) -> list[str]:
+    names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    unknown = [name for name in names if name not in SINKS]
+    if unknown or not names:
+        what = repr(unknown[0]) if unknown else "nothing"
+        raise UserError(f"--save {text}: {what} cannot be written; choose from {', '.join(SINKS)}")
+    return names

@@ -50,7 +50,8 @@ def train(
 ) -> None:
     """Train a teacher or a student as RECIPE says.
 
-    --data is anything `ookd data check` reads: its train split is learned from, its val split validates.
+    --data is anything that `ookd data check` reads. Its train split is for training, its val split for
+    validation.
     Ctrl-C, SIGTERM and SIGUSR1 save and stop; --resume continues to the same numbers.
     """
     if list_:

@@ -15,7 +15,7 @@ from ookd.errors import UserError
 
 app = typer.Typer(rich_markup_mode=None)
 
-HELD_OUT = 3  # every third video is kept from the search
+HELD_OUT = 3  # every third video is kept out of the search
 LINE_SECONDS = 5.0
 
 
@@ -31,9 +31,9 @@ def tune(
     device: str = typer.Option("auto", help="Where the model runs: auto, cpu, cuda, cuda:1, mps."),
     as_json: bool = typer.Option(False, "--json", help="The summary as JSON on standard output."),
 ) -> None:
-    """Try tracker constants on two thirds of the videos and check the best on the others.
+    """Search for tracker constants on two thirds of the videos and check the best on the others.
 
-    They are written only if they do not lose AP on the videos that the search did not see.
+    They are written only if AP does not fall on the videos that the search did not see.
     """
     from ookd.api import load as load_model
     from ookd.cli.progress import FrameProgress
@@ -46,16 +46,17 @@ def tune(
     if not model.is_dir():
         raise UserError(f"{model}: not a model folder, so there is no config.json to write to")
     tracker = load_model(model, device)
+    network, config = tracker.online()
     dataset = load_data(data, split, frames)
     dataset.videos = [video for video in dataset.videos if not all(track.iscrowd for track in video.tracks)]
     if len(dataset.videos) < HELD_OUT:
         raise UserError(f"{data}: tuning needs at least {HELD_OUT} annotated videos")
     with FrameProgress(sum(video.length for video in dataset.videos)) as progress:
-        cache = cache_queries(tracker.model, dataset, dataset, tracker.names, tracker.config, progress.step)
+        cache = cache_queries(network, dataset, dataset, tracker.names, config, progress.step)
     searched, unseen = cache[[i for i in range(len(cache.videos)) if i % HELD_OUT]], cache[::HELD_OUT]
-    tuned = search(searched, tracker.config, trials, seed, jobs or len(usable_cores()), _tell(trials))
-    gained = gain(unseen, tracker.config, tuned.config)
-    old, new = tracker.config.model_dump(), tuned.config.model_dump()
+    tuned = search(searched, config, trials, seed, jobs or len(usable_cores()), _progress(trials))
+    gained = gain(unseen, config, tuned.config)
+    old, new = config.model_dump(), tuned.config.model_dump()
     changed = {name: [old[name], new[name]] for name in new if new[name] != old[name]}
     better = bool(changed) and gained.difference >= 0
     if better:
@@ -82,21 +83,21 @@ def tune(
         f"AP on {len(unseen.videos)} unseen videos: {_points(gained.b, gained.a)}"
         f" (gain {100 * gained.low:+.1f} to {100 * gained.high:+.1f}, 95 % of resamplings)"
     )
-    why = "for AP falls on unseen videos" if changed else "for nothing better was found"
-    print(f"{model}: {'written' if better else f'left as it is, {why}'}")
+    why = "AP falls on unseen videos" if changed else "nothing better was found"
+    print(f"{model}: {'written' if better else f'not changed, because {why}'}")
 
 
-def _tell(trials: int) -> Callable[[int, float], None]:
-    """A line now and then: how far the search is, and how good."""
+def _progress(trials: int) -> Callable[[int, float], None]:
+    """Prints a line now and then: how many trials are done, and the best AP."""
     last = time.monotonic()
 
-    def told(done: int, best: float) -> None:
+    def show(done: int, best: float) -> None:
         nonlocal last
         if time.monotonic() - last > LINE_SECONDS or done == trials:
             last = time.monotonic()
             print(f"trial {done} of {trials}, best AP {100 * best:.1f}", file=sys.stderr, flush=True)
 
-    return told
+    return show
 
 
 def _points(before: float, after: float) -> str:

@@ -30,8 +30,10 @@ def convert(
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace a model that is already there."),
     as_json: bool = typer.Option(False, "--json", help="Print the answer as JSON."),
 ) -> None:
-    """Turn FILE into the model folder OUT. A ResNet or Swin becomes a folder that training can start from."""
+    """Convert FILE to the model folder OUT. From a ResNet or Swin it is a folder to start training from."""
     from ookd.models import convert, zoo
+    from ookd.models.families import family_of
+    from ookd.models.label_sets import LABEL_SETS
     from ookd.models.upstream import from_upstream
 
     state = convert.read_checkpoint(file)
@@ -44,7 +46,10 @@ def convert(
         else:
             model = convert.to_model(ours)
             config = model.config
-            labels, tracker = _labels(names, config.classes)
+            labels = _labels(names, config.classes)
+            benchmark = next((name for name, known in LABEL_SETS.items() if known == labels), "")
+            published = family_of(model).tracker_variants.get(benchmark)
+            tracker = {} if published is None else published.model_dump(exclude_unset=True)
             zoo.save_pretrained(model, out, labels, tracker, overwrite=overwrite)
             answer = {"kind": config.family, "classes": config.classes, "weights": len(ours)}
     except UserError as error:
@@ -55,9 +60,8 @@ def convert(
         print(f"{out}: " + ", ".join(f"{what} {value}" for what, value in answer.items()))
 
 
-def _labels(names: str, classes: int) -> tuple[list[str], dict[str, Any]]:
-    """The class names, and the tracker's constants where those published for that benchmark differ."""
-    from ookd.config.tracker import PRESETS
+def _labels(names: str, classes: int) -> list[str]:
+    """The class names."""
     from ookd.models.label_sets import LABEL_SETS
 
     fitting = [known for known, labels in LABEL_SETS.items() if len(labels) == classes]
@@ -65,8 +69,8 @@ def _labels(names: str, classes: int) -> tuple[list[str], dict[str, Any]]:
         names = fitting[0]
     if not names:
         known = f", {', '.join(fitting)}" if fitting else ""
-        print(f"the {classes} classes are numbered; --names can say what they are{known}", file=sys.stderr)
-        return [f"class {label}" for label in range(classes)], {}
+        print(f"the {classes} classes are numbered; name them with --names{known}", file=sys.stderr)
+        return [f"class {label}" for label in range(classes)]
     if names in LABEL_SETS:
         labels = LABEL_SETS[names]
     else:
@@ -74,8 +78,8 @@ def _labels(names: str, classes: int) -> tuple[list[str], dict[str, Any]]:
             lines = Path(names).read_text(encoding="utf-8").splitlines()
         except (OSError, ValueError) as error:
             known = ", ".join(LABEL_SETS)
-            raise UserError(f"--names {names}: none of {known}, and not a text file: {error}") from error
+            raise UserError(f"--names {names}: neither one of {known} nor a text file: {error}") from error
         labels = [line.strip() for line in lines if line.strip()]
     if len(labels) != classes:
         raise UserError(f"--names {names}: {len(labels)} names for {classes} classes")
-    return labels, PRESETS["idol-ovis"].model_dump(exclude_unset=True) if names == "ovis" else {}
+    return labels

@@ -1,1 +1,1 @@
-"""Training clips: where they come from, what is drawn and changed, and how they become batches."""
+"""Training clips: their sources, sampling, augmentation and batching."""

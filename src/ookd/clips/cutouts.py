@@ -1,8 +1,7 @@
 """A bank of objects cut out of videos, from which rare classes are drawn more often than they occur.
 
-Nothing is read in advance: the bank knows from labels alone which video has which class, and reads the frames
-of a track when it is drawn. Recently read frames are kept; as what is drawn depends on the generator alone,
-that changes the speed and nothing else.
+Nothing is read in advance. Labels tell which video has which class; the frames of a track are read when it is
+drawn. Recently read frames are kept, which only changes the speed: draws depend on the generator alone.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ from ookd.clips.sources import ClipSource
 from ookd.clips.warps import Size
 from ookd.errors import UserError
 
-MARGIN = 2  # pixels around a cut-out, so that it can be resampled up to its edge
-_ATTEMPTS = 4  # at finding a track of the drawn class that is seen long enough
+MARGIN = 2  # pixels around a cut-out, for resampling up to its edge
+_ATTEMPTS = 4  # to find a track of the drawn class that is visible long enough
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """An object in one frame: the smallest box around it, and where that lies in its own frame."""
+    """An object in one frame: the smallest box around it, and where that box lies in its frame."""
 
     image: NDArray[np.uint8]  # [h + 2 MARGIN, w + 2 MARGIN, 3]
     mask: NDArray[np.bool_]  # [h, w]
@@ -38,16 +37,16 @@ class CutOut:
     """Some frames of one track."""
 
     label: int
-    pieces: list[Piece | None]  # T; None where the object is not seen
+    pieces: list[Piece | None]  # T; None where the object is not visible
     size: Size  # of the frames it comes from
     video: str
     track: int
 
 
 def class_probabilities(counts: Sequence[int], threshold: float, gamma: float) -> NDArray[np.float64]:
-    """[K] how likely each class is drawn: in proportion to r(c) = max(1, (threshold / f(c))^gamma).
+    """[K] the probability of each class, proportional to r(c) = max(1, (threshold / f(c))^gamma).
 
-    f(c) is the share of all tracks that are of class c. Classes without tracks cannot be drawn.
+    f(c) is the share of class c among all tracks. Classes without tracks are never drawn.
     """
     tracks = np.array(counts, np.float64)
     seen = tracks > 0
@@ -58,8 +57,8 @@ def class_probabilities(counts: Sequence[int], threshold: float, gamma: float) -
     return np.asarray(factor / factor.sum())
 
 
-class Bank:
-    """Cut-outs of a source's tracks; `probabilities` [K] is the law by which classes are drawn."""
+class CutOutBank:
+    """Cut-outs of a source's tracks; classes are drawn with `probabilities` [K]."""
 
     def __init__(
         self, source: ClipSource, threshold: float = 1.0, gamma: float = 0.5, megabytes: int = 128
@@ -75,9 +74,9 @@ class Bank:
     def draw(
         self, times: NDArray[np.int64], rng: np.random.Generator, without: Collection[str] = ()
     ) -> CutOut | None:
-        """A class by its probability, then any of its tracks, at moments as far apart as `times`.
+        """Draw a class by its probability, then one of its tracks, at frames as far apart as `times`.
 
-        The track is seen in half of them at least and in none of the videos `without`. None if none is found.
+        The track is visible in at least half of them, and not in a video of `without`. None if none is found.
         """
         label = int(rng.choice(len(self.probabilities), p=self.probabilities))
         for _ in range(_ATTEMPTS):
@@ -96,14 +95,14 @@ class Bank:
 
 
 def _there_and_back(moments: NDArray[np.int64], length: int) -> list[int]:
-    """Frame numbers for moments that may lie behind the end: the video then runs backwards, and so on."""
+    """Frame numbers for times that may lie beyond the end, where the video runs backwards, and so on."""
     period = max(1, 2 * (length - 1))
     return [int(min(moment % period, period - moment % period)) for moment in moments]
 
 
 @dataclass(frozen=True, slots=True)
 class _Shot:
-    """What can be cut out of one frame."""
+    """The objects that can be cut out of one frame."""
 
     pieces: dict[int, tuple[int, Piece]]  # track -> label, piece
     size: Size
@@ -115,7 +114,7 @@ class _Shot:
 
 
 class _RecentFrames:
-    """Reads frames and cuts them up; keeps those used last."""
+    """Reads frames and cuts out their objects; keeps the frames used last."""
 
     def __init__(self, source: ClipSource, most_bytes: int) -> None:
         self._source = source

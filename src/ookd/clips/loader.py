@@ -1,7 +1,7 @@
-"""From clips to batches: padding, mixtures of data sets, and an endless loader that can stop and go on.
+"""From clips to batches: padding, mixtures of data sets, and an endless loader that can be resumed.
 
-What a batch holds is a function of (data, seed, number of clips before it) alone: not of the number of
-workers, nor, for the global batch, of the number of ranks. A resumed run sees the batches it would have seen.
+A batch depends only on (data, seed, number of clips before it). The number of workers does not matter, nor,
+for the global batch, the number of ranks. A resumed run sees the same batches as one without a break.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from ookd.structures import Batch, Clip, Origin, Tracks
 
 
 def collate(clips: Sequence[Clip], divisor: int = 32) -> Batch:
-    """Pads clips to one size, a multiple of `divisor`.
+    """Pad clips to one size, a multiple of `divisor`.
 
-    Instances that no frame shows, cropped out or fully covered, are no targets and are left out.
+    Instances that no frame shows, because they are cropped out or covered, are left out.
     """
     lengths = {len(clip.images) for clip in clips}
     seen_by_student = {len(clip.student) for clip in clips}
@@ -73,7 +73,7 @@ def _tracks(clip: Clip, height: int, width: int) -> Tracks:
 
 
 def boxes_of(masks: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """[N, H, W] -> [N, 4] cx cy w h in 0..1, zeros for an empty mask; a box ends behind its last pixel."""
+    """[N, H, W] -> [N, 4] cx cy w h in 0..1, zeros for an empty mask; a box includes its last pixel."""
     boxes = np.zeros((len(masks), 4), np.float32)
     for n, mask in enumerate(masks):
         columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
@@ -99,10 +99,10 @@ class ClipStream(Protocol):
 
 
 class Mixture(TorchDataset[Clip]):
-    """Several data sets drawn from in fixed ratios.
+    """Several data sets, mixed in fixed ratios.
 
-    An epoch has as many clips as the parts together, and each part gives its share of them. However large or
-    small that is, a part goes through all its videos before it starts anew. A key is (part, epoch, video).
+    An epoch has as many clips as the parts together, and each part gives its share of them. A part goes
+    through all its videos before it starts again, whatever its share. A key is (part, epoch, video).
     """
 
     def __init__(self, parts: Sequence[ClipDataset], ratios: Sequence[float], seed: int = 0) -> None:
@@ -131,7 +131,7 @@ class Mixture(TorchDataset[Clip]):
 
 
 class LoaderState(TypedDict):
-    """Where a run stands: `position` clips into `epoch`, of `epoch_length` clips each."""
+    """Progress of a run: `position` clips into `epoch`, of `epoch_length` clips each."""
 
     seed: int
     epoch: int
@@ -140,7 +140,7 @@ class LoaderState(TypedDict):
 
 
 class _KeysOfBatches(Sampler[list[Any]]):
-    """This rank's keys, batch after batch without end; epochs follow each other inside a batch."""
+    """This rank's keys, an endless series of batches; a batch may span two epochs."""
 
     def __init__(self, stream: ClipStream, batch_size: int, rank: int, world: int, start: int) -> None:
         self.stream, self.start = stream, start
@@ -162,7 +162,7 @@ class _KeysOfBatches(Sampler[list[Any]]):
 
 
 class _Batches(TorchDataset[Batch | UserError]):
-    """Batch by keys. A bad file is handed over, not raised: torch would wrap it in a traceback."""
+    """Batches by keys. A bad file is returned as an error; raised, torch would wrap it in a traceback."""
 
     def __init__(self, stream: ClipStream, divisor: int) -> None:
         self.stream = stream
@@ -194,7 +194,7 @@ class ClipLoader:
     def __iter__(self) -> Generator[Batch, None, None]:
         keys = _KeysOfBatches(self.stream, self.batch_size, self.rank, self.world, self._clips)
         try:
-            # Not in a variable: an error going by would keep torch's iterator and its workers for seconds.
+            # Not in a variable, which would keep torch's workers alive for seconds after an error.
             for batch in self._fetch(keys):
                 if isinstance(batch, UserError):
                     raise batch
@@ -218,7 +218,7 @@ class ClipLoader:
         }
 
     def load_state_dict(self, state: LoaderState) -> None:
-        """Continues where `state` was taken; batch size and number of ranks may differ, the data may not."""
+        """Continue where `state` was taken. Batch size and number of ranks may differ, the data may not."""
         if (state["seed"], state["epoch_length"]) != (self.stream.seed, len(self.stream)):
             raise UserError(
                 f"the run has seed {state['seed']} and {state['epoch_length']} clips an epoch, this recipe "
@@ -237,11 +237,11 @@ def make_loader(
     world: int = 1,
     prefetch: int = 2,
 ) -> ClipLoader:
-    """Batches of `batch_size` clips for this rank; those of all ranks, in order, are the global batch."""
+    """Batches of `batch_size` clips for this rank; those of all ranks, in order, form the global batch."""
 
     def fetch(keys: Iterable[list[Any]]) -> Iterable[Batch | UserError]:
         if workers:
-            cv2.setNumThreads(1)  # OpenCV would wait in a forked worker for threads that only its parent has
+            cv2.setNumThreads(1)  # a forked worker would wait for OpenCV threads that only its parent has
         return DataLoader(
             _Batches(stream, divisor),
             batch_size=None,
@@ -259,7 +259,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _begin_worker(_: int) -> None:
-    """Workers are the parallelism, threads inside only contend; requests to stop are for the main process.
+    """One thread a worker, and signals to stop are left to the main process.
 
     A terminal and SLURM send them to every process of a job; workers end when the main one does.
     """

@@ -1,8 +1,8 @@
 """Minor-Paste: objects of rare classes, cut out of other videos, pasted into training clips as real targets.
 
-A pasted object keeps its own motion from frame to frame; the clip adds one size, one flip and a smooth drift.
-It is one object with one id in all frames, for teacher and student alike. It lies on top: what it covers is
-cut from the masks below, and an instance of which too little is left in a frame does not count as seen there.
+A pasted object keeps its own motion from frame to frame, plus one scale, one flip and a smooth drift for the
+whole clip. It is one object with one id in all frames, for teacher and student alike. It lies on top: what it
+covers is cut from the masks below, and an instance with too little left in a frame does not count as visible.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, Field, model_validator
 
-from ookd.clips.cutouts import MARGIN, Bank, CutOut
+from ookd.clips.cutouts import MARGIN, CutOut, CutOutBank
 from ookd.clips.sources import ClipSource
 from ookd.clips.warps import Size
 from ookd.structures import Clip
@@ -24,24 +24,27 @@ PASTED = 1 << 32  # ids of pasted instances start here, above those of any data 
 
 
 class MinorPasteConfig(BaseModel, frozen=True, extra="forbid"):
-    """How often, which classes, how large and how lively."""
+    """How often objects are pasted, of which classes, how large and how fast."""
 
     probability: float = Field(0.5, ge=0, le=1, description="share of the clips that get pasted objects")
     most: int = Field(2, ge=1, le=20, description="most objects pasted into one clip")
     threshold: float = Field(
-        1.0, gt=0, le=1, description="classes with at least this share of the tracks are drawn alike"
+        1.0, gt=0, le=1, description="classes with at least this share of the tracks are drawn equally often"
     )
     gamma: float = Field(
-        0.5, ge=0, le=2, description="0 draws all classes alike, 1 in inverse proportion to their share"
+        0.5,
+        ge=0,
+        le=2,
+        description="0: all classes equally often; 1: in inverse proportion to their share",
     )
     scale: tuple[float, float] = Field(
-        (0.6, 1.4), description="size of a pasted object against its size in its own video"
+        (0.6, 1.4), description="size of a pasted object relative to its own video"
     )
-    drift: float = Field(0.01, ge=0, le=0.1, description="typical speed added, in frame heights a frame")
+    drift: float = Field(0.01, ge=0, le=0.1, description="typical added speed, in frame heights per frame")
     min_visible: float = Field(
-        0.1, ge=0, le=1, description="share of its area that an instance must keep to count as seen"
+        0.1, ge=0, le=1, description="share of its area that an instance must keep to count as visible"
     )
-    min_area: float = Field(0.001, ge=0, le=0.2, description="least share of the frame that an object takes")
+    min_area: float = Field(0.001, ge=0, le=0.2, description="least share of the frame that an object covers")
 
     @model_validator(mode="after")
     def _ordered(self) -> MinorPasteConfig:
@@ -60,11 +63,11 @@ class Placement:
 
 
 class MinorPaste:
-    """The stage of `ClipDataset`. Objects come from `source`, as a rule the one that clips come from."""
+    """A stage of `ClipDataset`. Objects come from `source`, usually the one that clips come from."""
 
     def __init__(self, source: ClipSource, config: MinorPasteConfig) -> None:
         self.config = config
-        self.bank = Bank(source, config.threshold, config.gamma)
+        self.bank = CutOutBank(source, config.threshold, config.gamma)
 
     def __call__(self, clip: Clip, rng: np.random.Generator) -> Clip:
         if rng.random() >= self.config.probability:
@@ -73,12 +76,12 @@ class MinorPaste:
         for _ in range(rng.integers(1, self.config.most + 1)):
             cutout = self.bank.draw(times, rng, used)
             if cutout is not None:
-                used.add(cutout.video)  # one object must not be in view under two ids
+                used.add(cutout.video)  # one object must not be visible under two ids
                 layers.append((cutout, self._place(cutout, clip, times, rng)))
         return paste(clip, layers, self.config.min_visible) if layers else clip
 
     def expected_per_clip(self) -> NDArray[np.float64]:
-        """[K] objects of each class that a clip gets on average, as far as tracks are found for all draws."""
+        """[K] mean number of objects of each class pasted into a clip, if a track is found for every draw."""
         per_clip: NDArray[np.float64] = self.bank.probabilities * self.config.probability
         return per_clip * (1 + self.config.most) / 2
 
@@ -103,7 +106,7 @@ class MinorPaste:
         return Placement(scale, flip, place - scale * centre + way)
 
     def _scale(self, cutout: CutOut, size: Size, rng: np.random.Generator) -> float:
-        """Relative to its share of its own frame; neither a speck nor larger than the frame."""
+        """The scale that keeps its share of the frame, varied; neither tiny nor larger than the frame."""
         pieces = [piece for piece in cutout.pieces if piece is not None]
         low, high = np.log(self.config.scale)
         scale = min(size) / min(cutout.size) * np.exp(rng.uniform(low, high))
@@ -114,7 +117,7 @@ class MinorPaste:
 
 
 def paste(clip: Clip, layers: Sequence[tuple[CutOut, Placement]], min_visible: float) -> Clip:
-    """The clip with the cut-outs on top, the last one uppermost; they become its last instances."""
+    """The clip with the cut-outs on top, the last one topmost; they become its last instances."""
     images, masks = [], []
     for t, image in enumerate(clip.images):
         image, pasted = image.copy(), np.zeros((len(layers), *image.shape[:2]), np.bool_)
@@ -134,7 +137,7 @@ def paste(clip: Clip, layers: Sequence[tuple[CutOut, Placement]], min_visible: f
 
 
 def _uncovered(masks: NDArray[np.bool_], layers: int, min_visible: float) -> NDArray[np.bool_]:
-    """[N, H, W] what the last `layers` masks leave of all others and each other, or nothing if too little."""
+    """[N, H, W] the visible part of each mask below the last `layers` ones; empty if it is too small."""
     left = masks.copy()
     covered = np.zeros(masks.shape[1:], np.bool_)
     for n in range(len(masks) - 1, -1, -1):
@@ -153,9 +156,9 @@ def _put(
     image: NDArray[np.uint8],
     covered: NDArray[np.bool_],
 ) -> None:
-    """Draws a piece into the frame and its mask, unless too little of it is inside the frame.
+    """Draw a piece into the frame and its mask, unless too little of it lies inside the frame.
 
-    A pixel is covered if the source pixel that its centre falls into belongs to the object.
+    A pixel is covered if its centre falls into a source pixel of the object.
     """
     piece = cutout.pieces[t]
     if piece is None:
@@ -180,7 +183,7 @@ def _put(
 
 
 def _pixels(start: float, length: int, scale: float, limit: int) -> tuple[slice, NDArray[np.int64]]:
-    """Pixels within 0..limit whose centres lie on `length` source pixels from `start`, and on which."""
+    """Pixels within 0..limit whose centres lie on the source pixels from `start`, and those source pixels."""
     first = max(0, int(np.ceil(start - 0.5)))
     last = min(limit, int(np.ceil(start + scale * length - 0.5)))
     source = np.floor((np.arange(first, max(first, last)) + 0.5 - start) / scale).astype(np.int64)
@@ -188,14 +191,14 @@ def _pixels(start: float, length: int, scale: float, limit: int) -> tuple[slice,
 
 
 def _times(clip: Clip) -> NDArray[np.int64]:
-    """[T] when the frames were taken; copies of one image count as frames in a row."""
+    """[T] times of the frames; copies of one image count as consecutive frames."""
     if len(np.unique(clip.frames)) < len(clip.frames):
         return np.arange(len(clip.frames))
     return clip.frames
 
 
 def _drift(times: NDArray[np.int64], speed: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """[T, 2] a smooth way through 0 at time 0: steady motion with a swing."""
+    """[T, 2] a smooth path, 0 at time 0: steady motion plus an oscillation."""
     velocity, swing = rng.normal(0, speed, (2, 2))
     period, phase = rng.uniform(15, 45), rng.uniform(0, 2 * np.pi)
     wave = np.sin(2 * np.pi * times / period + phase) - np.sin(phase)

@@ -1,4 +1,4 @@
-"""Data as people see it: frames with their masks drawn in, on one sheet or as video."""
+"""Draw frames with their masks, on one sheet or as video."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ookd.clips.minor_paste import MinorPaste, MinorPasteConfig
-from ookd.clips.sources import DatasetClips, Stage
+from ookd.clips.sources import ClipStage, DatasetClips
 from ookd.data.frames import named_videos
 from ookd.drawing.overlay import Image, Overlay, contact_sheet
 from ookd.structures import Clip, Dataset, FrameResult
 
 
 class Preview:
-    """Draws the videos of a data set, with `minor_paste` as training would see them."""
+    """Draws the videos of a data set; with `minor_paste`, objects are pasted as in training."""
 
     def __init__(self, dataset: Dataset, minor_paste: bool = False, seed: int = 0) -> None:
         self.names = [name for name, _ in named_videos(dataset)]
         self._clips = DatasetClips(dataset, labelled_only=False)
-        self._stages: list[Stage] = []
+        self._stages: list[ClipStage] = []
         if minor_paste:
             self._stages.append(MinorPaste(self._clips, MinorPasteConfig(probability=1)))
         self._seed = seed
 
     def sheet(self, videos: Sequence[int], columns: int = 4) -> Image:
-        """A row for each video, with frames from its beginning to its end; images of one frame fill rows."""
+        """A row for each video, with frames from beginning to end; single images fill rows together."""
         images: list[Image] = []
         titles: list[str] = []
         for video in videos:
@@ -37,13 +37,13 @@ class Preview:
         return contact_sheet(images, columns, titles)
 
     def video(self, video: int) -> Iterator[Image]:
-        """All frames; only Minor-Paste needs them in memory together."""
+        """All frames. Only Minor-Paste needs them in memory together."""
         frames = range(self._clips.video_length(video))
         yield from self._draw(video, frames, together=bool(self._stages))
 
     def _draw(self, video: int, frames: Sequence[int], together: bool = True) -> Iterator[Image]:
         overlay = Overlay()
-        numbers: dict[int, int] = {}  # ids of a data set can be long; what is drawn counts from 1
+        numbers: dict[int, int] = {}  # drawn ids count from 1, because those of a data set can be long
         rng = np.random.default_rng([self._seed, video])
         for some in [frames] if together else [[frame] for frame in frames]:
             clip = self._clips.clip(video, some)
@@ -55,12 +55,12 @@ class Preview:
 
 
 def spaced(count: int, most: int) -> list[int]:
-    """At most `most` of the numbers 0..count-1, evenly spread, the first among them."""
+    """At most `most` of the numbers 0..count-1, evenly spaced from 0 on."""
     return [number * count // min(count, most) for number in range(min(count, most))]
 
 
 def _result(clip: Clip, place: int, ids: NDArray[np.int64], names: Sequence[str]) -> FrameResult:
-    """What is seen in one frame of a clip, as if a perfect model had found it."""
+    """The objects visible in one frame of a clip, as a perfect model would find them."""
     seen = clip.masks[place].any((1, 2))  # [N]
     masks = clip.masks[place][seen]
     return FrameResult(

@@ -1,8 +1,8 @@
 """Which frames of a video make a training clip.
 
-A sampler is given the length of a video and a generator and answers with sorted frame numbers, so that the
-key frame of a pair is always the earlier one. A video with fewer frames than a clip repeats some; an image is
-a video of one frame.
+A sampler takes the length of a video and a generator and returns sorted frame numbers, so the key frame of a
+pair is always the earlier one. A video with fewer frames than a clip repeats some; an image is a video of one
+frame.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """Frame numbers of a clip, ascending, and which places among them the student sees (empty: all)."""
+    """Frame numbers of a clip, ascending, and the positions of those that the student sees (empty: all)."""
 
     frames: tuple[int, ...]
     student: tuple[int, ...] = ()
@@ -58,7 +58,7 @@ class DistillSampler:
     """A student's pair inside a teacher's long clip.
 
     The pair is drawn as `PairSampler` does; the teacher's other `length - 2` frames lie at most `span` frames
-    before or after the pair, so that it knows views which the student's pair does not show.
+    before or after the pair, so that it sees views which the student's pair does not show.
     """
 
     length: int = 8
@@ -83,7 +83,7 @@ def _neighbours(video_length: int, first: int, last: int, span: int, without: se
 def _choose(
     frames: list[int], count: int, rng: np.random.Generator, replace: bool, fallback: int
 ) -> list[int]:
-    """`count` of `frames`; where there are too few, all of them and then some again."""
+    """`count` of `frames`; if there are too few, all of them and then some again."""
     if not frames:
         return [fallback] * count
     if replace:

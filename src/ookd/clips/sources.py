@@ -1,8 +1,8 @@
-"""From videos to training clips: where clips come from, and the data set that torch's loader reads.
+"""Sources of training clips, and the data set that torch's loader reads.
 
-A `ClipSource` is random access to frames with masks: annotated videos (`DatasetClips`) or synthetic worlds.
-`ClipDataset` draws frames from it and passes the clip through stages (Minor-Paste, augmentation). All chance
-comes from one generator seeded by (seed, epoch, index), so a clip does not depend on which worker makes it.
+A `ClipSource` gives random access to frames and masks: annotated videos (`DatasetClips`) or synthetic worlds.
+`ClipDataset` draws frames from it and passes the clip through stages (Minor-Paste, augmentation). All
+randomness comes from one generator seeded by (seed, epoch, index), so a clip does not depend on the worker.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset as TorchDataset
 
 from ookd.clips.sampling import FrameSampler
-from ookd.clips.transforms import Augment
+from ookd.clips.transforms import Augmentation
 from ookd.clips.warps import Size, Warp, warp_clip, warp_polygon
 from ookd.data import rle
 from ookd.data.frames import read_frame
@@ -26,7 +26,7 @@ from ookd.structures import Clip, Dataset, Track, Video
 
 @runtime_checkable
 class ClipSource(Protocol):
-    """Videos whose frames and masks can be asked for in any order."""
+    """Videos whose frames and masks can be read in any order."""
 
     @property
     def names(self) -> Sequence[str]:
@@ -38,26 +38,26 @@ class ClipSource(Protocol):
     def video_length(self, i: int) -> int: ...
 
     def labels(self, i: int) -> list[int]:
-        """The label of each track of video `i`, without reading an image."""
+        """The label of each track of video `i`; no image is read."""
 
     def class_counts(self) -> list[int]:
         """Number of tracks by label."""
 
     def clip(self, i: int, frames: Sequence[int]) -> Clip:
-        """The given frames of video `i` (repeats allowed) with every track that is seen in one of them."""
+        """The given frames of video `i` (repeats allowed), with every track visible in one of them."""
 
 
-class Stage(Protocol):
-    """Something done to a clip on its way to training.
+class ClipStage(Protocol):
+    """A change to a clip on its way to training.
 
-    All chance comes from `rng`. Arrays are replaced, never changed: frames of a clip may share them.
+    All randomness comes from `rng`. Arrays are replaced, never changed: frames of a clip may share them.
     """
 
     def __call__(self, clip: Clip, rng: np.random.Generator) -> Clip: ...
 
 
 class DatasetClips:
-    """Clips of annotated videos. Masks stay run lengths until their frame is asked for.
+    """Clips of annotated videos. Masks stay run lengths until their frame is needed.
 
     Crowd annotations are left out, and so are, with `labelled_only`, videos that have no other.
     """
@@ -96,12 +96,12 @@ class DatasetClips:
         return self._videos[i][0].height, self._videos[i][0].width
 
     def clip(self, i: int, frames: Sequence[int], warps: Sequence[Sequence[Warp]] = ()) -> Clip:
-        """The frames of video `i`, each after its warps if there are any.
+        """The frames of video `i`, each after its warps, if any.
 
-        Warps given here act on the annotation itself: polygons are drawn once, at their final size.
+        Warps given here act on the annotation itself, so polygons are drawn once, at their final size.
         """
         video, tracks = self._videos[i]
-        tracks = [track for track in tracks if any(_is_seen(track, frame) for frame in frames)]
+        tracks = [track for track in tracks if any(_is_visible(track, frame) for frame in frames)]
         images = {frame: self._image(video, frame) for frame in set(frames)}
         masks = {frame: _masks(video, tracks, frame) for frame in set(frames)}
         clip = Clip(
@@ -130,7 +130,7 @@ class DatasetClips:
         return image
 
 
-def _is_seen(track: Track, frame: int) -> bool:
+def _is_visible(track: Track, frame: int) -> bool:
     """A frame annotation counts only with both box and mask."""
     return track.segmentations[frame] is not None and track.boxes_xywh[frame] is not None
 
@@ -139,7 +139,7 @@ def _masks(video: Video, tracks: list[Track], frame: int) -> NDArray[np.bool_]:
     """[N, H, W] of the tracks in one frame."""
     masks = np.zeros((len(tracks), video.height, video.width), np.bool_)
     for n, track in enumerate(tracks):
-        if _is_seen(track, frame):
+        if _is_visible(track, frame):
             try:
                 masks[n] = rle.decode(rle.from_any(track.segmentations[frame], video.height, video.width))
             except rle.RleError as error:
@@ -150,8 +150,8 @@ def _masks(video: Video, tracks: list[Track], frame: int) -> NDArray[np.bool_]:
 def _redraw_polygons(
     masks: NDArray[np.bool_], video: Video, tracks: list[Track], frame: int, steps: Sequence[Warp]
 ) -> NDArray[np.bool_]:
-    """[N, h, w] warped masks, those that are polygons warped as polygons."""
-    polygons = {n: track.segmentations[frame] for n, track in enumerate(tracks) if _is_seen(track, frame)}
+    """[N, h, w] the warped masks; polygons are warped as polygons and drawn anew."""
+    polygons = {n: track.segmentations[frame] for n, track in enumerate(tracks) if _is_visible(track, frame)}
     polygons = {n: segmentation for n, segmentation in polygons.items() if isinstance(segmentation, list)}
     if not polygons:
         return masks
@@ -171,17 +171,17 @@ def _draw(polygons: list[list[float]], steps: Sequence[Warp], size: Size) -> NDA
 
 
 def hide_labels(clip: Clip, rng: np.random.Generator) -> Clip:
-    """The stage of a source whose videos are to teach without labels."""
+    """A stage that drops all labels, for sources from which only a teacher teaches."""
     none = np.zeros(0, np.int64)
     masks = [np.zeros((0, *image.shape[:2]), np.bool_) for image in clip.images]
     return replace(clip, masks=masks, labels=none, ids=none, labelled=False)
 
 
 class ClipDataset(TorchDataset[Clip]):
-    """Training clips, one a video and epoch. A key is (epoch, video)."""
+    """Training clips, one for each video and epoch. A key is (epoch, video)."""
 
     def __init__(
-        self, source: ClipSource, sampler: FrameSampler, stages: Sequence[Stage] = (), seed: int = 0
+        self, source: ClipSource, sampler: FrameSampler, stages: Sequence[ClipStage] = (), seed: int = 0
     ) -> None:
         self.source = source
         self.sampler = sampler
@@ -196,7 +196,7 @@ class ClipDataset(TorchDataset[Clip]):
         rng = np.random.default_rng(np.random.SeedSequence([self.seed, epoch, video]))
         drawn = self.sampler.draw(self.source.video_length(video), rng)
         stages = self.stages
-        if stages and isinstance(stages[0], Augment) and isinstance(self.source, DatasetClips):
+        if stages and isinstance(stages[0], Augmentation) and isinstance(self.source, DatasetClips):
             warps = stages[0].draw([self.source.size(video)] * len(drawn.frames), rng)
             clip, stages = self.source.clip(video, drawn.frames, warps), stages[1:]
         else:

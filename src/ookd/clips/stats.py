@@ -1,4 +1,4 @@
-"""What a data set is like: classes, lengths, sizes, occlusion, imbalance."""
+"""Statistics of a data set: classes, lengths, sizes, occlusion, imbalance."""
 
 from __future__ import annotations
 
@@ -11,18 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ookd.files import finish, part_of, write_error
+from ookd.files import new_file
 from ookd.structures import Dataset, Track, Video
 
-_SIDES = (
-    128,
-    256,
-)  # pixels: small, medium and large objects as the benchmarks divide them, by mean mask area
+# Pixels that divide small, medium and large objects in the benchmarks: square root of the mean mask area.
+_SIDES = (128, 256)
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Least, middle, mean and most of some numbers; all zero where there are none."""
+    """Minimum, median, mean and maximum of some numbers; all zero if there are none."""
 
     least: float
     median: float
@@ -54,14 +52,14 @@ class Stats:
     classes: list[ClassCount]  # in label order
     video_length: Spread  # frames
     tracks_per_video: Spread
-    track_length: Spread  # frames in which a track is seen
+    track_length: Spread  # frames in which a track is visible
     side: Spread  # square root of a track's mean mask area, pixels
     sizes: dict[str, int]  # tracks by size
-    returning: int  # tracks that vanish and come back
+    returning: int  # tracks that disappear and come back
     overlap: float  # mean over frames with objects: area under two or more boxes / area under any
-    occlusion: dict[str, int]  # masks by the levels that the annotations give (OVIS)
-    imbalance: float  # tracks of the most frequent class / of the rarest that occurs
-    effective_classes: float  # exp(entropy): as many equally frequent classes would be as diverse
+    occlusion: dict[str, int]  # masks by the levels in the annotations (OVIS)
+    imbalance: float  # tracks of the most frequent class / of the rarest one
+    effective_classes: float  # exp(entropy): this many equally frequent classes would be as diverse
     with_minor_paste: list[float] | None = None  # tracks by label in an epoch with its default settings
 
     def as_dict(self) -> dict[str, Any]:
@@ -107,7 +105,7 @@ def describe(dataset: Dataset, name: str = "", minor_paste: bool = False) -> Sta
 
 
 def _with_minor_paste(dataset: Dataset) -> list[float]:
-    """Tracks of each class and what is pasted in an epoch, which takes one clip of every annotated video."""
+    """Tracks of each class, plus those pasted in an epoch, which has one clip of every annotated video."""
     from ookd.clips.minor_paste import MinorPaste, MinorPasteConfig
     from ookd.clips.sources import DatasetClips
 
@@ -117,7 +115,7 @@ def _with_minor_paste(dataset: Dataset) -> list[float]:
 
 
 def mean_side(track: Track) -> float:
-    """The square root of a track's mean mask area over the frames in which it is seen; 0 if it never is."""
+    """The square root of a track's mean mask area over the frames that show it; 0 if none does."""
     areas = [area for area in track.areas if area]
     return float(np.sqrt(np.mean(areas))) if areas else 0.0
 
@@ -129,13 +127,13 @@ def by_size(sides: Sequence[float]) -> dict[str, int]:
 
 
 def _returns(visible: list[bool]) -> bool:
-    """DetectionFeatures, not seen, and seen again."""
+    """Whether it is visible, then not, then again."""
     starts = sum(now and not before for before, now in zip([False, *visible], visible, strict=False))
     return starts > 1
 
 
 def _levels(tracks: Sequence[Track]) -> dict[str, int]:
-    """Only masks count: where nothing is seen OVIS still writes a level."""
+    """Masks by occlusion level. OVIS also writes levels where there is no mask; those do not count."""
     counts = Counter[str]()
     for track in tracks:
         levels = track.extra.get("occlusion")
@@ -149,7 +147,7 @@ def _levels(tracks: Sequence[Track]) -> dict[str, int]:
 
 
 def frame_overlaps(dataset: Dataset) -> list[float]:
-    """For each frame with objects, the bounding-box occlusion rate."""
+    """The bounding-box occlusion rate of each frame with objects."""
     return [
         overlap_rate(np.array(boxes))
         for video in dataset.videos
@@ -167,7 +165,7 @@ def _boxes(video: Video, frame: int) -> list[list[float]]:
 def overlap_rate(boxes: NDArray[np.float64]) -> float:
     """Area under two or more of the boxes [N, 4] (x y w h), divided by the area under any.
 
-    The boxes' edges cut the frame into cells; each cell is covered by a whole number of boxes.
+    The edges of the boxes cut the frame into cells, each covered by a whole number of boxes.
     """
     if len(boxes) < 2:
         return 0.0
@@ -199,16 +197,12 @@ def plot(dataset: Dataset, stats: Stats, path: Path) -> None:
     lengths.hist(
         [sum(mask is not None for mask in track.segmentations) for track in tracks], 30, color="#3b6ea5"
     )
-    lengths.set(title="frames in which a track is seen", ylabel="tracks")
+    lengths.set(title="frames in which a track is visible", ylabel="tracks")
     sides.hist([mean_side(track) for track in tracks], 30, color="#3b6ea5")
     for side in _SIDES:
         sides.axvline(side, color="#888888", linestyle=":")
     sides.set(title="size: square root of mean mask area, pixels", ylabel="tracks")
     overlaps.hist(frame_overlaps(dataset), 30, (0, 1), color="#3b6ea5")
     overlaps.set(title=f"area under several boxes / under any (mean {stats.overlap:.2f})", ylabel="frames")
-    part = part_of(path)
-    try:
+    with new_file(path) as part:
         figure.savefig(part, dpi=110, format="png")
-        finish(part, path)
-    except OSError as error:
-        raise write_error(error, path) from None

@@ -1,7 +1,8 @@
-"""Augmentation of clips: what is drawn by chance.
+"""Augmentation of clips: what is drawn at random.
 
-A `Part` (`RandomFlip`, `RandomShortSide`, ...) draws a list of warps for each frame of a clip, mostly the
-same for all, so that motion stays motion. `Augment` chains parts and is a stage of `ClipDataset`.
+A `Transform` (`RandomFlip`, `RandomShortSide`, ...) draws a list of warps for each frame of a clip. Mostly it
+is the same for all frames, which preserves motion. `Augmentation` chains transforms; it is a stage of
+`ClipDataset`.
 """
 
 from __future__ import annotations
@@ -16,23 +17,23 @@ from ookd.clips.warps import Crop, Flip, Recolour, Resize, Rotate, Size, Warp, w
 from ookd.structures import Clip
 
 
-class Part(Protocol):
-    """Draws warps for the frames of a clip, whose sizes it is told."""
+class Transform(Protocol):
+    """Draws warps for the frames of a clip of these sizes."""
 
     def draw(self, sizes: Sequence[Size], rng: np.random.Generator) -> list[list[Warp]]: ...
 
 
-class Augment:
-    """Parts, one after the other."""
+class Augmentation:
+    """Transforms, one after the other."""
 
-    def __init__(self, *parts: Part) -> None:
-        self.parts = parts
+    def __init__(self, *transforms: Transform) -> None:
+        self.transforms = transforms
 
     def draw(self, sizes: Sequence[Size], rng: np.random.Generator) -> list[list[Warp]]:
         sizes = list(sizes)
         warps: list[list[Warp]] = [[] for _ in sizes]
-        for part in self.parts:
-            for t, steps in enumerate(part.draw(sizes, rng)):
+        for transform in self.transforms:
+            for t, steps in enumerate(transform.draw(sizes, rng)):
                 warps[t] += steps
                 for step in steps:
                     sizes[t] = step.size(sizes[t])
@@ -48,8 +49,8 @@ class Either:
     """`first` with the given probability, else `second`, for the whole clip."""
 
     probability: float
-    first: Part
-    second: Part
+    first: Transform
+    second: Transform
 
     def draw(self, sizes: Sequence[Size], rng: np.random.Generator) -> list[list[Warp]]:
         return (self.first if rng.random() < self.probability else self.second).draw(sizes, rng)
@@ -57,12 +58,12 @@ class Either:
 
 @dataclass(frozen=True, slots=True)
 class EachFrame:
-    """Draws for each frame as if it were alone."""
+    """Draws for each frame separately."""
 
-    part: Part
+    transform: Transform
 
     def draw(self, sizes: Sequence[Size], rng: np.random.Generator) -> list[list[Warp]]:
-        return [self.part.draw([size], rng)[0] for size in sizes]
+        return [self.transform.draw([size], rng)[0] for size in sizes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +98,9 @@ def _short_side(size: Size, side: int, longest: int | None) -> Resize:
 
 @dataclass(frozen=True, slots=True)
 class RandomCrop:
-    """A window whose sides are drawn from `smallest` to `largest` pixels, as far as the frame has them.
+    """Crops to a window whose sides are drawn from `smallest` to `largest` pixels, within the frame.
 
-    All frames share the window, which needs frames of one size; `EachFrame` gives each its own.
+    All frames share the window, so they must have one size; `EachFrame` gives each its own window.
     """
 
     smallest: int
@@ -126,7 +127,7 @@ class RandomRotation:
 
 @dataclass(frozen=True, slots=True)
 class RandomColour:
-    """Factors within 1 +- each number, the hue within +- `hue` degrees; the same for all frames."""
+    """Draws factors within 1 ± each number, and a hue shift within ± `hue` degrees, for the whole clip."""
 
     brightness: float = 0.2
     contrast: float = 0.2
@@ -144,13 +145,21 @@ class RandomColour:
         return [[recolour] for _ in sizes]
 
 
-def published_video(sides: tuple[int, ...], longest: int, crop: bool = True) -> Augment:
-    """The augmentation IDOL was trained with on video; SeqFormer's is the one without crops.
+def idol_video_augment(sides: tuple[int, ...], longest: int) -> Augmentation:
+    """The augmentation of IDOL's training on video.
 
-    Size, flip and whether to crop are the clip's, but each frame is cropped to a window of its own.
+    All frames of a clip share size, flip and whether they are cropped, but each has a crop window of its own.
     """
-    scaled = Augment(RandomShortSide(sides, longest), RandomFlip())
-    if not crop:
-        return scaled
-    cropped = Augment(EachFrame(RandomCrop(384, 600)), RandomShortSide(sides, longest), RandomFlip())
-    return Augment(Either(0.5, cropped, scaled))
+    scaled = Augmentation(RandomShortSide(sides, longest), RandomFlip())
+    cropped = Augmentation(EachFrame(RandomCrop(384, 600)), RandomShortSide(sides, longest), RandomFlip())
+    return Augmentation(Either(0.5, cropped, scaled))
+
+
+def idol_image_augment(sides: tuple[int, ...], longest: int) -> Augmentation:
+    """The augmentation of IDOL's pre-training on COCO: each copy of an image is changed on its own.
+
+    An image is a video of one frame, which a sampler repeats for the whole clip.
+    """
+    scaled = RandomShortSide(sides, longest)
+    cropped = Augmentation(RandomShortSide((400, 500, 600)), RandomCrop(384, 600), scaled)
+    return Augmentation(EachFrame(Augmentation(RandomFlip(), Either(0.5, cropped, scaled))))

@@ -1,4 +1,4 @@
-"""What augmentation does to a frame once all chance is drawn: the same on pixels, masks and points."""
+"""Geometric and colour changes of a frame, the same for pixels, masks and points."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Points = NDArray[np.float64]  # [P, 2] x y; a pixel covers [i, i + 1)
 
 
 class Warp(Protocol):
-    """One step from a frame to another."""
+    """One change of a frame."""
 
     def size(self, size: Size) -> Size: ...
     def image(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]: ...
@@ -28,7 +28,7 @@ class Warp(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Resize:
-    """Pillow's bilinear filter, which widens when it shrinks; masks by nearest pixel."""
+    """Resizes with Pillow's antialiased bilinear filter; masks by nearest pixel."""
 
     height: int
     width: int
@@ -54,7 +54,7 @@ class Resize:
 
 
 def _nearest(old: int, new: int) -> NDArray[np.int32]:
-    """[new] the pixel that each new one copies; asking Pillow settles ties as it does for images."""
+    """[new] the pixel that each new one copies; ties are broken as Pillow does for images."""
     line = Image.fromarray(np.arange(old, dtype=np.int32)[None])
     picked: NDArray[np.int32] = np.asarray(line.resize((new, 1), Image.Resampling.NEAREST))[0]
     return picked
@@ -62,7 +62,7 @@ def _nearest(old: int, new: int) -> NDArray[np.int32]:
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """Keeps a window, which lies inside the frame."""
+    """Keeps a window that lies inside the frame."""
 
     x: int
     y: int
@@ -85,7 +85,7 @@ class Crop:
 
 @dataclass(frozen=True, slots=True)
 class Flip:
-    """Left becomes right."""
+    """Mirrors left and right."""
 
     def size(self, size: Size) -> Size:
         return size
@@ -102,7 +102,7 @@ class Flip:
 
 @dataclass(frozen=True, slots=True)
 class Rotate:
-    """Turns counter-clockwise about the centre; what comes in from outside is black."""
+    """Rotates counter-clockwise about the centre; the area from outside the frame is black."""
 
     degrees: float
 
@@ -134,7 +134,7 @@ _TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.5
 
 @dataclass(frozen=True, slots=True)
 class Recolour:
-    """Factors for brightness, contrast (about mid-grey) and saturation, and a turn of the hue in degrees."""
+    """Factors for brightness, contrast (about mid-grey) and saturation, and a hue shift in degrees."""
 
     brightness: float = 1.0
     contrast: float = 1.0
@@ -165,7 +165,7 @@ class Recolour:
 
 
 def warp_clip(clip: Clip, warps: Sequence[Sequence[Warp]]) -> Clip:
-    """The clip after each frame's own warps. Instances keep their rows even where nothing of them is left."""
+    """The clip after the warps of each frame. Instances keep their rows even if nothing of them is left."""
     images, masks, placed = list(clip.images), list(clip.masks), []
     for t, steps in enumerate(warps):
         placed.append(affine(steps, (images[t].shape[0], images[t].shape[1])))
@@ -177,7 +177,7 @@ def warp_clip(clip: Clip, warps: Sequence[Sequence[Warp]]) -> Clip:
 
 
 def affine(warps: Sequence[Warp], size: Size) -> NDArray[np.float64]:
-    """[2, 3] where points of a frame of this size go: (x, y, 1) -> (x', y')."""
+    """[2, 3] the map of points in a frame of this size: (x, y, 1) -> (x', y')."""
     points: Points = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     for step in warps:
         points, size = step.points(points, size), step.size(size)
@@ -186,14 +186,14 @@ def affine(warps: Sequence[Warp], size: Size) -> NDArray[np.float64]:
 
 
 def _after(then: NDArray[np.float64], before: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The one affine map after the other."""
+    """The affine map `before` followed by `then`."""
     both: NDArray[np.float64] = then[:, :2] @ before
     both[:, 2] += then[:, 2]
     return both
 
 
 def warp_polygon(points: Points, warps: Sequence[Warp], size: Size) -> Points:
-    """[P', 2] an outline after the warps, cut off at the edge of each crop; may be empty."""
+    """[P', 2] an outline after the warps, clipped to each crop; may be empty."""
     for step in warps:
         points, size = step.points(points, size), step.size(size)
         if isinstance(step, Crop):
@@ -202,7 +202,7 @@ def warp_polygon(points: Points, warps: Sequence[Warp], size: Size) -> Points:
 
 
 def _clip_polygon(points: Points, size: Size) -> Points:
-    """Sutherland and Hodgman: cut at each side of the frame in turn."""
+    """Sutherland-Hodgman: clip at each side of the frame in turn."""
     for axis, sign, limit in ((0, 1, 0), (0, -1, size[1]), (1, 1, 0), (1, -1, size[0])):
         inside = sign * (points[:, axis] - limit)  # [P] distance, negative outside
         kept = []

@@ -1,7 +1,7 @@
 """Recipes: YAML files that fully determine a training run, checked before anything starts.
 
-A recipe may name a `base` recipe and change some of its keys; `--set a.b=c` changes more. An unknown key or a
-value out of range is one line that names the place, the nearest valid key and what is allowed.
+A recipe may name a `base` recipe and change some of its keys; `--set a.b=c` changes more. An unknown key or
+an invalid value is reported in one line: the place, the nearest valid key, and what is allowed.
 """
 
 from ookd.config.reading import bundled, describe, load, parse
@@ -18,12 +18,11 @@ from ookd.config.schema import (
     Loss,
     Model,
     Optim,
+    PairInClip,
     Pairs,
     Recipe,
     Run,
     Signal,
-    SignalName,
-    Within,
     WorldData,
 )
 
@@ -40,12 +39,11 @@ __all__ = [
     "Loss",
     "Model",
     "Optim",
+    "PairInClip",
     "Pairs",
     "Recipe",
     "Run",
     "Signal",
-    "SignalName",
-    "Within",
     "WorldData",
     "bundled",
     "describe",

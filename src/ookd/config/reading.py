@@ -6,35 +6,33 @@ import difflib
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from ookd.config.schema import Clips, CompositeData, FolderData, Pairs, Recipe, Strict, Within, WorldData
+from ookd.config.schema import Clips, CompositeData, FolderData, PairInClip, Pairs, Recipe, Strict, WorldData
 from ookd.errors import UserError
 
-# what the `kind` of an entry stands for
+# the types of entries that say their `kind`
 _KINDS: dict[str, type[Strict]] = {
     "world": WorldData,
     "folder": FolderData,
     "composite": CompositeData,
     "pair": Pairs,
     "clip": Clips,
-    "distill": Within,
+    "distill": PairInClip,
 }
 
 
 def bundled() -> dict[str, str]:
     """Names of the recipes that come with the package, and what they are for."""
-    folder = resources.files("ookd") / "recipes"
-    recipes = {}
-    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
-        if entry.name.endswith(".yaml"):
-            recipes[entry.name.removesuffix(".yaml")] = str(
-                yaml.safe_load(entry.read_text()).get("about", "")
-            )
-    return recipes
+    files = sorted((resources.files("ookd") / "recipes").iterdir(), key=lambda file: file.name)
+    return {
+        file.name.removesuffix(".yaml"): str(yaml.safe_load(file.read_text()).get("about", ""))
+        for file in files
+        if file.name.endswith(".yaml")
+    }
 
 
 def load(name: str, changes: Sequence[str] = ()) -> Recipe:
@@ -46,16 +44,15 @@ def load(name: str, changes: Sequence[str] = ()) -> Recipe:
 
 
 def parse(tree: dict[str, Any], where: str) -> Recipe:
-    """A recipe from plain data; every problem in one error."""
+    """A recipe from plain data. All problems are reported in one error."""
     try:
         return Recipe.model_validate(tree)
     except ValidationError as error:
-        lines = [_explain(problem) for problem in error.errors()]
-        raise UserError(f"{where}: " + "; ".join(lines)) from None
+        raise UserError(f"{where}: {'; '.join(map(_explain, error.errors()))}") from None
 
 
 def describe(recipe: Recipe) -> str:
-    """The whole recipe as YAML, every field with a line of explanation."""
+    """The whole recipe as YAML, with an explanation of every key."""
     lines: list[str] = []
     _describe(recipe, "", lines)
     return "\n".join(lines) + "\n"
@@ -67,15 +64,17 @@ def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
     path = Path(name)
     if path.suffix in (".yaml", ".yml"):
         try:
-            text = path.read_text()
+            text = path.read_text(encoding="utf-8")
         except OSError as error:
             raise UserError(f"cannot read recipe {name}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise UserError(f"recipe {name} is not text in UTF-8") from None
     elif name in bundled():
         text = (resources.files("ookd") / "recipes" / f"{name}.yaml").read_text()
     else:
         near = difflib.get_close_matches(name, bundled(), 1, 0.3)
-        hint = f"; did you mean {near[0]}?" if near else f"; bundled are {', '.join(bundled())}"
-        raise UserError(f"no recipe {name}{hint} (a file must end in .yaml)")
+        hint = f"; did you mean {near[0]}?" if near else f"; choose from {', '.join(bundled())}"
+        raise UserError(f"there is no recipe {name}{hint} (the name of a file must end in .yaml)")
     try:
         tree = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -93,16 +92,17 @@ def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
-    """Mappings are merged, except where the kind of a thing changes; everything else is replaced."""
+    """Mappings are merged, unless their `kind` differs. Everything else is replaced."""
     out = dict(base)
     for key, value in change.items():
         old = out.get(key)
-        same_kind = (
+        if (
             isinstance(old, dict)
             and isinstance(value, dict)
-            and old.get("kind") == value.get("kind", old.get("kind"))
-        )
-        out[key] = _merged(old, value) if same_kind and isinstance(old, dict) else value
+            and value.get("kind", old.get("kind")) == old.get("kind")
+        ):
+            value = _merged(old, value)
+        out[key] = value
     return out
 
 
@@ -133,35 +133,43 @@ def _apply(tree: dict[str, Any], change: str) -> None:
 
 
 def _explain(problem: Any) -> str:
-    place = ".".join(
-        str(part) for part in problem["loc"] if part not in ("world", "folder", "composite", "pair", "clip")
-    )
+    """One of pydantic's errors in a few words."""
+    place, _ = _locate(problem["loc"])
     if problem["type"] == "extra_forbidden":
-        known = _keys_at(problem["loc"][:-1])
+        known = list(_locate(problem["loc"][:-1])[1].model_fields)
         near = difflib.get_close_matches(str(problem["loc"][-1]), known, 1, 0.3)
-        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+        hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(known)}"
         return f"unknown key {place}; {hint}"
     if problem["type"] == "missing":
         return f"{place} is missing"
-    given = problem["input"]
-    return (
-        f"{place}: {problem['msg']}, not {given!r}"
-        if not isinstance(given, dict)
-        else f"{place}: {problem['msg']}"
-    )
+    given = "" if isinstance(problem["input"], dict) else f", not {problem['input']!r}"
+    return f"{place}: {problem['msg']}{given}"
 
 
-def _keys_at(place: Sequence[Any]) -> list[str]:
-    """Valid keys at a place of the recipe."""
-    model: Any = Recipe
-    for part in place:
-        if part in _KINDS:
-            model = _KINDS[part]
-        elif isinstance(model, type) and issubclass(model, BaseModel) and part in model.model_fields:
-            model = model.model_fields[part].annotation
-    if isinstance(model, type) and issubclass(model, BaseModel):
-        return list(model.model_fields)
-    return []
+def _locate(loc: Sequence[int | str]) -> tuple[str, Any]:
+    """A place of the recipe as `--set` names it, and the type of what belongs there.
+
+    `loc` is pydantic's: it has the `kind` of an entry as a step of its own.
+    """
+    names: list[str] = []
+    found: Any = Recipe
+    for step in loc:
+        if isinstance(found, type) and issubclass(found, BaseModel):
+            field = found.model_fields.get(str(step))
+            found = None if field is None else _without_none(field.annotation)
+        elif get_origin(found) in (list, dict):
+            found = get_args(found)[-1]
+        elif found is not None and step in _KINDS:
+            found = _KINDS[str(step)]
+            continue
+        names.append(str(step))
+    return ".".join(names), found
+
+
+def _without_none(annotation: Any) -> Any:
+    """X for `X | None`."""
+    rest = [kind for kind in get_args(annotation) if kind is not type(None)]
+    return rest[0] if len(rest) == 1 and len(get_args(annotation)) == 2 else annotation
 
 
 def _describe(node: BaseModel, indent: str, lines: list[str]) -> None:

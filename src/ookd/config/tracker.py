@@ -1,9 +1,9 @@
-"""The constants of online tracking, and published settings by name."""
+"""The constants that turn queries into tracks, online and offline."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -13,7 +13,21 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 
 
-class TrackerConfig(BaseModel, frozen=True, extra="forbid"):
+class Constants(BaseModel, frozen=True, extra="forbid"):
+    """Constants of a tracker, each in its range."""
+
+    def changed(self, changes: Mapping[str, Any] | None) -> Self:
+        """The same with some values changed, as the folder of a model names them."""
+        try:
+            return self.model_validate(self.model_dump() | dict(changes or {}))
+        except ValidationError as error:
+            wrong = error.errors()[0]
+            raise UserError(
+                f"tracker constants: {'.'.join(map(str, wrong['loc']))} = {wrong['input']!r}: {wrong['msg']}"
+            ) from None
+
+
+class TrackerConfig(Constants):
     """What turns frame queries into tracks. The defaults are IDOL's; `ookd tune` finds a model's own."""
 
     # The size at which frames are shown to the model; None: as they are.
@@ -24,6 +38,10 @@ class TrackerConfig(BaseModel, frozen=True, extra="forbid"):
     select_score: Share = 0.1
     box_nms: Share = 0.9
     mask_nms: Share = 0.5
+
+    # How queries become identities: by a "memory" of embeddings, by the best pairing with the last frame
+    # ("consecutive"), or by the index of the query ("slot").
+    associator: str = "memory"
 
     # Which remembered object a query is: similarity x scale, through a softmax over the memory averaged with
     # one over the detections ("both"), over the memory only, or none; above `match` it is the object.
@@ -61,31 +79,13 @@ class TrackerConfig(BaseModel, frozen=True, extra="forbid"):
         return self.memory_length if self.memory == "recent" else 1
 
 
-# "idol" (YouTube-VIS) and "idol-ovis" are published; "compact" was chosen on one half-trained nano
-# and the videos it was looked at on: a start for `ookd tune`, not a result.
-PRESETS = {
-    "idol": TrackerConfig(short_side=480),
-    "idol-ovis": TrackerConfig(short_side=720, mask_nms=0.3, new_score=0.3),
-    "compact": TrackerConfig(
-        short_side=160,
-        similarity="cosine",
-        scale=20.0,
-        match=0.3,
-        nearness=2.0,
-        memory_length=5,
-        horizon=20,
-        new_score=0.4,
-    ),
-}
+class OfflineConfig(Constants):
+    """What turns clip queries into tracks."""
 
-
-def tracker_config(family: str, changes: Mapping[str, Any] | None = None) -> TrackerConfig:
-    """The constants for a model of this family, with those changed that its folder names."""
-    preset = PRESETS.get(family, PRESETS["idol"])
-    try:
-        return TrackerConfig.model_validate(preset.model_dump() | dict(changes or {}))
-    except ValidationError as error:
-        wrong = error.errors()[0]
-        raise UserError(
-            f"tracker constants: {'.'.join(map(str, wrong['loc']))} = {wrong['input']!r}: {wrong['msg']}"
-        ) from None
+    short_side: Count | None = None  # frames are resized to it; none: they keep their size
+    window: Count = 48  # frames seen at once
+    shared: Count = 8  # frames that a window shares with the one before
+    tube_nms: Share = 0.6  # tube IoU above which the weaker of two queries goes, whatever its class
+    join: Share = 0.3  # tube IoU on the shared frames from which two tracks are one
+    every_class: bool = True  # report every class above `final_score`, or the best one only
+    final_score: Share = 0.05

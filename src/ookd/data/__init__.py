@@ -1,1 +1,1 @@
-"""From videos and annotations to training clips."""
+"""Videos, frames, masks and annotation formats."""

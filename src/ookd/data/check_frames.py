@@ -1,4 +1,4 @@
-"""Frames held against their annotations: there, whole, and of the right size."""
+"""Check that frames exist, can be decoded, and have the size that their annotations give."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MISSING = "no such image"
 
 @dataclass(frozen=True, slots=True)
 class _InClip:
-    """A frame of the set that is a frame of a video file."""
+    """A frame of the data set that lies in a video file."""
 
     number: int
     video: Video
@@ -26,7 +26,7 @@ class _InClip:
 
 
 class FrameCheck:
-    """Looks at images at once, video by video, and at video files at the end, each once."""
+    """Checks images video by video, and each video file once, at the end."""
 
     def __init__(self, dataset: Dataset, pixels: bool) -> None:
         self._dataset = dataset
@@ -34,7 +34,7 @@ class FrameCheck:
         self._images = 0
         self._missing: list[Problem] = []
         self._clips: dict[Path, list[_InClip]] = defaultdict(list)
-        self._pool = ThreadPoolExecutor()  # decoding needs no lock
+        self._pool = ThreadPoolExecutor()  # decoding releases Python's lock
 
     def __enter__(self) -> FrameCheck:
         return self
@@ -42,12 +42,12 @@ class FrameCheck:
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def of(self, video: Video) -> Iterator[Problem | None]:
-        """One answer a frame; None where nothing is wrong or that is not known yet."""
+    def check_video(self, video: Video) -> Iterator[Problem | None]:
+        """Yields once a frame; None where nothing is wrong, or not known yet."""
         paths = [frame_path(self._dataset, video, index) for index in range(video.length)]
-        looks = [self._begin(path, video, index) for index, path in enumerate(paths)]
-        for index, (path, look) in enumerate(zip(paths, looks, strict=True)):
-            fault = look.result() if isinstance(look, Future) else look
+        checks = [self._begin(path, video, index) for index, path in enumerate(paths)]
+        for index, (path, result) in enumerate(zip(paths, checks, strict=True)):
+            fault = result.result() if isinstance(result, Future) else result
             problem = None if fault is None else Problem(path, _place(video, index), fault)
             if fault == _MISSING and problem is not None:
                 self._missing.append(problem)
@@ -65,10 +65,11 @@ class FrameCheck:
         self._images += 1
         return self._pool.submit(_image_fault, path, video, self._pixels)
 
-    def of_the_set(self, file: Path) -> Iterator[Problem]:
-        """What is known when all videos were looked at."""
+    def finish(self, file: Path) -> Iterator[Problem]:
+        """Problems that are known only after all videos were checked."""
         if len(self._missing) == self._images > 1:
-            what = f"none of its {self._images} frames is in {self._dataset.root}; say where with --frames"
+            root = self._dataset.root
+            what = f"none of its {self._images} frames is in {root}; say where they are with --frames"
             yield Problem(file, "", what)
         else:
             yield from self._missing
@@ -88,7 +89,7 @@ def _image_fault(path: Path, video: Video, pixels: bool) -> str | None:
 
 
 def _bare(error: UserError, path: Path) -> str:
-    """The message without the path, which the problem says."""
+    """The message without the path, which the problem states."""
     return str(error).removeprefix(f"{path}: ")
 
 
@@ -100,7 +101,7 @@ def _wrong_size(width: int, height: int, video: Video) -> str | None:
 
 
 def _clip_problems(path: Path, frames: list[_InClip]) -> Iterator[Problem]:
-    """Decodes the whole file: only so is it known which of its frames can be read."""
+    """Decodes the whole file, which alone tells how many of its frames can be read."""
     from ookd.data.video import open_source
 
     last = max(frames, key=lambda frame: frame.number)
@@ -114,7 +115,7 @@ def _clip_problems(path: Path, frames: list[_InClip]) -> Iterator[Problem]:
         yield Problem(path, _place(last.video, last.index), _bare(error, path))
         return
     if last.number >= readable:
-        what = f"frame {last.number} is named, but only {readable} frames can be read"
+        what = f"frame {last.number} is annotated, but only {readable} frames can be read"
         yield Problem(path, _place(last.video, last.index), what)
     if wrong_size is not None:
         yield Problem(path, _place(last.video, last.index), wrong_size)

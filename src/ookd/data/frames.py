@@ -1,8 +1,8 @@
-"""Pixels of a data set's frames, from where they lie: folders, archives, or video files.
+"""Read the frames of a data set from folders, archives or video files.
 
 A frame's path may lead *through* an archive or a video as if it were a folder: `clips.zip/cat/0001.jpg` is a
 member, and in `street.mp4/12` or `street.mp4/frame_000012.png` the last number is the frame, counted from 0.
-Nothing is unpacked. Archives stay open for the life of the process, one handle a process and thread.
+Nothing is unpacked. Archives stay open as long as the process runs, one handle for each process and thread.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ookd.structures import Dataset, Video
 
 VIDEO_SUFFIXES = {".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv"}
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
-_TOGETHER = 32  # frames that are decoded at once where a video is taken apart
+_CHUNK = 32  # frames decoded at once when a video file is split into images
 _TAR_SUFFIXES = {".tar", ".tgz", ".gz", ".bz2", ".xz"}
 
 
@@ -35,7 +35,7 @@ def frame_path(dataset: Dataset, video: Video, index: int) -> Path:
 
 
 def video_name(video: Video) -> str:
-    """What to call a video in file names and messages: its own name, its folder, or its only image's name."""
+    """A video's name in file names and messages: its own, that of its folder, or of its only image."""
     name = video.extra.get("name")
     if not isinstance(name, str) or not name:
         first = PurePosixPath(video.file_names[0])
@@ -52,7 +52,7 @@ def read_frame(dataset: Dataset, video: Video, index: int) -> NDArray[np.uint8]:
 
 
 def frame_stems(video: Video) -> list[str]:
-    """File names without suffix for a video's frames: its own where they differ and are plain, or counted."""
+    """File names without suffix for a video's frames: its own if they differ and are plain, else numbers."""
     stems = [PurePosixPath(name).stem for name in video.file_names]
     if len(set(stems)) == len(stems) and all(re.fullmatch(r"[\w\-][\w.\- ]*", stem) for stem in stems):
         return stems
@@ -60,7 +60,7 @@ def frame_stems(video: Video) -> list[str]:
 
 
 def named_videos(dataset: Dataset) -> Iterator[tuple[str, Video]]:
-    """Videos with a name for their folder; where two would share one, the id is added."""
+    """Each video with a unique name for its folder; where two would share one, the id is added."""
     taken: set[str] = set()
     for video in dataset.videos:
         name = video_name(video)
@@ -71,11 +71,11 @@ def named_videos(dataset: Dataset) -> Iterator[tuple[str, Video]]:
 
 
 def copy_frames(dataset: Dataset, video: Video, folder: Path, stems: Sequence[str]) -> list[str]:
-    """A video's frames as image files, whose names it returns: copied unchanged, or PNG out of a video."""
+    """Write a video's frames as image files and return their names. Images are copied unchanged."""
     folder.mkdir(parents=True, exist_ok=True)
     names: list[str] = []
-    for first in range(0, video.length, _TOGETHER):
-        paths = [frame_path(dataset, video, first + n) for n in range(min(_TOGETHER, video.length - first))]
+    for first in range(0, video.length, _CHUNK):
+        paths = [frame_path(dataset, video, first + n) for n in range(min(_CHUNK, video.length - first))]
         in_clips = [through_video(path) for path in paths]
         images = _decoded([in_clip for in_clip in in_clips if in_clip is not None])
         for path, in_clip, stem in zip(paths, in_clips, stems[first:], strict=False):
@@ -89,7 +89,7 @@ def copy_frames(dataset: Dataset, video: Video, folder: Path, stems: Sequence[st
 
 
 def _decoded(wanted: Sequence[tuple[Path, int]]) -> dict[tuple[Path, int], NDArray[np.uint8]]:
-    """Frames of video files, those of one file together: seeking once is quicker than for each."""
+    """Frames of video files, decoded file by file, which needs less seeking."""
     from ookd.data.video import read_frames
 
     numbers: dict[Path, list[int]] = defaultdict(list)
@@ -103,7 +103,7 @@ def _decoded(wanted: Sequence[tuple[Path, int]]) -> dict[tuple[Path, int], NDArr
 
 
 def decode_image(content: bytes, path: Path) -> NDArray[np.uint8]:
-    """[H, W, 3] RGB; the path is for the message."""
+    """[H, W, 3] RGB; messages name the path."""
     if not content:
         raise UserError(f"{path}: the image file is empty")
     try:
@@ -126,7 +126,7 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The file's content, where need be out of an archive."""
+    """The content of a file, which may lie in an archive."""
     try:
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
@@ -151,7 +151,7 @@ def through_video(path: Path) -> tuple[Path, int] | None:
         return None
     number = re.search(r"(\d+)(?!.*\d)", path.stem)
     if number is None:
-        raise UserError(f"{path}: names no frame of {video.name}; write for example {video.name}/12")
+        raise UserError(f"{path}: names no frame of {video.name}; write, for example, {video.name}/12")
     return video, int(number[1])
 
 
@@ -190,7 +190,7 @@ def _read_member(archive: Path, member: str) -> bytes:
 
 
 def _open_archive(archive: Path) -> Callable[[str], bytes]:
-    """Reads members by name, in any order: the archive is gone through once, here."""
+    """A function that reads members by name, in any order; the archive is listed once, here."""
     if archive.suffix.lower() == ".zip":
         return zipfile.ZipFile(archive).read
     opened = tarfile.open(archive)  # noqa: SIM115

@@ -1,10 +1,10 @@
-"""Masks as COCO run lengths: read from anything, checked before use, decoded and encoded.
+"""Masks as COCO run lengths: read from any form, checked, decoded and encoded.
 
 A mask is stored column by column as alternating lengths of background and foreground. The compressed form
 writes each length (from the fourth on: its difference to the length before the last) as base-32 digits,
-lowest first, one printable character a digit. Strings come from files that others wrote, and pycocotools
-trusts them: a truncated string makes it read past its end. So `ookd.data.runs` decodes every string, and only
-masks proved whole are handed to pycocotools.
+lowest first, one printable character a digit. A truncated string makes
+pycocotools read past its end. So `ookd.data.runs` decodes and checks every string, and pycocotools sees only
+lists of counts and polygons.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _FARTHEST = 100_000  # pixels; a polygon's edges are walked point by point
 
 
 def check(rle: Any, height: int, width: int) -> None:
-    """Raise RleError unless `rle` is a whole compressed mask of this height and width."""
+    """Raise RleError unless `rle` is a valid compressed mask of this height and width."""
     _columns([_compressed(rle, height, width)])
 
 
@@ -37,7 +37,7 @@ def from_any(segmentation: Any, height: int, width: int) -> Rle:
 
 
 def _read(segmentation: Any, height: int, width: int) -> Rle:
-    """As compressed counts; a string that was given is not checked yet."""
+    """As compressed counts; a string is not checked yet."""
     if isinstance(segmentation, dict):
         if isinstance(segmentation.get("counts"), str | bytes):
             return _compressed(segmentation, height, width)
@@ -66,19 +66,19 @@ def decode_many(rles: Sequence[Rle]) -> NDArray[np.bool_]:
 
 
 def encode(mask: NDArray[Any]) -> Rle:
-    """Run lengths of [H, W]; what is not zero is foreground."""
+    """Run lengths of [H, W]; nonzero pixels are foreground."""
     return encode_many(np.asarray(mask)[None])[0]
 
 
 def encode_many(masks: NDArray[Any]) -> list[Rle]:
-    """Run lengths of [N, H, W]. Only the columns that a mask touches are looked at."""
+    """Run lengths of [N, H, W]. Only the columns that a mask touches are scanned."""
     masks = np.asarray(masks).astype(bool, copy=False)
     height, width = masks.shape[1:]
     encoded = []
     for mask in masks:
         x = np.flatnonzero(mask.any(0))
         first, last = (x[0], x[-1] + 1) if len(x) else (0, 0)
-        strip = np.zeros((last - first) * height + 2, bool)  # these columns, background before and behind
+        strip = np.zeros((last - first) * height + 2, bool)  # these columns, with background at both ends
         strip[1:-1].reshape(-1, height)[:] = mask[:, first:last].T
         edges = np.flatnonzero(strip[1:] != strip[:-1]) + first * height
         lengths = np.diff(edges, prepend=0, append=height * width).tolist()
@@ -102,7 +102,7 @@ def box_xywh(rle: Rle) -> list[float]:
 def measure_many(
     segmentations: Sequence[Any], height: int, width: int
 ) -> list[tuple[int, list[float]] | RleError]:
-    """Area and box of each mask, given as `from_any` takes it, or what is wrong with it."""
+    """Area and box of each mask, in any form that `from_any` takes, or what is wrong with it."""
     found = [_or_fault(_read, one, height, width) for one in segmentations]
     try:
         columns = _columns([rle for rle in found if isinstance(rle, dict)])

@@ -1,7 +1,7 @@
-"""Compressed run lengths decoded in numpy, many masks at a time, each proved to fill its frame.
+"""Decode compressed run lengths in numpy, many masks at a time, and check that each fills its frame.
 
-Sums stay in 32 bits: widening them takes several times as long, and differences come out right even after a
-sum has wrapped.
+Sums stay in 32 bits: wider ones take several times as long, and differences are right even after a sum has
+wrapped.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _MOST_DIGITS = 6  # 30 bits: more than any frame has pixels
 
 
 class RleError(ValueError):
-    """A mask that cannot be read: what is wrong with it, without the place, which the caller knows."""
+    """A mask that cannot be read. The message says what is wrong; the caller adds where."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Runs:
     def columns(self, height: NDArray[np.int64]) -> ColumnRuns:
         """The foreground by columns; `height` [N] is that of each frame."""
         tall = height.astype(np.int32)
-        # Dividing by one number is ten times as fast.
+        # Dividing by a single number is ten times as fast.
         tall = tall[:1] if (tall == tall[:1]).all() else np.repeat(tall, np.diff(self.bounds))
         column = self.begin // tall
         above = column * tall
@@ -72,7 +72,7 @@ class Runs:
 
 
 def _split(runs: ColumnRuns, tall: NDArray[np.int32]) -> ColumnRuns:
-    """Cut runs that go on in the next columns, and drop those of length 0."""
+    """Split runs at the ends of columns, and drop those of length 0."""
     pieces = np.where(runs.top < runs.bottom, -(-runs.bottom // tall), 0)  # [F]
     of = np.repeat(np.arange(len(pieces)), pieces)
     before = np.append(0, pieces.cumsum())
@@ -87,9 +87,9 @@ def _split(runs: ColumnRuns, tall: NDArray[np.int32]) -> ColumnRuns:
 
 
 def runs_of(counts: Sequence[str], pixels: int | NDArray[np.int64]) -> Runs:
-    """Decode compressed counts and prove that each fills its frame of `pixels` exactly.
+    """Decode compressed counts and check that each fills its frame of `pixels` exactly.
 
-    Raises RleError for the first fault found; which mask has it is learnt by asking one at a time.
+    Raises RleError for the first fault found; to learn which mask has it, decode one at a time.
     """
     if not counts:
         nothing = np.zeros(0, np.int32)
@@ -112,11 +112,11 @@ def runs_of(counts: Sequence[str], pixels: int | NDArray[np.int64]) -> Runs:
     _add_low_digits(value, code, more)
 
     after = stop - np.searchsorted(more, stop)  # [N] one past a mask's last run
-    return _proved(value, np.append(0, after), pixels)
+    return _checked_runs(value, np.append(0, after), pixels)
 
 
 def _add_low_digits(value: NDArray[np.int32], code: NDArray[np.uint8], more: NDArray[np.int64]) -> None:
-    """Complete the few numbers of several digits; their value is so far that of the highest."""
+    """Add the lower digits of numbers with several digits; `value` holds the highest so far."""
     number = more - np.arange(len(more))  # [M] as many highest digits come before
     first = np.flatnonzero(np.diff(number, prepend=-1))  # lowest digit of each such number
     below = np.diff(first, append=len(more))  # digits below its highest
@@ -129,12 +129,14 @@ def _add_low_digits(value: NDArray[np.int32], code: NDArray[np.uint8], more: NDA
     np.add.at(value, number, digit)
 
 
-def _proved(value: NDArray[np.int32], start: NDArray[np.int64], pixels: int | NDArray[np.int64]) -> Runs:
-    """Runs from numbers, where mask n has the numbers start[n] to start[n + 1].
+def _checked_runs(
+    value: NDArray[np.int32], start: NDArray[np.int64], pixels: int | NDArray[np.int64]
+) -> Runs:
+    """Turn numbers into runs; mask n has the numbers start[n] to start[n + 1].
 
-    Background comes first, then both take turns. A number is the length of a run or, from the fourth on, what
-    it is longer than the run before last: so lengths are sums over every second number, from the second of a
-    mask (foreground) or the third (background).
+    Background comes first, then both alternate. A number is the length of a run or, from the fourth on, its
+    difference to the run before last. So lengths are sums over every second number, from the second of a mask
+    (foreground) or the third (background).
     """
     count = np.diff(start)  # [N]
     bounds = np.append(0, (count // 2).cumsum())
@@ -164,6 +166,6 @@ def _proved(value: NDArray[np.int32], start: NDArray[np.int64], pixels: int | ND
 
 
 def _sums(values: NDArray[np.int32], first: NDArray[np.int64]) -> NDArray[np.int32]:
-    """Running sums that begin anew at each of these places. They wrap at 32 bits, as they do in C."""
+    """Running sums that restart at each of the indices `first`. They wrap at 32 bits, as they do in C."""
     values[first[1:]] -= np.add.reduceat(values, first, dtype=np.int32)[:-1]
     return values.cumsum(dtype=np.int32)

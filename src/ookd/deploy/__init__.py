@@ -1,1 +1,1 @@
-"""Models outside PyTorch: export, and the runtimes that track with what was exported."""
+"""Models outside PyTorch: export, and the runtimes that track with an exported model."""

@@ -1,37 +1,37 @@
-"""A model folder becomes an exported folder: traced, converted, and compared with what it came from."""
+"""A model folder becomes an exported folder: traced, converted, and compared with its source."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 import ookd
-from ookd.config.tracker import tracker_config
-from ookd.deploy import check, folder, runtime
-from ookd.deploy.check import Agreement
+from ookd.deploy import parity
 from ookd.deploy.convert import write_graphs
-from ookd.deploy.engine import Arrays
-from ookd.deploy.folder import MANIFEST, Kind, Precision
+from ookd.deploy.folder import MANIFEST, Kind, Precision, complete
 from ookd.deploy.graph import OPSET, trace
+from ookd.deploy.parity import Parity
+from ookd.deploy.runner import Arrays
+from ookd.deploy.runtime import letterbox, load_exported
 from ookd.errors import UserError
+from ookd.files import check_free, fingerprint, new_folder
 from ookd.models import zoo
-from ookd.models.preprocess import STRIDE
-from ookd.new_folder import check_free, new_folder
+from ookd.models.families import family_of, tracker_config
+from ookd.models.preprocess import Preprocessing
+from ookd.models.protocols import OnlineModel
 from ookd.structures import Dataset
 
-OFFLINE = ("compact-clip", "seqformer")
-COMPARED = 24  # frames on which the exported model must agree with its source
-CALIBRATED = 96  # frames that int8 takes its ranges from
+COMPARED = 24  # frames on which the exported model is compared with its source
+CALIBRATED = 96  # frames that give int8 its value ranges
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    agreement: Agreement
-    ap_before: float | None = None  # of the PyTorch model; None where AP was not asked for
+class ExportSummary:
+    parity: Parity
+    ap_before: float | None = None  # of the PyTorch model; None where AP was not requested
     ap_after: float | None = None
 
 
@@ -46,73 +46,82 @@ def export(
     scenes: int = 20,
     required: bool = True,
     overwrite: bool = False,
-    told: Callable[[], None] = lambda: None,
-) -> Outcome:
+    on_frame: Callable[[], None] = lambda: None,
+) -> ExportSummary:
     """Write the exported folder of an online model.
 
-    `data` is a synthetic world or annotated videos: frames for the comparison and for int8 ranges. Where
-    agreement is `required`, a model that differs too much from its source is not written. On so many `scenes`
-    AP is counted before and after; `told` hears of each frame of these.
+    `data` is a synthetic world or annotated videos. It provides the frames for the comparison and for int8
+    ranges. With `required`, a model that differs too much from its source is not written. Track AP is
+    measured before and after on that many `scenes`; `on_frame` is called after each of their frames.
     """
-    if any(side < STRIDE or side % STRIDE for side in size):
-        raise UserError(f"size {size[0]}x{size[1]}: height and width must be multiples of {STRIDE}")
     if kind == "onnx" and precision == "bf16":
         raise UserError("bf16 is for openvino; ONNX Runtime computes in fp32 or int8 on CPUs")
     check_free(out, overwrite, (MANIFEST,))
     saved = zoo.load(source)
-    model, fields = saved.model, _online(saved, source)
-    config = tracker_config(fields["model"]["family"], saved.tracker | {"short_side": min(size)})
-    world = check.source_of(data, "val", scenes, size) if scenes else None
-    if world is not None:
-        check.shared_classes(world, saved.names)
+    model = saved.model
+    if not isinstance(model, OnlineModel):
+        raise UserError(f"model {source}: {model.config.family} sees whole clips; only online models export")
+    preprocessing = family_of(model).preprocessing
+    _check_size(size, preprocessing)
+    config = tracker_config(model.config.family, saved.tracker | {"short_side": min(size)})
+    videos = parity.open_videos(data, "val", scenes, size) if scenes else None
+    if videos is not None:
+        parity.shared_classes(videos, saved.names)
     graphs = trace(model, size)
-    if precision == "bf16" and graphs.looks:
+    if precision == "bf16" and graphs.deformable:
         raise UserError(
-            "bf16 cannot hold the places of deformable attention; fp32 keeps them, and int8 is faster"
+            "bf16 cannot hold the sampling points of deformable attention; fp32 can, and int8 is faster"
         )
     manifest = {
         "ookd": ookd.__version__,
-        "source": zoo.fingerprint(model),
+        "source": fingerprint(model),
         "kind": kind,
         "precision": precision,
         "opset": OPSET,
         "size": size,
         "outputs": graphs.outputs,
         "shared": graphs.shared,
+        "aspect": preprocessing.aspect,
+    }
+    fields = {
+        "model": model.config.model_dump(mode="json"),
+        "names": saved.names,
+        "tracker": config.model_dump(),
     }
     with new_folder(out, overwrite, (MANIFEST,)) as part:
-        files = write_graphs(graphs, part, kind, precision, _calibration(data, size))
-        folder.write(part, manifest, fields | {"tracker": config.model_dump()}, files)
-        eye = runtime.load(part, "onnx" if kind == "onnx" else "openvino").model
-        some = check.source_of(data, "test", COMPARED // 4, size)
-        found = check.agreement(model, eye, check.some_images(some, COMPARED), config)
+        files = write_graphs(graphs, part, kind, precision, _calibration(data, size, preprocessing))
+        complete(part, manifest, fields, files)
+        exported = load_exported(part)
+        images = parity.sample_images(parity.open_videos(data, "test", COMPARED // 4, size), COMPARED)
+        found = parity.compare(model, exported, images, config)
         if required:
-            check.require(found, precision)
-        if world is None:
-            return Outcome(found)
+            parity.require(found, precision)
+        if videos is None:
+            return ExportSummary(found)
         before, after = (
-            check.average_precision(one, world, config, saved.names, told) for one in (model, eye)
+            parity.track_ap(one, videos, config, saved.names, on_frame) for one in (model, exported)
         )
-    return Outcome(found, before, after)
+    return ExportSummary(found, before, after)
 
 
-def frames_compared(data: str, scenes: int, size: tuple[int, int]) -> int:
-    """How many frames `export` will tell of."""
-    world = check.source_of(data, "val", max(scenes, 1), size)
-    videos = world.videos if isinstance(world, Dataset) else world.dataset().videos
-    return 2 * sum(video.length for video in videos[:scenes])
+def frames_tracked(data: str, scenes: int, size: tuple[int, int]) -> int:
+    """How often `export` will call `on_frame`."""
+    videos = parity.open_videos(data, "val", max(scenes, 1), size)
+    dataset = videos if isinstance(videos, Dataset) else videos.dataset()
+    return 2 * sum(video.length for video in dataset.videos[:scenes])
 
 
-def _online(saved: zoo.Saved, source: str | Path) -> dict[str, Any]:
-    """config.json of the exported folder, but for the tracker."""
-    config: Any = saved.model.config
-    if config.family in OFFLINE:
-        raise UserError(f"model {source}: {config.family} sees whole clips; only online models export")
-    return {"model": config.model_dump(mode="json"), "names": saved.names}
+def _check_size(size: tuple[int, int], preprocessing: Preprocessing) -> None:
+    """Raise unless the model takes frames of this size."""
+    text, multiple = f"size {size[0]}x{size[1]}", preprocessing.multiple
+    if any(side < multiple or side % multiple for side in size):
+        raise UserError(f"{text}: height and width must be multiples of {multiple}")
+    if preprocessing.aspect == "square" and size[0] != size[1]:
+        raise UserError(f"{text}: this model takes square frames; give the same height and width")
 
 
-def _calibration(data: str, size: tuple[int, int]) -> Iterator[Arrays]:
-    source = check.source_of(data, "train", CALIBRATED // 4, size)
-    for image in check.some_images(source, CALIBRATED):
-        frame, geometry = runtime.fit(image, size)
+def _calibration(data: str, size: tuple[int, int], preprocessing: Preprocessing) -> Iterator[Arrays]:
+    videos = parity.open_videos(data, "train", CALIBRATED // 4, size)
+    for image in parity.sample_images(videos, CALIBRATED):
+        frame, geometry = letterbox(image, size, preprocessing.aspect)
         yield {"frames": frame, "size": np.array([geometry.resized_height, geometry.resized_width])}

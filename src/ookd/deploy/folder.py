@@ -1,26 +1,27 @@
-"""An exported model as a folder: config.json as in every model folder, two graphs, and a manifest.
+"""An exported model as a folder: config.json as in every model folder, the graphs, and a manifest.
 
-The manifest says what the graphs are and holds a digest of every file, so that a damaged folder is refused
-with a line that names the file. Nothing here needs PyTorch.
+The manifest describes the graphs and holds a checksum of every file, so that a damaged folder is refused with
+a line that names the file. Nothing here needs PyTorch.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import pydantic
 
 from ookd.errors import UserError
+from ookd.files import checksum, write_file
 
-Kind = Literal["onnx", "openvino"]
+Kind = Literal["openvino", "onnx"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 CONFIG, MANIFEST = "config.json", "manifest.json"
-SUFFIX = {"onnx": ".onnx", "openvino": ".xml"}
+SUFFIX: dict[Kind, str] = {"openvino": ".xml", "onnx": ".onnx"}
+Record = TypeVar("Record", bound=pydantic.BaseModel)
 
 
 class Manifest(pydantic.BaseModel, frozen=True, extra="forbid"):
@@ -31,68 +32,79 @@ class Manifest(pydantic.BaseModel, frozen=True, extra="forbid"):
     precision: Precision
     opset: int
     size: tuple[int, int]  # height and width of the frames that the graph takes
-    outputs: list[str]  # of the frame graph: logits, boxes if there are any, embed
+    outputs: list[str]  # of the frame graph: logits, boxes if the model has them, embed
     shared: list[str]  # further outputs of the frame graph, which are inputs of the mask graph
+    aspect: Literal["keep", "square"] = "keep"  # square: images are stretched to the size
     files: dict[str, str]  # name -> SHA-256
 
 
-@dataclass(frozen=True, slots=True)
-class Exported:
-    """What an exported folder holds."""
+class _ModelFields(pydantic.BaseModel):
+    """The part of a model's configuration that tracking needs."""
 
-    folder: Path
-    manifest: Manifest
     family: str
+
+
+class _Config(pydantic.BaseModel):
+    model: _ModelFields
     names: list[str]
     tracker: dict[str, Any]
 
+
+@dataclass(frozen=True, slots=True)
+class ExportedFolder:
+    path: Path
+    manifest: Manifest
+    family: str
+    names: list[str]  # of the classes, by label
+    tracker: dict[str, Any]
+
     def graph(self, part: Literal["frame", "masks"]) -> Path:
-        return self.folder / (part + SUFFIX[self.manifest.kind])
+        return self.path / (part + SUFFIX[self.manifest.kind])
 
 
 def is_exported(source: str | Path) -> bool:
     return (Path(source) / MANIFEST).is_file()
 
 
-def read(folder: str | Path) -> Exported:
-    """The folder's description, after every file was found whole."""
-    folder = Path(folder)
-    try:
-        manifest = Manifest.model_validate(_json(folder / MANIFEST))
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise UserError(f"{folder / MANIFEST}: {where}: {first['msg']}; export the model again") from None
+def read_exported(folder: str | Path) -> ExportedFolder:
+    """The content of an exported folder, once the checksums of its files agree."""
+    path = Path(folder)
+    manifest = _read(path / MANIFEST, Manifest)
     for name, expected in manifest.files.items():
-        if _digest(folder / name) != expected:
-            raise UserError(f"{folder / name}: is not the file that was exported; export the model again")
-    config = _json(folder / CONFIG)
-    return Exported(folder, manifest, config["model"]["family"], config["names"], config["tracker"])
+        try:
+            found = checksum(path / name)
+        except OSError as error:
+            raise _unreadable(path / name, error) from None
+        if found != expected:
+            raise UserError(f"{path / name}: is not the file that was exported; export the model again")
+    config = _read(path / CONFIG, _Config)
+    return ExportedFolder(path, manifest, config.model.family, config.names, config.tracker)
 
 
-def write(
+def complete(
     folder: Path, manifest: Mapping[str, Any], config: Mapping[str, Any], graphs: Sequence[Path]
 ) -> None:
-    """Complete a folder that already holds the graphs."""
+    """Add configuration and manifest to a folder that already holds the graphs."""
     path = folder / CONFIG
-    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    files = {file.name: _digest(file) for file in [path, *graphs]}
-    whole = Manifest.model_validate({**manifest, "files": files})
-    (folder / MANIFEST).write_text(whole.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    write_file(path, json.dumps(config, indent=2) + "\n")
+    files = {file.name: checksum(file) for file in [path, *graphs]}
+    checked = Manifest.model_validate({**manifest, "files": files})
+    usual = {"aspect"} if checked.aspect == "keep" else None  # earlier versions do not know the field
+    write_file(folder / MANIFEST, checked.model_dump_json(indent=2, exclude=usual) + "\n")
 
 
-def _json(path: Path) -> Any:
+def _read(path: Path, record: type[Record]) -> Record:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return record.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}") from None
+        raise _unreadable(path, error) from None
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "content"
+        raise UserError(f"{path}: {where}: {first['msg']}; export the model again") from None
     except ValueError as error:
         raise UserError(f"{path}: not JSON ({error}); export the model again") from None
 
 
-def _digest(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}; export the model again") from None
+def _unreadable(path: Path, error: OSError) -> UserError:
+    return UserError(f"{path}: {error.strerror or error}; export the model again")

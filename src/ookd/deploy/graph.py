@@ -1,8 +1,8 @@
-"""From a model to two ONNX graphs: one a frame, and a small one for the masks of chosen queries.
+"""From a model to two ONNX graphs: one for a frame, and a small one for the masks of selected queries.
 
-The model is traced as one graph from the image to the masks of chosen queries, and that graph is cut: what
-depends on the choice is the mask graph, all before it the frame graph. So any model that answers as
-`FrameQueries` exports, and nothing here knows how it makes its masks.
+The model is traced as one graph, from the image to the masks of selected queries. That graph is cut in two:
+what depends on the selection is the mask graph, and everything before it is the frame graph. So every model
+that returns `FrameQueries` can be exported, however it makes its masks.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import logging
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import onnx
 import onnx.parser
@@ -22,65 +21,72 @@ import torch
 from torch import Tensor, nn
 
 from ookd.errors import UserError
+from ookd.models.families import family_of
+from ookd.models.family import Family
 from ookd.models.parts.deformable import LOOK
-from ookd.models.preprocess import normalise
+from ookd.models.protocols import OnlineModel
 
 OPSET = 18
-TRACED = 3  # queries chosen while tracing; any number may be chosen later
-DOMAIN, LOOK_NAME = LOOK.split("::")
-# for runtimes without a kernel of their own: what was seen, computed by standard operators
-LOOK_MEANING = onnx.parser.parse_function(f"""
+TRACED = 3  # queries selected while tracing; the graphs accept any number
+DOMAIN, OPERATOR = LOOK.split("::")
+# Deformable attention for runtimes without the custom operator: its first input is the same result, computed
+# by standard operators.
+STANDARD_FORM = onnx.parser.parse_function(f"""
 <domain: "{DOMAIN}", opset_import: ["" : {OPSET}]>
-{LOOK_NAME} (seen, value, offsets, weights, reference, shapes) => (same) {{ same = Identity (seen) }}""")
+{OPERATOR} (sampled, value, offsets, weights, reference, shapes) => (same) {{ same = Identity (sampled) }}""")
 
 
 @dataclass(frozen=True, slots=True)
-class Graphs:
+class OnnxGraphs:
     frame: onnx.ModelProto  # frames uint8 [1, H, W, 3] RGB, size int64 [2] -> outputs and shared
     masks: onnx.ModelProto  # shared, select int64 [1, N] -> masks [1, N, h, w]
     outputs: list[str]
     shared: list[str]
+    family: Family
 
     @property
-    def looks(self) -> bool:
-        """Whether there is deformable attention, whose places bfloat16 cannot hold."""
+    def deformable(self) -> bool:
+        """Whether they contain deformable attention, whose sampling points bfloat16 cannot hold."""
         return any(node.domain == DOMAIN for node in self.frame.graph.node)
 
 
-class Whole(nn.Module):
-    """From 8-bit pixels to the masks of chosen queries, as one function of tensors."""
+class ExportWrapper(nn.Module):
+    """From 8-bit pixels to the masks of selected queries, as one function of tensors."""
 
-    def __init__(self, model: nn.Module, size: tuple[int, int]) -> None:
+    def __init__(self, model: OnlineModel, size: tuple[int, int]) -> None:
         super().__init__()
-        self.model, self.size = model, size
+        self.model, self.size, self.family = model, size, family_of(model)
 
     def forward(self, frames: Tensor, size: Tensor, select: Tensor) -> tuple[Tensor, ...]:
-        """frames uint8 [1, H, W, 3]; size [2] height and width of the image in their top left corner."""
+        """frames uint8 [1, H, W, 3]; size [2], height and width of the image in their top left corner;
+        select [1, N]."""
         height, width = self.size
         below = torch.arange(height).unsqueeze(1) >= size[0]
         beside = torch.arange(width).unsqueeze(0) >= size[1]
         pad = (below | beside).unsqueeze(0)
-        answer, state = self.model(normalise(frames.permute(0, 3, 1, 2), pad), pad, None)
-        if state is not None:
-            raise UserError("a model that carries state from frame to frame does not export")
-        boxes = () if answer.boxes is None else (answer.boxes,)
-        return (answer.logits.float(), *boxes, answer.embed.float(), answer.masks(select).float())
+        frames = self.family.preprocessing.normalise(frames.permute(0, 3, 1, 2), pad)
+        queries, _ = self.model(frames, pad, None)
+        logits = self.family.class_logits(queries.logits)
+        boxes = () if queries.boxes is None else (queries.boxes,)
+        return (logits.float(), *boxes, queries.embed.float(), queries.masks(select).float())
 
 
 @torch.no_grad()
-def trace(model: nn.Module, size: tuple[int, int]) -> Graphs:
+def trace(model: OnlineModel, size: tuple[int, int]) -> OnnxGraphs:
     """The graphs of a model in evaluation mode on the CPU, for frames of one size."""
-    whole = Whole(model, size)
+    if model.begin(1) is not None:
+        raise UserError("the model carries state from frame to frame; only models without state export")
+    wrapper = ExportWrapper(model, size)
     inputs = (
         torch.zeros(1, *size, 3, dtype=torch.uint8),
         torch.tensor(size),
         torch.arange(TRACED).unsqueeze(0),
     )
-    boxes = len(whole(*inputs)) == 4
+    boxes = len(wrapper(*inputs)) == 4
     outputs = ["logits", "boxes", "embed"] if boxes else ["logits", "embed"]
     with _quiet():
-        program: Any = torch.onnx.export(
-            whole,
+        program = torch.onnx.export(
+            wrapper,
             inputs,
             dynamo=True,
             opset_version=OPSET,
@@ -88,37 +94,38 @@ def trace(model: nn.Module, size: tuple[int, int]) -> Graphs:
             output_names=[*outputs, "masks"],
             dynamic_shapes={"frames": None, "size": None, "select": {1: torch.export.Dim("n", max=10_000)}},
         )
-    return cut(program.model_proto, outputs)
+    assert program is not None
+    return _cut_at_selection(program.model_proto, outputs, wrapper.family)
 
 
-def cut(whole: onnx.ModelProto, outputs: list[str]) -> Graphs:
-    """Split at `select`; what depends on no input at all goes to both sides."""
-    late, early = {"select"}, {"frames", "size"}
+def _cut_at_selection(whole: onnx.ModelProto, outputs: list[str], family: Family) -> OnnxGraphs:
+    """Nodes that depend on no input at all go to both sides."""
+    after, before = {"select"}, {"frames", "size"}
     for node in whole.graph.node:
-        if late.intersection(node.input):
-            late.update(node.output)
-        elif early.intersection(node.input):
-            early.update(node.output)
-    shared = sorted(
-        {name for node in whole.graph.node if late & {*node.output} for name in node.input if name in early}
-    )
+        if after.intersection(node.input):
+            after.update(node.output)
+        elif before.intersection(node.input):
+            before.update(node.output)
+    mask_nodes = [node for node in whole.graph.node if after.intersection(node.output)]
+    shared = sorted({name for node in mask_nodes for name in node.input if name in before})
     shapes = {value.name: value for value in (*whole.graph.value_info, *whole.graph.output)}
-    frame = _part(whole, ["frames", "size"], [*outputs, *shared], shapes)
-    return Graphs(frame, _part(whole, [*shared, "select"], ["masks"], shapes), outputs, shared)
+    frame = _subgraph(whole, ["frames", "size"], [*outputs, *shared], shapes)
+    masks = _subgraph(whole, [*shared, "select"], ["masks"], shapes)
+    return OnnxGraphs(frame, masks, outputs, shared, family)
 
 
 def split(graph: onnx.ModelProto, names: list[str]) -> tuple[onnx.ModelProto, onnx.ModelProto]:
-    """The graph up to some of its values, and from there on."""
+    """The graph up to the named values, and the graph from there on."""
     known = onnx.shape_inference.infer_shapes(graph).graph
     shapes = {value.name: value for value in (*known.value_info, *known.output)}
     inputs, outputs = ([value.name for value in values] for values in (known.input, known.output))
-    return _part(graph, inputs, names, shapes), _part(graph, [*inputs, *names], outputs, shapes)
+    return _subgraph(graph, inputs, names, shapes), _subgraph(graph, [*inputs, *names], outputs, shapes)
 
 
-def _part(
-    whole: onnx.ModelProto, inputs: list[str], outputs: list[str], shapes: dict[str, Any]
+def _subgraph(
+    whole: onnx.ModelProto, inputs: list[str], outputs: list[str], shapes: dict[str, onnx.ValueInfoProto]
 ) -> onnx.ModelProto:
-    """The nodes between some tensors and others."""
+    """The nodes between these inputs and outputs, as a model."""
     needed, nodes = {*outputs}, []
     for node in reversed(whole.graph.node):
         if needed.intersection(node.output) and not set(inputs).issuperset(node.output):
@@ -132,19 +139,19 @@ def _part(
         [known[name] for name in outputs],
         [weight for weight in whole.graph.initializer if weight.name in needed],
     )
-    part = onnx.helper.make_model(
+    model = onnx.helper.make_model(
         graph,
         opset_imports=[onnx.helper.make_opsetid("", OPSET), onnx.helper.make_opsetid(DOMAIN, 1)],
         ir_version=whole.ir_version,
-        functions=[LOOK_MEANING],
+        functions=[STANDARD_FORM],
     )
-    onnx.checker.check_model(part)
-    return part
+    onnx.checker.check_model(model)
+    return model
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter tells its steps on standard output and warns about its own parts."""
+    """Silence PyTorch's exporter, which prints its steps and warns about its own code."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,7 +1,7 @@
 """How fast and how large tracking with a model is, measured in a process of its own.
 
-There what counts is only what tracking needs: the time from the start of Python to the first result, and the
-peak of memory.
+Such a process loads only what tracking needs. So the time from the start of Python to the first result, and
+the peak of memory, are those of a program that only tracks.
 
     python -m ookd.deploy.measure '{"model": "nano", "video": "street.mp4", ...}'   # a `Job`, as JSON
 """
@@ -25,24 +25,20 @@ from typing import Any
 
 import numpy as np
 
-from ookd.api import Tracker, load
 from ookd.data import rle
-from ookd.data.pipeline import BackgroundWriter
+from ookd.data.threads import BackgroundWriter
 from ookd.data.video import Frame, open_source
 from ookd.data.video.source import Decode
-from ookd.deploy.runtime import ExportedModel, fit
+from ookd.deploy.loading import Tracker, load
+from ookd.deploy.runtime import ExportedModel, letterbox
 from ookd.errors import UserError
-from ookd.masks import full_size
 from ookd.structures import FrameResult
 from ookd.tracking.frame_model import FrameModel, Image, detect
-from ookd.tracking.memory import Memory
 from ookd.tracking.pipeline import follow
-from ookd.tracking.select import Floats, Ints
 from ookd.tracking.sinks import Sinks
-from ookd.tracking.tracker import advance
 
-WARM_UP = 5  # frames that are not counted
-FILES = ("json", "rle")  # what is written
+WARM_UP = 5  # first frames, which are not counted
+FILES = ("json", "rle")  # the sinks
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +55,7 @@ class Job:
 class Speed:
     stages_ms: dict[str, float]  # median of each, one after another in one thread
     latency_ms: dict[str, float]  # from an image to its result
-    fps: float  # of the whole way, stages overlapping
+    fps: float  # from file to files, stages overlapping
     frames: int
     objects: float  # a frame
     first_result_s: float  # from the start of Python
@@ -114,7 +110,7 @@ def _overlapping(tracker: Tracker, job: Job, folder: Path) -> tuple[int, float]:
     return done, (done - 1) / seconds
 
 
-class Watch:
+class StageClock:
     """Milliseconds of the frame under way, by what took them."""
 
     def __init__(self) -> None:
@@ -126,32 +122,33 @@ class Watch:
         yield
         self.spent[what] += 1000 * (time.perf_counter() - start)
 
-    def around(self, what: str, function: Callable[[Ints], Floats]) -> Callable[[Ints], Floats]:
-        def watched(select: Ints) -> Floats:
+    def around(self, what: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*arguments: Any) -> Any:
             with self(what):
-                return function(select)
+                return function(*arguments)
 
-        return watched
+        return timed
 
     def stages(self) -> dict[str, float]:
-        """What nests taken apart: looking prepares first, selecting asks for masks, writing encodes them."""
-        spent = self.spent
+        """The times of the frame, parts that nest taken apart; the next frame starts at 0."""
+        spent, self.spent = self.spent, defaultdict(float)
         return {
             "decode": spent["decode"],
             "preprocess": spent["prepare"],
-            "network": spent["look"] - spent["prepare"] + spent["ask"],
-            "select and track": spent["select"] - spent["ask"] + spent["associate"],
-            "masks and run lengths": spent["paint"] + spent["encode"],
+            "network": spent["infer"] - spent["prepare"] + spent["mask logits"],
+            "select and track": spent["select"] - spent["mask logits"] + spent["associate"],
+            "masks and run lengths": spent["step"] - spent["associate"] + spent["encode"],
             "write": spent["write"] - spent["encode"],
-            "image to result": sum(spent[what] for what in ("look", "select", "associate", "paint")),
+            "image to result": spent["infer"] + spent["select"] + spent["step"],
         }
 
 
 def _one_by_one(tracker: Tracker, job: Job, folder: Path) -> tuple[dict[str, list[float]], float]:
     """Milliseconds of each stage and frame, and the mean number of objects."""
-    config, eye = tracker.config, tracker.sessions(1).eye
-    memory: Memory | None = None
-    state: Any = None
+    session, clock = tracker.sessions(1), StageClock()
+    model, video = session.model, session.streams[0].tracker
+    video.associator.step = clock.around("associate", video.associator.step)  # type: ignore[method-assign]
+    state = model.begin(1)
     objects = 0
     rows: list[dict[str, float]] = []
     with (
@@ -160,36 +157,29 @@ def _one_by_one(tracker: Tracker, job: Job, folder: Path) -> tuple[dict[str, lis
         closing(source.read()) as frames,
     ):
         while len(rows) < job.frames:
-            watch = Watch()
-            with watch("decode"):
+            with clock("decode"):
                 frame = _decoded(frames)
             if frame is None:
                 break
-            with watch("prepare"):
-                _prepared(eye, frame.image, job.short_side)
-            with watch("look"):
-                sight, state = eye.look([frame.image], job.short_side, state)
-            with watch("select"):
-                sight = replace(sight, masks=watch.around("ask", sight.masks))
-                (seen,), (geometry,) = detect(sight, config)
-            memory = memory or Memory.empty(seen.probs.shape[1], seen.embeds.shape[1], config)
-            with watch("associate"):
-                ids, memory = advance(memory, seen, config)
-            known = np.flatnonzero(ids >= 0)
-            with watch("paint"):
-                masks, boxes = full_size(seen.masks[known], geometry)
-            with watch("encode"):
-                rle.encode_many(masks)
-            labels, scores = seen.probs[known].argmax(1), seen.scores[known]
-            result = FrameResult(
-                frame.index, ids[known], labels, scores, boxes, masks, tracker.names, frame.image
-            )
-            with watch("write"):
+            with clock("prepare"):
+                _prepare(model, frame.image, job.short_side)
+            with clock("infer"):
+                predictions, state = model.infer([frame.image], job.short_side, state)
+            with clock("select"):
+                predictions = replace(predictions, masks=clock.around("mask logits", predictions.masks))
+                (detections,) = detect(predictions, session.config)
+            with clock("step"):
+                result = video.step(detections, frame.image)
+            with clock("encode"):
+                rle.encode_many(result.masks)
+            with clock("write"):
                 sinks.write(result)
-            rows.append(watch.stages())
+            rows.append(clock.stages())
             objects += len(result)
     if len(rows) <= WARM_UP:
-        raise UserError(f"{job.video}: {len(rows)} frames are too few to measure; more than {WARM_UP} are")
+        raise UserError(
+            f"{job.video}: {len(rows)} frames are too few to measure; at least {WARM_UP + 1} are needed"
+        )
     return {stage: [row[stage] for row in rows] for stage in rows[0]}, objects / len(rows)
 
 
@@ -202,23 +192,23 @@ def _decoded(frames: Iterator[tuple[int, float, Decode]]) -> Frame | None:
     return None
 
 
-def _prepared(eye: FrameModel, image: Image, short_side: int) -> None:
-    """What `look` does before the network."""
-    if isinstance(eye, ExportedModel):
-        fit(image, eye.size)
+def _prepare(model: FrameModel, image: Image, short_side: int) -> None:
+    """What `infer` does before the network."""
+    if isinstance(model, ExportedModel):
+        letterbox(image, model.size, model.aspect)
         return
-    from ookd.models.preprocess import normalise
     from ookd.tracking.torch_model import TorchFrameModel, prepare
 
-    assert isinstance(eye, TorchFrameModel)
-    frames, pad, _ = prepare([image], short_side, eye.device)
-    normalise(frames, pad)
+    assert isinstance(model, TorchFrameModel)
+    preprocessing = model.family.preprocessing
+    frames, pad, _ = prepare([image], short_side, preprocessing, model.device)
+    preprocessing.normalise(frames, pad)
 
 
 def _peak() -> float:
     """Most memory of this process so far, in MB."""
     status = Path("/proc/self/status")
-    if status.is_file():  # what `getrusage` says on Linux includes the process that started this one
+    if status.is_file():  # on Linux `getrusage` includes the process that started this one
         found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
         assert found
         return int(found[1]) / 1e3

@@ -1,4 +1,4 @@
-"""Exported graphs through ONNX Runtime."""
+"""Exported graphs in ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 
 from ookd.cores import usable_cores
-from ookd.deploy.engine import IN_FLIGHT, Arrays, Engine
+from ookd.deploy.runner import IN_FLIGHT, Arrays, GraphRunner
 from ookd.errors import UserError
 
 
-class OnnxEngine(Engine):
+class OnnxRunner(GraphRunner):
     def __init__(self, frame: Path, masks: Path) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = len(usable_cores())
@@ -25,14 +26,14 @@ class OnnxEngine(Engine):
             )
         except Exception as error:  # the runtime's own exceptions have no common base
             reason = str(error).strip().split("\n")[-1]
-            raise UserError(f"{frame.parent}: ONNX Runtime does not take the graph: {reason}") from None
+            raise UserError(f"{frame.parent}: ONNX Runtime rejects the graph: {reason}") from None
         self._names = [output.name for output in self._frame.get_outputs()]
-        self._waiting = ThreadPoolExecutor(IN_FLIGHT)
+        self._threads = ThreadPoolExecutor(IN_FLIGHT)
 
     def start(self, inputs: Arrays) -> Callable[[], Arrays]:
-        running = self._waiting.submit(self._frame.run, self._names, inputs)
+        running = self._threads.submit(self._frame.run, self._names, inputs)
         return lambda: dict(zip(self._names, running.result(), strict=True))
 
-    def masks(self, inputs: Arrays) -> np.ndarray:
-        answer: np.ndarray = self._masks.run(["masks"], inputs)[0]
-        return answer
+    def masks(self, inputs: Arrays) -> NDArray[np.float32]:
+        masks: NDArray[np.float32] = self._masks.run(["masks"], inputs)[0]
+        return masks

@@ -1,33 +1,35 @@
-"""Exported graphs through OpenVINO."""
+"""Exported graphs in OpenVINO."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import openvino as ov
+from numpy.typing import NDArray
 
 from ookd.cores import usable_cores
-from ookd.deploy.engine import Arrays, Engine
-from ookd.deploy.openvino_look import Look
+from ookd.deploy.openvino_deformable import Look
+from ookd.deploy.runner import Arrays, GraphRunner
 from ookd.errors import UserError
 
 
-class OpenVinoEngine(Engine):
-    """Frames in flight wait in one queue; each is computed by all cores, so that its answer comes soonest."""
+class OpenVinoRunner(GraphRunner):
+    """Frames wait in one queue. All cores work on one frame at a time, which gives the lowest latency."""
 
     def __init__(self, frame: Path, masks: Path) -> None:
         self._core = ov.Core()
         self._core.add_extension(Look)
         dense = frame.with_stem("dense")
-        self._graphs = [self._opened(dense, "bf16")] if dense.is_file() else []
-        self._graphs.append(self._opened(frame, "f32"))
-        self._masks = self._opened(masks, "f32").create_infer_request()
+        self._graphs = [self._compile(dense, "bf16")] if dense.is_file() else []
+        self._graphs.append(self._compile(frame, "f32"))
+        self._masks = self._compile(masks, "f32").create_infer_request()
         self._free: list[list[ov.InferRequest]] = []
 
-    def _opened(self, graph: Path, arithmetic: str) -> ov.CompiledModel:
+    def _compile(self, graph: Path, arithmetic: Literal["f32", "bf16"]) -> ov.CompiledModel:
         options = {
             "INFERENCE_NUM_THREADS": len(usable_cores()),
             "PERFORMANCE_HINT": "LATENCY",
@@ -35,35 +37,38 @@ class OpenVinoEngine(Engine):
         }
         try:
             if b'type="Look"' in graph.read_bytes():
-                import ookd.deploy.look  # noqa: F401 - before OpenVINO binds this thread to a core
+                # imported now, because OpenVINO will bind this thread to one core
+                import ookd.deploy.deformable_attention  # noqa: F401
             return self._core.compile_model(graph, "CPU", options)
         except ImportError:
             raise UserError(f"{graph}: needs numba: pip install 'ookd[openvino]'") from None
         except RuntimeError as error:
             reason = str(error).strip().split("\n")[-1]
-            raise UserError(f"{graph}: OpenVINO does not take the graph: {reason}") from None
+            raise UserError(f"{graph}: OpenVINO rejects the graph: {reason}") from None
 
     def start(self, inputs: Arrays) -> Callable[[], Arrays]:
-        """Where the dense parts are a graph of their own, that one begins; the rest comes when asked for."""
-        fresh = not self._free
-        requests = [graph.create_infer_request() for graph in self._graphs] if fresh else self._free.pop()
+        """Start the first graph: the dense parts where they have a graph of their own. The function returned
+        runs the rest."""
+        requests = (
+            self._free.pop() if self._free else [graph.create_infer_request() for graph in self._graphs]
+        )
         requests[0].start_async(inputs, share_inputs=True)
 
         def finish() -> Arrays:
             requests[0].wait()
             for before, after in pairwise(requests):
                 after.infer(inputs | _outputs(before), share_inputs=True)
-            answer = {name: value.copy() for name, value in _outputs(requests[-1]).items()}
+            outputs = {name: value.copy() for name, value in _outputs(requests[-1]).items()}
             self._free.append(requests)
-            return answer
+            return outputs
 
         return finish
 
-    def masks(self, inputs: Arrays) -> np.ndarray:
+    def masks(self, inputs: Arrays) -> NDArray[np.float32]:
         self._masks.infer(inputs, share_inputs=True)
         return np.array(self._masks.get_output_tensor().data)
 
 
 def _outputs(request: ov.InferRequest) -> Arrays:
-    """Views that last until the request is used again."""
+    """Views that are valid until the request runs again."""
     return {port.get_any_name(): request.get_tensor(port).data for port in request.model_outputs}

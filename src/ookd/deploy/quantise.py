@@ -1,21 +1,21 @@
-"""The dense and broad parts in 8 bits by ONNX Runtime's static quantisation, which OpenVINO reads as well."""
+"""8-bit quantisation of the dense and broad parts with ONNX Runtime's tools. OpenVINO reads it too."""
 
 from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import onnx
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from ookd.deploy.dense import broad_nodes, dense_nodes
-from ookd.deploy.engine import Arrays
+from ookd.deploy.dense import weighted_nodes
+from ookd.deploy.runner import Arrays
 from ookd.errors import UserError
 
 
-class _Reader(CalibrationDataReader):  # type: ignore[misc]
+class _CalibrationFrames(CalibrationDataReader):  # type: ignore[misc]
     def __init__(self, inputs: Iterator[Arrays]) -> None:
         self._inputs = inputs
 
@@ -23,39 +23,43 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
         return next(self._inputs, None)
 
 
-def quantise(graph: onnx.ModelProto, calibration: Iterable[Arrays]) -> onnx.ModelProto:
-    """The graph with these parts in 8 bits; ranges are the extremes seen in calibration."""
-    nodes = [*dense_nodes(graph), *broad_nodes(graph)]
+def quantise(
+    graph: onnx.ModelProto, modules: Sequence[str], calibration: Iterable[Arrays]
+) -> onnx.ModelProto:
+    """The graph with these modules in 8 bits. Value ranges are the extremes in `calibration`."""
+    nodes = weighted_nodes(graph, modules)
     if not nodes:
         raise UserError("int8: the model has no dense parts to quantise")
     logger, level = logging.getLogger(), logging.root.level
-    logger.setLevel(logging.ERROR)  # it advises a preparation that this graph does not need
+    logger.setLevel(logging.ERROR)  # it recommends a preprocessing step that this graph does not need
     try:
         with tempfile.TemporaryDirectory() as folder:
-            whole, small = Path(folder, "whole.onnx"), Path(folder, "small.onnx")
-            onnx.save(graph, whole)
+            single, quantised = Path(folder, "single.onnx"), Path(folder, "quantised.onnx")
+            onnx.save(graph, single)
             quantize_static(
-                whole,
-                small,
-                _Reader(iter(calibration)),
+                single,
+                quantised,
+                _CalibrationFrames(iter(calibration)),
                 quant_format=QuantFormat.QDQ,
                 per_channel=True,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 nodes_to_quantize=[node.name for node in nodes],
                 extra_options={
-                    # what a layer hands on is rounded after its ReLU, where the next one reads it
+                    # outputs are quantised after the ReLU, as inputs of the next layer
                     "OpTypesToExcludeOutputQuantization": ["Conv", "MatMul"],
-                    "TensorQuantOverrides": _centred(graph, nodes),
+                    "TensorQuantOverrides": _symmetric_inputs(graph, nodes),
                 },
             )
-            return onnx.load(small)
+            return onnx.load(quantised)
     finally:
         logger.setLevel(level)
 
 
-def _centred(graph: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> dict[str, list[dict[str, object]]]:
-    """Inputs of products that have both signs. OpenVINO's products want these to have their zero at 0."""
+def _symmetric_inputs(
+    graph: onnx.ModelProto, nodes: list[onnx.NodeProto]
+) -> dict[str, list[dict[str, object]]]:
+    """Inputs of matrix products with values of both signs: OpenVINO needs their zero point at 0."""
     positive = {node.output[0] for node in graph.graph.node if node.op_type == "Relu"}
     inputs = {node.input[0] for node in nodes if node.op_type == "MatMul"} - positive
     return {name: [{"quant_type": QuantType.QInt8, "symmetric": True}] for name in sorted(inputs)}

@@ -1,6 +1,6 @@
-"""Tracking with an exported model: the runtime is chosen, opened and given the look of an `FrameModel`.
+"""Tracking with an exported model: the runtimes, and a `FrameModel` that runs in one of them.
 
-Nothing here needs PyTorch, so that a process that only tracks neither waits for it nor holds it in memory.
+Nothing here needs PyTorch, so a process that only tracks neither waits for it nor keeps it in memory.
 """
 
 from __future__ import annotations
@@ -11,116 +11,118 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 from PIL import Image as Pillow
 
-from ookd.deploy.engine import IN_FLIGHT, Arrays, Engine
-from ookd.deploy.folder import Exported, read
+from ookd.deploy.folder import ExportedFolder, Kind, read_exported
+from ookd.deploy.runner import IN_FLIGHT, Arrays, GraphRunner
 from ookd.errors import UserError
-from ookd.masks import Geometry
-from ookd.tracking.frame_model import FrameModel, Image, RawPredictions, check_image
-from ookd.tracking.select import Floats, Ints
-
-# runtime -> its package, its engine, and the kinds of graph it reads: those it was compared on
-RUNTIMES = {
-    "openvino": ("openvino", "ookd.deploy.openvino:OpenVinoEngine", ("openvino",)),
-    "onnx": ("onnxruntime", "ookd.deploy.onnx:OnnxEngine", ("onnx",)),
-}
+from ookd.masks import Floats, Geometry, Ints
+from ookd.tracking.frame_model import FrameModel, Image, RawPredictions, State, check_image
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
-    """An exported model, ready to track."""
+class Runtime:
+    package: str  # that must be installed
+    runner: str  # module:class of its `GraphRunner`, imported when first used
+    kinds: tuple[Kind, ...]  # of exported graphs that it reads, as far as they were compared with PyTorch
 
-    model: ExportedModel
-    names: list[str]
-    family: str
-    tracker: dict[str, Any]
+
+# the best one for a kind of graph first
+RUNTIMES = {
+    "openvino": Runtime("openvino", "ookd.deploy.openvino:OpenVinoRunner", ("openvino",)),
+    "onnx": Runtime("onnxruntime", "ookd.deploy.onnx:OnnxRunner", ("onnx",)),
+}
 
 
 class ExportedModel(FrameModel):
-    """The graphs of an exported model. They take frames of one size, into which all images are fitted."""
+    """The graphs of an exported model. They take frames of one size, and every image is scaled to fit it."""
 
-    def __init__(self, exported: Exported, engine: Engine) -> None:
-        manifest = exported.manifest
+    def __init__(self, folder: ExportedFolder, runner: GraphRunner) -> None:
+        manifest = folder.manifest
+        self.folder = folder
         self.fingerprint = f"{manifest.source}-{manifest.kind}-{manifest.precision}"
-        self.size = manifest.size
-        self._shared, self._engine = manifest.shared, engine
+        self.size, self.aspect = manifest.size, manifest.aspect
+        self._runner = runner
 
-    def look(
-        self, images: Sequence[Image], short_side: int | None, state: None = None
+    def infer(
+        self, images: Sequence[Image], short_side: int | None, state: State | None = None
     ) -> tuple[RawPredictions, None]:
-        waiting = [self._start(image) for image in images]
-        return _joined([finish() for finish in waiting]), None
+        started = [self._start(image) for image in images]
+        return _batch([finish() for finish in started]), None
 
     def stream(
-        self, images: Iterable[Image], short_side: int | None
-    ) -> Generator[tuple[Image, RawPredictions], None, None]:
-        """Images with what is seen in them, in order; the next ones are computed while one is in use."""
-        waiting: deque[tuple[Image, Callable[[], RawPredictions]]] = deque()
+        self, images: Iterable[Image], short_side: int | None, batch: int = 1
+    ) -> Generator[tuple[list[Image], RawPredictions], None, None]:
+        """Images with their predictions, in order. The next ones are computed while one is in use."""
+        started: deque[tuple[Image, Callable[[], RawPredictions]]] = deque()
         try:
             for image in images:
-                waiting.append((image, self._start(image)))
-                if len(waiting) == IN_FLIGHT:
-                    done, finish = waiting.popleft()
-                    yield done, finish()
-            while waiting:
-                done, finish = waiting.popleft()
-                yield done, finish()
-        finally:  # left early: what is under way still reads its image
-            for _, finish in waiting:
+                started.append((image, self._start(image)))
+                if len(started) == IN_FLIGHT:
+                    done, finish = started.popleft()
+                    yield [done], finish()
+            while started:
+                done, finish = started.popleft()
+                yield [done], finish()
+        finally:  # if the caller stops early: frames in flight still read their images
+            for _, finish in started:
                 finish()
 
     def _start(self, image: Image) -> Callable[[], RawPredictions]:
-        frame, geometry = fit(image, self.size)
+        frame, geometry = letterbox(image, self.size, self.aspect)
         size = np.array([geometry.resized_height, geometry.resized_width])
-        finish = self._engine.start({"frames": frame, "size": size})
-        return lambda: self._sight(finish(), geometry)
+        finish = self._runner.start({"frames": frame, "size": size})
+        return lambda: self._predictions(finish(), geometry)
 
-    def _sight(self, answer: Arrays, geometry: Geometry) -> RawPredictions:
-        shared = {name: answer[name] for name in self._shared}
+    def _predictions(self, outputs: Arrays, geometry: Geometry) -> RawPredictions:
+        shared = {name: outputs[name] for name in self.folder.manifest.shared}
 
         def masks(select: Ints) -> Floats:
-            return self._engine.masks({**shared, "select": select})
+            return self._runner.masks({**shared, "select": select})
 
         return RawPredictions(
-            answer["logits"], answer.get("boxes"), answer["embed"], masks, self.size[0], [geometry]
+            outputs["logits"], outputs.get("boxes"), outputs["embed"], masks, self.size[0], [geometry]
         )
 
 
-def load(folder: str | Path, runtime: str = "auto") -> Loaded:
-    """The model of an exported folder, through the named runtime or the best one that is installed."""
-    exported = read(folder)
-    manifest = exported.manifest
-    engine = _engine_class(runtime, manifest.kind, exported.folder)
-    opened = engine(exported.graph("frame"), exported.graph("masks"))
-    return Loaded(ExportedModel(exported, opened), exported.names, exported.family, exported.tracker)
+def load_exported(folder: str | Path, runtime: str = "auto") -> ExportedModel:
+    """The model of an exported folder, in the named runtime or the best one that is installed."""
+    exported = read_exported(folder)
+    runner = _runner_class(runtime, exported.manifest.kind, exported.path)
+    return ExportedModel(exported, runner(exported.graph("frame"), exported.graph("masks")))
 
 
-def _engine_class(runtime: str, kind: str, folder: Path) -> Any:
-    fitting = [name for name, (_, _, kinds) in RUNTIMES.items() if kind in kinds]
-    if runtime not in ("auto", *fitting):
-        raise UserError(f"{folder}: holds a graph for {' or '.join(fitting)}, which {runtime} does not read")
-    for name in fitting if runtime == "auto" else [runtime]:
-        package, place, _ = RUNTIMES[name]
-        if find_spec(package):
-            module, _, engine = place.partition(":")
-            return getattr(import_module(module), engine)
-    wanted = " or ".join(RUNTIMES[name][0] for name in (fitting if runtime == "auto" else [runtime]))
-    raise UserError(f"{folder}: needs {wanted}, which is not installed")
+def _runner_class(runtime: str, kind: Kind, folder: Path) -> type[GraphRunner]:
+    readers = [name for name, record in RUNTIMES.items() if kind in record.kinds]
+    if runtime not in ("auto", *readers):
+        raise UserError(f"{folder}: holds a graph for {' or '.join(readers)}, which {runtime} cannot read")
+    candidates = [RUNTIMES[name] for name in (readers if runtime == "auto" else [runtime])]
+    for candidate in candidates:
+        if find_spec(candidate.package):
+            module, _, name = candidate.runner.partition(":")
+            runner: type[GraphRunner] = getattr(import_module(module), name)
+            return runner
+    packages = " or ".join(candidate.package for candidate in candidates)
+    raise UserError(f"{folder}: needs {packages}, which is not installed")
 
 
-def fit(image: Image, size: tuple[int, int]) -> tuple[Image, Geometry]:
-    """The image as large as it fits into the top left corner of a frame [1, H, W, 3]; the rest is black.
+def letterbox(
+    image: Image, size: tuple[int, int], aspect: Literal["keep", "square"]
+) -> tuple[Image, Geometry]:
+    """The image, as large as it fits, in the top left corner of a black frame [1, H, W, 3].
 
-    PyTorch's resize follows Pillow's: here and there a value differs by 1 of 255.
+    For a model that does not keep the aspect, the image is stretched to fill the frame. Pillow's resize and
+    PyTorch's, which other models use, differ by 1 of 255 in a few values.
     """
     check_image(image)
     height, width = image.shape[:2]
     scale = min(size[0] / height, size[1] / width)
     h, w = max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
+    if aspect == "square":
+        h, w = size
     if (h, w) != (height, width):
         image = np.asarray(Pillow.fromarray(image).resize((w, h), Pillow.Resampling.BILINEAR))
     frame = np.zeros((1, *size, 3), np.uint8)
@@ -128,21 +130,20 @@ def fit(image: Image, size: tuple[int, int]) -> tuple[Image, Geometry]:
     return frame, Geometry(height, width, h, w)
 
 
-def _joined(sights: list[RawPredictions]) -> RawPredictions:
-    """Frames that were seen one by one as one batch."""
-    if len(sights) == 1:
-        return sights[0]
+def _batch(frames: list[RawPredictions]) -> RawPredictions:
+    """The predictions of single frames as one batch."""
+    if len(frames) == 1:
+        return frames[0]
 
     def masks(select: Ints) -> Floats:
-        pairs = zip(sights, select, strict=True)
-        return np.concatenate([sight.masks(row[None]) for sight, row in pairs])
+        return np.concatenate([frame.masks(row[None]) for frame, row in zip(frames, select, strict=True)])
 
-    boxes = [sight.boxes for sight in sights if sight.boxes is not None]
+    boxes = [frame.boxes for frame in frames if frame.boxes is not None]
     return RawPredictions(
-        np.concatenate([sight.logits for sight in sights]),
+        np.concatenate([frame.logits for frame in frames]),
         np.concatenate(boxes) if boxes else None,
-        np.concatenate([sight.embed for sight in sights]),
+        np.concatenate([frame.embed for frame in frames]),
         masks,
-        sights[0].height,
-        [geometry for sight in sights for geometry in sight.geometries],
+        frames[0].height,
+        [geometry for frame in frames for geometry in frame.geometries],
     )

@@ -1,3 +1,1 @@
-"""Offline-to-online distillation: what a clip teacher knows is handed to a student that sees single
-frames.
-"""
+"""Offline-to-online distillation: a clip teacher teaches a student that sees single frames."""

@@ -1,34 +1,33 @@
-"""A folder that holds what a teacher knows of videos, so that it need not be asked again.
+"""A folder with a teacher's answers about videos, so that it need not run again.
 
-`manifest.json` says whose knowledge it is, of which data and by which rule, and names the shards: safetensors
-files with their checksums and the videos in each. A shard is written beside its place, renamed, and only then
-named in the manifest, so a kill at any moment leaves whole shards; one that was damaged later is noticed.
+`manifest.json` says which teacher answered, about which data and by which rule, and lists the shards:
+safetensors files with their checksums and the videos in each. A shard is written beside its place, renamed,
+and only then listed, so a kill at any moment leaves whole shards. Later damage is noticed.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ookd.config import Data, DataSource, Distill
 from ookd.errors import UserError
+from ookd.files import checksum, fingerprint, new_file, write_file
 
 MANIFEST = "manifest.json"
 SHARD = 64 << 20  # bytes from which a shard is closed
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
-    """What is known of some frames in a row of a video. M queries were kept."""
+class CachedWindow:
+    """The answer about some consecutive frames of a video. M queries were kept."""
 
     first: int  # frame
     logits: Tensor  # [M, K] of the teacher's own classes
@@ -42,7 +41,7 @@ class Window:
         return range(self.first, self.first + len(self.frame_features))
 
     def tensors(self) -> dict[str, Tensor]:
-        """What is stored of it, by name."""
+        """What is stored, by name."""
         return {name: getattr(self, name).contiguous() for name in _STORED}
 
     @property
@@ -54,28 +53,46 @@ _STORED = ("logits", "features", "frame_features", "masks", "extent")
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """What a cache is of. PairBatch of another subject is of no use."""
+class CacheKey:
+    """What answers depend on. A cache with another key is of no use."""
 
     teacher: str  # fingerprint of its weights
-    data: list[dict[str, Any]]  # the sources, as the recipe has them
+    data: list[dict[str, Any]]  # the sources, as in the recipe
     min_score: float  # least score of what was kept
     tube_nms: float
-    short_side: int | None  # frames were resized to it
+    short_side: int | None  # size of the frames
 
 
-class Cache:
+def cache_key(teacher: nn.Module, data: Data, spec: Distill) -> CacheKey:
+    """The key of a cache that serves a recipe."""
+    return CacheKey(
+        fingerprint(teacher, long=True),
+        [_identity(source) for source in data.train],
+        spec.filter.min_score,
+        spec.filter.tube_nms,
+        max(data.augment.sides) if data.augment.sides else None,
+    )
+
+
+def _identity(source: DataSource) -> dict[str, object]:
+    """What determines the pixels of a video. More videos of the same world begin with the same ones."""
+    other = {"ratio", "videos", "unlabelled", "augment"}
+    own: dict[str, object] = source.model_dump(exclude=other, exclude_none=True)
+    return own
+
+
+class TeacherCache:
     """Open to read and to add to.
 
-    Shards that do not match their checksum are left out; `damaged` names them.
+    Shards that do not match their checksum are left out and named in `damaged`.
     """
 
-    def __init__(self, folder: Path, subject: Subject) -> None:
-        self.folder, self.subject = folder, subject
+    def __init__(self, folder: Path, key: CacheKey) -> None:
+        self.folder, self.key = folder, key
         self.damaged: list[str] = []
         self._shards: list[dict[str, Any]] = []
         self._place: dict[str, tuple[str, int, list[int]]] = {}  # video -> file, number in it, first frames
-        self._pending: dict[str, list[Window]] = {}
+        self._pending: dict[str, list[CachedWindow]] = {}
         self._open: dict[str, Any] = {}
         if (folder / MANIFEST).exists():
             self._read_manifest()
@@ -95,17 +112,17 @@ class Cache:
         """The first frame of each window of a video that is in the cache."""
         return self._place[video][2]
 
-    def read(self, video: str, window: int) -> Window:
+    def read(self, video: str, window: int) -> CachedWindow:
         file, number, firsts = self._place[video]
         if file not in self._open:
             self._open[file] = safe_open(self.folder / file, "pt")
         shard = self._open[file]
-        return Window(
+        return CachedWindow(
             firsts[window], **{name: shard.get_tensor(f"{number}.{window}.{name}") for name in _STORED}
         )
 
-    def add(self, video: str, windows: list[Window]) -> None:
-        """Take in a video; it is on disk when its shard is full or `flush` is called."""
+    def add(self, video: str, windows: list[CachedWindow]) -> None:
+        """Add a video. It reaches the disk when its shard is full, or with `flush`."""
         self._pending[video] = windows
         waiting = sum(window.bytes for windows in self._pending.values() for window in windows)
         if waiting >= SHARD:
@@ -124,18 +141,11 @@ class Cache:
         file = next(
             name for n in range(len(taken) + 1) if (name := f"shard-{n:05d}.safetensors") not in taken
         )
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            part = self.folder / f"{file}.part"
+        with new_file(self.folder / file) as part:
             save_file(tensors, part)
-            self._shards.append(
-                {"file": file, "sha256": _checksum(part), "bytes": part.stat().st_size, "videos": videos}
-            )
-            _flush_to_disk(part)
-            part.replace(self.folder / file)
-            self._write_manifest()
-        except (OSError, SafetensorError) as error:
-            raise UserError(f"{self.folder}: cannot write what the teacher knows: {error}") from None
+            digest, size = checksum(part), part.stat().st_size
+        self._shards.append({"file": file, "sha256": digest, "bytes": size, "videos": videos})
+        self._write_manifest()
         self._open.pop(file, None)
         self._remember(self._shards[-1])
         self._pending.clear()
@@ -144,26 +154,29 @@ class Cache:
         path = self.folder / MANIFEST
         try:
             found = json.loads(path.read_text())
-            subject = Subject(**found["subject"])
+            key = CacheKey(**found["subject"])
             shards = found["shards"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path} is not a manifest of a teacher's knowledge: {error}") from None
+            raise UserError(f"{path} is not the manifest of a teacher's cache: {error}") from None
         for name, what in (
-            ("teacher", "what another teacher knows"),
-            ("data", "what a teacher knows of other data"),
-            ("short_side", "what the teacher knows of frames of another size"),
+            ("teacher", "another teacher"),
+            ("data", "other data"),
+            ("short_side", "frames of another size"),
         ):
-            if getattr(subject, name) != getattr(self.subject, name):
-                raise UserError(f"{self.folder} holds {what}: name another folder with --cache, or delete it")
-        if subject.min_score > self.subject.min_score or subject.tube_nms < self.subject.tube_nms:
+            if getattr(key, name) != getattr(self.key, name):
+                raise UserError(
+                    f"{self.folder} holds a cache of {what}: name another folder with --cache, or delete it"
+                )
+        if key.min_score > self.key.min_score or key.tube_nms < self.key.tube_nms:
             raise UserError(
-                f"{self.folder} was filtered by min_score {subject.min_score} and tube_nms "
-                f"{subject.tube_nms}, this recipe by {self.subject.min_score} and {self.subject.tube_nms}: "
+                f"{self.folder} was filtered with min_score {key.min_score} and tube_nms {key.tube_nms}, "
+                f"but this recipe asks for {self.key.min_score} and {self.key.tube_nms}: "
                 "name another folder with --cache, or delete it"
             )
-        self.subject = subject
+        self.key = key
         for shard in shards:
-            if _checksum(self.folder / shard["file"]) == shard["sha256"]:
+            path = self.folder / shard["file"]
+            if path.is_file() and checksum(path) == shard["sha256"]:
                 self._shards.append(shard)
                 self._remember(shard)
             else:
@@ -174,29 +187,5 @@ class Cache:
             self._place[video] = shard["file"], number, firsts
 
     def _write_manifest(self) -> None:
-        part = self.folder / f"{MANIFEST}.part"
-        part.write_text(json.dumps({"subject": asdict(self.subject), "shards": self._shards}, indent=1))
-        _flush_to_disk(part)
-        part.replace(self.folder / MANIFEST)
-
-
-def fingerprint(model: nn.Module) -> str:
-    """Of a model's weights, whatever file they came from."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _checksum(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return ""
-
-
-def _flush_to_disk(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+        manifest = {"subject": asdict(self.key), "shards": self._shards}
+        write_file(self.folder / MANIFEST, json.dumps(manifest, indent=1))

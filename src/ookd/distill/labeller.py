@@ -1,114 +1,66 @@
-"""Videos that nobody annotated, annotated by a model: what it is sure of becomes a training set."""
+"""A model annotates videos without labels: the tracks it is sure of become a training set."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
-from pathlib import Path
 
-import numpy as np
-
-from ookd.config.tracker import tracker_config
 from ookd.data import rle
-from ookd.data.formats import load
-from ookd.data.frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES
-from ookd.data.video import open_source
 from ookd.errors import UserError
+from ookd.models.families import family_of
 from ookd.models.zoo import Saved
-from ookd.structures import Category, Dataset, Rle, Track, TrackResult, Video
-from ookd.tracking.offline import OfflineConfig, track_offline
-from ookd.tracking.predict import Recording, predict_video
+from ookd.structures import Category, Dataset, Track, TrackResult
+from ookd.tracking.predict import predict_video
+from ookd.tracking.recordings import Recording
 
 
 @dataclass(frozen=True, slots=True)
-class Sure:
-    """Which tracks are taken for true."""
+class LabelThresholds:
+    """Which tracks become labels."""
 
     score: float = 0.5  # least confidence of a track
-    of_class: Mapping[str, float] = field(default_factory=dict)  # other values for some classes
-    frames: int = 3  # least frames that show it
+    of_class: Mapping[str, float] = field(default_factory=dict)  # the same for single classes
+    frames: int = 3  # least number of frames that show the track
 
     def check(self, names: Sequence[str]) -> None:
-        """Raise unless all classes spoken of are among these."""
+        """Raise a `UserError` unless the model knows all classes that are named."""
         if unknown := set(self.of_class) - set(names):
             raise UserError(f"the model has no class {', '.join(sorted(unknown))}; it has {', '.join(names)}")
 
 
-def videos_of(path: Path, split: str | None = None) -> Dataset:
-    """The videos of a data set, whatever it says of them, or those in a folder: video files, and folders of
-    images.
-    """
-    if path.is_dir() and (found := list(_loose(path))):
-        return Dataset([], found, path, path.name)
-    dataset = load(path, split)
-    for video in dataset.videos:
-        video.tracks = []
-    return dataset
-
-
-def _loose(folder: Path) -> Iterator[Video]:
-    """Videos that lie in a folder without annotations."""
-    if any(folder.glob("*.json")) or any(folder.glob("*.yaml")):
-        return
-    number = 0
-    for item in sorted(folder.iterdir()):
-        images = sorted(item.iterdir()) if item.is_dir() else []
-        if item.suffix.lower() in VIDEO_SUFFIXES and item.is_file():
-            with open_source(item) as source:
-                length = source.length or sum(1 for _ in source)
-                names = [f"{item.name}/{frame}" for frame in range(length)]
-                size = source.width, source.height
-        elif images and all(image.suffix.lower() in IMAGE_SUFFIXES for image in images):
-            with open_source(item) as source:
-                names, size = [f"{item.name}/{image.name}" for image in images], (source.width, source.height)
-        else:
-            continue
-        number += 1
-        yield Video(number, *size, names, extra={"name": item.stem})
-
-
-def sure_tracks(saved: Saved, recording: Recording, sure: Sure) -> Iterator[TrackResult]:
-    """What the model follows through a video and is sure of; a category is its label + 1."""
-    for label, score, masks in _tracks(saved, recording):
-        shown = sum(mask is not None for mask in masks)
-        if score >= sure.of_class.get(saved.names[label], sure.score) and shown >= sure.frames:
-            yield TrackResult(recording.id, label + 1, score, masks)
+def confident_tracks(
+    saved: Saved,
+    recording: Recording,
+    thresholds: LabelThresholds,
+    on_frame: Callable[[], None] = lambda: None,
+) -> Iterator[TrackResult]:
+    """The tracks of a video that pass the thresholds, under their best class. A category is the label + 1."""
+    constants = family_of(saved.model).tracker.changed({**saved.tracker, "every_class": False})
+    categories = range(1, len(saved.names) + 1)
+    for result in predict_video(saved.model, recording, constants, categories, on_frame):
+        shown = sum(mask is not None for mask in result.segmentations)
+        least = thresholds.of_class.get(saved.names[result.category_id - 1], thresholds.score)
+        if result.score >= least and shown >= thresholds.frames:
+            yield result
 
 
 def annotated(
-    dataset: Dataset, names: Sequence[str], found: Callable[[int], Iterable[TrackResult]]
+    dataset: Dataset, names: Sequence[str], tracks_of: Callable[[int], Iterable[TrackResult]]
 ) -> Dataset:
-    """The same videos with the tracks that were found in each; each says how sure the model was (`score`).
-
-    The classes `names` are the model's.
+    """The same videos with the tracks found in each, by video id. Each track has the model's confidence as
+    `score`; the classes are the model's `names`.
     """
     number, videos = count(1), []
     for video in dataset.videos:
-        tracks = [_track(next(number), result) for result in found(video.id)]
+        tracks = [_track(next(number), result) for result in tracks_of(video.id)]
         videos.append(replace(video, tracks=tracks))
     categories = [Category(label + 1, name) for label, name in enumerate(names)]
     return Dataset(categories, videos, dataset.root, dataset.name)
 
 
-def _tracks(saved: Saved, recording: Recording) -> Iterator[tuple[int, float, list[Rle | None]]]:
-    """Best class, its score, and a mask a frame, of everything the model follows through a video."""
-    if getattr(saved.model, "offline", False):
-        for track in track_offline(
-            saved.model, recording.images(), OfflineConfig.model_validate(saved.tracker)
-        ):
-            probs = track.probs / track.frames
-            yield int(np.argmax(probs)), float(probs.max()), track.masks
-    else:
-        config = tracker_config(saved.model.config.family, saved.tracker)  # type: ignore[union-attr, arg-type]
-        config = config.model_copy(update={"every_class": False})
-        found = predict_video(saved.model, recording, config)
-        for result in found.tracks(recording.id, range(len(saved.names))):
-            yield result.category_id, result.score, result.segmentations
-
-
 def _track(number: int, result: TrackResult) -> Track:
-    """An annotation; frames where nothing of a mask is left do not show it."""
+    """An annotation. A frame with an empty mask does not show the object."""
     areas = [None if mask is None else float(rle.area(mask)) for mask in result.segmentations]
     masks = [mask if area else None for mask, area in zip(result.segmentations, areas, strict=True)]
     boxes = [None if mask is None else rle.box_xywh(mask) for mask in masks]

@@ -1,8 +1,9 @@
-"""Query filtering and association: which teacher queries know exactly one instance, and who should learn it.
+"""Query filtering and association: which teacher queries know exactly one instance, and which student query
+should learn it.
 
-A clip teacher emits far more queries than there are objects. Distilling from the rest teaches the student
-noise, so a query is kept only if it names the right class and covers the right tube; and what is kept goes to
-the student query that stands for the same instance in a frame.
+A clip teacher emits far more queries than there are objects. Distilling from the rest teaches noise, so a
+query is kept only if it names the right class and covers the right tube. What is kept goes to the student
+query that stands for the same instance in a frame.
 
 Shapes: B clips, T frames of the teacher, S of the student, Q teacher queries, R student queries in a frame, N
 instances, P pairs.
@@ -21,29 +22,29 @@ from ookd.structures import ClipQueries, FrameQueries, StudentMatches, Tracks
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class TeacherMatches:
     """The best teacher query for each track of a clip, one row each, and how good it is."""
 
     query: Tensor  # [N] index into the teacher's Q queries
     instance: Tensor  # [N] index into the clip's tracks
     score: Tensor  # [N] of its best class
-    named: Tensor  # [N] bool: that is the right class
+    right_class: Tensor  # [N] bool: the best class is the track's
     iou: Tensor  # [N] overlap of the tubes
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """Teacher queries of one clip that survived, one row each. Lengths agree; there may be none."""
+class KeptQueries:
+    """Teacher queries of one clip that passed the filter, one row each. There may be none."""
 
     query: Tensor  # [M] index into the teacher's Q queries
-    instance: Tensor  # [M] index into the clip's ground-truth tracks; -1 where no labels were asked
+    instance: Tensor  # [M] index into the clip's tracks; -1 where labels were not used
     weight: Tensor  # [M] in (0, 1], how much to trust the row
-    judged: Judged | None = None  # what the choice is made from; none where no labels were asked
+    matches: TeacherMatches | None = None  # the candidates; None where labels were not used
 
 
 @dataclass(frozen=True, slots=True)
-class Pairs:
-    """The same instance as the teacher knows it and as the student sees it in one frame; one row a pair."""
+class QueryPairs:
+    """The same instance as the teacher knows it and as the student sees it in one frame, one row a pair."""
 
     clip: Tensor  # [P] row of the teacher's answer
     frame: Tensor  # [P] row of the student's B * S frames
@@ -56,35 +57,35 @@ class Pairs:
         return len(self.clip)
 
 
-def keep(teacher: ClipQueries, tracks: list[Tracks], rule: Filter) -> list[Kept]:
+def keep(teacher: ClipQueries, tracks: list[Tracks], rule: Filter) -> list[KeptQueries]:
     """The teacher queries of each clip that carry knowledge, as the rule says."""
     if rule.kind == "exact":
-        return [keep_exact(judge(teacher, clip, one), rule) for clip, one in enumerate(tracks)]
+        return [keep_exact(match_teacher(teacher, clip, one), rule) for clip, one in enumerate(tracks)]
     return [keep_sure(teacher, clip, rule) for clip in range(len(tracks))]
 
 
-def judge(teacher: ClipQueries, clip: int, tracks: Tracks) -> Judged:
-    """Match each track to its best teacher query."""
+def match_teacher(teacher: ClipQueries, clip: int, tracks: Tracks) -> TeacherMatches:
+    """Match each track to its best teacher query, by tube overlap and class score together."""
     probs = teacher.logits[clip].float().sigmoid()  # [Q, K]
     masks = _tubes(teacher, clip, torch.arange(len(probs), device=probs.device))  # [Q, T, h, w]
-    iou = tube_iou(masks > 0, _truth(tracks, masks))  # [Q, N]
+    iou = tube_iou(masks > 0, _resize(tracks.masks.float(), masks))  # [Q, N]
     matched = hungarian(-iou - probs[:, tracks.labels])
     score, label = probs[matched.query].max(-1)
-    named = label == tracks.labels[matched.instance]
-    return Judged(*matched, score, named, iou[matched.query, matched.instance])
+    right_class = label == tracks.labels[matched.instance]
+    return TeacherMatches(*matched, score, right_class, iou[matched.query, matched.instance])
 
 
-def keep_exact(judged: Judged, rule: Filter) -> Kept:
+def keep_exact(matches: TeacherMatches, rule: Filter) -> KeptQueries:
     """Drop matches that are not exact."""
-    right = judged.named & (judged.iou >= rule.min_iou) & (judged.score >= rule.min_score)
-    weight = (judged.score * judged.iou) ** rule.gamma
-    return Kept(judged.query[right], judged.instance[right], weight[right], judged)
+    exact = matches.right_class & (matches.iou >= rule.min_iou) & (matches.score >= rule.min_score)
+    weight = (matches.score * matches.iou) ** rule.gamma
+    return KeptQueries(matches.query[exact], matches.instance[exact], weight[exact], matches)
 
 
-def keep_sure(teacher: ClipQueries, clip: int, rule: Filter) -> Kept:
-    """Without labels: the surest queries, those whose tube repeats a surer one's left out.
+def keep_sure(teacher: ClipQueries, clip: int, rule: Filter) -> KeptQueries:
+    """Without labels: the surest queries, except those whose tube repeats that of a surer one.
 
-    With the kind "none" nothing is left out.
+    The kind "none" keeps all queries.
     """
     score = teacher.logits[clip].float().sigmoid().amax(-1)
     order = score.argsort(descending=True, stable=True)
@@ -97,53 +98,55 @@ def keep_sure(teacher: ClipQueries, clip: int, rule: Filter) -> Kept:
             if masks[n].any() and (not kept or iou[n, kept].max() <= rule.tube_nms):
                 kept.append(n)
         order = order[kept]
-    return Kept(order, torch.full_like(order, -1), score[order] ** rule.gamma)
+    return KeptQueries(order, torch.full_like(order, -1), score[order] ** rule.gamma)
 
 
-def associate_by_label(kept: list[Kept], lesson: StudentMatches, clips: Tensor, places: Tensor) -> Pairs:
-    """Through the student's own positives; an instance that a frame does not show makes no pair there.
+def associate_by_label(
+    kept: list[KeptQueries], student: StudentMatches, clips: Tensor, places: Tensor
+) -> QueryPairs:
+    """Pair through the student's own positives. An instance that a frame does not show makes no pair there.
 
-    Row i of `kept` is clip `clips[i]` of the lesson; `places` [n, S] says which of the teacher's frames the
-    student saw.
+    Row i of `kept` is clip `clips[i]` of the student's batch; `places` [n, S] says which of the teacher's
+    frames the student saw.
     """
-    s = places.shape[1]
+    steps = places.shape[1]
     rows = []
     for clip, one in enumerate(kept):
-        for step in range(s):
-            frame = int(clips[clip]) * s + step
-            shown = lesson.valid[frame, one.instance]
+        for step in range(steps):
+            frame = int(clips[clip]) * steps + step
+            shown = student.valid[frame, one.instance]
             teacher, instance = one.query[shown], one.instance[shown]
-            query = lesson.query[frame, instance]
-            rows.append((clip, frame, places[clip, step], teacher, query, one.weight[shown]))
+            query = student.query[frame, instance]
+            rows.append((clip, frame, int(places[clip, step]), teacher, query, one.weight[shown]))
     return _pairs(rows)
 
 
 def associate_by_prediction(
-    kept: list[Kept],
+    kept: list[KeptQueries],
     teacher: ClipQueries,
-    answer: FrameQueries,
+    student: FrameQueries,
     clips: Tensor,
     places: Tensor,
     min_iou: float,
-) -> Pairs:
-    """Without labels: in each frame by class and mask; a pair must overlap by `min_iou` there."""
-    s = places.shape[1]
-    probs = answer.logits.float().sigmoid()  # [F, R, K]
-    everyone = torch.arange(probs.shape[1], device=probs.device).expand(len(probs), -1)
-    masks = answer.masks(everyone)
-    named = teacher.logits.float().sigmoid()
+) -> QueryPairs:
+    """Pair by class and mask in each frame, without labels. A pair must overlap by `min_iou` there."""
+    steps = places.shape[1]
+    probs = student.logits.float().sigmoid()  # [F, R, K]
+    every = torch.arange(probs.shape[1], device=probs.device).expand(len(probs), -1)
+    masks = student.masks(every)
+    teacher_probs = teacher.logits.float().sigmoid()
     rows = []
     for clip, one in enumerate(kept):
         tubes = _tubes(teacher, clip, one.query) > 0  # [M, T, h, w]
-        for step in range(s):
-            frame, place = int(clips[clip]) * s + step, places[clip, step]
-            theirs = _like(tubes[:, place].float(), masks) > 0.5
-            iou = tube_iou(masks[frame].unsqueeze(1) > 0, theirs.unsqueeze(1).float())  # [R, M]
-            alike = probs[frame] @ named[clip, one.query].T
-            matched = hungarian(-iou - alike)
+        for step in range(steps):
+            frame, place = int(clips[clip]) * steps + step, int(places[clip, step])
+            teacher_masks = _resize(tubes[:, place].float(), masks) > 0.5
+            iou = tube_iou(masks[frame].unsqueeze(1) > 0, teacher_masks.unsqueeze(1).float())  # [R, M]
+            similarity = probs[frame] @ teacher_probs[clip, one.query].T
+            matched = hungarian(-iou - similarity)
             good = iou[matched.query, matched.instance] >= min_iou
-            m = matched.instance[good]
-            rows.append((clip, frame, place, one.query[m], matched.query[good], one.weight[m]))
+            row = matched.instance[good]
+            rows.append((clip, frame, place, one.query[row], matched.query[good], one.weight[row]))
     return _pairs(rows)
 
 
@@ -162,28 +165,25 @@ def _tubes(teacher: ClipQueries, clip: int, queries: Tensor) -> Tensor:
     return teacher.masks(select)[clip]
 
 
-def _truth(tracks: Tracks, like: Tensor) -> Tensor:
-    """Ground-truth tubes [N, T, h, w] at the resolution of the teacher's masks."""
-    return _like(tracks.masks.float(), like)
-
-
-def _like(masks: Tensor, like: Tensor) -> Tensor:
-    size = (like.shape[-2], like.shape[-1])
-    if masks.shape[-2:] == size or not len(masks):
-        return masks.new_zeros(*masks.shape[:-2], *size) if not len(masks) else masks
+def _resize(masks: Tensor, like: Tensor) -> Tensor:
+    """Masks [..., H, W], as shares of cells, at the resolution of other masks."""
+    size = like.shape[-2:]
+    if not len(masks):
+        return masks.new_zeros(*masks.shape[:-2], *size)
+    if masks.shape[-2:] == size:
+        return masks
     flat = masks.reshape(-1, 1, *masks.shape[-2:])
     return torch.nn.functional.interpolate(flat, size, mode="area").view(*masks.shape[:-2], *size)
 
 
-def _pairs(rows: list[tuple[int, int, Tensor, Tensor, Tensor, Tensor]]) -> Pairs:
-    def column(value: int | Tensor, like: Tensor) -> Tensor:
-        return torch.full_like(like, int(value))
+def _pairs(rows: list[tuple[int, int, int, Tensor, Tensor, Tensor]]) -> QueryPairs:
+    """One table from (clip, frame, place, teacher [p], student [p], weight [p]) of each frame."""
+    clip, frame, place, teacher, student, weight = zip(*rows, strict=True)
+    counts = torch.tensor([len(queries) for queries in teacher])
 
-    return Pairs(
-        torch.cat([column(clip, teacher) for clip, _, _, teacher, _, _ in rows]),
-        torch.cat([column(frame, teacher) for _, frame, _, teacher, _, _ in rows]),
-        torch.cat([column(place, teacher) for _, _, place, teacher, _, _ in rows]),
-        torch.cat([teacher for _, _, _, teacher, _, _ in rows]),
-        torch.cat([student for _, _, _, _, student, _ in rows]),
-        torch.cat([weight for *_, weight in rows]),
+    def column(values: tuple[int, ...]) -> Tensor:
+        return torch.tensor(values).repeat_interleave(counts).to(teacher[0].device)
+
+    return QueryPairs(
+        column(clip), column(frame), column(place), torch.cat(teacher), torch.cat(student), torch.cat(weight)
     )

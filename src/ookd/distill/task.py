@@ -2,161 +2,223 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import difflib
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ookd.config import Data, Distill, Signal
-from ookd.distill.cache import Cache
+from ookd.distill.cache import TeacherCache, cache_key
 from ookd.distill.cached import CachedTeacher
 from ookd.distill.controls import CONTROLS
-from ookd.distill.diagnostics import EVERY, Diagnostics
-from ookd.distill.fill import subject
-from ookd.distill.knowledge import PairBatch, TeacherAnswer
-from ookd.distill.qfa import Kept, Pairs, associate_by_label, associate_by_prediction, keep
-from ookd.distill.signals import SIGNALS, SINGLE_FRAMES
-from ookd.distill.teacher import LiveTeacher, look
+from ookd.distill.diagnostics import INTERVAL, Diagnostics
+from ookd.distill.frame_signals import FRAME_SIGNALS, FrameBatch, FrameSignal
+from ookd.distill.pair_signals import PAIR_SIGNALS, PairBatch, PairSignal
+from ookd.distill.qfa import KeptQueries, associate_by_label, associate_by_prediction, keep
+from ookd.distill.teacher import LiveTeacher, TeacherAnswer
 from ookd.errors import UserError
-from ookd.models.preprocess import normalise
-from ookd.structures import Batch, FrameQueries, StudentMatches
+from ookd.models.families import family_of
+from ookd.models.protocols import Network, StudentTask, TrainingTask
+from ookd.structures import Batch, ClipQueries, FrameQueries, StudentMatches
 
 
 @dataclass(slots=True)
-class Part:
-    """The clips of a batch that have labels, or those that have none, after the student saw them."""
+class StudentAnswer:
+    """The clips of a batch that have labels, or those that have none, and what the student said of them."""
 
     batch: Batch
-    lesson: StudentMatches
+    matches: StudentMatches
     labelled: bool
 
 
-class Distillation(nn.Module):
+class Distillation(TrainingTask):
     """Batch -> the student's own terms, `kd_*` terms for each signal in use, and diagnostics.
 
-    The student sees its frames, the teacher the whole clip, unless no signal in use needs more than those
-    frames. Clips without labels add to the signals alone.
+    The student sees its frames, the teacher the whole clip, or only the student's frames if no signal in use
+    needs pairs. Such a run filters and pairs only for the diagnostics, at their interval. Clips without
+    labels add to the signals alone.
     """
 
-    _step: Tensor  # [] how many steps were learned
+    _step: Tensor  # [] training steps so far
 
-    def __init__(self, student: nn.Module, spec: Distill, names: list[str], data: Data | None = None) -> None:
+    def __init__(
+        self, student: StudentTask, spec: Distill, names: list[str], data: Data | None = None
+    ) -> None:
         super().__init__()
+        check_recipe(spec)
         self.student = student
-        mine: Any = student
+        self.normalise = family_of(student.model).preprocessing.normalise
         self.spec = spec
         self.used: dict[str, Signal] = {name: one for name, one in spec.signals.items() if one.weight > 0}
-        _check(spec)
         live = LiveTeacher(spec.teacher, names)
         self.known = live.known
-        self.teacher: LiveTeacher | CachedTeacher = live
-        if spec.cache is not None and data is not None:
-            cache = Cache(Path(spec.cache), subject(live, data, spec))
-            self.teacher = CachedTeacher(live, cache, look=not SINGLE_FRAMES.isdisjoint(self.used))
-        widths = live.widths(look(mine.model, torch.zeros(1, 3, 64, 64))[0])
-        self.features = CONTROLS[spec.control](len(names), widths.features, widths.queries[1])
-        widths = replace(widths, features=self.features.width)
-        self.signals = nn.ModuleDict({name: SIGNALS[name](widths) for name in self.used})
+        example = _example(self.model, live.model)
+        self.features = CONTROLS[spec.control](
+            len(names), example.teacher.features.shape[-1], example.student.embed.shape[-1]
+        )
+        self.signals = nn.ModuleDict({name: self._make(name, example) for name in self.used})
         self.diagnostics = Diagnostics(len(names), list(self.used))
         self.register_buffer("_step", torch.zeros((), dtype=torch.long))
-        self.weights: dict[str, float] = {**mine.weights}
+        self._over_pairs = any(isinstance(signal, PairSignal) for signal in self.signals.values())
+        self._over_frames = any(isinstance(signal, FrameSignal) for signal in self.signals.values())
+        self.teacher: LiveTeacher | CachedTeacher = live
+        if spec.cache is not None and data is not None:
+            cache = TeacherCache(Path(spec.cache), cache_key(live.model, data, spec))
+            self.teacher = CachedTeacher(live, cache, frames=self._over_frames)
+        self.weights: dict[str, float] = {**student.weights}
         self.weights |= {f"kd_{name}": signal.weight for name, signal in self.used.items()}
 
     @property
-    def model(self) -> nn.Module:
-        return cast(nn.Module, self.student.model)
+    def model(self) -> Network:  # type: ignore[override]
+        return self.student.model
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        if self.used.keys() <= SINGLE_FRAMES:
+        if not self._over_pairs:
             batch = batch.seen_by_student()
-        terms, parts = self._learn(batch)
+        terms, students = self._learn(batch)
         own = torch.stack([self.weights[k] * v for k, v in terms.items() if k in self.weights]).sum()
+        measure = self.training and int(self._step) % INTERVAL == 0
         zero = own.new_zeros((), dtype=torch.float32)
         sums = dict.fromkeys(self.used, (zero, zero))
-        asked = kept_queries = 0
-        seen: list[PairBatch] = []
-        for part in parts:
-            for told in self.teacher.ask(part.batch):
-                kept = self._keep(told, part)
-                knowledge = self._knowledge(self._pairs(kept, told, part), told, part)
+        pair_batches: list[PairBatch] = []
+        queries = kept_queries = 0
+        for student in students:
+            for teacher in self.teacher.infer(student.batch):
+                pair_batch = frame_batch = None
+                if self._over_pairs or measure:
+                    kept = self._keep(teacher, student)
+                    pair_batch = self._pair_batch(kept, teacher, student)
+                    pair_batches.append(pair_batch)
+                    self.diagnostics.count_exact(teacher, kept)
+                    queries += teacher.queries.logits.shape[0] * teacher.queries.logits.shape[1]
+                    kept_queries += sum(len(one.query) for one in kept)
+                if self._over_frames:
+                    frame_batch = _frame_batch(teacher, student)
                 for name, signal in self.signals.items():
-                    total, weight = signal(knowledge)
+                    total, weight = signal(pair_batch if isinstance(signal, PairSignal) else frame_batch)
                     sums[name] = sums[name][0] + total, sums[name][1] + weight
-                self.diagnostics.count(told, kept)
-                asked += told.answer.logits.shape[0] * told.answer.logits.shape[1]
-                kept_queries += sum(len(one.query) for one in kept)
-                seen.append(knowledge)
-        kd = {
+        signals = {
             name: total / weight.clamp(min=1e-6) * factor(self.used[name], self._step)
             for name, (total, weight) in sums.items()
         }
+        if self._over_pairs or measure:
+            instances = torch.stack([student.matches.valid.sum() for student in students]).sum()
+            pairs = sum(len(one.pairs) for one in pair_batches)
+            self.diagnostics.measure_kept(kept_queries, queries, pairs, instances)
+        if measure:
+            weighted = {name: self.used[name].weight * value for name, value in signals.items()}
+            features = [student.matches.answer.features for student in students]
+            self.diagnostics.measure_pull(own, weighted, features)
+            self.diagnostics.measure_agreement(pair_batches)
         if self.training:
-            if int(self._step) % EVERY == 0:
-                pulling = {name: self.used[name].weight * value for name, value in kd.items()}
-                self.diagnostics.pull(own, pulling, [part.lesson.answer.features for part in parts])
-                self.diagnostics.agree(seen)
             self._step += 1
-        terms |= {f"kd_{name}": value for name, value in kd.items()}
-        instances = torch.stack([part.lesson.valid.sum() for part in parts]).sum()
-        terms["kept_share"] = zero + kept_queries / max(asked, 1)
-        terms["kept_pairs"] = zero + sum(len(k.pairs) for k in seen) / instances.clamp(min=1)
+        terms |= {f"kd_{name}": value for name, value in signals.items()}
         return terms | self.diagnostics.report()
 
-    def _learn(self, batch: Batch) -> tuple[dict[str, Tensor], list[Part]]:
+    def _make(self, name: str, example: FrameBatch) -> nn.Module:
+        if name in FRAME_SIGNALS:
+            return FRAME_SIGNALS[name](example)
+        return PAIR_SIGNALS[name](self.features.width, example.student.embed.shape[-1])
+
+    def _learn(self, batch: Batch) -> tuple[dict[str, Tensor], list[StudentAnswer]]:
         """The student's own terms, from the clips with labels, and its answers for all clips.
 
-        Without any labelled clip the terms are those of a clip taken for empty, times 0: their names and what
-        ranks tell one another stay the same.
+        Without any labelled clip, the terms are those of a clip taken for empty, times 0, so that their names
+        and what ranks exchange stay the same.
         """
-        student: Any = self.student
+        student = self.student
         labelled = [b for b, origin in enumerate(batch.origins) if origin.labelled]
         if not batch.origins or len(labelled) == len(batch.origins):
-            terms, lesson = student.learn(batch)
-            return terms, [Part(batch, lesson, True)]
+            terms, matches = student.learn(batch)
+            return terms, [StudentAnswer(batch, matches, True)]
         bare = batch.pick([b for b in range(len(batch.origins)) if b not in labelled])
-        parts = []
+        answers = []
         if labelled:
             rest = batch.pick(labelled)
-            terms, lesson = student.learn(rest)
-            parts.append(Part(rest, lesson, True))
+            terms, matches = student.learn(rest)
+            answers.append(StudentAnswer(rest, matches, True))
         else:
             terms = {name: 0 * value for name, value in student.learn(batch.pick([0]))[0].items()}
         shown = bare.seen_by_student()
         frames, pad = shown.frames.flatten(0, 1), shown.pad.flatten(0, 1)
-        answer: FrameQueries = self.model(normalise(frames, pad), pad)[0]
+        answer: FrameQueries = self.model(self.normalise(frames, pad), pad)[0]
         nothing = torch.zeros(len(frames), 0, dtype=torch.long, device=frames.device)
-        parts.append(Part(bare, StudentMatches(answer, nothing, nothing.bool()), False))
-        return terms, parts
+        answers.append(StudentAnswer(bare, StudentMatches(answer, nothing, nothing.bool()), False))
+        return terms, answers
 
-    def _keep(self, told: TeacherAnswer, part: Part) -> list[Kept]:
+    def _keep(self, teacher: TeacherAnswer, student: StudentAnswer) -> list[KeptQueries]:
         rule = self.spec.filter
-        if not part.labelled and rule.kind == "exact":
+        if not student.labelled and rule.kind == "exact":
             rule = rule.model_copy(update={"kind": "sure"})
-        return keep(told.answer, told.tracks, rule)
+        return keep(teacher.queries, teacher.tracks, rule)
 
-    def _pairs(self, kept: list[Kept], told: TeacherAnswer, part: Part) -> Pairs:
-        if part.labelled and self.spec.associate == "labels":
-            return associate_by_label(kept, part.lesson, told.clips, told.places)
-        return associate_by_prediction(
-            kept, told.answer, part.lesson.answer, told.clips, told.places, self.spec.pair_iou
+    def _pair_batch(
+        self, kept: list[KeptQueries], teacher: TeacherAnswer, student: StudentAnswer
+    ) -> PairBatch:
+        answer, where = student.matches.answer, (teacher.clips, teacher.places)
+        if student.labelled and self.spec.associate == "labels":
+            pairs = associate_by_label(kept, student.matches, *where)
+        else:
+            pairs = associate_by_prediction(kept, teacher.queries, answer, *where, self.spec.pair_iou)
+        features, frame_features = self.features(pairs, teacher.queries, answer)
+        return PairBatch(
+            pairs,
+            teacher.queries,
+            answer,
+            features,
+            frame_features,
+            self.known.to(pairs.weight.device),
+            self.spec.temperature,
         )
 
-    def _knowledge(self, pairs: Pairs, told: TeacherAnswer, part: Part) -> PairBatch:
-        features, views = self.features(pairs, told.answer, part.lesson.answer)
-        pad = part.batch.seen_by_student().pad.flatten(0, 1)
-        known = self.known.to(pad.device)
-        return PairBatch(pairs, told, part.lesson.answer, pad, features, views, known, self.spec.temperature)
+
+def _frame_batch(teacher: TeacherAnswer, student: StudentAnswer) -> FrameBatch:
+    """The student's frames of the clips that the teacher speaks of."""
+    assert teacher.frames is not None
+    assert teacher.frame_places is not None
+    steps = teacher.places.shape[1]
+    step = torch.arange(steps, device=teacher.clips.device)
+    student_frames = (teacher.clips.unsqueeze(1) * steps + step).flatten()
+    clips, length = teacher.frames.frame_features.shape[:2]
+    row = torch.arange(clips, device=teacher.clips.device).unsqueeze(1)
+    teacher_frames = (row * length + teacher.frame_places).flatten()
+    pad = student.batch.seen_by_student().pad.flatten(0, 1)
+    return FrameBatch(student.matches.answer, teacher.frames, student_frames, teacher_frames, pad)
 
 
-def _check(spec: Distill) -> None:
-    """What of a recipe cannot go together."""
+@torch.no_grad()
+def _example(student: nn.Module, teacher: nn.Module) -> FrameBatch:
+    """Both models' answers for one empty frame, which show how many channels things have."""
+
+    def answer(model: nn.Module, *shape: int) -> Any:
+        training, device = model.training, next(model.parameters()).device
+        frames = torch.zeros(*shape, 3, 64, 64, device=device)
+        pad = torch.zeros(*shape, 64, 64, dtype=torch.bool, device=device)
+        found = model.eval()(frames, pad)
+        model.train(training)
+        return found
+
+    frame_queries: FrameQueries = answer(student, 1)[0]
+    clip_queries: ClipQueries = answer(teacher, 1, 1)
+    first = torch.zeros(1, dtype=torch.long)
+    return FrameBatch(frame_queries, clip_queries, first, first, torch.zeros(1, 64, 64, dtype=torch.bool))
+
+
+def check_recipe(spec: Distill) -> None:
+    """Raise a `UserError` for parts of a recipe that do not go together."""
     if not spec.teacher:
         raise UserError("distill.teacher: name the model folder of a teacher (ookd distill --teacher DIR)")
+    for name in spec.signals:
+        if name not in (known := [*PAIR_SIGNALS, *FRAME_SIGNALS]):
+            near = difflib.get_close_matches(name, known, 1, 0.3)
+            hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(known)}"
+            raise UserError(f"distill.signals: there is no signal {name}; {hint}")
     if spec.associate == "labels" and spec.filter.kind != "exact":
         raise UserError(
-            f"distill.filter: {spec.filter.kind} asks no labels, so pairs cannot be found by them: "
+            f"distill.filter: {spec.filter.kind} does not use labels, so pairs cannot be found by them: "
             "set distill.associate=prediction, or distill.filter.kind=exact"
         )
     if spec.cache is not None and spec.filter.kind == "none":

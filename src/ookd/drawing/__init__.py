@@ -1,1 +1,1 @@
-"""What is drawn for people: objects over frames, text, and pieces of HTML pages."""
+"""Drawing for people: objects over frames, text, charts and HTML pages."""

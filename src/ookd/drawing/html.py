@@ -1,12 +1,18 @@
-"""Pieces of self-contained HTML pages: no scripts, no fonts, no links to elsewhere."""
+"""Parts of self-contained HTML pages: no scripts, no fonts, no external links."""
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from ookd.errors import UserError
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ookd.files import write_file
 
 STYLE = """
 :root { --ink: #1d2330; --soft: #667085; --line: #e3e7ee; --paper: #fff; --bar: #3b6fd4; --pale: #c9d8f5; }
@@ -33,28 +39,22 @@ COLOURS = ("#3b6fd4", "#e07b39", "#2f9e6e", "#b4539a", "#8a7a2e", "#4aa3b8", "#c
 
 
 def write_page(path: Path, title: str, sections: Iterable[str], style: str = "") -> None:
-    """Write the page beside and rename it, so that it is whole or not there."""
+    """Write a page of these sections."""
     page = (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{STYLE}{style}</style></head>'
         f"<body>{''.join(sections)}</body></html>"
     )
-    beside = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(page, encoding="utf-8")
-        beside.replace(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
+    write_file(path, page)
 
 
 def section(title: str, note: str, body: str) -> str:
-    """A titled part of the page; nothing where there is no body."""
+    """A titled part of the page; nothing if the body is empty."""
     return f"<section><h2>{escape(title)}</h2><p>{escape(note)}</p>{body}</section>" if body else ""
 
 
 def tiles(values: dict[str, str]) -> str:
-    """Numbers worth seeing first, by name."""
+    """The most important numbers, by name."""
     shown = "".join(
         f'<div class="tile"><b>{escape(value)}</b><span>{escape(name)}</span></div>'
         for name, value in values.items()
@@ -67,18 +67,31 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     return f"<table>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"
 
 
-def picture(jpeg: str, caption: str) -> str:
-    """A JPEG, given in base64, within the page."""
-    return (
-        f'<figure><img alt="" src="data:image/jpeg;base64,{jpeg}">'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
-    )
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An image with a caption, as a page or a JSON file holds it."""
+
+    caption: str
+    jpeg: str  # base64
+
+    @staticmethod
+    def of(caption: str, image: NDArray[np.uint8]) -> Picture:
+        """From an RGB image [H, W, 3]."""
+        bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+        _, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 85])
+        return Picture(caption, base64.b64encode(encoded.tobytes()).decode())
+
+    def figure(self) -> str:
+        return (
+            f'<figure><img alt="" src="data:image/jpeg;base64,{self.jpeg}">'
+            f"<figcaption>{escape(self.caption)}</figcaption></figure>"
+        )
 
 
 def bars(rows: list[tuple[str, float, str]], behind: list[float] | None = None, most: float = 0.0) -> str:
-    """Horizontal bars: a name, a length and what is said of it; `behind` are paler bars under them.
+    """Horizontal bars, each with a name, a length and a label; `behind` holds the lengths of paler bars.
 
-    The longest bar, or `most` if that is more, fills the width.
+    The longest bar fills the width, or `most` does if that is longer.
     """
     if not rows:
         return ""
@@ -86,14 +99,14 @@ def bars(rows: list[tuple[str, float, str]], behind: list[float] | None = None, 
     most = max([value for _, value, _ in rows] + (behind or []) + [most]) or 1.0
     unit = (width - label - 90) / most
     parts = []
-    for i, (name, value, said) in enumerate(rows):
+    for i, (name, value, note) in enumerate(rows):
         y = i * row
         if behind is not None:
             parts.append(_bar(label, y, max(behind[i], 0) * unit, "var(--pale)"))
         parts.append(_bar(label, y, max(value, 0) * unit, "var(--bar)"))
         end = label + max(value, behind[i] if behind else 0, 0) * unit + 6
         parts.append(f'<text x="{label - 8}" y="{y + 16}" text-anchor="end">{escape(name)}</text>')
-        parts.append(f'<text x="{end:.1f}" y="{y + 16}" class="value">{escape(said)}</text>')
+        parts.append(f'<text x="{end:.1f}" y="{y + 16}" class="value">{escape(note)}</text>')
     return f'<svg viewBox="0 0 {width} {len(rows) * row}" role="img">{"".join(parts)}</svg>'
 
 

@@ -1,6 +1,6 @@
-"""Pictures for people: tracked objects drawn over their frame, and many images on one sheet.
+"""Draws tracked objects over their frame, and many images on one sheet.
 
-An object keeps its colour as long as it keeps its identity; neighbours in number get colours far apart.
+The colour of an object depends only on its identity. Consecutive identities get very different colours.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageDraw, ImageOps
 
-from ookd.drawing.lettering import Lettering, lettering
+from ookd.drawing.fonts import TextFont, font_for
 from ookd.structures import FrameResult
 
 if TYPE_CHECKING:
-    import supervision as sv  # half a second to import: only where something is drawn
+    import supervision as sv  # takes half a second, so it is imported only to draw
 
 Image = NDArray[np.uint8]  # [H, W, 3] RGB
 
-FILL = 0.4  # how much of the colour covers the object
+FILL = 0.4  # opacity of the colour over the object
 TRAIL_FRAMES = 30
 PAPER, INK = (250, 250, 250), (40, 40, 40)
-COLOURS = 21  # after so many steps of the golden angle the hues come round
+COLOURS = 21  # after so many steps of the golden angle, the hues nearly repeat
 
 
 def colour(identity: int) -> tuple[int, int, int]:
-    """RGB of an identity. Hues go round by the golden angle, so that neighbours in number differ most."""
+    """RGB of an identity. Hues advance by the golden angle, so that consecutive identities differ most."""
     slot = identity % COLOURS
     lightness = (0.58, 0.5, 0.66)[slot % 3]
     red, green, blue = colorsys.hls_to_rgb((0.58 + slot * 0.381966) % 1.0, lightness, 0.85)
@@ -37,14 +37,14 @@ def colour(identity: int) -> tuple[int, int, int]:
 
 
 def text_colour(background: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Black or white, whichever has the higher contrast to the background as WCAG 2 reckons it."""
+    """Black or white, whichever has the higher contrast to the background by WCAG 2."""
     linear = [(value / 255) ** 2.2 for value in background]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     return (0, 0, 0) if luminance > 0.179 else (255, 255, 255)
 
 
 def as_supervision(result: FrameResult) -> sv.Detections:
-    """The same objects as `supervision` knows them, for its annotators, zones and counters."""
+    """The objects as `supervision` detections, for its annotators, zones and counters."""
     import supervision as sv
 
     return sv.Detections(
@@ -53,47 +53,38 @@ def as_supervision(result: FrameResult) -> sv.Detections:
         confidence=result.scores.astype(np.float32),
         class_id=result.labels.astype(int),
         tracker_id=result.ids.astype(int),
-        data={"class_name": np.array([class_name(result, label) for label in result.labels.tolist()], str)},
+        data={"class_name": np.array([result.class_name(label) for label in result.labels.tolist()], str)},
     )
 
 
-def class_name(result: FrameResult, label: int) -> str:
-    return result.names[label] if label < len(result.names) else f"class {label}"
-
-
 class Overlay:
-    """Draws the results of one video, frame after frame, so that trails can show where objects came from."""
+    """Draws the results of one video, frame by frame. Trails show where objects came from."""
 
     def __init__(self, trails: bool = False) -> None:
         self._trails = trails
-        self._brushes: _Brushes | None = None
+        self._annotators: _Annotators | None = None
 
     def draw(self, result: FrameResult) -> Image:
-        """A copy of the result's frame with its objects drawn in."""
+        """A copy of the frame with its objects drawn."""
         if result.image is None:
-            raise ValueError("the result carries no image to draw on")
+            raise ValueError("the result has no image to draw on")
         height, width = result.image.shape[:2]
-        if self._brushes is None:
-            self._brushes = _Brushes(height, width, lettering(frozenset("".join(result.names))))
+        if self._annotators is None:
+            self._annotators = _Annotators(height, width, font_for(frozenset("".join(result.names))))
         scene = result.image.copy()
         detections = as_supervision(result)
-        scene = self._brushes.fill.annotate(scene, detections)
-        scene = self._brushes.outline.annotate(scene, detections)
+        scene = self._annotators.fill.annotate(scene, detections)
+        scene = self._annotators.outline.annotate(scene, detections)
         if self._trails:
-            scene = self._brushes.trail.annotate(scene, detections)
-        labels = [self._brushes.lettering.spelt(caption) for caption in captions(result)]
-        return self._brushes.label.annotate(scene, detections, labels=labels)
-
-
-def draw(result: FrameResult) -> Image:
-    """A copy of the result's frame with its objects drawn in."""
-    return Overlay().draw(result)
+            scene = self._annotators.trail.annotate(scene, detections)
+        labels = [self._annotators.font.spell(caption) for caption in captions(result)]
+        return self._annotators.label.annotate(scene, detections, labels=labels)
 
 
 def captions(result: FrameResult) -> list[str]:
-    """Class, identity and score, as `person #7 92%`."""
+    """Class, identity and score, like `person #7 92%`."""
     return [
-        f"{class_name(result, label)} #{identity} {score:.0%}"
+        f"{result.class_name(label)} #{identity} {score:.0%}"
         for label, identity, score in zip(
             result.labels.tolist(), result.ids.tolist(), result.scores.tolist(), strict=True
         )
@@ -103,7 +94,7 @@ def captions(result: FrameResult) -> list[str]:
 def contact_sheet(
     images: Sequence[Image], columns: int = 4, titles: Sequence[str] = (), cell_width: int = 320
 ) -> Image:
-    """Images side by side in rows, each in a cell of the same size, with its title below."""
+    """Images in rows and columns, in cells of the same size, with titles below."""
     if not images:
         raise ValueError("a contact sheet needs images")
     columns = min(columns, len(images))
@@ -115,28 +106,28 @@ def contact_sheet(
         "RGB", (gap + columns * (cell_width + gap), gap + rows * (picture + line + gap)), PAPER
     )
     pen = ImageDraw.Draw(sheet)
-    letters = lettering(frozenset("".join(titles)))
+    letters = font_for(frozenset("".join(titles)))
     font = letters.font(max(10, round(0.7 * line)))
-    for place, image in enumerate(images):
-        left = gap + place % columns * (cell_width + gap)
-        top = gap + place // columns * (picture + line + gap)
+    for i, image in enumerate(images):
+        left = gap + i % columns * (cell_width + gap)
+        top = gap + i // columns * (picture + line + gap)
         shown = ImageOps.contain(Pillow.fromarray(image), (cell_width, picture))
         sheet.paste(shown, (left + (cell_width - shown.width) // 2, top + (picture - shown.height) // 2))
-        if place < len(titles):
-            pen.text((left, top + picture), letters.spelt(titles[place]), INK, font)
+        if i < len(titles):
+            pen.text((left, top + picture), letters.spell(titles[i]), INK, font)
     return np.asarray(sheet).copy()
 
 
-class _Brushes:
-    """Annotators with line widths and text that fit a size of image."""
+class _Annotators:
+    """Annotators with line widths and text sizes that suit the image."""
 
-    def __init__(self, height: int, width: int, lettering: Lettering) -> None:
+    def __init__(self, height: int, width: int, font: TextFont) -> None:
         import supervision as sv
 
-        self.lettering = lettering
+        self.font = font
         line = max(1, round(min(height, width) / 300))
         colours = [colour(slot) for slot in range(COLOURS)]
-        # supervision draws on BGR; given colours with red and blue swapped it draws on RGB.
+        # supervision expects BGR images. With red and blue of its colours swapped, it draws on RGB.
         palette = sv.ColorPalette([sv.Color(*rgb[::-1]) for rgb in colours])
         text = sv.ColorPalette([sv.Color(*text_colour(rgb)) for rgb in colours])
         by_identity = sv.ColorLookup.TRACK
@@ -149,7 +140,7 @@ class _Brushes:
             palette,
             by_identity,
             text,
-            lettering.path,
+            font.path,
             font_size=max(10, round(min(height, width) / 32)),
             text_padding=2 * line,
             border_radius=2 * line,

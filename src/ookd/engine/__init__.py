@@ -1,4 +1,4 @@
-"""Training runs: the loop, checkpoints, logs."""
+"""Training runs: the loop, checkpoints, logs, validation."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import os
 
 
 def is_main() -> bool:
-    """Whether this is the process that writes; a launcher says so in the environment."""
+    """Whether this is the process that writes files. The launcher sets RANK."""
     return os.environ.get("RANK", "0") == "0"

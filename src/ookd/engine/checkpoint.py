@@ -1,14 +1,13 @@
 """Checkpoints that survive a kill at any moment.
 
-A checkpoint is a folder: tensors as safetensors, everything else as JSON, and a manifest of checksums. It
-is written beside its final name and renamed, so a name that exists is whole; the manifest notices later
-damage, and the newest undamaged checkpoint is used. Nothing is pickled. What several processes share out
-among them is put together first, so a run may go on with other processes, sharing or not.
+A checkpoint is a folder: tensors as safetensors, everything else as JSON, and a manifest of checksums. It is
+written under another name and renamed, so under its own name it is complete. The manifest reveals later
+damage; the newest undamaged checkpoint is used. Nothing is pickled. Sharded tensors are gathered first, so a
+run may continue with another number of processes, sharded or not.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -24,6 +23,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from ookd.errors import UserError
+from ookd.files import checksum, flush_to_disk
 
 _MANIFEST = "manifest.json"
 
@@ -31,7 +31,7 @@ _MANIFEST = "manifest.json"
 @dataclass(slots=True)
 class Checkpoint:
     step: int
-    tensors: dict[str, dict[str, Tensor]]  # one file each: model, optimizer, ...
+    tensors: dict[str, dict[str, Tensor]]  # a file each: model, optimizer, ...
     facts: dict[str, Any]  # JSON
 
 
@@ -49,14 +49,14 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
             )
         facts = {"step": checkpoint.step, **checkpoint.facts}
         (beside / "facts.json").write_text(json.dumps(facts))
-        sums = {path.name: _checksum(path) for path in sorted(beside.iterdir())}
+        sums = {path.name: checksum(path) for path in sorted(beside.iterdir())}
         (beside / _MANIFEST).write_text(json.dumps(sums, indent=1))
         for path in beside.iterdir():
-            _flush(path)
+            flush_to_disk(path)
         if final.exists():
             shutil.rmtree(final)
         beside.rename(final)
-        _flush(folder)
+        flush_to_disk(folder)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(beside, ignore_errors=True)
         raise UserError(
@@ -68,22 +68,22 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
 
 
 def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest whole checkpoint, and a warning for every damaged one that was passed over."""
+    """The newest undamaged checkpoint, and a warning for every damaged one."""
     warnings: list[str] = []
     for path in reversed(_finished(folder)):
         try:
             return read(path), warnings
         except UserError as error:
-            warnings.append(f"{error}; using the one before")
+            warnings.append(f"{error}; using the one before it")
     return None, warnings
 
 
 def read(path: Path) -> Checkpoint:
-    """A checkpoint, after its checksums are verified."""
+    """Read a checkpoint and verify its checksums."""
     try:
         sums = json.loads((path / _MANIFEST).read_text())
         for name, expected in sums.items():
-            if _checksum(path / name) != expected:
+            if checksum(path / name) != expected:
                 raise UserError(f"checkpoint {path} is damaged: {name} does not match its checksum")
         facts = json.loads((path / "facts.json").read_text())
         tensors = {Path(name).stem: load_file(path / name) for name in sums if name.endswith(".safetensors")}
@@ -109,31 +109,31 @@ def restore_optimizer(
     for key, value in tensors.items():
         name, _, kind = key.rpartition("|")
         parameter = parameters[name]
-        # a scalar (the step count) stays on the CPU, where the optimiser keeps it
-        optimizer.state[parameter][kind] = _like(value, parameter) if value.dim() else value
+        # the optimiser keeps scalars (the step count) on the CPU
+        optimizer.state[parameter][kind] = _shard_one(value, parameter) if value.dim() else value
 
 
-def full(value: Tensor) -> Tensor:
-    """A tensor with its shares put together. Every process must call it."""
+def unsharded(value: Tensor) -> Tensor:
+    """The whole tensor. Every process must call it."""
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
-def whole(tensors: Mapping[str, Tensor], keep: bool = True) -> dict[str, Tensor]:
-    """Full tensors on the CPU. Every process must call it, though not all need `keep` them."""
+def gather(tensors: Mapping[str, Tensor], keep: bool = True) -> dict[str, Tensor]:
+    """Whole tensors on the CPU. Every process must call it, even one that does not `keep` them."""
     found = {}
     for name, value in tensors.items():
-        value = full(value)
+        value = unsharded(value)
         if keep:
             found[name] = value.cpu()
     return found
 
 
-def like(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Full tensors where those of the same name are, and shared out like them."""
-    return {name: _like(value, own.get(name, value)) for name, value in tensors.items()}
+def shard_like(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Move whole tensors to the devices of those with the same name, and shard them in the same way."""
+    return {name: _shard_one(value, own.get(name, value)) for name, value in tensors.items()}
 
 
-def _like(value: Tensor, own: Tensor) -> Tensor:
+def _shard_one(value: Tensor, own: Tensor) -> Tensor:
     value = value.to(own.device)
     if isinstance(own, DTensor):
         return distribute_tensor(value, own.device_mesh, own.placements, src_data_rank=None)
@@ -142,16 +142,3 @@ def _like(value: Tensor, own: Tensor) -> Tensor:
 
 def _finished(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*"))
-
-
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,4 +1,4 @@
-"""How a run goes, on standard error: a live line on a terminal, elsewhere a plain line every few steps."""
+"""Shows training on standard error: a live line on a terminal, otherwise a plain line every few steps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.text import Text
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class StepProgress:
     """A finished step."""
 
     step: int
@@ -24,7 +24,7 @@ class Progress:
 
 
 class Display:
-    """Losses, rate, the last validation's AP, speed, memory and what is left."""
+    """Losses, learning rate, AP of the last validation, speed, memory and time left."""
 
     def __init__(self, steps: int, quiet: bool = False, console: Console | None = None) -> None:
         self.steps = steps
@@ -32,8 +32,8 @@ class Display:
         self.ap: float | None = None  # of the last validation, in 0..1
         self._live: Live | None = None
 
-    def step(self, progress: Progress, line: bool) -> None:
-        """Show a step; where there is no terminal only if it deserves a `line`."""
+    def step(self, progress: StepProgress, line: bool) -> None:
+        """Show a step; without a terminal, only if it should print a `line`."""
         if not self.console.is_terminal:
             if line:
                 self.note(self.line(progress))
@@ -41,19 +41,19 @@ class Display:
         self._show(self._picture(progress))
 
     def busy(self, doing: str) -> None:
-        """Say on a terminal what happens between steps."""
+        """Show on a terminal what happens between steps."""
         if self.console.is_terminal:
             self._show(Text(f"{doing} ..."))
 
-    def line(self, progress: Progress) -> str:
+    def line(self, progress: StepProgress) -> str:
         return f"step {progress.step}/{self.steps}  {_losses(progress.terms)}  {self._rest(progress)}"
 
     def note(self, text: str) -> None:
-        """Something worth keeping; it appears above the live line."""
+        """Print a message that stays, above the live line."""
         self.console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     def close(self) -> None:
-        """Take the live line away, so that what comes next stands on its own."""
+        """Remove the live line."""
         if self._live is not None:
             self._live.stop()
             self._live = None
@@ -64,7 +64,7 @@ class Display:
             self._live.start()
         self._live.update(picture)
 
-    def _picture(self, progress: Progress) -> Group:
+    def _picture(self, progress: StepProgress) -> Group:
         bar = Table.grid(padding=(0, 1))
         bar.add_row(
             ProgressBar(self.steps, progress.step, width=30),
@@ -72,7 +72,7 @@ class Display:
         )
         return Group(bar, Text(_losses(progress.terms), style="dim"))
 
-    def _rest(self, progress: Progress) -> str:
+    def _rest(self, progress: StepProgress) -> str:
         ap = "" if self.ap is None else f"AP {100 * self.ap:.1f}  "
         return (
             f"lr {progress.rate:.2e}  {ap}{progress.speed:.1f} frames/s  {progress.memory:.0f} MB  "
@@ -81,7 +81,7 @@ class Display:
 
 
 def _losses(terms: dict[str, float]) -> str:
-    """The terms that a person follows: not the copies of a term for each decoder layer."""
+    """The main terms, without their copies for each decoder layer."""
     return " ".join(f"{name} {value:.3f}" for name, value in terms.items() if not name[-1].isdigit())
 
 

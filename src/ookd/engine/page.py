@@ -1,4 +1,4 @@
-"""The page of a run: everything there is to see about it, made from the files in its folder."""
+"""The page of a run: curves, validation and samples, made from the files in its folder."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Any
 import yaml
 
 from ookd.drawing import html
-from ookd.engine.curves import Curve, chart
-from ookd.engine.record import ENVIRONMENT, METRICS, RECIPE, read_lines
+from ookd.drawing.line_chart import Curve, line_chart
+from ookd.engine.run_log import ENVIRONMENT, METRICS, RECIPE, read_lines
 from ookd.errors import UserError
 from ookd.reports.page import cause_bars, stratum_bars
 from ookd.reports.table import points
 
 PAGE, VALIDATION = "run.html", "validation.json"
 
-# terms of the loss that tell what a teacher does, by the beginning of their name
+# prefixes of the loss terms that describe distillation
 TEACHER = {
-    "kd_": "what each signal loses",
+    "kd_": "loss of each signal",
     "kept_": "teacher queries kept, and pairs for each instance",
     "exact_": "exactness of the teacher",
     "share_": "share of each signal in the gradient",
@@ -37,9 +37,9 @@ summary { cursor: pointer; color: var(--soft); margin-top: 2rem; }
 
 
 def write_run_page(folder: Path) -> Path:
-    """Write `run.html` anew from what the run has left in `folder`."""
+    """Write `run.html` from the files that the run has written to `folder`."""
     if not (folder / RECIPE).is_file():
-        raise UserError(f"{folder} holds no run: there is no {RECIPE}")
+        raise UserError(f"{folder}: not a run folder; it has no {RECIPE}")
     text = (folder / RECIPE).read_text()
     recipe = yaml.safe_load(text)
     lines = read_lines(folder / METRICS)
@@ -51,7 +51,7 @@ def write_run_page(folder: Path) -> Path:
         _head(recipe, environment, steps, vals),
         html.section("Validation", "In points.", _validations(vals)),
         html.section(
-            "Losses", "Each before its weight; of a noisy curve the running mean is bold.", _losses(steps)
+            "Losses", "Before weighting. The running mean of a noisy curve is bold.", _losses(steps)
         ),
         html.section("Teacher", "", _teacher(steps)),
         html.section("Training", "", _training(steps)),
@@ -95,9 +95,9 @@ def _validations(vals: list[dict[str, Any]]) -> str:
     frequency = {name: curve(f"AP_{name}") for name in ("minor", "middle", "major")}
     return _charts(
         [
-            chart("", {name: curve(name) for name in ("AP", "AP50", "AP75", "HOTA")}, "{:.1f}"),
-            chart("AP of classes that are", frequency, "{:.1f}"),
-            chart(
+            line_chart("", {name: curve(name) for name in ("AP", "AP50", "AP75", "HOTA")}, "{:.1f}"),
+            line_chart("AP of classes that are", frequency, "{:.1f}"),
+            line_chart(
                 "Identity switches",
                 {"": [(line["step"], line["val"]["switches"]) for line in vals]},
                 "{:.0f}",
@@ -108,19 +108,19 @@ def _validations(vals: list[dict[str, Any]]) -> str:
 
 def _losses(steps: list[dict[str, Any]]) -> str:
     return _charts(
-        chart(name, {name: _term(steps, name)}, noisy=True)
+        line_chart(name, {name: _term(steps, name)}, noisy=True)
         for name in sorted(_terms(steps), key=lambda name: name != "total")
         if not name.startswith(tuple(TEACHER)) and not name[-1].isdigit()
     )
 
 
 def _teacher(steps: list[dict[str, Any]]) -> str:
-    """What is logged about distillation, one chart for each kind of number."""
+    """The terms that describe distillation, a chart for each kind."""
     charts = []
     for start, title in TEACHER.items():
         names = [name for name in _terms(steps) if name.startswith(start)]
         curves = {name.removeprefix(start): _term(steps, name) for name in names}
-        charts.append(chart(title, curves, noisy=True))
+        charts.append(line_chart(title, curves, noisy=True))
     return _charts(charts)
 
 
@@ -134,17 +134,17 @@ def _training(steps: list[dict[str, Any]]) -> str:
     }
     return _charts(
         [
-            chart("learning rate", {"": curve("lr")}, "{:.2g}"),
-            chart("norm of the gradient", {"": curve("grad_norm")}, noisy=True),
-            chart("frames/s", {"": curve("frames_per_s")}, "{:.1f}"),
-            chart("memory, MB", {"process": curve("memory_mb"), "GPU": curve("gpu_mb")}, "{:.0f}"),
-            chart("% of time in", times, "{:.0f}"),
+            line_chart("learning rate", {"": curve("lr")}, "{:.2g}"),
+            line_chart("norm of the gradient", {"": curve("grad_norm")}, noisy=True),
+            line_chart("frames/s", {"": curve("frames_per_s")}, "{:.1f}"),
+            line_chart("memory, MB", {"process": curve("memory_mb"), "GPU": curve("gpu_mb")}, "{:.0f}"),
+            line_chart("% of time in", times, "{:.0f}"),
         ]
     )
 
 
 def _report(report: dict[str, Any]) -> list[str]:
-    """The sections about the last validation."""
+    """Sections about the last validation."""
     if not report:
         return []
     classes = [
@@ -152,7 +152,7 @@ def _report(report: dict[str, Any]) -> list[str]:
         for row in report["per_class"].values()
         if row["tracks"] or row["predictions"]
     ]
-    pictures = "".join(html.picture(one["jpeg"], one["caption"]) for one in report["samples"])
+    pictures = "".join(html.Picture(**one).figure() for one in report["samples"])
     return [
         html.section(
             f"Samples at step {report['step']}",
@@ -161,13 +161,13 @@ def _report(report: dict[str, Any]) -> list[str]:
         ),
         '<div class="columns">',
         html.section(
-            "What mending one kind of error would add",
-            "AP in points; in brackets how often it occurs at IoU 0.5.",
+            "What fixing one kind of error would add",
+            "AP in points; in brackets, how often it occurs at IoU 0.5.",
             cause_bars(report["errors"]),
         ),
         html.section(
             "AP by kind of track",
-            "Frequency is that of the class in training.",
+            "Frequency: of the class in training.",
             stratum_bars(report["strata"]),
         ),
         "</div>",
@@ -193,5 +193,5 @@ def _details(title: str, text: str) -> str:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    """What the file holds; nothing where it is not there yet."""
+    """The content of the file; empty if it does not exist yet."""
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}

@@ -1,8 +1,8 @@
-"""A whole training run: build, continue if begun, train and validate, leave model folders and a page.
+"""A whole training run: build or continue it, train, validate, and write model folders and a page.
 
 RUN/model   the weights after the last step
-RUN/best    the weights with the highest validation AP so far, where the recipe names validation videos
-RUN/run.html, RUN/validation.json   what there is to see
+RUN/best    the weights with the highest validation AP so far, if the recipe names validation videos
+RUN/run.html, RUN/validation.json   the page of the run, and the report of its last validation
 """
 
 from __future__ import annotations
@@ -16,23 +16,25 @@ from typing import Any
 
 from accelerate.utils import broadcast_object_list
 
-from ookd.clips.sources import ClipDataset
+from ookd.clips.loader import Mixture
 from ookd.config import Recipe
 from ookd.engine import is_main
 from ookd.engine.loop import Trainer
 from ookd.engine.page import VALIDATION, write_run_page
-from ookd.engine.record import Record
+from ookd.engine.randomness import undisturbed
+from ookd.engine.run_log import RunLog
 from ookd.engine.samples import samples
-from ookd.engine.validate import Validation, undisturbed
+from ookd.engine.validate import Validation
 from ookd.evaluation.report import Report
+from ookd.files import write_file
 from ookd.models import zoo
 
 MODEL, BEST = "model", "best"
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a run came to."""
+class RunResult:
+    """What a run returns."""
 
     model: str  # folder
     steps: int
@@ -43,35 +45,35 @@ class Outcome:
         return asdict(self)
 
 
-def run(recipe: Recipe, folder: Path, cpu: bool = False) -> Outcome:
-    """Train into `folder`, continuing the run that is there."""
+def run(recipe: Recipe, folder: Path, cpu: bool = False) -> RunResult:
+    """Train into `folder`, or continue the run that is there."""
     began = time.perf_counter()
-    record = Record(recipe, folder, quiet=not is_main())
-    trainer = Trainer(recipe, folder, record, cpu)
-    watch = Watch(trainer, record)
+    log = RunLog(recipe, folder, quiet=not is_main())
+    trainer = Trainer(recipe, folder, log, cpu)
+    monitor = RunMonitor(trainer, log)
     try:
         if trainer.resume():
-            record.note(f"continuing after step {trainer.step}")
-            record.display.ap = record.last_ap()
-        watch()  # a validation that an interruption cut short
-        trainer.fit(watch)
-        watch()
+            log.note(f"continuing after step {trainer.step}")
+            log.display.ap = log.last_ap()
+        monitor()  # make up for a validation that was interrupted
+        trainer.fit(monitor)
+        monitor()
         model = trainer.trained()
         if is_main():
             zoo.save_pretrained(model, folder / MODEL, trainer.names, recipe.tracker, overwrite=True)
     finally:
-        record.display.close()
+        log.display.close()
         if is_main():
             write_run_page(folder)
         trainer.accelerator.end_training()
-    return Outcome(str(folder / MODEL), trainer.step, time.perf_counter() - began, record.last_ap())
+    return RunResult(str(folder / MODEL), trainer.step, time.perf_counter() - began, log.last_ap())
 
 
-class Watch:
-    """Between steps: validates when it is due, keeps the best model, brings the page up to date."""
+class RunMonitor:
+    """Called between steps: validates when it is due, keeps the best model, updates the page."""
 
-    def __init__(self, trainer: Trainer, record: Record) -> None:
-        self.trainer, self.record, self.recipe = trainer, record, trainer.recipe
+    def __init__(self, trainer: Trainer, log: RunLog) -> None:
+        self.trainer, self.log, self.recipe = trainer, log, trainer.recipe
         val = self.recipe.data.val
         self.validation = None if val is None else Validation(self.recipe, val, trainer.names)
 
@@ -81,22 +83,20 @@ class Watch:
             with undisturbed():
                 self._validate(self.validation)
         if is_main() and step and step % run.save_every == 0:
-            write_run_page(self.record.out)
+            write_run_page(self.log.out)
 
     def _due(self, step: int) -> bool:
         """Whether all processes should validate now."""
         every = self.recipe.run.validate_every
         if step != self.recipe.run.steps and not (step and every and step % every == 0):
             return False
-        answer = [
-            is_main() and not any("val" in line and line["step"] == step for line in self.record.lines())
-        ]
+        answer = [is_main() and not any(line["step"] == step for line in self.log.validations())]
         broadcast_object_list(answer)
         return answer[0]
 
     def _validate(self, validation: Validation) -> None:
         began = time.perf_counter()
-        accelerator, display = self.trainer.accelerator, self.record.display
+        accelerator, display = self.trainer.accelerator, self.log.display
         display.busy("validating")
         model = self.trainer.trained()
         found = validation.measure(
@@ -109,19 +109,17 @@ class Watch:
         if found is None:
             return
         step, report = self.trainer.step, found.report
-        best = report.ap >= max(
-            (line["val"]["AP"] for line in self.record.lines() if "val" in line), default=-2
-        )
+        best = report.ap >= max((line["val"]["AP"] for line in self.log.validations()), default=-2)
         if best:
             zoo.save_pretrained(
-                model, self.record.out / BEST, self.trainer.names, self.recipe.tracker, overwrite=True
+                model, self.log.out / BEST, self.trainer.names, self.recipe.tracker, overwrite=True
             )
-        told = {"step": step, **report.as_dict()}
-        told["samples"] = [asdict(one) for one in samples(validation.source, validation.truth, found.results)]
-        write_whole(self.record.out / VALIDATION, json.dumps(told))
+        pictures = samples(validation.source, validation.truth, found.results)
+        document = {"step": step, **report.as_dict(), "samples": [asdict(picture) for picture in pictures]}
+        write_file(self.log.out / VALIDATION, json.dumps(document))
         seconds = round(time.perf_counter() - began, 1)
         scores = summary(report)
-        self.record.write({"step": step, "val": scores, "best": best, "seconds": seconds})
+        self.log.write({"step": step, "val": scores, "best": best, "seconds": seconds})
         accelerator.log({f"val/{name}": value for name, value in scores.items()}, step)
         display.ap = report.ap
         display.note(
@@ -129,20 +127,19 @@ class Watch:
             f"HOTA {100 * report.tracking.hota:.1f}  {report.tracking.switches} identity switches on "
             f"{report.videos} validation videos in {seconds:.0f} s{', the best so far' if best else ''}"
         )
-        write_run_page(self.record.out)
+        write_run_page(self.log.out)
 
     def _class_counts(self) -> dict[str, int]:
-        """How many tracks of each class there are to learn from."""
+        """The number of training tracks of each class."""
         stream: Any = self.trainer.loader.stream
-        parts: list[ClipDataset] = getattr(stream, "parts", [stream])
         counts: Counter[str] = Counter()
-        for part in parts:
+        for part in stream.parts if isinstance(stream, Mixture) else [stream]:
             counts.update(dict(zip(part.source.names, part.source.class_counts(), strict=True)))
         return counts
 
 
 def summary(report: Report) -> dict[str, float]:
-    """The numbers of a validation that are followed through the run."""
+    """The scores that are followed through the run."""
     frequency = report.strata.get("frequency", {})
     return {
         **{name: report.summary[name] for name in ("AP", "AP50", "AP75")},
@@ -151,10 +148,3 @@ def summary(report: Report) -> dict[str, float]:
         "switches": report.tracking.switches,
         **{f"AP_{name}": value for name, value in frequency.items() if value >= 0},
     }
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write beside and rename, so that a name that exists is whole."""
-    beside = path.with_name(path.name + ".partial")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)

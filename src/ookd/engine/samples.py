@@ -1,12 +1,11 @@
-"""Pictures of what a model sees in validation: a few frames with the truth above and the prediction below.
+"""Pictures of validation videos: a few frames each, with the truth above and the prediction below.
 
-A predicted track has the colour of the true one that it covers best: a colour that jumps from one object to
-another is an identity switch, a colour that no true track has is a false alarm.
+A predicted track has the colour of the true track that it covers best. So a colour that moves from one object
+to another is an identity switch, and a colour that no true track has is a false alarm.
 """
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -17,28 +16,21 @@ from numpy.typing import NDArray
 
 from ookd.clips.sources import ClipSource
 from ookd.data import rle
+from ookd.drawing.html import Picture
 from ookd.drawing.overlay import Overlay
 from ookd.structures import Dataset, FrameResult, Rle, TrackResult, Video
-from ookd.tracking.predict import recordings
+from ookd.tracking.recordings import recordings
 
-VIDEOS, FRAMES, WIDTH = 3, 4, 360  # videos shown, frames of each, pixels a frame is wide
-SURE = 0.3  # the least score of a predicted track that is drawn
-LONGEST = 60  # no later frame is shown: videos are read from their beginning
+VIDEOS, FRAMES, WIDTH = 3, 4, 360  # videos shown, frames of each, width of a frame in pixels
+MIN_SCORE = 0.3  # of a predicted track that is drawn
+LONGEST = 60  # only the first frames are shown, because videos are read from their beginning
 
 Masks = NDArray[np.bool_]  # [N, F, H, W]
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One video's strip."""
-
-    caption: str
-    jpeg: str  # base64
-
-
 @dataclass(slots=True)
-class _Tracks:
-    """Tracks on the frames that are shown."""
+class _ShownTracks:
+    """Tracks in the frames that are shown."""
 
     ids: NDArray[np.int64]
     labels: NDArray[np.int64]
@@ -54,15 +46,15 @@ class _Tracks:
         )
 
 
-def samples(source: ClipSource, truth: Dataset, results: Sequence[TrackResult]) -> list[Sample]:
-    """Strips of the first videos, the same at every validation."""
+def samples(source: ClipSource, truth: Dataset, results: Sequence[TrackResult]) -> list[Picture]:
+    """Pictures of the first videos, the same ones in every validation."""
     return [
         _sample(source, truth, place, [result for result in results if result.video_id == video.id])
         for place, video in enumerate(truth.videos[:VIDEOS])
     ]
 
 
-def _sample(source: ClipSource, truth: Dataset, place: int, results: list[TrackResult]) -> Sample:
+def _sample(source: ClipSource, truth: Dataset, place: int, results: list[TrackResult]) -> Picture:
     video = truth.videos[place]
     names = [category.name for category in truth.categories]
     length = min(video.length, LONGEST)
@@ -74,7 +66,7 @@ def _sample(source: ClipSource, truth: Dataset, place: int, results: list[TrackR
         frames,
         [(track.id, label_of[track.category_id], 1.0, track.segmentations) for track in video.tracks],
     )
-    best = _one_class_each(results)
+    best = _best_class_of_each(results)
     found = _tracks(
         video,
         frames,
@@ -83,38 +75,38 @@ def _sample(source: ClipSource, truth: Dataset, place: int, results: list[TrackR
     true.ids = np.arange(len(true.ids))
     found.ids = _colours(found.masks, true.masks)
     rows = [_row(tracks, frames, images, names) for tracks in (true, found)]
-    ruler = np.full((6, rows[0].shape[1], 3), 255, np.uint8)
+    gap = np.full((6, rows[0].shape[1], 3), 255, np.uint8)
     caption = (
         f"video {video.id}, frames {', '.join(map(str, frames))}: {len(true.ids)} objects, "
-        f"{len(found.ids)} tracks scored {SURE:g} or more"
+        f"{len(found.ids)} tracks with a score of {MIN_SCORE:g} or more"
     )
-    return Sample(caption, _jpeg(np.concatenate([rows[0], ruler, rows[1]])))
+    return Picture.of(caption, np.concatenate([rows[0], gap, rows[1]]))
 
 
-def _one_class_each(results: list[TrackResult]) -> list[TrackResult]:
-    """Each track once, under its best class: a result list names it under several."""
+def _best_class_of_each(results: list[TrackResult]) -> list[TrackResult]:
+    """Each track once: a result list may name the same masks under several classes."""
     best: dict[tuple[str, ...], TrackResult] = {}
     for result in sorted(results, key=lambda result: -result.score):
         key = tuple("" if mask is None else mask["counts"] for mask in result.segmentations)
-        if result.score >= SURE:
+        if result.score >= MIN_SCORE:
             best.setdefault(key, result)
     return list(best.values())
 
 
 def _tracks(
     video: Video, frames: Sequence[int], rows: Sequence[tuple[int, int, float, Sequence[Rle | None]]]
-) -> _Tracks:
+) -> _ShownTracks:
     masks = np.zeros((len(rows), len(frames), video.height, video.width), np.bool_)
     for n, (*_, segmentations) in enumerate(rows):
         for f, frame in enumerate(frames):
             if segmentations[frame] is not None:
                 masks[n, f] = rle.decode(rle.from_any(segmentations[frame], video.height, video.width))
     ids, labels, scores = (np.array([row[i] for row in rows]) for i in range(3))
-    return _Tracks(ids.astype(np.int64), labels.astype(np.int64), scores.astype(np.float32), masks)
+    return _ShownTracks(ids.astype(np.int64), labels.astype(np.int64), scores.astype(np.float32), masks)
 
 
 def _colours(found: Masks, true: Masks) -> NDArray[np.int64]:
-    """The number of the true track that each found one covers best; a number of its own if it covers none."""
+    """The number of the true track that each predicted one covers best, or a new number if it covers none."""
     own = len(true) + np.arange(len(found))
     if not len(true) or not len(found):
         return own
@@ -124,7 +116,7 @@ def _colours(found: Masks, true: Masks) -> NDArray[np.int64]:
 
 
 def _row(
-    tracks: _Tracks, frames: Sequence[int], images: dict[int, NDArray[np.uint8]], names: Sequence[str]
+    tracks: _ShownTracks, frames: Sequence[int], images: dict[int, NDArray[np.uint8]], names: Sequence[str]
 ) -> NDArray[np.uint8]:
     """[h, FRAMES * WIDTH, 3] the tracks drawn over their frames, side by side."""
     overlay = Overlay()
@@ -136,7 +128,7 @@ def _row(
 
 
 def _enlarged(result: FrameResult) -> FrameResult:
-    """The same at the width shown, so that names can be read."""
+    """The result at the width shown, so that names are readable."""
     assert result.image is not None
     scale = WIDTH / result.image.shape[1]
     size = (WIDTH, max(1, round(result.image.shape[0] * scale)))
@@ -152,8 +144,3 @@ def _enlarged(result: FrameResult) -> FrameResult:
 def _box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
     y, x = np.nonzero(mask)
     return int(x.min()), int(y.min()), int(x.max()) + 1, int(y.max()) + 1
-
-
-def _jpeg(image: NDArray[np.uint8]) -> str:
-    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])
-    return base64.b64encode(encoded.tobytes()).decode()

@@ -1,9 +1,10 @@
-"""Average precision of tracks, to the last bit as the official YouTube-VIS program counts it.
+"""Average precision of tracks, identical to the official YouTube-VIS program to the last bit.
 
-Per video, predictions in order of score each take the best true track still free at every IoU threshold; per
-class, the outcomes of all videos in order of score make the precision-recall curve. Whatever restricts AP to
-some tracks (object size, track length, occlusion) is a `Stratum`: true tracks outside it are ignored, so are
-predictions that match them, and so are unmatched predictions that themselves lie outside.
+In each video and at every IoU threshold, predictions in order of score each take the best true track that is
+still free. For each class, the outcomes of all videos in order of score give the precision-recall curve.
+
+AP can be restricted to a stratum: tracks of some size, length or occlusion. True tracks outside the stratum
+are ignored. So are predictions that match them, and unmatched predictions that lie outside themselves.
 """
 
 from __future__ import annotations
@@ -23,16 +24,16 @@ AREA_RANGES = {
     "medium": (128.0**2, 256.0**2),
     "large": (256.0**2, 1e10),
 }
-WRONG, RIGHT, IGNORED = 0, 1, 2  # outcomes of a prediction
+WRONG, RIGHT, IGNORED = 0, 1, 2  # the outcome of a prediction
 
 
 @dataclass(slots=True)
-class Matched:
-    """What became of a video's D predictions, in S strata at T thresholds."""
+class Matches:
+    """The outcomes of a video's D predictions, in S strata at T thresholds."""
 
-    rank: NDArray[np.int64]  # [D] place among the video's predictions of its class, by score
+    rank: NDArray[np.int64]  # [D] rank by score among the video's predictions of the same class, from 0
     outcome: NDArray[np.uint8]  # [S, T, D]
-    taken: NDArray[np.int16]  # [T, D] the true track it matched in the first stratum, -1: none
+    taken: NDArray[np.int16]  # [T, D] the true track that it matches in the first stratum; -1: none
 
 
 def match(
@@ -40,12 +41,12 @@ def match(
     result_class: NDArray[np.int64],  # [D]
     truth_class: NDArray[np.int64],  # [G]
     iou: NDArray[np.float64],  # [D, G]
-    crowd: NDArray[np.bool_],  # [G] may be matched again and again, and is ignored
+    crowd: NDArray[np.bool_],  # [G] may be matched any number of times, and is ignored
     truth_outside: NDArray[np.bool_],  # [S, G]
     result_outside: NDArray[np.bool_],  # [S, D]
-    forgotten: NDArray[np.bool_] | None = None,  # [G] whose matches are not seen (the official id 0 defect)
-) -> Matched:
-    """Greedy matching within each class. Of equally good true tracks the last in order is taken."""
+    never_matched: NDArray[np.bool_] | None = None,  # [G] matches are lost (official defect for id 0)
+) -> Matches:
+    """Match greedily within each class. Among equally good true tracks, the last one is taken."""
     strata, thresholds = len(truth_outside), len(IOU_THRESHOLDS)
     n, g = iou.shape
     order = np.argsort(-scores, kind="mergesort")
@@ -57,22 +58,22 @@ def match(
         reached = same[:, None] >= np.minimum(IOU_THRESHOLDS, 1 - 1e-10)[:, None]  # [D, T, G]
         left = np.ones((strata, thresholds, g), np.bool_)
         counted = ~ignored[:, None]  # [S, 1, G]
-        promising = reached[:, 0].any(1) & (rank < MAX_DETECTIONS[-1])
-        for d in order[promising[order]].tolist():
+        may_match = reached[:, 0].any(1) & (rank < MAX_DETECTIONS[-1])
+        for d in order[may_match[order]].tolist():
             free = left & reached[d]
-            wanted = free & counted
-            wanted = np.where(wanted.any(2, keepdims=True), wanted, free)
-            best = g - 1 - np.where(wanted, same[d], -1.0)[..., ::-1].argmax(2)  # [S, T]
+            preferred = free & counted
+            preferred = np.where(preferred.any(2, keepdims=True), preferred, free)
+            best = g - 1 - np.where(preferred, same[d], -1.0)[..., ::-1].argmax(2)  # [S, T]
             s, t = free.any(2).nonzero()
             taken[s, t, d] = chosen = best[s, t]
             left[s, t, chosen] = crowd[chosen]
-    seen = taken >= 0
-    onto_ignored = seen & ignored[np.arange(strata)[:, None, None], taken] if g else seen
-    if forgotten is not None and g:
-        seen &= ~forgotten[taken]
-    outcome = np.where(seen, RIGHT, WRONG).astype(np.uint8)
-    outcome[onto_ignored | (~seen & result_outside[:, None])] = IGNORED
-    return Matched(rank, outcome, taken[0])
+    matched = taken >= 0
+    with_ignored = matched & ignored[np.arange(strata)[:, None, None], taken] if g else matched
+    if never_matched is not None and g:
+        matched &= ~never_matched[taken]
+    outcome = np.where(matched, RIGHT, WRONG).astype(np.uint8)
+    outcome[with_ignored | (~matched & result_outside[:, None])] = IGNORED
+    return Matches(rank, outcome, taken[0])
 
 
 def _rank(classes: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -84,17 +85,17 @@ def _rank(classes: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 @dataclass(slots=True)
-class Curves:
-    """Precision over recall for K classes, A strata, M detection limits; -1 where there is no truth."""
+class PrecisionRecall:
+    """Precision over recall for K classes, A strata and M detection limits; -1 where there is no truth."""
 
     precision: NDArray[np.float64]  # [T, R, K, A, M]
     recall: NDArray[np.float64]  # [T, K, A, M]
-    scores: NDArray[np.float64]  # [T, R, K, A, M] score at which each recall is reached
+    scores: NDArray[np.float64]  # [T, R, K, A, M] score at which the recall is reached
 
 
 @dataclass(slots=True)
-class Outcomes:
-    """The predictions of all videos end to end, and how many true tracks count."""
+class ScoredPredictions:
+    """The predictions of all videos in a row, and how many true tracks count."""
 
     label: NDArray[np.int64]  # [D] class
     score: NDArray[np.float64]  # [D]
@@ -103,27 +104,31 @@ class Outcomes:
     truths: NDArray[np.int64]  # [S, K] true tracks that count
 
 
-def accumulate(found: Outcomes, max_detections: Sequence[int] = MAX_DETECTIONS) -> Curves:
+def accumulate(
+    predictions: ScoredPredictions, max_detections: Sequence[int] = MAX_DETECTIONS
+) -> PrecisionRecall:
     """Precision and recall of each class in each stratum."""
-    strata, classes = found.truths.shape
+    strata, classes = predictions.truths.shape
     shape = (len(IOU_THRESHOLDS), len(RECALL_THRESHOLDS), classes, strata, len(max_detections))
     precision, scores = np.full(shape, -1.0), np.full(shape, -1.0)
     recall = np.full((shape[0], *shape[2:]), -1.0)
     for k in range(classes):
-        mine = np.flatnonzero(found.label == k)
-        mine = mine[np.argsort(-found.score[mine], kind="mergesort")]
+        mine = np.flatnonzero(predictions.label == k)
+        mine = mine[np.argsort(-predictions.score[mine], kind="mergesort")]
         taken = -1
         for m, limit in enumerate(max_detections):
-            first = mine[found.rank[mine] < limit]
-            if len(first) == taken:  # as at the limit before
+            first = mine[predictions.rank[mine] < limit]
+            if len(first) == taken:  # the same as with the previous limit
                 for values in (precision, recall, scores):
                     values[..., k, :, m] = values[..., k, :, m - 1]
                 continue
             taken = len(first)
-            for s in np.flatnonzero(found.truths[:, k]):
-                curve = _curve(found.outcome[s][:, first], found.score[first], int(found.truths[s, k]))
+            for s in np.flatnonzero(predictions.truths[:, k]):
+                curve = _curve(
+                    predictions.outcome[s][:, first], predictions.score[first], int(predictions.truths[s, k])
+                )
                 precision[:, :, k, s, m], recall[:, k, s, m], scores[:, :, k, s, m] = curve
-    return Curves(precision, recall, scores)
+    return PrecisionRecall(precision, recall, scores)
 
 
 def _curve(
@@ -144,7 +149,7 @@ def _curve(
 
 
 def mean_valid(values: NDArray[np.float64]) -> float:
-    """Mean over entries that have truth; -1 if none has."""
+    """Mean over the entries that have truth; -1 if none has."""
     valid = values[values > -1]
     return float(valid.mean()) if len(valid) else -1.0
 
@@ -165,8 +170,8 @@ SUMMARY = (
 )
 
 
-def summarise(curves: Curves) -> dict[str, float]:
-    """The twelve official numbers; the first four strata are the official area ranges."""
+def summarise(curves: PrecisionRecall) -> dict[str, float]:
+    """The twelve official numbers. The first four strata must be the official area ranges."""
     precision, recall = curves.precision, curves.recall
     half, three_quarters = (int(np.isclose(IOU_THRESHOLDS, at).argmax()) for at in (0.5, 0.75))
     values = [

@@ -1,8 +1,8 @@
 """HOTA, IDF1, MOTA and identity switches of masks, by their published formulas.
 
-These measure one assignment of predictions to truth, so they look only at predictions with a score of at
-least `MIN_SCORE`. Each (video, class) gives `Counts`; counts add up over videos, and the measures are made of
-the sums. A track is in a frame if its mask has an area there. Crowd tracks take no part.
+They judge one set of tracks, not a ranking, so only predictions with a score of at least `MIN_SCORE` take
+part. Each video and class gives `TrackingCounts`. Counts add up over videos, and scores are computed from the
+sums. A track is present in a frame if its mask has an area there. Crowd tracks take no part.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MIN_SCORE = 0.3
 ALPHAS = np.arange(0.05, 0.99, 0.05)
 _EPS = np.finfo(float).eps
 _CLEAR_IOU = 0.5
-_FEW = 400  # assignments are all tried, more are left to scipy
+_FEW = 400  # up to so many assignments are all tried; scipy solves the rest
 
 
 def _nothing() -> NDArray[np.float64]:
@@ -28,19 +28,19 @@ def _nothing() -> NDArray[np.float64]:
 
 
 @dataclass(slots=True)
-class Counts:
-    """What adds up over videos."""
+class TrackingCounts:
+    """Counts that add up over videos."""
 
-    # [3, A] at each alpha: matched detections, their IoU summed, their association scores summed
+    # [3, A] for each alpha: matched detections, the sum of their IoU, the sum of their association scores
     matched: NDArray[np.float64] = field(default_factory=_nothing)
-    truths: int = 0  # masks, all frames together
+    truths: int = 0  # masks of all frames
     results: int = 0
-    id_right: int = 0  # masks right under the best one-to-one assignment of whole tracks
-    clear_right: int = 0  # masks right under the frame-to-frame assignment
+    id_right: int = 0  # masks matched under the best one-to-one assignment of whole tracks
+    clear_right: int = 0  # masks matched under the frame-by-frame assignment
     switches: int = 0
 
-    def __add__(self, other: Counts) -> Counts:
-        return Counts(
+    def __add__(self, other: TrackingCounts) -> TrackingCounts:
+        return TrackingCounts(
             self.matched + other.matched,
             self.truths + other.truths,
             self.results + other.results,
@@ -51,8 +51,8 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
-class Tracking:
-    """The measures; HOTA and its parts are means over the localisation thresholds alpha."""
+class TrackingScores:
+    """HOTA and its parts are means over the localisation thresholds alpha."""
 
     hota: float
     deta: float
@@ -63,15 +63,15 @@ class Tracking:
     switches: int
 
 
-def measures(counts: Counts) -> Tracking:
-    """From summed counts to measures."""
+def tracking_scores(counts: TrackingCounts) -> TrackingScores:
+    """The scores of summed counts."""
     right, located, associated = counts.matched
     missed, surplus = counts.truths - right, counts.results - right
     deta = right / np.maximum(1, right + missed + surplus)
     assa = associated / np.maximum(1, right)
     loca = np.maximum(1e-10, located) / np.maximum(1e-10, right)
     clear_surplus = counts.results - counts.clear_right
-    return Tracking(
+    return TrackingScores(
         hota=float(np.sqrt(deta * assa).mean()),
         deta=float(deta.mean()),
         assa=float(assa.mean()),
@@ -82,24 +82,24 @@ def measures(counts: Counts) -> Tracking:
     )
 
 
-def count(
+def count_tracking(
     iou: NDArray[np.float64],  # [D, G, T]
     result_there: NDArray[np.bool_],  # [D, T]
     truth_there: NDArray[np.bool_],  # [G, T]
-) -> Counts:
-    """Compare the predictions and the true tracks of one class in one video; each is there at some time."""
-    counts = Counts(truths=int(truth_there.sum()), results=int(result_there.sum()))
+) -> TrackingCounts:
+    """Count for the predictions and true tracks of one class in one video. Each has at least one mask."""
+    counts = TrackingCounts(truths=int(truth_there.sum()), results=int(result_there.sum()))
     if not counts.truths or not counts.results:
         return counts
     similarity = np.ascontiguousarray(iou.transpose(2, 1, 0))  # [T, G, D]
-    pair = truth_there.sum(1)[:, None] + result_there.sum(1)  # [G, D] masks of both tracks
+    pair = truth_there.sum(1)[:, None] + result_there.sum(1)  # [G, D] masks of the two tracks together
     _count_hota(counts, similarity, pair)
     _count_identity(counts, similarity)
     _count_clear(counts, similarity, truth_there.T, result_there.T)
     return counts
 
 
-def _count_hota(counts: Counts, similarity: NDArray[np.float64], pair: NDArray[np.int64]) -> None:
+def _count_hota(counts: TrackingCounts, similarity: NDArray[np.float64], pair: NDArray[np.int64]) -> None:
     rivals = similarity.sum(1, keepdims=True) + similarity.sum(2, keepdims=True) - similarity
     possible = np.divide(similarity, rivals, out=np.zeros_like(rivals), where=rivals > _EPS).sum(0)  # [G, D]
     alignment = possible / (pair - possible)
@@ -116,8 +116,8 @@ def _count_hota(counts: Counts, similarity: NDArray[np.float64], pair: NDArray[n
 
 
 def _best(gain: NDArray[Any]) -> NDArray[np.int64]:
-    """[T, G] the one-to-one partners that gain most in each frame of [T, G, D]; -1: none, or no gain."""
-    if gain.shape[1] == 1:  # as mostly
+    """[T, G] the one-to-one partners with the largest total gain in each frame of [T, G, D]; -1: no gain."""
+    if gain.shape[1] == 1:  # the usual case
         return np.where(gain.max(2) > 0, gain.argmax(2), -1)
     match: NDArray[np.int64] = np.full(gain.shape[:2], -1)
     some = np.asarray(gain.any(0))  # [G, D]
@@ -133,25 +133,25 @@ def _best(gain: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def _one_to_one(gain: NDArray[Any]) -> NDArray[np.int64]:
-    """[T, r] columns of their own for all rows of [T, r, c], r <= c."""
+    """[T, r] the best column for each row of [T, r, c], r <= c; no two rows share one."""
     rows, columns = gain.shape[1:]
     if math.perm(columns, rows) <= _FEW:
         choices = _choices(rows, columns)
         return np.asarray(choices[gain[:, np.arange(rows), choices].sum(2).argmax(1)])
-    from scipy.optimize import linear_sum_assignment  # loading it takes as long as measuring 50 videos
+    from scipy.optimize import linear_sum_assignment  # slow to import: as long as 50 videos
 
     return np.stack([linear_sum_assignment(frame, maximize=True)[1] for frame in gain])
 
 
 @cache
 def _choices(rows: int, columns: int) -> NDArray[np.int64]:
-    """[P, r] every way to give each row a column of its own."""
+    """[P, r] all ways to give each row a column of its own."""
     ways = list(permutations(range(columns), rows))
     return np.array(ways, np.int64).reshape(len(ways), rows)
 
 
-def _count_identity(counts: Counts, similarity: NDArray[np.float64]) -> None:
-    """Matching whole tracks to lose the fewest masks is matching them to share the most."""
+def _count_identity(counts: TrackingCounts, similarity: NDArray[np.float64]) -> None:
+    """The assignment of whole tracks that misses the fewest masks is the one that shares the most."""
     shared = (similarity >= _CLEAR_IOU).sum(0)  # [G, D]
     (match,) = _best(shared[None])
     g = np.flatnonzero(match >= 0)
@@ -159,16 +159,16 @@ def _count_identity(counts: Counts, similarity: NDArray[np.float64]) -> None:
 
 
 def _count_clear(
-    counts: Counts,
+    counts: TrackingCounts,
     similarity: NDArray[np.float64],
     truth_there: NDArray[np.bool_],  # [T, G]
     result_there: NDArray[np.bool_],  # [T, D]
 ) -> None:
-    """Frame by frame, keeping the last frame's partners first and then the best overlap."""
+    """Match frame by frame: keep the partners of the last frame, then take the best overlap."""
     gain = np.where(similarity >= _CLEAR_IOU - _EPS, similarity, 0)
     best, gains = _best(gain).tolist(), gain.tolist()
-    before = [-1] * gain.shape[1]  # partner in the last usable frame
-    latest = before  # partner whenever there was one last
+    before = [-1] * gain.shape[1]  # partner in the last frame with truth and results
+    latest = before  # the latest partner, however long ago
     for t in np.flatnonzero(truth_there.any(1) & result_there.any(1)).tolist():
         match = best[t]
         if match != before:
@@ -182,7 +182,7 @@ def _count_clear(
 
 
 def _besides(kept: dict[int, int], gain: NDArray[np.float64]) -> list[int]:
-    """[G] the kept partners, and of [G, D] the best for all other tracks."""
+    """[G] the kept partners, and the best ones in [G, D] for all other tracks."""
     rest = np.full(len(gain), -1)
     if len(kept) < len(gain):
         free = gain.copy()

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from ookd.errors import UserError
-from ookd.evaluation.records import Records, scan
+from ookd.evaluation.json_index import JsonIndex, index_json
 from ookd.structures import TrackResult, Video
 
-MOST_LINES = 100  # of complaints in one message
+MOST_LINES = 100  # problems listed in one message
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class Prediction:
     """A result and its place in the whole list."""
 
     place: int
@@ -25,58 +25,58 @@ class Entry:
 
 @dataclass(slots=True)
 class Predictions:
-    """Where each video's entries are: in files, read when the video comes up, or in memory."""
+    """All entries: in files, read when their video's turn comes, or in memory."""
 
-    sources: list[Records] = field(default_factory=list)
-    of_video: list[dict[int | None, list[int]]] = field(default_factory=list)  # one a source
+    files: list[JsonIndex] = field(default_factory=list)
+    of_video: list[dict[int | None, list[int]]] = field(default_factory=list)  # one for each file
     in_memory: dict[int, list[tuple[int, TrackResult]]] = field(default_factory=dict)
     count: int = 0
 
-    def read(self, video: Video, known: set[int] | None) -> tuple[list[Entry], list[str]]:
-        """A video's entries, and complaints about others.
+    def read(self, video: Video, known: set[int] | None) -> tuple[list[Prediction], list[str]]:
+        """The valid entries of a video, and what is wrong with the others.
 
-        `known` are the category ids of the truth; without it any is taken.
+        `known` are the category ids of the truth; None accepts every category.
         """
-        entries: list[Entry] = []
+        entries: list[Prediction] = []
         faults: list[str] = []
         for i, result in self.in_memory.get(video.id, []):
             if (fault := _fault(_fields(result), known)) is None:
-                entries.append(Entry(i, result))
+                entries.append(Prediction(i, result))
             else:
                 faults.append(f"result {i} ({video_label(video)}): {fault}")
         offset = 0
-        for records, of_video in zip(self.sources, self.of_video, strict=True):
+        for file, of_video in zip(self.files, self.of_video, strict=True):
             indices = of_video.get(video.id, [])
-            for i, record in zip(indices, records.read("", indices), strict=True):
+            for i, record in zip(indices, file.read("", indices), strict=True):
                 fault = _fault(record, known)
                 if fault is None:
-                    entries.append(Entry(offset + i, _result(record)))
+                    entries.append(Prediction(offset + i, _result(record)))
                 else:
-                    faults.append(f"{records.path}: entry {i} ({video_label(video)}): {fault}")
-            offset += records.length("")
+                    faults.append(f"{file.path}: entry {i} ({video_label(video)}): {fault}")
+            offset += file.length("")
         return entries, faults
 
     def name(self, place: int) -> str:
-        """What to call the entry at a place of the whole list."""
-        for records in self.sources:
-            if place < records.length(""):
-                return f"{records.path}: entry {place}"
-            place -= records.length("")
+        """How messages refer to the entry at a place of the whole list."""
+        for file in self.files:
+            if place < file.length(""):
+                return f"{file.path}: entry {place}"
+            place -= file.length("")
         return f"result {place}"
 
     def strays(self, videos: dict[int, Video]) -> list[str]:
-        """Complaints about entries that belong to no video of the truth."""
+        """A line for each entry that belongs to no video of the truth."""
         lines = [
             f"result {i}: video {video} is not in the ground truth"
             for video, items in self.in_memory.items()
             if video not in videos
             for i, _ in items
         ]
-        for records, of_video in zip(self.sources, self.of_video, strict=True):
+        for file, of_video in zip(self.files, self.of_video, strict=True):
             for video, indices in of_video.items():
                 if video is None or video not in videos:
-                    entries = zip(indices, records.read("", indices), strict=True)
-                    lines += [f"{records.path}: entry {i}: {_no_video(entry)}" for i, entry in entries]
+                    entries = zip(indices, file.read("", indices), strict=True)
+                    lines += [f"{file.path}: entry {i}: {_why_stray(entry)}" for i, entry in entries]
         return lines
 
 
@@ -92,20 +92,20 @@ def load_predictions(
             predictions.in_memory.setdefault(part.video_id, []).append((i, part))
             predictions.count += 1
             continue
-        records = scan(Path(part), whole)
-        if records.names != [""]:
-            raise UserError(f"{part}: a result file is a list of entries, this is an object")
-        predictions.sources.append(records)
-        predictions.of_video.append(records.by_video(""))
-        predictions.count += records.length("")
+        file = index_json(Path(part), whole)
+        if file.names != [""]:
+            raise UserError(f"{part}: a result file is a list of entries, but this is an object")
+        predictions.files.append(file)
+        predictions.of_video.append(file.by_video(""))
+        predictions.count += file.length("")
     return predictions
 
 
-def complain(what: str, lines: list[str]) -> UserError:
-    """One error of many complaints, one line each."""
+def problems(summary: str, lines: list[str]) -> UserError:
+    """One error that lists many problems, one a line."""
     shown = lines[:MOST_LINES]
     more = [f"... and {len(lines) - MOST_LINES} more"] if len(lines) > MOST_LINES else []
-    return UserError("\n".join([f"{what}:", *shown, *more]))
+    return UserError("\n".join([f"{summary}:", *shown, *more]))
 
 
 def video_label(video: Video) -> str:
@@ -116,7 +116,7 @@ def _fields(result: TrackResult) -> dict[str, Any]:
     return {name: getattr(result, name) for name in ("category_id", "score", "segmentations")}
 
 
-def _no_video(entry: Any) -> str:
+def _why_stray(entry: Any) -> str:
     """Why an entry belongs to no video of the truth."""
     if not isinstance(entry, dict):
         return "is not an object"
@@ -128,7 +128,7 @@ def _no_video(entry: Any) -> str:
 
 
 def _fault(record: dict[str, Any], known: set[int] | None) -> str | None:
-    """What is wrong with an entry apart from its masks."""
+    """What is wrong with an entry, apart from its masks."""
     for key in ("category_id", "score", "segmentations"):
         if key not in record:
             return f"has no {key}"

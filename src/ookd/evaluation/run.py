@@ -1,4 +1,4 @@
-"""From files to a report: every video measured, here or in several processes, then scored together."""
+"""From files to a report: measures every video, in one or several processes, then scores all together."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy as np
 
 from ookd.errors import UserError
 from ookd.evaluation.hota import MIN_SCORE
-from ookd.evaluation.predictions import Predictions, complain, load_predictions
-from ookd.evaluation.records import NotCut
+from ookd.evaluation.json_index import NotIndexable
+from ookd.evaluation.predictions import Predictions, load_predictions, problems
 from ookd.evaluation.report import Report, make_report
-from ookd.evaluation.truth import Truth, load_truth
-from ookd.evaluation.video import Measured, Rules, measure
+from ookd.evaluation.truth import GroundTruth, load_truth
+from ookd.evaluation.video import MeasuredVideo, ScoringRules, measure
 from ookd.structures import Dataset, TrackResult
 
 Given = str | Path | Dataset | Sequence[str | Path]
@@ -34,38 +34,41 @@ def evaluate(
     min_score: float = MIN_SCORE,
     class_counts: Sequence[int] | None = None,
     processes: int = 1,
-    watch: Callable[[float], None] = lambda share: None,
+    on_progress: Callable[[float], None] = lambda share: None,
 ) -> Report:
     """Score predicted tracks against ground truth.
 
-    `gt` is an annotation file (or several splits of one benchmark, or a `Dataset`), `pred` a result list in
-    one or several files or in memory. Entries that do not fit the truth raise `UserError` with one line each;
-    `lenient` drops them and counts them. `official_quirks` repeats the official program's defects, to the
-    bit. `class_agnostic` scores all classes as one. `min_score` is for HOTA, IDF1 and MOTA. `class_counts`
-    says how frequent each class is in training, in the order of the categories; without it the truth is
-    counted. `watch` is told the share that is done.
+    `gt` is an annotation file, several files (splits of one benchmark) or a `Dataset`. `pred` is a result
+    list, in one or several files or in memory.
+
+    Entries that do not fit the truth raise a `UserError` with one line each; with `lenient` they are dropped
+    and counted. `official_quirks` reproduces the defects of the official program exactly. `class_agnostic`
+    scores all classes as one. `min_score` applies to HOTA, IDF1 and MOTA. `class_counts` says how many
+    training tracks each class has, in the order of the categories; without it, classes are ranked by their
+    true tracks. `on_progress` receives the share that is done.
     """
-    rules = Rules(official_quirks, class_agnostic, min_score)
+    rules = ScoringRules(official_quirks, class_agnostic, min_score)
     _reuse_memory()
     try:
-        truth, predictions, videos, dropped = _measured(gt, pred, rules, processes, watch, whole=False)
-    except NotCut:
-        truth, predictions, videos, dropped = _measured(gt, pred, rules, processes, watch, whole=True)
+        truth, predictions, videos, dropped = _measured(gt, pred, rules, processes, on_progress, whole=False)
+    except NotIndexable:
+        truth, predictions, videos, dropped = _measured(gt, pred, rules, processes, on_progress, whole=True)
     if wrong := [fault for video in videos for fault in video.truth_faults]:
-        raise complain(f"{len(wrong)} records of the ground truth are damaged", wrong)
+        raise problems(f"{len(wrong)} annotations of the ground truth are damaged", wrong)
     if official_quirks and not predictions.count:
-        raise UserError("the result list is empty, which the official program does not survive")
+        raise UserError("the result list is empty, which crashes the official program")
     if dropped and not lenient:
-        raise complain(
-            f"{len(dropped)} entries do not fit the ground truth (lenient leaves them out)", dropped
+        raise problems(
+            f"{len(dropped)} entries do not fit the ground truth (use lenient to drop them)", dropped
         )
     return make_report(truth, predictions, videos, rules, dropped, class_counts)
 
 
 def _reuse_memory() -> None:
-    """Free a large block: from then on glibc keeps freed memory for the next arrays.
+    """Allocate and free a large block, after which glibc keeps freed memory for the next arrays.
 
-    Otherwise each video's arrays are given back to the system and faulted in anew, a tenth of the time.
+    Otherwise the arrays of each video go back to the system and are mapped again, which costs a tenth of the
+    time.
     """
     np.empty(30 << 20, np.uint8)
 
@@ -73,22 +76,24 @@ def _reuse_memory() -> None:
 def _measured(
     gt: Given,
     pred: Results,
-    rules: Rules,
+    rules: ScoringRules,
     processes: int,
-    watch: Callable[[float], None],
+    on_progress: Callable[[float], None],
     whole: bool,
-) -> tuple[Truth, Predictions, list[Measured], list[str]]:
-    """Everything read and compared, and complaints about entries that were left out."""
+) -> tuple[GroundTruth, Predictions, list[MeasuredVideo], list[str]]:
+    """Read and compare everything. The last list names the entries that were left out."""
     truth, predictions = load_truth(gt, whole), load_predictions(pred, whole)
-    videos: list[Measured] = []
+    videos: list[MeasuredVideo] = []
     for video in _each(truth, predictions, rules, processes):
         videos.append(video)
-        watch(len(videos) / len(truth.videos))
+        on_progress(len(videos) / len(truth.videos))
     dropped = predictions.strays(truth.videos) + [fault for video in videos for fault in video.faults]
     return truth, predictions, videos, dropped
 
 
-def _each(truth: Truth, predictions: Predictions, rules: Rules, processes: int) -> Iterator[Measured]:
+def _each(
+    truth: GroundTruth, predictions: Predictions, rules: ScoringRules, processes: int
+) -> Iterator[MeasuredVideo]:
     videos = list(truth.videos)
     if processes < 2:
         for video in videos:
@@ -101,17 +106,17 @@ def _each(truth: Truth, predictions: Predictions, rules: Rules, processes: int) 
         yield from pool.map(_measure_shared, videos, chunksize=_CHUNK)
 
 
-_shared: tuple[Truth, Predictions, Rules]
+_shared: tuple[GroundTruth, Predictions, ScoringRules]
 
 
-def _share(truth: Truth, predictions: Predictions, rules: Rules) -> None:
-    """Hand a process what all its videos need, once."""
+def _share(truth: GroundTruth, predictions: Predictions, rules: ScoringRules) -> None:
+    """Give a process, once, what all its videos need."""
     global _shared
     _shared = (truth, predictions, rules)
     gc.freeze()
-    gc.disable()  # measuring makes many objects and no cycles
+    gc.disable()  # measuring creates many objects but no cycles
 
 
-def _measure_shared(video: int) -> Measured:
+def _measure_shared(video: int) -> MeasuredVideo:
     truth, predictions, rules = _shared
     return measure(truth.videos[video], truth, predictions, rules)

@@ -1,7 +1,7 @@
-"""Which tracks AP is restricted to: object size, track length, occlusion; and which classes: how frequent.
+"""Strata: groups of tracks (by size, length, occlusion) and of classes (by frequency) to split AP by.
 
-A stratum says of every true track and every prediction whether it lies outside. Occlusion is known of the
-truth alone, so there every unmatched prediction counts against every level.
+A stratum says for every true track and every prediction whether it lies outside. The occlusion of a
+prediction is unknown, so an unmatched prediction counts as wrong in every occlusion stratum.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ookd.evaluation.ap import AREA_RANGES
 
 LENGTHS = {"short": (0, 15), "medium": (16, 40), "long": (41, 10**9)}  # frames in which a track is seen
-# Mean over the frames of what the annotation says of each: none 0, slight 1/4, severe 3/4.
+# Mean of the annotated levels of all frames: none 0, slight 1/4, severe 3/4.
 OCCLUSIONS = {"slight": (0.0, 0.25), "moderate": (0.25, 0.5), "heavy": (0.5, 1.0)}
 _LEVELS = {"no_occlusion": 0.0, "slight_occlusion": 0.25, "severe_occlusion": 0.75}
 NAMES = (
@@ -27,15 +27,15 @@ NAMES = (
 
 
 @dataclass(slots=True)
-class Traits:
-    """What strata ask about N tracks."""
+class TrackTraits:
+    """The properties of N tracks that strata depend on."""
 
-    area: NDArray[np.float64]  # [N] mean over frames where seen
-    frames: NDArray[np.int64]  # [N] in which it is seen
+    area: NDArray[np.float64]  # [N] mean over the frames where the track is seen
+    frames: NDArray[np.int64]  # [N] number of frames where it is seen
     occlusion: NDArray[np.float64]  # [N] nan: unknown
 
 
-def outside(tracks: Traits, truth: bool) -> NDArray[np.bool_]:
+def outside(tracks: TrackTraits, truth: bool) -> NDArray[np.bool_]:
     """[S, N] whether each track lies outside each stratum."""
     size = [(tracks.area < low) | (tracks.area > high) for low, high in AREA_RANGES.values()]
     length = [(tracks.frames < low) | (tracks.frames > high) for low, high in LENGTHS.values()]
@@ -49,18 +49,18 @@ def outside(tracks: Traits, truth: bool) -> NDArray[np.bool_]:
 
 
 def occlusion_of(extra: dict[str, Any]) -> float:
-    """How hidden a track is on average: from OVIS words or from shares between 0 and 1; nan if not said."""
-    said = extra.get("occlusion")
-    levels = [_level(level) for level in (said if isinstance(said, list) else [said])]
+    """How occluded a track is on average, from OVIS words or fractions; nan if it is not annotated."""
+    annotated = extra.get("occlusion")
+    levels = [_level(level) for level in (annotated if isinstance(annotated, list) else [annotated])]
     known = [level for level in levels if level is not None]
     return sum(known) / len(known) if known else float("nan")
 
 
-def _level(said: Any) -> float | None:
-    if isinstance(said, str):
-        return _LEVELS.get(said)
-    if isinstance(said, int | float) and not isinstance(said, bool) and 0 <= said <= 1:
-        return float(said)
+def _level(annotated: Any) -> float | None:
+    if isinstance(annotated, str):
+        return _LEVELS.get(annotated)
+    if isinstance(annotated, int | float) and not isinstance(annotated, bool) and 0 <= annotated <= 1:
+        return float(annotated)
     return None
 
 
@@ -68,7 +68,7 @@ FREQUENCIES = ("minor", "middle", "major")
 
 
 def frequency_groups(counts: Sequence[int]) -> list[str]:
-    """Each class's group: classes that have tracks are ranked by their number and cut into thirds."""
+    """The group of each class: classes with tracks are ranked by their number and cut into thirds."""
     seen = sorted((count, k) for k, count in enumerate(counts) if count)
     group = {k: FREQUENCIES[min(2, place * 3 // len(seen))] for place, (_, k) in enumerate(seen)}
     return [group.get(k, FREQUENCIES[0]) for k in range(len(counts))]

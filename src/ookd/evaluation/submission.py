@@ -1,4 +1,4 @@
-"""Result files as the benchmark servers take them."""
+"""Writes result files in the form that benchmark servers accept."""
 
 from __future__ import annotations
 
@@ -9,42 +9,37 @@ from pathlib import Path
 import orjson
 
 from ookd.errors import UserError
+from ookd.files import new_file
 from ookd.structures import TrackResult
 
-_MEMBER = "results.json"  # the name that the servers look for
+_MEMBER = "results.json"  # the name that servers expect
 
 
 def write_submission(results: Iterable[TrackResult], path: str | Path, overwrite: bool = False) -> Path:
     """Write a result list as `.json`, or as `.zip` with a results.json inside, ready for a server.
 
-    Results are written one by one, so they may come from a generator. The file is made beside and renamed: it
-    is whole or not there.
+    Results are written one by one, so they may come from a generator. The file is whole or not there.
     """
     path = Path(path)
     if path.suffix not in (".json", ".zip"):
-        raise UserError(f"{path}: a submission is a .json or a .zip file")
+        raise UserError(f"{path}: a submission is a .json or .zip file")
     if path.exists() and not overwrite:
         raise UserError(f"{path}: exists; choose another name or allow overwriting")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".partial")
-    try:
+    with new_file(path) as part:
         if path.suffix == ".zip":
             with (
-                zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as archive,
+                zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive,
                 archive.open(_MEMBER, "w", force_zip64=True) as member,
             ):
                 member.writelines(_pieces(results))
         else:
-            with beside.open("wb") as file:
+            with part.open("wb") as file:
                 file.writelines(_pieces(results))
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
     return path
 
 
 def _pieces(results: Iterable[TrackResult]) -> Iterator[bytes]:
-    """The JSON list, an entry at a time."""
+    """The JSON list, one entry at a time."""
     yield b"["
     for i, result in enumerate(results):
         yield (b",\n" if i else b"\n") + orjson.dumps(

@@ -1,6 +1,6 @@
 """Ground truth for evaluation: one or several annotation files, or a data set in memory.
 
-Files in the native form are read track by track as their videos come up; anything else goes through
+Files in the native form are read track by track, when their video's turn comes. Everything else goes through
 `ookd.data.formats`.
 """
 
@@ -13,94 +13,93 @@ from pathlib import Path
 from typing import Any
 
 from ookd.errors import UserError
-from ookd.evaluation.records import Records, scan
+from ookd.evaluation.json_index import JsonIndex, index_json
 from ookd.structures import Category, Dataset, Track, Video
 
 
 @dataclass(slots=True)
-class Source:
-    """One split: its file, if it is read track by track, and which of its records belong to which video."""
+class Split:
+    """One part of the truth, and where the tracks of each video are, if they are read from a file."""
 
     name: str
-    records: Records | None = None
+    file: JsonIndex | None = None
     of_video: dict[int | None, list[int]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
-class Truth:
-    """Classes, videos (sorted by id; without tracks where these are read from a file), and the splits."""
+class GroundTruth:
+    """Classes, videos (sorted by id; without tracks if these are read from a file) and splits."""
 
     categories: list[Category]
     videos: dict[int, Video]
-    split: dict[int, Source]  # video id -> where it comes from
-    sources: list[Source]
-    root: Path | None = None  # where frames are found
+    split_of: dict[int, Split]  # by video id
+    splits: list[Split]
+    root: Path | None = None  # folder of the frames
 
     def tracks(self, video: Video) -> tuple[list[Track], list[str]]:
-        """The tracks of a video and what is wrong with its records."""
-        source = self.split[video.id]
-        if source.records is None:
+        """The tracks of a video, and what is wrong with its annotations."""
+        split = self.split_of[video.id]
+        if split.file is None:
             return list(video.tracks), []
-        places = source.of_video.get(video.id, [])
+        places = split.of_video.get(video.id, [])
         tracks, faults = [], []
         known = {category.id for category in self.categories}
-        for i, record in zip(places, source.records.read("annotations", places), strict=True):
+        for i, record in zip(places, split.file.read("annotations", places), strict=True):
             track = _track(record, known)
             if isinstance(track, str):
-                faults.append(f"{source.records.path}: annotation {i} of video {video.id}: {track}")
+                faults.append(f"{split.file.path}: annotation {i} of video {video.id}: {track}")
             else:
                 tracks.append(track)
         return tracks, faults
 
 
-def load_truth(given: str | Path | Dataset | Sequence[str | Path], whole: bool = False) -> Truth:
-    """Read classes and videos; tracks stay in the file until their video comes up."""
+def load_truth(given: str | Path | Dataset | Sequence[str | Path], whole: bool = False) -> GroundTruth:
+    """Read classes and videos. Tracks stay in the file until their video's turn comes."""
     parts = [given] if isinstance(given, str | Path | Dataset) else list(given)
     if not parts:
         raise UserError("no ground truth given")
-    loaded = [_one(part, whole) for part in parts]
-    first = loaded[0]
-    for other in loaded[1:]:
+    first, *others = [_load(part, whole) for part in parts]
+    for other in others:
         if other.categories != first.categories:
-            names = f"{first.sources[0].name} and {other.sources[0].name}"
-            raise UserError(f"{names} differ in their categories; splits of one benchmark share them")
+            names = f"{first.splits[0].name} and {other.splits[0].name}"
+            raise UserError(f"{names} have different categories; splits of one benchmark share them")
         for video in other.videos:
             if video in first.videos:
                 raise UserError(
-                    f"video {video} is in both {first.split[video].name} and {other.sources[0].name}"
+                    f"video {video} is in both {first.split_of[video].name} and {other.splits[0].name}"
                 )
         first.videos |= other.videos
-        first.split |= other.split
-        first.sources += other.sources
+        first.split_of |= other.split_of
+        first.splits += other.splits
     first.videos = dict(sorted(first.videos.items()))
     return first
 
 
-def _one(part: str | Path | Dataset, whole: bool) -> Truth:
+def _load(part: str | Path | Dataset, whole: bool) -> GroundTruth:
     if isinstance(part, Dataset):
         return _in_memory(part)
     path = Path(part)
     if path.is_file() and path.suffix == ".json":
-        records = scan(path, whole)
-        if {"videos", "annotations"} <= set(records.names):
-            return _from_file(path, records)
-        if "videos" in records.names:
+        file = index_json(path, whole)
+        if {"videos", "annotations"} <= set(file.names):
+            return _from_file(path, file)
+        if "videos" in file.names:
             raise UserError(f"{path}: has videos but no annotations to compare with")
     from ookd.data import formats
 
     return _in_memory(formats.load(path))
 
 
-def _in_memory(dataset: Dataset) -> Truth:
-    source = Source(dataset.name or "truth")
-    videos = _by_id(source.name, dataset.videos)
+def _in_memory(dataset: Dataset) -> GroundTruth:
+    split = Split(dataset.name or "truth")
+    videos = _by_id(split.name, dataset.videos)
     known = {category.id for category in dataset.categories}
     for video in dataset.videos:
         for track in video.tracks:
             if track.category_id not in known:
-                where = f"{source.name}: track {track.id} of video {video.id}"
+                where = f"{split.name}: track {track.id} of video {video.id}"
                 raise UserError(f"{where}: category {track.category_id} is not among the categories")
-    return Truth(dataset.categories, videos, dict.fromkeys(videos, source), [source], dataset.root)
+    return GroundTruth(dataset.categories, videos, dict.fromkeys(videos, split), [split], dataset.root)
 
 
 def _by_id(where: str, videos: list[Video]) -> dict[int, Video]:
@@ -111,21 +110,21 @@ def _by_id(where: str, videos: list[Video]) -> dict[int, Video]:
     return found
 
 
-def _from_file(path: Path, records: Records) -> Truth:
-    source = Source(path.stem, records, records.by_video("annotations"))
-    categories = [_category(path, record) for record in _all(records, "categories")]
-    videos = _by_id(str(path), [_video(path, record) for record in _all(records, "videos")])
-    stray = [video for video in source.of_video if video not in videos]
+def _from_file(path: Path, file: JsonIndex) -> GroundTruth:
+    split = Split(path.stem, file, file.by_video("annotations"))
+    categories = [_category(path, record) for record in _all(file, "categories")]
+    videos = _by_id(str(path), [_video(path, record) for record in _all(file, "videos")])
+    stray = [video for video in split.of_video if video not in videos]
     if stray:
-        i = source.of_video[stray[0]][0]
+        i = split.of_video[stray[0]][0]
         raise UserError(f"{path}: annotation {i} names video {stray[0]}, which is not among the videos")
     if not categories:
         raise UserError(f"{path}: has no categories")
-    return Truth(categories, videos, dict.fromkeys(videos, source), [source])
+    return GroundTruth(categories, videos, dict.fromkeys(videos, split), [split])
 
 
-def _all(records: Records, name: str) -> list[Any]:
-    return records.read(name, list(range(records.length(name)))) if name in records.names else []
+def _all(file: JsonIndex, name: str) -> list[Any]:
+    return file.read(name, list(range(file.length(name)))) if name in file.names else []
 
 
 def _category(path: Path, record: Any) -> Category:
@@ -145,7 +144,7 @@ def _video(path: Path, record: Any) -> Video:
 
 
 def _track(record: Any, known: set[int]) -> Track | str:
-    """The track of a record, or what is wrong with it."""
+    """The track of an annotation, or what is wrong with it."""
     if not isinstance(record, dict):
         return "is not an object"
     if type(record.get("id")) is not int:

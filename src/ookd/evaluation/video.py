@@ -1,4 +1,4 @@
-"""One video measured: all that the scores need to know of it, and no masks any more."""
+"""Compares one video: everything the scores need to know about it, without the masks."""
 
 from __future__ import annotations
 
@@ -8,72 +8,72 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ookd.evaluation import hota, strata
-from ookd.evaluation.ap import Matched, match
-from ookd.evaluation.blame import Page, page_of
-from ookd.evaluation.predictions import Entry, Predictions, video_label
-from ookd.evaluation.truth import Truth
-from ookd.evaluation.tubes import Overlap, Tubes, overlap, prove, ratio
+from ookd.evaluation.ap import Matches, match
+from ookd.evaluation.causes import VideoErrors, find_errors
+from ookd.evaluation.predictions import Prediction, Predictions, video_label
+from ookd.evaluation.truth import GroundTruth
+from ookd.evaluation.tubes import MaskTubes, Overlap, measure_tubes, overlap, ratio
 from ookd.structures import Track, Video
 
-FRAME_IOU = 0.5  # from here on a mask is on the object
+FRAME_IOU = 0.5  # from this overlap on, a mask is on the object
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
-    """How to read and score."""
+class ScoringRules:
+    """How to read the files and score them."""
 
     official_quirks: bool = False  # repeat the official program's defects
-    class_agnostic: bool = False  # all classes as one
+    class_agnostic: bool = False  # treat all classes as one
     min_score: float = hota.MIN_SCORE  # for HOTA, IDF1 and MOTA
 
 
 @dataclass(slots=True)
-class Measured:
-    """A video's D predictions and G true tracks, compared."""
+class MeasuredVideo:
+    """A video's D predictions compared with its G true tracks."""
 
     video: int
-    place: NDArray[np.int64]  # [D] in the whole result list
+    place: NDArray[np.int64]  # [D] index in the whole result list
     score: NDArray[np.float64]  # [D]
     label: NDArray[np.int64]  # [D] index into the classes sorted by id
     truth_id: NDArray[np.int64]  # [G]
     truth_label: NDArray[np.int64]  # [G]
-    truth_frames: NDArray[np.int64]  # [G] in which it is seen
+    truth_frames: NDArray[np.int64]  # [G] number of frames in which the track is seen
     crowd: NDArray[np.bool_]  # [G]
-    truth_outside: NDArray[np.bool_]  # [S, G]
+    truth_outside: NDArray[np.bool_]  # [S, G] not in the stratum
     iou: NDArray[np.float64]  # [D, G] of whole tracks
     iou_when_on: NDArray[np.float64]  # [D, G] over the frames where the prediction is on the object
-    matched: Matched
-    counts: dict[int, hota.Counts]  # class -> tracking counts
-    page: Page = field(default_factory=Page.empty)
-    faults: list[str] = field(default_factory=list)  # entries left out and why
+    matches: Matches
+    counts: dict[int, hota.TrackingCounts]  # class -> tracking counts
+    errors: VideoErrors = field(default_factory=VideoErrors.empty)
+    faults: list[str] = field(default_factory=list)  # entries left out, and why
     truth_faults: list[str] = field(default_factory=list)
 
 
-def measure(video: Video, truth: Truth, predictions: Predictions, rules: Rules) -> Measured:
+def measure(video: Video, truth: GroundTruth, predictions: Predictions, rules: ScoringRules) -> MeasuredVideo:
     """Read, check and compare one video."""
     classes = {category: k for k, category in enumerate(sorted(c.id for c in truth.categories))}
     tracks, truth_faults = truth.tracks(video)
     entries, faults = predictions.read(video, None if rules.official_quirks else set(classes))
     entries = [entry for entry in entries if entry.result.category_id in classes]
 
-    if rules.class_agnostic:  # the official program then lists class by class
+    if rules.class_agnostic:  # the official program then sorts by class, which decides between ties
         tracks.sort(key=lambda track: track.category_id)
         entries.sort(key=lambda entry: entry.result.category_id)
 
     shape = (video.length, video.height, video.width, rules.official_quirks)
-    true_tubes, wrong = prove([track.segmentations for track in tracks], *shape)
+    true_tubes, wrong = measure_tubes([track.segmentations for track in tracks], *shape)
     truth_faults += [
-        f"{truth.split[video.id].name}: track {tracks[g].id} of {video_label(video)}: {what}"
+        f"{truth.split_of[video.id].name}: track {tracks[g].id} of {video_label(video)}: {what}"
         for g, what in wrong.items()
     ]
     tracks = [track for g, track in enumerate(tracks) if g not in wrong]
-    tubes, wrong = prove([entry.result.segmentations for entry in entries], *shape)
+    tubes, wrong = measure_tubes([entry.result.segmentations for entry in entries], *shape)
     faults += [
         f"{predictions.name(entries[d].place)} ({video_label(video)}): {what}" for d, what in wrong.items()
     ]
     entries = [entry for d, entry in enumerate(entries) if d not in wrong]
     measured = _scored(video.id, classes, tracks, true_tubes, entries, tubes, rules)
-    measured.page = page_of(measured)
+    measured.errors = find_errors(measured)
     measured.faults, measured.truth_faults = faults, truth_faults
     return measured
 
@@ -82,11 +82,11 @@ def _scored(
     video: int,
     classes: dict[int, int],
     tracks: list[Track],
-    true_tubes: Tubes,
-    entries: list[Entry],
-    tubes: Tubes,
-    rules: Rules,
-) -> Measured:
+    true_tubes: MaskTubes,
+    entries: list[Prediction],
+    tubes: MaskTubes,
+    rules: ScoringRules,
+) -> MeasuredVideo:
     compared = overlap(tubes, true_tubes)
     score = np.array([entry.result.score for entry in entries], np.float64)
     label = np.array([classes[entry.result.category_id] for entry in entries], np.int64)
@@ -98,7 +98,7 @@ def _scored(
     truth_traits, result_traits = _truth_traits(tracks, true_tubes), _result_traits(tubes)
     truth_outside = strata.outside(truth_traits, truth=True)
     frame_iou = compared.frame_iou()
-    matched = match(
+    matches = match(
         score,
         label,
         truth_label,
@@ -108,7 +108,7 @@ def _scored(
         strata.outside(result_traits, truth=False),
         truth_id == 0 if rules.official_quirks else None,
     )
-    return Measured(
+    return MeasuredVideo(
         video,
         np.array([entry.place for entry in entries], np.int64),
         score,
@@ -120,54 +120,55 @@ def _scored(
         truth_outside,
         compared.track_iou,
         _iou_when_on(compared, frame_iou),
-        matched,
-        _tracking(compared, frame_iou, label, truth_label, score >= rules.min_score, ~crowd),
+        matches,
+        _count_tracking(compared, frame_iou, label, truth_label, score >= rules.min_score, ~crowd),
     )
 
 
-def _truth_traits(tracks: list[Track], tubes: Tubes) -> strata.Traits:
-    """Areas are the annotation's own, as the official program takes them."""
+def _truth_traits(tracks: list[Track], tubes: MaskTubes) -> strata.TrackTraits:
+    """Areas are those of the annotation, as in the official program."""
     measured = _mean_area(tubes)
     area = [
-        _mean_listed(track.areas) if track.areas else own for track, own in zip(tracks, measured, strict=True)
+        _mean_annotated(track.areas) if track.areas else own
+        for track, own in zip(tracks, measured, strict=True)
     ]
     occlusion = [strata.occlusion_of(track.extra) for track in tracks]
-    return strata.Traits(np.array(area, float), (tubes.area > 0).sum(1), np.array(occlusion, float))
+    return strata.TrackTraits(np.array(area, float), (tubes.area > 0).sum(1), np.array(occlusion, float))
 
 
-def _result_traits(tubes: Tubes) -> strata.Traits:
-    return strata.Traits(_mean_area(tubes), (tubes.area > 0).sum(1), np.full(len(tubes), np.nan))
+def _result_traits(tubes: MaskTubes) -> strata.TrackTraits:
+    return strata.TrackTraits(_mean_area(tubes), (tubes.area > 0).sum(1), np.full(len(tubes), np.nan))
 
 
-def _mean_area(tubes: Tubes) -> NDArray[np.float64]:
+def _mean_area(tubes: MaskTubes) -> NDArray[np.float64]:
     return ratio(tubes.area.sum(1), (tubes.area > 0).sum(1))
 
 
-def _mean_listed(areas: list[float | None]) -> float:
+def _mean_annotated(areas: list[float | None]) -> float:
     listed = [area for area in areas if area]
     return float(np.mean(listed)) if listed else 0.0
 
 
 def _iou_when_on(compared: Overlap, frame_iou: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[D, G] IoU over the frames in which the prediction is on the object: what the masks alone are worth."""
+    """[D, G] IoU over the frames in which the prediction is on the object: the quality of the masks alone."""
     on = frame_iou >= FRAME_IOU
     inside = (compared.shared * on).sum(2)
     both = ((compared.result_area[:, None] + compared.truth_area[None]) * on).sum(2)
     return ratio(inside, both - inside)
 
 
-def _tracking(
+def _count_tracking(
     compared: Overlap,
     frame_iou: NDArray[np.float64],
     label: NDArray[np.int64],
     truth_label: NDArray[np.int64],
     confident: NDArray[np.bool_],  # [D]
-    single: NDArray[np.bool_],  # [G] not crowd
-) -> dict[int, hota.Counts]:
+    single: NDArray[np.bool_],  # [G] one object, not a crowd
+) -> dict[int, hota.TrackingCounts]:
     result_there, truth_there = compared.result_area > 0, compared.truth_area > 0
     confident, single = confident & result_there.any(1), single & truth_there.any(1)
     counts = {}
     for k in sorted({*label[confident].tolist(), *truth_label[single].tolist()}):
         d, g = np.flatnonzero(confident & (label == k)), np.flatnonzero(single & (truth_label == k))
-        counts[k] = hota.count(frame_iou[d][:, g], result_there[d], truth_there[g])
+        counts[k] = hota.count_tracking(frame_iou[d][:, g], result_there[d], truth_there[g])
     return counts

@@ -1,4 +1,4 @@
-"""Published weight files to our model folders."""
+"""Published weight files as our models."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from ookd.models.parts.pixel_encoder import LEVELS
 from ookd.models.seqformer.model import SeqFormer, SeqFormerConfig
 from ookd.models.upstream import BACKBONE
 
-HEADS = 8  # of every published model; the weights do not show it
+HEADS = 8  # of every published model; the shapes do not show it
 
-# Training programs leave numpy numbers beside the weights, under numpy's old or new name.
+# Training programs store numpy numbers with the weights, under the old or new name of numpy's module.
 _scalar = np.float64(0).__reduce__()[0]
 _NUMBERS: list[Any] = [
     np.dtype,
@@ -34,7 +34,7 @@ _NUMBERS: list[Any] = [
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """The weights of a PyTorch file, and nothing but weights: no code in it is ever run."""
+    """The weights of a PyTorch file. No code in it is run."""
     try:
         with torch.serialization.safe_globals(_NUMBERS):
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -42,7 +42,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path}: {error.strerror or error}") from error
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         raise UserError(
-            f"{path}: not a PyTorch file that holds only weights (a .pkl of detectron2 is not one): "
+            f"{path}: not a PyTorch file with weights only (a .pkl of detectron2 is not one): "
             + _reason(error)
         ) from error
     for wrapper in ("model", "state_dict"):
@@ -50,14 +50,14 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
             content = content[wrapper]
     if not isinstance(content, Mapping) or not any(isinstance(value, Tensor) for value in content.values()):
         raise UserError(f"{path}: holds no weights by name")
-    strangers = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
-    if strangers:
-        raise UserError(f"{path}: not weights: {', '.join(sorted(strangers))}")
+    others = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
+    if others:
+        raise UserError(f"{path}: not weights: {', '.join(sorted(others))}")
     return {str(name).removeprefix("module."): value for name, value in content.items()}
 
 
 def _reason(error: Exception) -> str:
-    """PyTorch's message advises to trust the file; what matters is what the file would have run."""
+    """What the file would have run, instead of PyTorch's advice to trust it."""
     if refused := re.search(r"GLOBAL (\S+)", str(error)):
         return f"it would run {refused[1]}"
     return str(error).strip().split("\n")[0]
@@ -68,7 +68,7 @@ def is_backbone(ours: Mapping[str, Tensor]) -> bool:
 
 
 def to_model(ours: Mapping[str, Tensor]) -> Idol | SeqFormer:
-    """The whole published model; its configuration is read off the shapes."""
+    """The whole published model. Its configuration follows from the shapes."""
     config = infer_config(ours)
     model = Idol(config) if isinstance(config, IdolConfig) else SeqFormer(config)
     odd = zoo.misfits(model.state_dict(), ours)
@@ -79,7 +79,7 @@ def to_model(ours: Mapping[str, Tensor]) -> Idol | SeqFormer:
 
 
 def to_backbone(ours: Mapping[str, Tensor]) -> ResNetConfig | SwinConfig:
-    """What a file with a backbone alone holds, and all of it. Swin's output norms come with detection."""
+    """The configuration of a whole backbone. Swin's output norms exist in detection models only."""
     try:
         config = infer_backbone(ours)
     except KeyError as error:
@@ -95,7 +95,7 @@ def to_backbone(ours: Mapping[str, Tensor]) -> ResNetConfig | SwinConfig:
 
 
 def infer_config(ours: Mapping[str, Tensor]) -> IdolConfig | SeqFormerConfig:
-    """What model weights under our names belong to."""
+    """The configuration that fits a model's weights under our names."""
     family = SeqFormerConfig if any(".time." in name for name in ours) else IdolConfig
     try:
         queries, twice = ours["decoder.start.codes.weight"].shape
@@ -115,7 +115,7 @@ def infer_config(ours: Mapping[str, Tensor]) -> IdolConfig | SeqFormerConfig:
 
 
 def infer_backbone(ours: Mapping[str, Tensor]) -> ResNetConfig | SwinConfig:
-    """What weights named `pixels.backbone.*` belong to."""
+    """The configuration that fits weights named `pixels.backbone.*`."""
     stages = range(4)
     if f"{BACKBONE}stem.0.weight" in ours:
         blocks = tuple(_count(ours, rf"{BACKBONE}stages\.res{stage + 2}\.(\d+)\..+") for stage in stages)
@@ -123,7 +123,7 @@ def infer_backbone(ours: Mapping[str, Tensor]) -> ResNetConfig | SwinConfig:
             if blocks == known:
                 width = len(ours[f"{BACKBONE}stem.0.weight"])
                 return ResNetConfig.model_validate({"depth": depth, "width": width})
-        raise UserError(f"a ResNet with {blocks} blocks in its stages; known are {list(BLOCKS.values())}")
+        raise UserError(f"a ResNet with {blocks} blocks in its stages; choose from {list(BLOCKS.values())}")
     bias = f"{BACKBONE}layers.{{}}.blocks.0.attn.relative_position_bias_table"
     tables = [ours[bias.format(stage)] for stage in stages]
     fields = {
@@ -136,5 +136,5 @@ def infer_backbone(ours: Mapping[str, Tensor]) -> ResNetConfig | SwinConfig:
 
 
 def _count(ours: Mapping[str, Tensor], pattern: str) -> int:
-    """How many different numbers the names have where `pattern` has its group."""
+    """How many different values the group of `pattern` has in the names."""
     return len({match[1] for name in ours if (match := re.fullmatch(pattern, name))})

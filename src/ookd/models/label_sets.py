@@ -1,4 +1,4 @@
-"""Class names of the benchmarks, in the order of their labels. The two YouTube-VIS lists differ."""
+"""Class names of the benchmarks in the order of their labels. The two YouTube-VIS lists differ."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ snake snowboard squirrel surfboard tennis_racket tiger train truck turtle whale 
 _OVIS = """
 Person Bird Cat Dog Horse Sheep Cow Elephant Bear Zebra Giraffe Poultry Giant_panda Lizard Parrot Monkey
 Rabbit Tiger Fish Turtle Bicycle Motorcycle Airplane Boat Vehical
-"""  # "Vehical" is how the data set spells it
+"""  # the data set spells it "Vehical"
 LABEL_SETS = {"ytvis19": _YTVIS19.split(), "ytvis21": _YTVIS21.split(), "ovis": _OVIS.split()}

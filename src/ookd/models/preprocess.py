@@ -2,27 +2,60 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 MEAN = (123.675, 116.28, 103.53)  # of ImageNet, RGB, on the 0..255 scale
 STD = (58.395, 57.12, 57.375)
-STRIDE = 32  # of the coarsest backbone level: padded sizes are multiples of it
+LONGEST = 1333  # no resized side is longer, as in the published evaluations
 
 
-def normalise(frames: Tensor, pad: Tensor) -> Tensor:
-    """Centre and scale [..., 3, H, W] frames of 0..255; exactly 0 where `pad` [..., H, W] is True."""
-    mean, std = (frames.new_tensor(values, dtype=torch.float32).view(3, 1, 1) for values in (MEAN, STD))
-    return ((frames.float() - mean) / std).masked_fill(pad.unsqueeze(-3), 0.0)
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """How a family of models wants its frames. The defaults are those of networks trained on ImageNet."""
+
+    mean: tuple[float, float, float] = MEAN
+    std: tuple[float, float, float] = STD
+    multiple: int = 32  # height and width of padded frames are multiples of it
+    aspect: Literal["keep", "square"] = "keep"  # square: frames are stretched to squares
+
+    def normalise(self, frames: Tensor, pad: Tensor) -> Tensor:
+        """Centre and scale frames [..., 3, H, W] of 0..255; exactly 0 where `pad` [..., H, W] is True."""
+        centre, scale = (
+            frames.new_tensor(values, dtype=torch.float32).view(3, 1, 1) for values in (self.mean, self.std)
+        )
+        return ((frames.float() - centre) / scale).masked_fill(pad.unsqueeze(-3), 0.0)
+
+    def pad(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Frames [..., 3, H, W] with zeros added at the right and bottom, and their pad mask [..., H, W]."""
+        height, width = frames.shape[-2:]
+        bottom, right = self.padded(height) - height, self.padded(width) - width
+        pad = torch.zeros(*frames.shape[:-3], height, width, dtype=torch.bool, device=frames.device)
+        return F.pad(frames, (0, right, 0, bottom)), F.pad(pad, (0, right, 0, bottom), value=True)
+
+    def padded(self, side: int) -> int:
+        """The next multiple."""
+        return -(-side // self.multiple) * self.multiple
+
+    def resized(self, height: int, width: int, short_side: int | None) -> tuple[int, int]:
+        """Height and width at which a frame is shown to the model, before padding.
+
+        The short side is as asked, unless the long one would pass `LONGEST`; without `short_side` it stays.
+        """
+        if self.aspect == "square":
+            side = min(short_side or min(height, width), LONGEST)
+            return side, side
+        if short_side is None:
+            return height, width
+        scale = min(short_side / min(height, width), LONGEST / max(height, width))
+        return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
 
 
-def pad_to_stride(frames: Tensor, stride: int = STRIDE) -> tuple[Tensor, Tensor]:
-    """Frames [..., 3, H, W] with zeros added at the right and bottom, and their pad mask [..., H, W]."""
-    height, width = frames.shape[-2:]
-    bottom, right = -height % stride, -width % stride
-    pad = torch.zeros(*frames.shape[:-3], height, width, dtype=torch.bool, device=frames.device)
-    return F.pad(frames, (0, right, 0, bottom)), F.pad(pad, (0, right, 0, bottom), value=True)
+IMAGENET = Preprocessing()
 
 
 def unpadded_sizes(pad: Tensor) -> Tensor:

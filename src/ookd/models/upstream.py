@@ -1,7 +1,7 @@
 """Names of weights in the published files and in ours, translated in both directions.
 
-VNext, where the official IDOL and SeqFormer files come from, is the layout that is written back. The original
-SeqFormer's, ResNet files of detectron2 and torchvision, and Swin files of ImageNet are first renamed to it.
+The official IDOL and SeqFormer files have the layout of VNext, which is also written back. Files of the
+original SeqFormer, ResNets of detectron2 and torchvision, and Swin of ImageNet are first renamed to it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Pair = tuple[str, str]
 
 
 def _vnext() -> Iterable[Pair]:
-    """Ours, theirs."""
+    """Our names and theirs."""
     ours, theirs = BACKBONE, _BACKBONE
     for part in ("patch_embed.{rest*}", "layers.{rest*}", "norm{i}.{leaf}"):  # Swin
         yield ours + part, theirs + part
@@ -84,10 +84,10 @@ def _vnext() -> Iterable[Pair]:
     yield "embed_head.{rest*}", "detr.reid_embed_head.{rest*}"
 
 
-# Weights that are in the files but not in our models, because nothing reads them or they say nothing new: the
-# decoder lists the box heads again; SeqFormer's encoder owns projections, and Swin an output norm, that lead
-# nowhere; indices and attention masks follow from the window's size; a classifier and the norm before it are
-# ImageNet's.
+# Weights in the files that our models do not have, because they are unused or redundant. The decoder lists
+# the box heads again. SeqFormer's encoder has projections, and Swin an output norm, that nothing uses.
+# Indices and attention masks follow from the window's size. The classifier and the norm before it are for
+# ImageNet only.
 _ALIAS = re.compile(re.escape(_TRANSFORMER) + r"decoder\.(bbox_embed\..+)")
 _UNUSED = re.compile(
     re.escape(_TRANSFORMER) + r"encoder\.layers\.\d+\.self_attn\.output_proj_box\.(weight|bias)"
@@ -97,7 +97,7 @@ _UNUSED = re.compile(
 
 
 def _renaming(pairs: Iterable[Pair]) -> Callable[[str], str | None]:
-    """Rewrites a name by the first pair whose left side it fits; None where none does."""
+    """A function that rewrites a name by the first pair whose left side matches, or returns None."""
 
     def pattern(template: str) -> re.Pattern[str]:
         escaped = re.sub(r"\\{(\w+)\\\*\\}", r"(?P<\1>.+)", re.escape(template))
@@ -125,7 +125,7 @@ def _to_vnext() -> Callable[[str], str | None]:
 
 
 def from_upstream(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of any known layout under our names; names that mean nothing are an error listing them all."""
+    """Weights of any known layout under our names. Unknown names are an error that lists them all."""
     ours: dict[str, Tensor] = {}
     odd = []
     layout = _layout(state)
@@ -144,7 +144,7 @@ def from_upstream(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def to_upstream(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Our weights in VNext's layout, complete: what its models own but do not use is there, and zero."""
+    """Our weights in the layout of VNext, with zeros for the weights that its models do not use."""
     theirs: dict[str, Tensor] = {}
     for name, tensor in state.items():
         vnext = _to_vnext()(name)
@@ -167,7 +167,7 @@ def to_upstream(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _layout(state: Mapping[str, Tensor]) -> Callable[[str], str | None]:
-    """What turns the file's names into VNext's; known by one name that each layout has."""
+    """A function from the file's names to those of VNext. Each layout is recognised by one of its names."""
     if any(name.startswith(_DETR) for name in state):
         return lambda name: name
     if any(name.startswith("detr.transformer.") for name in state):
@@ -186,7 +186,7 @@ def _layout(state: Mapping[str, Tensor]) -> Callable[[str], str | None]:
 
 
 def _from_original(name: str) -> str | None:
-    """SeqFormer's own repository: one prefix less, and torchvision's names in the backbone."""
+    """The original SeqFormer: one prefix less, and torchvision's names in the backbone."""
     body = "detr.backbone.0.body."
     return _from_torchvision(name.removeprefix(body)) if name.startswith(body) else "detr." + name
 

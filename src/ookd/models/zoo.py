@@ -1,64 +1,43 @@
-"""Models as folders: config.json and model.safetensors, the layout of the Hugging Face hub.
+"""Models as folders with config.json and model.safetensors, the layout of the Hugging Face hub.
 
-config.json holds {"model": the configuration with its "family", "names": the classes, "tracker": constants
-that differ from the tracker's defaults}. Nothing in a folder is ever unpickled.
+config.json holds {"model": the configuration with its "family", "names": the classes, "tracker": the
+constants that differ from the family's}. Nothing in a folder is ever unpickled.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import pydantic
 import safetensors
 import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from ookd.errors import UserError
+from ookd.files import write_file
+from ookd.models.families import family_named, parse_config
+from ookd.models.protocols import ModelConfig, Network
 
-# family -> its configuration and its model; imported when first used
-FAMILIES = {
-    "compact": ("ookd.models.compact.model:CompactConfig", "ookd.models.compact.model:Compact"),
-    "compact-clip": ("ookd.models.compact.clip:CompactClipConfig", "ookd.models.compact.clip:CompactClip"),
-    "idol": ("ookd.models.idol.model:IdolConfig", "ookd.models.idol.model:Idol"),
-    "seqformer": ("ookd.models.seqformer.model:SeqFormerConfig", "ookd.models.seqformer.model:SeqFormer"),
-}
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-BUNDLED = Path(__file__).parents[1] / "bundled"  # a folder a model that comes with the package
+BUNDLED = Path(__file__).parents[1] / "bundled"  # one folder for each model that comes with the package
 
 
 @dataclass(slots=True)
 class Saved:
-    """What a model folder holds."""
+    """The content of a model folder."""
 
-    model: nn.Module
+    model: Network
     names: list[str]  # of the classes, by label
     tracker: dict[str, Any] = field(default_factory=dict)
 
 
-def parse_config(fields: Mapping[str, Any]) -> pydantic.BaseModel:
-    """The typed configuration from plain fields, of which "family" says the type."""
-    family = fields.get("family")
-    if family not in FAMILIES:
-        raise UserError(f"family: {family!r} is none of {', '.join(FAMILIES)}")
-    try:
-        config: pydantic.BaseModel = _named(FAMILIES[family][0]).model_validate(fields)
-    except pydantic.ValidationError as error:
-        raise UserError("; ".join(_complaint(one) for one in error.errors())) from error
-    return config
-
-
-def build(config: Any) -> nn.Module:
+def build(config: ModelConfig) -> Network:
     """The model of a configuration, with random weights."""
-    model: nn.Module = _named(FAMILIES[config.family][1])(config)
-    return model
+    return family_named(config.family).network(config)
 
 
 def bundled() -> list[str]:
@@ -79,16 +58,22 @@ def load(source: str | Path, device: torch.device | str = "cpu") -> Saved:
     return saved
 
 
+def config_of(source: str | Path) -> ModelConfig:
+    """The configuration of a saved model, without its weights."""
+    folder = _folder(source)
+    return _model_config(folder, _read_config(folder))
+
+
 def save_pretrained(
-    model: nn.Module,
+    model: Network,
     folder: str | Path,
     names: Sequence[str],
     tracker: Mapping[str, Any] | None = None,
     *,
     overwrite: bool = False,
 ) -> None:
-    """Write a model folder that `load` reads. Every file is written beside its place and then renamed."""
-    config: Any = model.config
+    """Write a model folder that `load` reads."""
+    config = model.config
     if len(names) != config.classes:
         raise UserError(f"{folder}: {len(names)} class names for a model of {config.classes} classes")
     fields = {"model": config.model_dump(mode="json"), "names": list(names), "tracker": dict(tracker or {})}
@@ -101,9 +86,9 @@ def write_folder(
     """Weights first: without config.json the folder is not yet a model."""
     folder = Path(folder)
     if not overwrite and any((folder / name).exists() for name in (CONFIG, WEIGHTS)):
-        raise UserError(f"{folder} already holds a model; choose another folder, or say overwrite")
+        raise UserError(f"{folder} already holds a model; choose another folder, or overwrite it")
     weights = {name: tensor.contiguous() for name, tensor in state.items()}
-    _write(folder / WEIGHTS, save(weights, {"format": "pt"}))
+    write_file(folder / WEIGHTS, save(weights, {"format": "pt"}))
     _write_config(folder, fields)
 
 
@@ -114,10 +99,10 @@ def save_tracker(folder: str | Path, tracker: Mapping[str, Any]) -> None:
 
 
 def start_from(model: nn.Module, source: str | Path) -> list[str]:
-    """Take over all weights of a saved model that fit by name and shape; return the names of the others.
+    """Copy all weights of a saved model that fit by name and shape; return the names of the others.
 
-    So a student starts from a model with other classes, from a teacher with the same backbone, or from a
-    backbone alone; and a teacher that wraps a frame network starts from a student.
+    So a student can start from a model with other classes, from a teacher with the same backbone, or from a
+    backbone alone, and a teacher around a frame network can start from a student.
     """
     folder = _folder(source)
     state, own = _read_weights(folder), model.state_dict()
@@ -133,17 +118,8 @@ def start_from(model: nn.Module, source: str | Path) -> list[str]:
     return [name for name in own if name not in fitting]
 
 
-def fingerprint(model: nn.Module) -> str:
-    """The same for the same weights, wherever they lie."""
-    digest = hashlib.blake2b(digest_size=8)
-    for name, tensor in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.cpu().reshape(-1).contiguous().view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
 def misfits(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
-    """What keeps `state` from being the weights of a model that has the `expected` ones."""
+    """How `state` differs from the `expected` weights, by name and shape."""
     odd = [f"{name} is missing" for name in sorted(expected.keys() - state.keys())]
     odd += [f"{name} is not part of the model" for name in sorted(state.keys() - expected.keys())]
     return odd + [
@@ -151,11 +127,6 @@ def misfits(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list
         for name, tensor in expected.items()
         if name in state and state[name].shape != tensor.shape
     ]
-
-
-def _named(place: str) -> Any:
-    module, _, name = place.partition(":")
-    return getattr(import_module(module), name)
 
 
 def _folder(source: str | Path) -> Path:
@@ -170,7 +141,7 @@ def _folder(source: str | Path) -> Path:
 
 
 def _of_run(folder: Path) -> Path:
-    """A training run stands for its best model, or for its last where none was validated."""
+    """The model folder of a training run: its best model, or the last if none was validated."""
     places = [folder, folder / "best", folder / "model"]
     return next((place for place in places if (place / CONFIG).is_file()), folder)
 
@@ -183,24 +154,30 @@ def _download(hub_id: str) -> Path:
         return Path(snapshot_download(hub_id, allow_patterns=[CONFIG, WEIGHTS]))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().split("\n")[0]
-        raise UserError(f"model {hub_id}: no such folder, and the hub does not give it: {reason}") from error
+        raise UserError(
+            f"model {hub_id}: no such folder, and it cannot be downloaded from the hub: {reason}"
+        ) from error
 
 
 def _read(folder: Path) -> Saved:
     """The folder's model, its weights still random."""
     path, fields = folder / CONFIG, _read_config(folder)
-    if "backbone" in fields:
-        raise UserError(f"{folder} holds a backbone to start training from, not a model")
-    try:
-        config: Any = parse_config(fields.get("model", {}))
-    except UserError as error:
-        raise UserError(f"{path}: model: {error}") from error
+    config = _model_config(folder, fields)
     names, tracker = fields.get("names"), fields.get("tracker", {})
     if not isinstance(names, list) or len(names) != config.classes:
         raise UserError(f"{path}: names must be a list of {config.classes} class names")
     if not isinstance(tracker, dict):
         raise UserError(f"{path}: tracker must be an object")
     return Saved(build(config), [str(name) for name in names], tracker)
+
+
+def _model_config(folder: Path, fields: Mapping[str, Any]) -> ModelConfig:
+    if "backbone" in fields:
+        raise UserError(f"{folder} holds a backbone to start training from, not a model")
+    try:
+        return parse_config(fields.get("model", {}))
+    except UserError as error:
+        raise UserError(f"{folder / CONFIG}: model: {error}") from error
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -219,20 +196,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def _write_config(folder: Path, fields: Mapping[str, Any]) -> None:
-    _write(folder / CONFIG, (json.dumps(fields, indent=2) + "\n").encode())
-
-
-def _write(path: Path, content: bytes) -> None:
-    part = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
+    write_file(folder / CONFIG, json.dumps(fields, indent=2) + "\n")
 
 
 def _read_weights(folder: Path) -> dict[str, Tensor]:
@@ -243,7 +207,3 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
         raise UserError(f"{path}: {error.strerror or 'missing or cannot be read'}") from error
     except safetensors.SafetensorError as error:
         raise UserError(f"{path}: truncated or not a safetensors file: {error}") from error
-
-
-def _complaint(error: Any) -> str:
-    return f"{'.'.join(str(step) for step in error['loc'])}: {error['msg']}"

@@ -1,4 +1,4 @@
-"""The report as one self-contained HTML page: no scripts, no fonts, no links to elsewhere."""
+"""The report of an evaluation as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -16,28 +16,33 @@ from ookd.reports.strips import worst_strips
 from ookd.reports.table import CAUSE_NAMES, points
 
 
-def write_page(report: Report, path: Path, frames: Path | None = None) -> None:
-    """Write the page beside and rename it, so that it is whole or not there."""
+def write_page(report: Report, path: str | Path, frames: str | Path | None = None) -> None:
+    """Write the page. `frames` is the folder of the videos' frames, for pictures of the worst tracks."""
     plain = report.as_dict()
+    frames = None if frames is None else Path(frames)
     sections = [
         _head(report),
         '<div class="columns">',
         html.section("Precision and recall", "Mean over classes.", _curves(report)),
         html.section(
-            "What mending one kind of error would add",
-            "AP in points; in brackets how often it occurs at IoU 0.5.",
+            "What fixing one kind of error would add",
+            "AP in points; in brackets, how often it occurs at IoU 0.5.",
             cause_bars(plain["errors"]),
         ),
         html.section("AP by kind of track", "", stratum_bars(plain["strata"])),
-        html.section("Tracking", f"Predictions scored {report.min_score:g} or more.", _tracking(report)),
-        "</div>",
-        html.section("Classes", "AP solid, AP50 pale; in brackets the number of tracks.", _classes(report)),
         html.section(
-            "Worst tracks", "Truth outlined green, the best prediction orange.", _strips(report, frames)
+            "Tracking", f"Predictions with a score of at least {report.min_score:g}.", _tracking(report)
+        ),
+        "</div>",
+        html.section("Classes", "AP solid, AP50 pale; in brackets, the number of tracks.", _classes(report)),
+        html.section(
+            "Worst tracks",
+            "Truth outlined green, the best prediction orange.",
+            _strips(report, None if frames is None else Path(frames)),
         ),
         html.section("All classes in numbers", "", _class_table(report)),
     ]
-    html.write_page(path, "ookd eval", sections)
+    html.write_page(Path(path), "ookd eval", sections)
 
 
 def _head(report: Report) -> str:
@@ -58,7 +63,7 @@ def _tracking(report: Report) -> str:
 
 
 def _curves(report: Report) -> str:
-    """PR curves at three IoU thresholds, mean over classes with truth."""
+    """Precision-recall curves at three IoU thresholds, averaged over the classes with truth."""
     precision = report.curves.precision[:, :, :, 0, -1]  # [T, R, K]
     known = precision[0, 0] > -1
     if not known.any():
@@ -94,7 +99,7 @@ def _line(x: NDArray[np.float64], y: NDArray[np.float64], colour: str) -> str:
 
 
 def cause_bars(errors: Mapping[str, Mapping[str, float]]) -> str:
-    """What mending each cause would add, as `Report.as_dict` tells it."""
+    """What fixing each cause would add, from the `errors` of `Report.as_dict`."""
     return html.bars(
         [
             (CAUSE_NAMES[name], cause["ap"], f"{points(cause['ap'])} ({cause['count']})")
@@ -104,7 +109,7 @@ def cause_bars(errors: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def stratum_bars(strata: Mapping[str, Mapping[str, float]]) -> str:
-    """AP by kind of track, as `Report.as_dict` tells it."""
+    """AP by kind of track, from the `strata` of `Report.as_dict`."""
     return html.bars(
         [
             (f"{kind}: {name}", value, points(value))
@@ -150,4 +155,4 @@ def _class_table(report: Report) -> str:
 
 
 def _strips(report: Report, frames: Path | None) -> str:
-    return "".join(html.picture(strip.jpeg, strip.caption) for strip in worst_strips(report, frames))
+    return "".join(strip.figure() for strip in worst_strips(report, None if frames is None else Path(frames)))

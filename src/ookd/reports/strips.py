@@ -1,9 +1,7 @@
-"""Pictures of the worst tracks: a strip of frames with the truth outlined and the prediction filled."""
+"""Pictures of the worst tracks: strips of frames with the truth outlined and the prediction filled."""
 
 from __future__ import annotations
 
-import base64
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -11,27 +9,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ookd.data import rle
-from ookd.data.formats.detect import find_frames
+from ookd.data.formats.json_annotations import find_frames
 from ookd.data.frames import read_frame
+from ookd.drawing.html import Picture
 from ookd.errors import UserError
 from ookd.evaluation.report import Report
-from ookd.evaluation.video import Measured
+from ookd.evaluation.video import MeasuredVideo
 from ookd.structures import Dataset, Rle, Video
 
-MOST, FRAMES, HEIGHT = 8, 6, 120  # strips a report, frames a strip, pixels
+MOST, FRAMES, HEIGHT = 8, 6, 120  # strips in a report, frames in a strip, pixels
 TRUTH, RESULT = (40, 200, 90), (255, 120, 30)  # RGB
 
 
-@dataclass(frozen=True, slots=True)
-class Strip:
-    """One true track and the prediction that covers it best."""
+def worst_strips(report: Report, root: Path | None) -> list[Picture]:
+    """The true tracks with the lowest IoU, each with its best prediction.
 
-    caption: str
-    jpeg: str  # base64
-
-
-def worst_strips(report: Report, root: Path | None) -> list[Strip]:
-    """Strips of the tracks with the least IoU; none where `root` is not given and no frames are found."""
+    `root` is the folder of the frames. Without it they are looked for, and strips without frames are left
+    out.
+    """
     strips = []
     for _, g, measured in sorted(_candidates(report.measured), key=lambda item: item[0])[:MOST]:
         video = report.truth.videos[measured.video]
@@ -39,12 +34,12 @@ def worst_strips(report: Report, root: Path | None) -> list[Strip]:
         try:
             strips.append(_strip(report, dataset, video, measured, g))
         except UserError:
-            if root is not None:  # the caller says that frames are there
+            if root is not None:  # the caller expects frames there
                 raise
     return strips
 
 
-def _candidates(measured: list[Measured]) -> list[tuple[float, int, Measured]]:
+def _candidates(measured: list[MeasuredVideo]) -> list[tuple[float, int, MeasuredVideo]]:
     found = []
     for video in measured:
         same = np.where(video.label[:, None] == video.truth_label, video.iou, 0)  # [D, G]
@@ -57,11 +52,11 @@ def _candidates(measured: list[Measured]) -> list[tuple[float, int, Measured]]:
 def _root(report: Report, video: Video) -> Path | None:
     if report.truth.root is not None:
         return report.truth.root
-    records = report.truth.split[video.id].records
-    return None if records is None else find_frames(records.path, video.file_names[0])
+    file = report.truth.split_of[video.id].file
+    return None if file is None else find_frames(file.path, video.file_names[0])
 
 
-def _strip(report: Report, dataset: Dataset, video: Video, measured: Measured, g: int) -> Strip:
+def _strip(report: Report, dataset: Dataset, video: Video, measured: MeasuredVideo, g: int) -> Picture:
     names = list(report.per_class)
     tracks, _ = report.truth.tracks(video)
     track = next(track for track in tracks if track.id == measured.truth_id[g])
@@ -71,17 +66,17 @@ def _strip(report: Report, dataset: Dataset, video: Video, measured: Measured, g
 
     d = int(measured.iou[:, g].argmax()) if len(measured.iou) and measured.iou[:, g].any() else None
     segmentations: list[Rle | None] = [None] * video.length
-    said = "no prediction touches it"
+    best = "no prediction touches it"
     if d is not None:
         entries, _ = report.entries.read(video, None)
         segmentations = {entry.place: entry.result for entry in entries}[int(measured.place[d])].segmentations
         name, score, iou = names[measured.label[d]], measured.score[d], measured.iou[d, g]
-        said = f"best prediction: {name} {score:.2f}, IoU {iou:.2f}"
+        best = f"best prediction: {name} {score:.2f}, IoU {iou:.2f}"
     pictures = [
         _picture(read_frame(dataset, video, t), masks[t], _decoded(segmentations[t], video)) for t in chosen
     ]
-    caption = f"video {video.id}, track {track.id}, {names[measured.truth_label[g]]}; {said}"
-    return Strip(caption, _jpeg(np.concatenate(pictures, 1)))
+    caption = f"video {video.id}, track {track.id}, {names[measured.truth_label[g]]}; {best}"
+    return Picture.of(caption, np.concatenate(pictures, 1))
 
 
 def _decoded(mask: object, video: Video) -> NDArray[np.bool_] | None:
@@ -102,8 +97,3 @@ def _picture(
         contours, _ = cv2.findContours(outlined, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(picture, contours, -1, TRUTH, 2)
     return np.asarray(picture, np.uint8)
-
-
-def _jpeg(image: NDArray[np.uint8]) -> str:
-    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])
-    return base64.b64encode(encoded.tobytes()).decode()

@@ -23,7 +23,7 @@ CAUSE_NAMES = {
 
 
 def points(value: float) -> str:
-    """AP in points; a dash where nothing counts."""
+    """AP in points; a dash if nothing counts."""
     return "-" if value < 0 else f"{100 * value:.1f}"
 
 
@@ -41,7 +41,7 @@ def print_report(report: Report, console: Console) -> None:
 
 
 def _table(title: str, *headers: str) -> Table:
-    """Words to the left, numbers to the right, narrow enough for 80 columns."""
+    """Words left, numbers right, narrow enough for 80 columns."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for header in headers:
         table.add_column(header, justify="left" if header in ("", *_WORDS) else "right")
@@ -63,7 +63,7 @@ def _summary(report: Report) -> RenderableType:
 
 
 def _tracking(report: Report) -> RenderableType:
-    title = f"Tracking, predictions scored {report.min_score:g} or more"
+    title = f"Tracking, scores of {report.min_score:g} or more"
     table = _table(title, "HOTA", "DetA", "AssA", "LocA", "IDF1", "MOTA", "switches")
     t = report.tracking
     shares = (t.hota, t.deta, t.assa, t.loca, t.idf1, t.mota)
@@ -81,7 +81,7 @@ def _strata(report: Report) -> RenderableType:
 
 
 def _errors(report: Report) -> RenderableType:
-    table = _table("What mending one kind of error would add", "cause", "AP", "AP50", "number")
+    table = _table("What fixing one kind of error would add", "cause", "AP", "AP50", "number")
     for name, cause in report.errors.items():
         table.add_row(
             CAUSE_NAMES[name], f"{100 * cause.ap:+.1f}", f"{100 * cause.ap50:+.1f}", str(cause.count)
@@ -103,7 +103,7 @@ def print_comparison(comparison: Comparison, names: tuple[str, str], console: Co
     """Both results side by side with the interval of their difference."""
     console.print(
         f"A: {names[0]}\nB: {names[1]}\n"
-        f"{comparison.videos} videos, {comparison.resamplings} resamplings; * the interval leaves out 0"
+        f"{comparison.videos} videos, {comparison.resamplings} resamplings; * the interval excludes 0"
     )
     overall = [("AP", comparison.ap), ("AP50", comparison.ap50)]
     causes = [(CAUSE_NAMES[name], difference) for name, difference in comparison.errors.items()]

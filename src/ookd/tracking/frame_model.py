@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,12 @@ from numpy.typing import NDArray
 
 from ookd.config.tracker import TrackerConfig
 from ookd.errors import UserError
-from ookd.masks import Geometry
-from ookd.tracking.select import Detections, Floats, Ints, mask_iou, mask_places, select_queries, suppress
+from ookd.masks import Floats, Geometry, Ints
+from ookd.tracking.select import Detections, mask_iou, mask_places, select_queries, suppress
 
 Image = NDArray[np.uint8]  # [H, W, 3] RGB
-LONGEST = 1333  # no resized side is longer, as in the published evaluations
+Arrays = dict[str, NDArray[Any]]
+State = dict[str, Any]  # what a network carries between frames: its tensors by name, the batch first
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,56 +34,70 @@ class RawPredictions:
 
 
 class FrameModel(ABC):
-    """A network with the way into it and out of it."""
+    """A network with its preprocessing."""
 
     @abstractmethod
-    def look(
-        self, images: Sequence[Image], short_side: int | None, state: Any = None
-    ) -> tuple[RawPredictions, Any]:
-        """What the network sees in images shown at this size, and what it carries to the next ones."""
+    def infer(
+        self, images: Sequence[Image], short_side: int | None, state: State | None = None
+    ) -> tuple[RawPredictions, State | None]:
+        """The predictions for one image of each stream, resized so, and the state after them."""
+
+    def begin(self, streams: int) -> State | None:
+        """The state before the first frames; None for a network that carries nothing."""
+        return None
+
+    def batch_states(self, states: Sequence[State]) -> State:
+        """The states of several streams as one batch."""
+        return {name: np.concatenate([state[name] for state in states]) for name in states[0]}
+
+    def save_state(self, state: State) -> Arrays:
+        """A state as arrays."""
+        return state
+
+    def load_state(self, arrays: Arrays) -> State:
+        """The state that `save_state` gave these arrays."""
+        return arrays
 
     def stream(
-        self, images: Iterable[Image], short_side: int | None
-    ) -> Generator[tuple[Image, RawPredictions], None, None]:
-        """The images of one video with what is seen in them, in order."""
-        state = None
-        for image in images:
-            sight, state = self.look([image], short_side, state)
-            yield image, sight
+        self, images: Iterable[Image], short_side: int | None, batch: int = 1
+    ) -> Generator[tuple[list[Image], RawPredictions], None, None]:
+        """The images of one video and their predictions, in order.
+
+        If the first frame shows that the network carries nothing, it gets `batch` of the others at once.
+        """
+        images, state, size = iter(images), self.begin(1), 1
+        while some := list(islice(images, size)):
+            predictions, state = self.infer(some, short_side, state)
+            yield some, predictions
+            size = batch if state is None else 1
 
 
-def detect(sight: RawPredictions, config: TrackerConfig) -> tuple[list[Detections], list[Geometry]]:
+def detect(predictions: RawPredictions, config: TrackerConfig) -> list[Detections]:
     """The detections of each frame, after score filter, box and mask suppression."""
-    probs: Floats = np.exp(-np.logaddexp(0, -sight.logits))  # the sigmoid, without overflow
-    boxes = sight.boxes
+    probs: Floats = np.exp(-np.logaddexp(0, -predictions.logits))  # the sigmoid, without overflow
+    boxes = predictions.boxes
     chosen = [
         select_queries(probs[b], None if boxes is None else boxes[b], config) for b in range(len(probs))
     ]
     select = np.zeros((len(probs), max(map(len, chosen))), np.int64)  # shorter rows end in query 0, unused
     for row, query in zip(select, chosen, strict=True):
         row[: len(query)] = query
-    masks = sight.masks(select)
-    stride = sight.height // masks.shape[-2]
-    geometries = [replace(geometry, stride=stride) for geometry in sight.geometries]
+    masks = predictions.masks(select)
+    stride = predictions.height // masks.shape[-2]
     detections = []
     for b, query in enumerate(chosen):
         kept = suppress(mask_iou(masks[b, : len(query)] > 0), config.mask_nms)
         query = query[kept]
         box = None if boxes is None else boxes[b, query]
         mask = masks[b, kept]
-        places = mask_places(mask > 0, stride / geometries[b].resized_height)
-        detections.append(Detections(probs[b, query], sight.embed[b, query], places, query, box, mask))
-    return detections, geometries
+        geometry = replace(predictions.geometries[b], stride=stride)
+        places = mask_places(mask > 0, stride / geometry.resized_height)
+        detections.append(
+            Detections(probs[b, query], predictions.embed[b, query], places, query, box, mask, geometry)
+        )
+    return detections
 
 
 def check_image(image: Image) -> None:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
         raise UserError(f"a frame must be uint8 [height, width, 3] RGB, not {image.dtype} {image.shape}")
-
-
-def target_size(height: int, width: int, short_side: int | None) -> tuple[int, int]:
-    """Height and width with the short side as asked, unless the long one would pass `LONGEST`."""
-    if short_side is None:
-        return height, width
-    scale = min(short_side / min(height, width), LONGEST / max(height, width))
-    return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)

@@ -1,7 +1,7 @@
-"""An offline model over recorded videos: the same result list as online tracking, for any length of video.
+"""An offline model over a recorded video of any length.
 
-A video no longer than the window is seen in one pass. A longer one is seen in windows that share some frames;
-tracks of two windows are joined where their masks agree on the shared frames.
+A video that fits into the window is seen in one pass. A longer one is seen in windows that share some frames.
+Tracks of two windows are joined where their masks agree on the shared frames.
 """
 
 from __future__ import annotations
@@ -9,35 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Annotated
 
 import numpy as np
 import torch
-from pydantic import BaseModel, Field
 from scipy.optimize import linear_sum_assignment
-from torch import nn
 
-from ookd.clips.sources import ClipSource
-from ookd.config.tracker import Count, Share
+from ookd.config.tracker import OfflineConfig
 from ookd.data import rle
-from ookd.masks import Geometry, full_size
-from ookd.models.preprocess import normalise
-from ookd.structures import Dataset, Rle, TrackResult
+from ookd.masks import Bools, Floats, Geometry, full_size
+from ookd.models.families import family_of
+from ookd.models.protocols import OfflineModel
+from ookd.structures import Rle, TrackResult
 from ookd.tracking.frame_model import Image
-from ookd.tracking.predict import Recording, category_ids, recordings
-from ookd.tracking.select import Bools, Floats, suppress
+from ookd.tracking.results import reported_classes
+from ookd.tracking.select import suppress
 from ookd.tracking.torch_model import device_of, prepare
-
-
-class OfflineConfig(BaseModel, frozen=True, extra="forbid"):
-    """What turns clip queries into tracks."""
-
-    short_side: Count | None = None  # frames are resized to it; none: they keep their size
-    window: Count = 48  # frames seen at once
-    shared: Count = 8  # frames that a window shares with the one before
-    tube_nms: Share = 0.6  # tube IoU above which the weaker of two queries goes, whatever its class
-    join: Share = 0.3  # tube IoU on the shared frames from which two tracks are one
-    final_score: Annotated[float, Field(ge=0, le=1)] = 0.05  # a track is reported under every class above it
 
 
 @dataclass(slots=True)
@@ -47,6 +33,7 @@ class WindowTracks:
     probs: Floats  # [N, K]
     masks: Bools  # [N, T, h, w] at the model's mask stride
     logits: Floats  # [N, T, h, w]
+    geometries: list[Geometry]  # T
 
 
 @dataclass(slots=True)
@@ -59,111 +46,83 @@ class JoinedTrack:
     last: Bools  # [shared, h, w] where it was on the last frames
 
 
-def predict_offline(
-    model: nn.Module,
-    source: Dataset | ClipSource,
-    config: OfflineConfig,
-    names: Sequence[str] | None = None,
-) -> list[TrackResult]:
-    """All results of all videos. Without `names` the model's classes are the source's, in its order."""
-    if names is None:
-        names = [c.name for c in source.categories] if isinstance(source, Dataset) else source.names
-    categories = category_ids(source, names)
-    return [
-        result
-        for recording in recordings(source)
-        for result in predict_recording(model, recording, config, categories)
-    ]
-
-
-def predict_recording(
-    model: nn.Module, recording: Recording, config: OfflineConfig, categories: Sequence[int | None]
-) -> Iterator[TrackResult]:
-    """All results of one video; `categories` are the data set's numbers of the model's classes."""
-    for track in track_offline(model, recording.images(), config):
-        probs = track.probs / track.frames
-        for label in np.flatnonzero(probs > config.final_score).tolist():
-            category = categories[label]
-            if category is not None:
-                yield TrackResult(recording.id, category, float(probs[label]), track.masks)
-
-
-def track_offline(model: nn.Module, images: Iterator[Image], config: OfflineConfig) -> list[JoinedTrack]:
+def track_offline(model: OfflineModel, images: Iterator[Image], config: OfflineConfig) -> list[JoinedTrack]:
     """The tracks of one video."""
     tracks: list[JoinedTrack] = []
-    held: list[Image] = []
+    shared: list[Image] = []  # last frames of the window before
     done = 0
-    while fresh := list(islice(images, config.window - len(held))):
-        clip = held + fresh
-        seen, geometries = look(model, clip, config)
-        _join(tracks, seen, geometries, len(held), done, config)
+    while fresh := list(islice(images, config.window - len(shared))):
+        window = infer_window(model, shared + fresh, config)
+        _join(tracks, window, len(shared), done, config)
         done += len(fresh)
-        held = clip[-config.shared :]
+        shared = (shared + fresh)[-config.shared :]
     return tracks
 
 
+def track_results(
+    tracks: list[JoinedTrack], video_id: int, categories: Sequence[int | None], config: OfflineConfig
+) -> Iterator[TrackResult]:
+    """One result a track and class; `categories` are the data set's numbers of the classes."""
+    for track in tracks:
+        for label, score in reported_classes(track.probs / track.frames, config):
+            category = categories[label]
+            if category is not None:
+                yield TrackResult(video_id, category, score, track.masks)
+
+
 @torch.inference_mode()
-def look(
-    model: nn.Module, clip: Sequence[Image], config: OfflineConfig
-) -> tuple[WindowTracks, list[Geometry]]:
-    """One window: the clip queries that are sure enough, duplicates suppressed."""
-    device, training = device_of(model), model.training
-    model.eval()
-    frames, pad, geometries = prepare(clip, config.short_side, device)
-    queries = model(normalise(frames, pad)[None], pad[None])
-    model.train(training)
-    probs = queries.logits[0].float().sigmoid().cpu().numpy()
+def infer_window(model: OfflineModel, images: Sequence[Image], config: OfflineConfig) -> WindowTracks:
+    """The clip queries of one window whose score is high enough, without duplicates."""
+    device, family = device_of(model), family_of(model)
+    frames, pad, geometries = prepare(images, config.short_side, family.preprocessing, device)
+    queries = model(family.preprocessing.normalise(frames, pad)[None], pad[None])
+    probs = family.class_logits(queries.logits[0]).float().sigmoid().cpu().numpy()
     best = probs.max(1)
     order = np.argsort(-best, kind="stable")
     order = order[best[order] > config.final_score]
     select = torch.from_numpy(order).to(device)[None]
     logits = queries.masks(select)[0].float().cpu().numpy()  # [N, T, h, w]
     stride = frames.shape[-2] // logits.shape[-2]
-    geometries = [replace(geometry, stride=stride) for geometry in geometries]
     masks = logits > 0
-    flat = masks.reshape(len(masks), np.prod(masks.shape[1:], dtype=int)).astype(np.float32)  # maybe none
-    shared = flat @ flat.T
+    flat = masks.reshape(len(masks), np.prod(masks.shape[1:], dtype=int)).astype(np.float32)  # N may be 0
+    inter = flat @ flat.T
     area = flat.sum(1)
-    union = area[:, None] + area - shared
-    kept = suppress((shared + 1e-6) / (union + 1e-6), config.tube_nms)
+    union = area[:, None] + area - inter
+    kept = suppress((inter + 1e-6) / (union + 1e-6), config.tube_nms)
     kept = kept[area[kept] > 0]
-    return WindowTracks(probs[order][kept], masks[kept], logits[kept]), geometries
+    geometries = [replace(geometry, stride=stride) for geometry in geometries]
+    return WindowTracks(probs[order][kept], masks[kept], logits[kept], geometries)
 
 
 def _join(
-    tracks: list[JoinedTrack],
-    seen: WindowTracks,
-    geometries: list[Geometry],
-    held: int,
-    done: int,
-    config: OfflineConfig,
+    tracks: list[JoinedTrack], window: WindowTracks, shared: int, done: int, config: OfflineConfig
 ) -> None:
     """Append a window's tracks to those they continue; the others are new. `done` frames came before."""
-    partner = _partners(tracks, seen, held, config.join)
-    fresh = len(geometries) - held
-    encoded = _encode(seen.logits[:, held:], geometries[held:])
+    partner = _partners(tracks, window, shared, config.join)
+    length = len(window.geometries)
+    fresh = length - shared
+    encoded = _encode(window.logits[:, shared:], window.geometries[shared:])
     for track in tracks:
         track.masks += [None] * fresh
         track.last = np.zeros_like(track.last)
-    for n, (probs, masks) in enumerate(zip(seen.probs, encoded, strict=True)):
-        last = seen.masks[n, -config.shared :]
-        weight = len(geometries)
+    for n, (probs, masks) in enumerate(zip(window.probs, encoded, strict=True)):
+        last = window.masks[n, -config.shared :]
         if n in partner:
             track = tracks[partner[n]]
             track.masks[-fresh:] = masks
-            track.probs, track.frames, track.last = track.probs + probs * weight, track.frames + weight, last
+            track.probs, track.frames, track.last = track.probs + probs * length, track.frames + length, last
         else:
-            tracks.append(JoinedTrack(probs * weight, weight, [*([None] * done), *masks], last))
+            tracks.append(JoinedTrack(probs * length, length, [*([None] * done), *masks], last))
 
 
-def _partners(tracks: list[JoinedTrack], seen: WindowTracks, held: int, least: float) -> dict[int, int]:
+def _partners(tracks: list[JoinedTrack], window: WindowTracks, shared: int, least: float) -> dict[int, int]:
     """Which earlier track each of the window's tracks continues."""
-    if not tracks or not len(seen.probs):
+    if not tracks or not len(window.probs):
         return {}
-    old = np.stack([track.last[-held:] for track in tracks]).reshape(len(tracks), -1).astype(np.float32)
-    new = seen.masks[:, :held].reshape(len(seen.masks), -1).astype(np.float32)
-    shared = new @ old.T
-    iou = shared / np.maximum(new.sum(1)[:, None] + old.sum(1) - shared, 1)
+    old = np.stack([track.last[-shared:] for track in tracks]).reshape(len(tracks), -1).astype(np.float32)
+    new = window.masks[:, :shared].reshape(len(window.masks), -1).astype(np.float32)
+    inter = new @ old.T
+    iou = inter / np.maximum(new.sum(1)[:, None] + old.sum(1) - inter, 1)
     rows, columns = linear_sum_assignment(-iou)
     return {int(n): int(t) for n, t in zip(rows, columns, strict=True) if iou[n, t] >= least}
 

@@ -1,10 +1,10 @@
-"""A whole video through a session, so that all cores are busy: four stages, each working on another frame.
+"""A whole video through a session in four stages, each at another frame, so that all cores are busy.
 
-Decoding has a thread of its own. An exported model computes in its runtime's threads, and already has the
-next frame while this thread selects, tracks and paints the last one; a PyTorch model computes in this thread.
-Whoever takes the results may write them in a fourth stage (`ookd.data.pipeline.BackgroundWriter`).
+Decoding has a thread of its own. An exported model computes in its runtime's threads: it already has the next
+frame while this thread selects, tracks and makes masks for the last one. A PyTorch model computes in this
+thread. The caller may write the results in a fourth stage (`ookd.data.threads.BackgroundWriter`).
 
-Every queue is short and waits when it is full, and results come in the order of the frames.
+Every queue is short and waits when it is full. Results come in the order of the frames.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from ookd.tracking.session import Session
 
 
 def follow(session: Session, source: FrameSource) -> Generator[FrameResult, None, None]:
-    """One result a frame. Leaving early ends all stages; an error of the source comes after the results of
-    the frames before it.
+    """One result a frame. Leaving early ends all stages.
 
-    A live source is followed frame by frame: working ahead would hold a result back until the next frame.
+    An error of the source is raised after the results of the frames before it. A live source is followed
+    frame by frame, because working ahead would hold each result back until the next frame arrives.
     """
     ahead: deque[Frame] = deque()  # frames that went in and whose results have not come out
     failed: list[Exception] = []

@@ -1,7 +1,7 @@
-"""Results of many videos in a folder, one file a video until all are there: a run that is killed goes on.
+"""Results of many videos in a folder, one file a video until all are done, so that a killed run can go on.
 
-`run.json` says what the results are of; `videos/ID.jsonl` holds one result a line; `results.json`, the
-benchmark's list, appears at the end in their place.
+`run.json` says what the results belong to. `videos/ID.jsonl` holds one result a line. At the end
+`results.json`, the benchmark's list, takes their place.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import Any
 import orjson
 
 from ookd.errors import UserError
-from ookd.files import PartialText, write_error
+from ookd.files import new_file, write_error
 from ookd.structures import TrackResult
 
 RUN, RESULTS, VIDEOS = "run.json", "results.json", "videos"
 
 
 class ResultFolder:
-    """Begun or gone on with; `run` names everything that the results depend on.
+    """A new folder, or one that the same run began. `run` names everything that the results depend on.
 
-    With `overwrite` finished results, and what another run began, are replaced.
+    With `overwrite`, finished results and those that another run began are replaced.
     """
 
     def __init__(self, folder: Path, run: Mapping[str, Any], overwrite: bool) -> None:
@@ -34,11 +34,13 @@ class ResultFolder:
             raise UserError(f"{folder / RESULTS}: exists; name another folder or add --overwrite")
         if (folder / RUN).is_file():
             if other := " and ".join(self._other(run)):
-                raise UserError(f"{folder}: begun with another {other}; name another or add --overwrite")
+                raise UserError(
+                    f"{folder}: begun with another {other}; name another folder or add --overwrite"
+                )
             self.videos.mkdir(exist_ok=True)
             return
         if folder.is_dir() and any(folder.iterdir()):
-            raise UserError(f"{folder}: holds something that is no result; name another folder")
+            raise UserError(f"{folder}: holds something other than results; name another folder")
         try:
             self.videos.mkdir(parents=True)
         except OSError as error:
@@ -53,16 +55,16 @@ class ResultFolder:
         _write(self._file(video), map(_line, results))
 
     def read(self, video: int) -> list[TrackResult]:
-        """What was added of a video."""
+        """The results of one video that were added."""
         return [TrackResult(**orjson.loads(line)) for line in _lines(self._file(video))]
 
     def remove(self) -> None:
-        """Take the folder away: its results have gone elsewhere, or are of no use."""
+        """Remove the folder, once its results are elsewhere or of no use."""
         self._clear()
         self.folder.rmdir()
 
     def finish(self, videos: Iterable[int]) -> Path:
-        """Join the results of these videos, all of them done, to the benchmark's list."""
+        """Join the results of these videos, which must all be done, into the benchmark's list."""
         path = self.folder / RESULTS
         files = [self._file(video) for video in videos]
         _write(path, _listed(line for file in files for line in _lines(file)))
@@ -75,7 +77,7 @@ class ResultFolder:
         return self.videos / f"{video}.jsonl"
 
     def _other(self, run: Mapping[str, Any]) -> list[str]:
-        """In what the run that began the folder was another one."""
+        """The keys in which the run that began the folder differs from this one."""
         try:
             begun = json.loads((self.folder / RUN).read_text())
         except ValueError:
@@ -111,7 +113,5 @@ def _listed(lines: Iterable[str]) -> Iterator[str]:
 
 
 def _write(path: Path, texts: Iterable[str]) -> None:
-    file = PartialText(path)
-    for text in texts:
-        file.write(text)
-    file.close()
+    with new_file(path) as part, part.open("w", encoding="utf-8") as file:
+        file.writelines(texts)

@@ -1,7 +1,7 @@
-"""The answer about a whole video, put together frame by frame.
+"""The results about a whole video, put together frame by frame.
 
-What stays in memory is a few numbers a track; masks go as run lengths to a spool (in memory while small, then
-a temporary file), where each record points to the track's previous one. So a video may be hours long.
+A few numbers a track stay in memory. Masks go as run lengths to a spool, which is in memory while it is small
+and then a temporary file; each record points to the track's previous one. So a video may be hours long.
 """
 
 from __future__ import annotations
@@ -10,17 +10,18 @@ import struct
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ookd.config.tracker import TrackerConfig
+from ookd.config.tracker import OfflineConfig, TrackerConfig
 from ookd.errors import UserError
+from ookd.masks import Floats, Ints
 from ookd.structures import Rle, TrackResult
-from ookd.tracking.select import Floats, Ints
 
-# A track seen in fewer than MIN_FRAMES frames ends as noise once it misses MISSING frames in a row; nothing
-# is judged in the first GRACE frames. The published numbers.
+# A track seen in fewer than MIN_FRAMES frames is dropped as noise once it misses MISSING frames in a row, but
+# not in the first GRACE frames of the video. The numbers are the published ones.
 MIN_FRAMES, MISSING, GRACE = 3, 2, 9
 
 Mask = TypeVar("Mask")
@@ -31,12 +32,12 @@ class Store(Protocol[Stored]):
     """Keeps the masks of tracks; a track knows only where its last one is."""
 
     def append(self, previous: int, frame: int, mask: Stored) -> int:
-        """Where the new record is. `previous` is the track's last one, -1 for its first."""
+        """The place of the new record. `previous` is the track's last one, -1 for its first."""
 
 
 @dataclass(slots=True)
 class History:
-    """What is known of one track so far."""
+    """One track so far."""
 
     pooled: Floats  # [K] class scores over its frames: their sum or their maximum
     frames: int  # how many
@@ -45,7 +46,7 @@ class History:
 
 
 class Histories(Generic[Mask]):
-    """The tracks of one video. What a mask is, its store decides."""
+    """The tracks of one video. The store decides what a mask is."""
 
     def __init__(self, config: TrackerConfig, store: Store[Mask]) -> None:
         self.config, self.store = config, store
@@ -70,23 +71,28 @@ class Histories(Generic[Mask]):
                 for id, track in self._of.items()
                 if track.frames < MIN_FRAMES and frame - track.last >= MISSING
             ]
-            for id in noise:  # should the tracker meet it again, it starts afresh
+            for id in noise:  # if the tracker meets it again, it starts afresh
                 del self._of[id]
 
     def __iter__(self) -> Iterator[tuple[History, list[tuple[int, float]]]]:
         """Each track with the (label, score) pairs it is reported under, if any."""
         for track in self._of.values():
             scores = track.pooled / track.frames if self.config.pool == "mean" else track.pooled
-            if self.config.every_class:
-                labels = np.flatnonzero(scores > self.config.final_score).tolist()
-            else:
-                labels = [int(scores.argmax())]
-            if labels:
-                yield track, [(label, float(scores[label])) for label in labels]
+            if classes := reported_classes(scores, self.config):
+                yield track, classes
+
+
+def reported_classes(scores: NDArray[Any], config: TrackerConfig | OfflineConfig) -> list[tuple[int, float]]:
+    """The (label, score) pairs that a track with these class scores [K] is reported under."""
+    labels = np.flatnonzero(scores > config.final_score) if config.every_class else [scores.argmax()]
+    return [(int(label), float(scores[label])) for label in labels]
 
 
 class Spool:
-    """Run lengths in a temporary file, in memory while it is small. Each knows where the one before it is."""
+    """Run lengths in a temporary file, which stays in memory while it is small.
+
+    Each record points to the one before it of the same track.
+    """
 
     _HEAD = struct.Struct("<qqIII")  # place of the previous record, frame, height, width, length
     _SMALL = 1 << 20

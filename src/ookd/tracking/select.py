@@ -1,4 +1,4 @@
-"""Which queries of a frame are looked at: a score filter, then box and mask suppression.
+"""Which queries of a frame are tracked: those above a score, without overlapping boxes and masks.
 
 Everything here keeps the order of descending score, which association relies on.
 """
@@ -8,13 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ookd.config.tracker import TrackerConfig
-
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
+from ookd.masks import Bools, Floats, Geometry, Ints, full_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +20,7 @@ class DetectionFeatures:
     probs: Floats  # [N, K] class scores
     embeds: Floats  # [N, D]
     places: Floats  # [N, 3] centre x, y and side of the mask, in frame heights
+    query: Ints  # [N] which query of the model
 
     @property
     def scores(self) -> Floats:
@@ -31,24 +28,32 @@ class DetectionFeatures:
         best: Floats = self.probs.max(1, initial=0)
         return best
 
+    def at(self, rows: Ints) -> DetectionFeatures:
+        """Some of them."""
+        return DetectionFeatures(self.probs[rows], self.embeds[rows], self.places[rows], self.query[rows])
+
     def __len__(self) -> int:
         return len(self.probs)
 
 
 @dataclass(frozen=True, slots=True)
 class Detections(DetectionFeatures):
-    """And what else is known of them."""
+    """The same with boxes and masks."""
 
-    query: Ints  # [N] which query of the model
     boxes: Floats | None  # [N, 4] cx cy w h in 0..1, if the model has boxes
     masks: Floats  # [N, h, w] mask logits
+    geometry: Geometry  # of the frame
+
+    def full_size(self, rows: Ints) -> tuple[Bools, Floats]:
+        """Masks [n, H, W] of some of them in the original frame, and their tight boxes [n, 4]."""
+        return full_size(self.masks[rows], self.geometry)
 
 
 def select_queries(probs: Floats, boxes: Floats | None, config: TrackerConfig) -> Ints:
-    """Queries [Q, K] worth a mask, best first: above the score, without near-identical boxes of one class.
+    """Those of the queries [Q, K] that get a mask, best first.
 
-    A frame without any such query gives its single best one, which is too weak to begin a track but may
-    still continue one.
+    They are above the score, and of two near-identical boxes of one class only the better one is kept. If no
+    query is above the score, the single best one is kept: it may still continue a track.
     """
     scores = probs.max(1, initial=0)  # [Q]
     order = np.argsort(-scores, kind="stable")
@@ -61,7 +66,7 @@ def select_queries(probs: Floats, boxes: Floats | None, config: TrackerConfig) -
 
 
 def suppress(iou: Floats, limit: float) -> Ints:
-    """Which of n ordered rows to keep: a kept row removes the later ones that overlap it above the limit."""
+    """Which of n rows, best first, to keep. A kept row removes the later ones that overlap it too much."""
     kept = np.ones(len(iou), bool)
     for row in np.flatnonzero((np.triu(iou, 1) > limit).any(1)):
         if kept[row]:
@@ -80,7 +85,7 @@ def box_iou(boxes: Floats) -> Floats:
 
 
 def mask_places(masks: Bools, cell: float) -> Floats:
-    """Centre x, y and side (root of the area) of masks [N, h, w] whose cells have this side -> [N, 3]."""
+    """Centre x, y and side (root of the area) of masks [N, h, w] with cells of this side -> [N, 3]."""
     down, across = masks.sum(2), masks.sum(1)  # [N, h], [N, w]
     area = down.sum(1)
     y, x = ((along @ (np.arange(along.shape[1]) + 0.5)) / np.maximum(area, 1) for along in (down, across))

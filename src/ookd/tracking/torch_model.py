@@ -1,76 +1,70 @@
-"""A PyTorch model as an eye: resize, pad, one forward pass, and arrays out."""
+"""A PyTorch model as a `FrameModel`: resize, pad, one forward pass, and arrays out."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
-from typing import Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ookd.config.tracker import TrackerConfig
 from ookd.errors import UserError
-from ookd.masks import Geometry
-from ookd.models.preprocess import STRIDE, normalise
-from ookd.structures import FrameQueries
-from ookd.tracking.frame_model import FrameModel, Image, RawPredictions, check_image, detect, target_size
-from ookd.tracking.select import Detections, Floats, Ints
-
-ModelState = dict[str, Tensor] | None  # what a model carries from frame to frame, batch first
-
-
-class OnlineModel(Protocol):
-    """What tracking asks of a model: from normalised frames [B, 3, H, W] and padding [B, H, W] to queries."""
-
-    def __call__(self, frames: Tensor, pad: Tensor, state: ModelState) -> tuple[FrameQueries, ModelState]: ...
+from ookd.masks import Floats, Geometry, Ints
+from ookd.models.families import family_of
+from ookd.models.preprocess import Preprocessing
+from ookd.models.protocols import OnlineModel, State
+from ookd.tracking.frame_model import Arrays, FrameModel, Image, RawPredictions, check_image
 
 
 class TorchFrameModel(FrameModel):
-    def __init__(self, model: OnlineModel, device: torch.device) -> None:
-        self.model, self.device = model, device
+    def __init__(self, model: OnlineModel, device: torch.device | str | None = None) -> None:
+        self.model, self.family = model, family_of(model)
+        self.device = device_of(model) if device is None else torch.device(device)
 
     @torch.inference_mode()
-    def look(
-        self, images: Sequence[Image], short_side: int | None, state: ModelState = None
-    ) -> tuple[RawPredictions, ModelState]:
-        frames, pad, geometries = prepare(images, short_side, self.device)
-        queries, state = self.model(normalise(frames, pad), pad, state)
+    def infer(
+        self, images: Sequence[Image], short_side: int | None, state: State | None = None
+    ) -> tuple[RawPredictions, State | None]:
+        for image in images:
+            check_image(image)
+        preprocessing = self.family.preprocessing
+        frames, pad, geometries = prepare(images, short_side, preprocessing, self.device)
+        if state is None:
+            state = self.begin(len(images))
+        queries, state = self.model(preprocessing.normalise(frames, pad), pad, state)
 
         @torch.inference_mode()
         def masks(select: Ints) -> Floats:
             return _numpy(queries.masks(torch.from_numpy(select).to(self.device)))
 
         boxes = None if queries.boxes is None else _numpy(queries.boxes)
-        logits, embed = _numpy(queries.logits), _numpy(queries.embed)
+        logits, embed = _numpy(self.family.class_logits(queries.logits)), _numpy(queries.embed)
         return RawPredictions(logits, boxes, embed, masks, frames.shape[-2], geometries), state
 
+    @torch.inference_mode()
+    def begin(self, streams: int) -> State | None:
+        return self.model.begin(streams)
 
-def observe(
-    model: OnlineModel | FrameModel,
-    images: Sequence[Image],
-    config: TrackerConfig,
-    device: torch.device,
-    state: ModelState = None,
-) -> tuple[list[Detections], list[Geometry], ModelState]:
-    """The detections of each image, from one forward pass."""
-    eye = model if isinstance(model, FrameModel) else TorchFrameModel(model, device)
-    sight, state = eye.look(images, config.short_side, state)
-    return (*detect(sight, config), state)
+    def batch_states(self, states: Sequence[State]) -> State:
+        return {name: torch.cat([state[name] for state in states]) for name in states[0]}
+
+    def save_state(self, state: State) -> Arrays:
+        return {name: tensor.cpu().numpy() for name, tensor in state.items()}
+
+    def load_state(self, arrays: Arrays) -> State:
+        return {name: torch.from_numpy(array).to(self.device) for name, array in arrays.items()}
 
 
-def device_of(model: OnlineModel | nn.Module) -> torch.device:
-    """Where a model's weights are; the CPU for one that is not made of torch."""
-    if isinstance(model, nn.Module):
-        for weights in chain(model.parameters(), model.buffers()):
-            return weights.device
-    return torch.device("cpu")
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model's weights are; the CPU for one without any."""
+    weights = next(chain(model.parameters(), model.buffers()), None)
+    return torch.device("cpu") if weights is None else weights.device
 
 
 def device_named(name: str) -> torch.device:
-    """A device by name; "auto" is the fastest one here."""
+    """A device by name; "auto" is the fastest that this machine has."""
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -80,17 +74,21 @@ def device_named(name: str) -> torch.device:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).strip().split("\n")[0]
-        raise UserError(f"device {name} is not to be had here (auto, cpu, cuda, mps): {reason}") from None
+        raise UserError(
+            f"device {name} is not available; choose from auto, cpu, cuda, mps ({reason})"
+        ) from None
     return device
 
 
 def prepare(
-    images: Sequence[Image], short_side: int | None, device: torch.device
+    images: Sequence[Image], short_side: int | None, preprocessing: Preprocessing, device: torch.device
 ) -> tuple[Tensor, Tensor, list[Geometry]]:
-    """Frames [B, 3, H, W] 0..255 and pad mask [B, H, W]: images resized, all placed top left in one size."""
-    resized = [_resize(image, short_side) for image in images]
+    """Images resized and padded to one size: frames [B, 3, H, W] 0..255 and their pad mask [B, H, W]."""
+    resized = [
+        _resize(image, preprocessing.resized(image.shape[0], image.shape[1], short_side)) for image in images
+    ]
     sizes = [(frame.shape[1], frame.shape[2]) for frame in resized]
-    height, width = (-(-max(side) // STRIDE) * STRIDE for side in zip(*sizes, strict=True))
+    height, width = (preprocessing.padded(max(side)) for side in zip(*sizes, strict=True))
     frames = torch.zeros(len(images), 3, height, width, dtype=torch.uint8)
     pad = torch.ones(len(images), height, width, dtype=torch.bool)
     for b, (frame, (h, w)) in enumerate(zip(resized, sizes, strict=True)):
@@ -102,13 +100,10 @@ def prepare(
     return frames.to(device), pad.to(device), geometries
 
 
-def _resize(image: Image, short_side: int | None) -> Tensor:
-    """[3, H, W] with the short side as asked, or as it is."""
-    check_image(image)
+def _resize(image: Image, size: tuple[int, int]) -> Tensor:
+    """The image [3, h, w] at this height and width."""
     frame = torch.from_numpy(np.require(image, requirements=["C", "W"])).permute(2, 0, 1)
-    height, width = image.shape[:2]
-    size = target_size(height, width, short_side)
-    if size == (height, width):
+    if size == image.shape[:2]:
         return frame
     return F.interpolate(frame[None], size, mode="bilinear", antialias=True)[0]
 

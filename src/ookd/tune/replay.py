@@ -1,6 +1,6 @@
 """Tracking again and again over the same frames, without a model and without pixels.
 
-To choose tracker constants, hundreds of them are tried on one set of videos. What does not depend on them is
+To choose tracker constants, hundreds of sets are tried on the same videos. What does not depend on them is
 computed once: the queries of every frame, how their masks overlap each other, and how they overlap the truth.
 A trial is then arithmetic on small arrays, and its AP is exactly the one that evaluation gives.
 """
@@ -16,21 +16,19 @@ from numpy.typing import NDArray
 from ookd.config.tracker import TrackerConfig
 from ookd.evaluation.ap import IGNORED, MAX_DETECTIONS, RIGHT, match
 from ookd.evaluation.compare import RESAMPLINGS, Difference
-from ookd.evaluation.errors import Entries, class_ap
-from ookd.tracking.memory import Memory
+from ookd.evaluation.errors import RankedPredictions, class_ap
+from ookd.masks import Bools, Floats, Ints
 from ookd.tracking.results import Histories
-from ookd.tracking.select import Bools, DetectionFeatures, Floats, Ints, select_queries, suppress
-from ookd.tracking.tracker import advance
+from ookd.tracking.select import DetectionFeatures, select_queries, suppress
+from ookd.tracking.video_tracker import VideoTracker
 
 
 @dataclass(frozen=True, slots=True)
 class CachedFrame:
-    """The n queries of a frame that a trial may look at, best first, and G true tracks."""
+    """The n queries of a frame that a trial may select, best first, and G true tracks."""
 
-    probs: Floats  # [n, K]
+    queries: DetectionFeatures  # n
     boxes: Floats | None  # [n, 4]
-    embeds: Floats  # [n, D]
-    places: Floats  # [n, 3]
     mask_iou: Floats  # [n, n]
     overlap: Ints  # [n, 1 + G] pixels of the mask, and those it shares with each true track
 
@@ -54,8 +52,8 @@ class Cache:
         return Cache(chosen, self.label_of, self.classes)
 
 
-class _Sums:
-    """The store of a replay: of a track's masks only their summed overlap is kept."""
+class _OverlapSums:
+    """The store of a replay: of a track's masks it keeps only the sum of their overlaps."""
 
     def __init__(self) -> None:
         self.totals: list[Ints] = []
@@ -101,7 +99,7 @@ def _resampled(cache: Cache, config: TrackerConfig, weights: NDArray[np.int64]) 
         [np.bincount(video.truth_label[~video.crowd], minlength=cache.classes) for video in cache.videos]
     )
     by_threshold = [
-        class_ap(Entries(label[keep], owner[keep], row[keep] == RIGHT), truths, weights)
+        class_ap(RankedPredictions(label[keep], owner[keep], row[keep] == RIGHT), truths, weights)
         for row in outcome
         for keep in [row != IGNORED]
     ]
@@ -111,17 +109,15 @@ def _resampled(cache: Cache, config: TrackerConfig, weights: NDArray[np.int64]) 
 
 def track(video: CachedVideo, config: TrackerConfig) -> tuple[Ints, np.ndarray, np.ndarray]:
     """Labels [R], scores [R] and overlap with the true tracks [R, G] of the R results of a video."""
-    first = video.frames[0]
-    memory = Memory.empty(first.probs.shape[1], first.embeds.shape[1], config)
-    sums = _Sums()
+    tracker, sums = VideoTracker(config), _OverlapSums()
     histories = Histories(config, sums)
     for frame in video.frames:
-        query = select_queries(frame.probs, frame.boxes, config)
-        query = query[suppress(frame.mask_iou[np.ix_(query, query)], config.mask_nms)]
-        seen = DetectionFeatures(frame.probs[query], frame.embeds[query], frame.places[query])
-        ids, memory = advance(memory, seen, config)
+        rows = select_queries(frame.queries.probs, frame.boxes, config)
+        rows = rows[suppress(frame.mask_iou[np.ix_(rows, rows)], config.mask_nms)]
+        detections = frame.queries.at(rows)
+        ids = tracker.identify(detections)
         known = ids >= 0
-        histories.add(ids[known], seen.probs[known], list(frame.overlap[query[known]]))
+        histories.add(ids[known], detections.probs[known], list(frame.overlap[rows[known]]))
     results = [
         (label, score, sums.totals[track.record]) for track, found in histories for label, score in found
     ]
@@ -133,12 +129,14 @@ def track(video: CachedVideo, config: TrackerConfig) -> tuple[Ints, np.ndarray, 
     return labels, scores, shared / np.maximum(union, 1)
 
 
-_held: list[Cache] = []  # what a worker process scores, handed over once
+_shared: list[Cache] = []  # of a worker process, handed over once
 
 
-def hold(cache: Cache) -> None:
-    _held[:] = [cache]
+def share(cache: Cache) -> None:
+    """Keep a cache in this process for `score_shared`."""
+    _shared[:] = [cache]
 
 
-def score_held(config: TrackerConfig) -> float:
-    return average_precision(_held[0], config)
+def score_shared(config: TrackerConfig) -> float:
+    """The track AP of these constants on the cache of this process."""
+    return average_precision(_shared[0], config)

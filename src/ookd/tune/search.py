@@ -1,7 +1,7 @@
 """Search for a model's tracker constants: they move AP more than most changes to the model do.
 
-The model sees the videos once. What it says is kept in a `Cache`, and each trial of other constants only
-replays the tracking. How much is gained must be told on videos that the search did not see.
+The model sees the videos once. Its predictions are kept in a `Cache`, and each trial of other constants only
+replays the tracking. The gain must be measured on videos that the search did not see.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
-from torch import nn
 
 from ookd.clips.sources import ClipSource
 from ookd.config.tracker import TrackerConfig
 from ookd.data import rle
 from ookd.errors import UserError
-from ookd.masks import Geometry, full_size
+from ookd.models.protocols import OnlineModel
 from ookd.structures import Dataset, Video
 from ookd.tracking.frame_model import FrameModel
-from ookd.tracking.predict import category_ids, observe_video, recordings
+from ookd.tracking.predict import detect_video
+from ookd.tracking.recordings import category_ids, recordings
 from ookd.tracking.select import Detections, mask_iou
-from ookd.tune.replay import Cache, CachedFrame, CachedVideo, average_precision, hold, score_held
+from ookd.tune.replay import Cache, CachedFrame, CachedVideo, average_precision, score_shared, share
 
-LOOSEST = 0.05  # the search looks at no queries below this score
+LOOSEST = 0.05  # the lowest score of a query that the search may select
 BATCH = 8  # trials drawn at once, so that the outcome does not depend on the number of processes
 
 
@@ -41,17 +41,16 @@ class Tuned:
 
 
 def cache_queries(
-    model: nn.Module | FrameModel,
+    model: OnlineModel | FrameModel,
     source: Dataset | ClipSource,
     truth: Dataset,
     names: Sequence[str],
     start: TrackerConfig,
-    told: Callable[[], None] = lambda: None,
+    on_frame: Callable[[], None] = lambda: None,
 ) -> Cache:
     """One pass of the model over all videos; `truth` holds their annotations under the same video ids.
 
-    `start` says how frames are shown to the model, and is itself among what can be replayed. `told` hears of
-    each frame.
+    `start` says at which size the model sees the frames, and can itself be replayed.
     """
     score = min(LOOSEST, start.select_score)
     loose = start.model_copy(update={"select_score": score, "box_nms": 1.0, "mask_nms": 1.0})
@@ -63,8 +62,8 @@ def cache_queries(
         video = videos.get(recording.id)
         if video is None:
             raise UserError(f"video {recording.id} has no annotations to tune against")
-        frames = observe_video(model, recording.images(), loose)
-        cached.append(_cached_video(video, frames, label_of, told))
+        frames = detect_video(model, recording.images(), loose)
+        cached.append(_cached_video(video, frames, label_of, on_frame))
     if all(video.crowd.all() for video in cached):
         raise UserError("no video has a track to tune against")
     return Cache(
@@ -80,12 +79,12 @@ def tune(
     trials: int = 200,
     seed: int = 0,
     jobs: int = 1,
-    told: Callable[[int, float], None] = lambda trials, best: None,
+    on_trials: Callable[[int, float], None] = lambda done, best: None,
 ) -> Tuned:
     """Search from `start` for the constants with the highest track AP; same seed, same outcome.
 
-    The kind of similarity stays: it belongs to how a model was trained. `told` hears after every few trials
-    how many are done and the best AP so far.
+    The associator and the kind of similarity stay: they belong to how a model was trained. Every few trials
+    `on_trials` is called with the number done and the best AP so far.
     """
     try:
         import optuna
@@ -105,12 +104,12 @@ def tune(
                 study.tell(trial, ap)
                 if ap > best.ap:
                     best = Tuned(config, ap, start_ap)
-            told(first + len(asked), best.ap)
+            on_trials(first + len(asked), best.ap)
     return best
 
 
 def _draw(trial: Any, start: TrackerConfig) -> TrackerConfig:
-    """Other constants in place of the start's; `trial` is Optuna's."""
+    """The constants of one of Optuna's trials."""
     return start.model_copy(
         update={
             "select_score": trial.suggest_float("select_score", LOOSEST, 0.3),
@@ -130,35 +129,36 @@ def _draw(trial: Any, start: TrackerConfig) -> TrackerConfig:
 
 @contextmanager
 def _parallel(cache: Cache, jobs: int) -> Iterator[Callable[[list[TrackerConfig]], Iterator[float]]]:
-    """A way to evaluate many constants, in this process or in `jobs` others that each hold the cache."""
+    """A function that scores many constants, in this process or in `jobs` others that each hold the cache."""
     if jobs == 1:
         yield lambda configs: (average_precision(cache, config) for config in configs)
         return
-    with ProcessPoolExecutor(jobs, get_context("spawn"), hold, (cache,)) as pool:
-        yield lambda configs: pool.map(score_held, configs)
+    with ProcessPoolExecutor(jobs, get_context("spawn"), share, (cache,)) as pool:
+        yield lambda configs: pool.map(score_shared, configs)
 
 
 def _cached_video(
     video: Video,
-    frames: Iterator[tuple[Detections, Geometry]],
+    frames: Iterator[Detections],
     label_of: dict[int, int],
-    told: Callable[[], None],
+    on_frame: Callable[[], None],
 ) -> CachedVideo:
     cached = []
     truth_area = np.zeros(len(video.tracks), np.int64)
-    for t, (seen, geometry) in enumerate(frames):
-        pixels = video.height * video.width
+    pixels = video.height * video.width
+    for t, detections in enumerate(frames):
         truth = np.zeros((len(video.tracks), pixels), np.float32)
         for g, track in enumerate(video.tracks):
             if track.segmentations[t] is not None:
                 mask = rle.from_any(track.segmentations[t], video.height, video.width)
                 truth[g] = rle.decode(mask).ravel()
         truth_area += truth.sum(1).astype(np.int64)
-        masks = full_size(seen.masks, geometry)[0].reshape(-1, pixels).astype(np.float32)
+        everything = np.arange(len(detections))
+        masks = detections.full_size(everything)[0].reshape(-1, pixels).astype(np.float32)
         overlap = np.concatenate([masks.sum(1, keepdims=True), masks @ truth.T], 1).astype(np.int64)
-        iou = mask_iou(seen.masks > 0)
-        cached.append(CachedFrame(seen.probs, seen.boxes, seen.embeds, seen.places, iou, overlap))
-        told()
+        iou = mask_iou(detections.masks > 0)
+        cached.append(CachedFrame(detections.at(everything), detections.boxes, iou, overlap))
+        on_frame()
     return CachedVideo(
         cached,
         truth_area,

@@ -1,4 +1,4 @@
-"""Synthetic worlds: endless labelled video whose difficulty is set by two independent knobs."""
+"""Synthetic worlds: endless labelled video with two independent settings for its difficulty."""
 
 from ookd.worlds.config import PRESETS, SPLITS, WorldConfig
 from ookd.worlds.world import World

@@ -1,4 +1,4 @@
-"""What is behind and in front: places with sky, ground and clutter, and things that hide the objects."""
+"""Backgrounds with sky, ground and clutter, and obstacles in the foreground."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ PLACES: dict[str, Place] = {
 
 @dataclass(frozen=True)
 class Backdrop:
-    """A painted place, larger than the frame by MARGIN all round."""
+    """A painted place, larger than the frame by MARGIN on each side."""
 
     image: Image
-    colour: Field  # [3] the mean, which a hidden animal would wear
+    colour: Field  # [3] the mean, which camouflaged objects approach
 
 
 def _clutter(canvas: Image, rng: np.random.Generator, count: int, horizon: float, height: int) -> None:
-    """Stones, tufts and leaves: shaded blobs that are nobody's object."""
+    """Stones, tufts and leaves: shaded blobs that are not objects."""
     tall, wide = canvas.shape[:2]
     for _ in range(count):
         y = float(rng.uniform(horizon, 1.0)) * tall
@@ -66,7 +66,7 @@ def _clutter(canvas: Image, rng: np.random.Generator, count: int, horizon: float
 def backdrop(
     rng: np.random.Generator, height: int, width: int, horizon: float, appearance: float
 ) -> Backdrop:
-    """Paint one place; `horizon` in frame heights, 0 or less where the ground fills the view."""
+    """Paint one place; `horizon` in frame heights, 0 or less if the ground fills the view."""
     edge = round(MARGIN * height)
     tall, wide = height + 2 * edge, width + 2 * edge
     fitting = [place for place in PLACES.values() if (place.sky is not None) == (horizon > 0)]
@@ -120,7 +120,7 @@ def _ground_relief(rng: np.random.Generator, place: Place, height: int, width: i
 
 
 def occluder_outline(kind: str, rng: np.random.Generator, height: int, width: int) -> Image:
-    """The cover [height, width] of a thing that stands in the way, 0..255."""
+    """What an obstacle covers [height, width], 0..255."""
     if kind == "trunk":
         y = np.linspace(0, height, 14)
         lean = width * 0.08 * np.sin(y / height * 5 + rng.uniform(0, 6))
@@ -139,7 +139,7 @@ def occluder_outline(kind: str, rng: np.random.Generator, height: int, width: in
 
 
 def occluder_paint(kind: str, rng: np.random.Generator, alpha: Image, colour: Field) -> Image:
-    """Its look [height, width, 3]: bark, leaves or stone with a little of the place's `colour`."""
+    """The look of an obstacle [height, width, 3]: bark, leaves or stone with a little of `colour`."""
     height, width = alpha.shape
     if kind == "trunk":
         tint, rough = np.array([105, 82, 62]), 10

@@ -1,8 +1,8 @@
-"""Real objects in scenes of many: tracks of a data set pasted, moving and hiding each other, over its videos.
+"""Crowded scenes of real objects: tracks of a data set pasted over its other videos, hiding each other.
 
-Silhouettes, articulation and texture are real; place, occlusion and identity are drawn and therefore exact.
-The result is semi-synthetic and should be called so. A composite uses one part of one data set: nothing of a
-validation set reaches training.
+Silhouettes, articulation and texture are real; place, occlusion and identity are generated, and so exact. The
+result is semi-synthetic. A composite uses one part of one data set, so nothing of a validation set reaches
+training.
 """
 
 from __future__ import annotations
@@ -21,61 +21,60 @@ from ookd.data.frames import read_frame
 from ookd.errors import UserError
 from ookd.structures import Dataset, Track, Video
 from ookd.worlds.config import Staging
-from ookd.worlds.drawn import DrawnVideos, FrameTruth
+from ookd.worlds.drawn import DrawnVideos, FrameTruth, RecentCache
 from ookd.worlds.layers import (
     Affine,
     Image,
-    Layer,
     Mask,
-    Window,
+    Region,
+    SceneLayer,
     blend,
     full_masks,
+    region_of,
     visible_masks,
     warp_into,
-    window_of,
 )
+from ookd.worlds.layout import SceneLayout, drift
 from ookd.worlds.motion import Poses, plan
-from ookd.worlds.recent import Recent
-from ookd.worlds.stage import Stage, drift
 
-Part = Literal["all", "train", "tune"]
-_TUNE_EVERY = 4  # one in so many videos is kept for tuning
-_SHORTEST = 40  # pixels; tracks that are smaller in their own video make blurs, not cut-outs
+Portion = Literal["all", "train", "tune"]
+_TUNE_EVERY = 4  # every fourth video is kept for tuning
+_SHORTEST = 40  # pixels; smaller tracks would look blurred
 
 
 @dataclass(frozen=True)
-class CutOut:
-    """A track that can be pasted: the frames in which it is seen, and where and how large it is there."""
+class PasteCandidate:
+    """A track that can be pasted: the frames that show it, and its place and size there."""
 
     video: Video
     track: Track
     label: int
     frames: NDArray[np.int64]  # [F] ascending
-    centres: NDArray[np.float64]  # [F, 2] of its box, smoothed over time so that its own bouncing remains
+    centres: NDArray[np.float64]  # [F, 2] of its box, smoothed over time to keep its own bouncing
     length: float  # median longer side of its box, pixels
 
 
 @dataclass(frozen=True)
 class Actor:
-    """A cut-out in a role: which of its frames come when, mirrored or not, how long (in frame heights)."""
+    """A pasted track: the frame it starts with, whether it is mirrored, and its length in frame heights."""
 
-    cut: CutOut
+    candidate: PasteCandidate
     start: int
     flip: bool
     size: float
 
 
 class Composite(DrawnVideos["CompositeScene"]):
-    """Videos composed of a data set's own frames and tracks, as a source of clips.
+    """Videos composed of the frames and tracks of a data set, as a source of clips.
 
-    Tracks come only from videos marked `single_object` where the file says which are: a rider with a horse is
-    not one object. The video underneath keeps its own tracks. The part "tune" is a quarter of the videos.
+    If the file marks videos as `single_object`, tracks come only from those: a rider with a horse is not one
+    object. The background video keeps its own tracks. The part "tune" is a quarter of the videos.
     """
 
     def __init__(
         self,
         dataset: Dataset,
-        part: Part = "all",
+        part: Portion = "all",
         seed: int = 0,
         videos: int = 100,
         **changes: Any,
@@ -83,13 +82,13 @@ class Composite(DrawnVideos["CompositeScene"]):
         self.config = Staging(association=0.5, crowd=(2, 5), size=(0.25, 0.6)).changed(changes)
         self.data, self.part, self.seed = dataset, part, seed
         self.backgrounds = _annotated(dataset, part)
-        self.cut_outs = _cut_outs(dataset, self.backgrounds)
-        if len({cut.video.id for cut in self.cut_outs}) < 2:
+        self.candidates = _candidates(dataset, self.backgrounds)
+        if len({candidate.video.id for candidate in self.candidates}) < 2:
             raise UserError(
                 f"{dataset.name}: too few of the {part} videos have a single object of {_SHORTEST} pixels or "
                 "more; a composite needs two"
             )
-        self.images: Recent[tuple[int, int], Image] = Recent(256)
+        self.images: RecentCache[tuple[int, int], Image] = RecentCache(256)
         names = [category.name for category in dataset.categories]
         size = (self.config.height, self.config.width)
         super().__init__(f"composite-{dataset.name}-{part}-{seed}", names, videos, self.config.frames, size)
@@ -106,17 +105,19 @@ class Composite(DrawnVideos["CompositeScene"]):
         }
 
     def make_scene(self, index: int) -> CompositeScene:
-        stream = zlib.crc32(self.name.encode())  # so that train and val do not share their choreography
+        stream = zlib.crc32(self.name.encode())  # so that train and val differ in their motion
         return CompositeScene(self, np.random.SeedSequence(self.seed, spawn_key=(stream, index)))
 
     def image(self, video: Video, frame: int) -> Image:
         return self.images.get((video.id, frame), lambda: read_frame(self.data, video, frame))
 
 
-def _annotated(dataset: Dataset, part: Part) -> list[Video]:
-    """The part's videos. Every fourth of those with a single object, and of the others, is for tuning."""
-    if part not in get_args(Part):
-        raise UserError(f"unknown part '{part}' of {dataset.name}; known are {', '.join(get_args(Part))}")
+def _annotated(dataset: Dataset, part: Portion) -> list[Video]:
+    """The videos of a part. Every fourth with a single object, and every fourth other, is for tuning."""
+    if part not in get_args(Portion):
+        raise UserError(
+            f"unknown part '{part}' of {dataset.name}; choose from {', '.join(get_args(Portion))}"
+        )
     videos = [video for video in dataset.videos if video.tracks]
     if part == "all":
         return videos
@@ -126,7 +127,7 @@ def _annotated(dataset: Dataset, part: Part) -> list[Video]:
     return [video for video in videos if (video.id in tune) == (part == "tune")]
 
 
-def _cut_outs(dataset: Dataset, videos: list[Video]) -> list[CutOut]:
+def _candidates(dataset: Dataset, videos: list[Video]) -> list[PasteCandidate]:
     label_of = dataset.label_of()
     marked = any("single_object" in video.extra for video in dataset.videos)
     found = []
@@ -139,7 +140,9 @@ def _cut_outs(dataset: Dataset, videos: list[Video]) -> list[CutOut]:
             length = float(np.median(boxes[:, 2:].max(1)))
             if length >= _SHORTEST:
                 centres = _smoothed(boxes[:, :2] + boxes[:, 2:] / 2)
-                found.append(CutOut(video, track, label_of[track.category_id], frames, centres, length))
+                found.append(
+                    PasteCandidate(video, track, label_of[track.category_id], frames, centres, length)
+                )
     return found
 
 
@@ -151,7 +154,7 @@ def _smoothed(path: NDArray[np.float64], reach: int = 4) -> NDArray[np.float64]:
 
 
 def _bounce(step: int, length: int) -> int:
-    """Forward and back through `length` frames for ever."""
+    """The frame at a step of going back and forth through `length` frames."""
     step %= max(2 * length - 2, 1)
     return min(step, 2 * length - 2 - step) if length > 1 else 0
 
@@ -161,7 +164,7 @@ def _brightness(image: Image) -> float:
 
 
 def _toned(paint: Image, own: float, there: float) -> Image:
-    """A cut-out brought a third of the way to the brightness of the place it is pasted to."""
+    """The object with its brightness moved a third of the way to that of the background."""
     gain = float(np.clip((there / own) ** (1 / 3), 0.7, 1.4))
     return np.asarray(cv2.convertScaleAbs(paint, alpha=gain), np.uint8)
 
@@ -177,36 +180,38 @@ class CompositeScene:
         self._start = int(rng.integers(self.background.length))
         self.below = [track for track in self.background.tracks if not track.iscrowd]
         self.actors, twins = self._cast(rng)
-        stage = Stage(
+        layout = SceneLayout(
             config.frames, config.width / config.height, 0.0, config.association, drift(rng, config.frames)
         )
         sizes = np.array([actor.size for actor in self.actors])
-        self.poses: Poses = plan(rng, ["swim"] * len(sizes), sizes, twins, stage)
+        self.poses: Poses = plan(rng, ["swim"] * len(sizes), sizes, twins, layout)
 
     def _cast(self, rng: np.random.Generator) -> tuple[list[Actor], list[int]]:
-        """Who is pasted. A look-alike is the same track at another time, mirrored or not."""
+        """The pasted tracks. A look-alike is the same track at another time, mirrored or not."""
         config, actors = self._config, list[Actor]()
         twins: list[int] = []
-        choices = [cut for cut in self._owner.cut_outs if cut.video.id != self.background.id]
+        choices = [
+            candidate for candidate in self._owner.candidates if candidate.video.id != self.background.id
+        ]
         low, high = np.log(config.size[0]), np.log(config.size[1])
         for i in range(int(rng.integers(config.crowd[0], config.crowd[1] + 1))):
-            cut, size = choices[int(rng.integers(len(choices)))], float(np.exp(rng.uniform(low, high)))
-            start, flip = int(rng.integers(len(cut.frames))), bool(rng.random() < 0.5)
+            candidate, size = choices[int(rng.integers(len(choices)))], float(np.exp(rng.uniform(low, high)))
+            start, flip = int(rng.integers(len(candidate.frames))), bool(rng.random() < 0.5)
             alike, whom = rng.random() < 0.1 + 0.6 * config.association, int(rng.integers(max(i, 1)))
             twins.append(i)
             if alike and i:
                 twins[i] = twins[whom]
-                cut, size = actors[whom].cut, actors[whom].size * float(rng.uniform(0.85, 1.15))
-                start = actors[whom].start + len(cut.frames) // 2
-            actors.append(Actor(cut, start, flip, size))
+                candidate, size = actors[whom].candidate, actors[whom].size * float(rng.uniform(0.85, 1.15))
+                start = actors[whom].start + len(candidate.frames) // 2
+            actors.append(Actor(candidate, start, flip, size))
         return actors, twins
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
-        """Objects of the video underneath come first."""
+        """Objects of the background video come first."""
         label_of = self._owner.data.label_of()
         own = [label_of[track.category_id] for track in self.below]
-        return np.array(own + [actor.cut.label for actor in self.actors], np.int64)
+        return np.array(own + [actor.candidate.label for actor in self.actors], np.int64)
 
     def frame(self, t: int) -> tuple[Image, Mask]:
         """Frame t [H, W, 3] RGB and its visible masks [N, H, W]."""
@@ -216,11 +221,11 @@ class CompositeScene:
         for i in self._far_to_near(t):
             layer = layers[len(self.below) + i]
             if layer is not None:
-                cut = self.actors[i].cut
-                image = self._owner.image(cut.video, int(cut.frames[self._source_frame(i, t)]))
-                paint = warp_into(image, self._place(i, t), layer.window)
+                candidate = self.actors[i].candidate
+                image = self._owner.image(candidate.video, int(candidate.frames[self._source_frame(i, t)]))
+                paint = warp_into(image, self._place(i, t), layer.region)
                 paint = _toned(paint, _brightness(image), _brightness(underneath))
-                blend(canvas, paint, layer.alpha, layer.window)
+                blend(canvas, paint, layer.alpha, layer.region)
         return canvas, self._visible(layers, t)
 
     def truth(self, t: int) -> FrameTruth:
@@ -233,70 +238,70 @@ class CompositeScene:
         return _bounce(self._start + t, self.background.length)
 
     def _source_frame(self, i: int, t: int) -> int:
-        """Which of its own seen frames object i shows at time t."""
+        """Which of its own visible frames object i shows at time t."""
         actor = self.actors[i]
-        return _bounce(actor.start + t, len(actor.cut.frames))
+        return _bounce(actor.start + t, len(actor.candidate.frames))
 
     def _far_to_near(self, t: int) -> list[int]:
         return [int(i) for i in np.argsort(self.poses.depth[:, t], kind="stable")]
 
     @cached_property
     def _view(self) -> Affine:
-        """Pixels of the video underneath -> pixels of the frame: filled, the middle kept."""
+        """Pixels of the background video -> pixels of the frame, which is filled; the middle is kept."""
         video, config = self.background, self._config
         scale = max(config.height / video.height, config.width / video.width)
         x, y = (config.width - scale * video.width) / 2, (config.height - scale * video.height) / 2
         return np.array([[scale, 0, x + (scale - 1) / 2], [0, scale, y + (scale - 1) / 2]])
 
     def _fit(self, image: Image) -> Image:
-        """The frame underneath at the output's size."""
+        """The background frame at the size of the output."""
         config, scale = self._config, float(self._view[0, 0])
         if scale < 1:  # averaged, not sampled
             image = np.asarray(cv2.blur(image, (max(1, round(1 / scale)),) * 2), np.uint8)
-        window = Window(0, 0, config.height, config.width)
-        return warp_into(image, self._view, window)
+        region = Region(0, 0, config.height, config.width)
+        return warp_into(image, self._view, region)
 
     def _place(self, i: int, t: int) -> Affine:
-        """Pixels of object i's own video -> pixels of the frame."""
+        """Pixels of the video of object i -> pixels of the frame."""
         actor, poses, height = self.actors[i], self.poses, self._config.height
-        centre = actor.cut.centres[self._source_frame(i, t)]
-        scale = float(poses.length[i, t]) * height / actor.cut.length
+        centre = actor.candidate.centres[self._source_frame(i, t)]
+        scale = float(poses.length[i, t]) * height / actor.candidate.length
         across = -scale if actor.flip else scale
         x, y = poses.x[i, t] * height, poses.y[i, t] * height
         return np.array([[across, 0, x - across * centre[0]], [0, scale, y - scale * centre[1]]])
 
-    def _layers(self, t: int) -> list[Layer | None]:
-        """What each object covers: those of the video underneath, then the pasted ones."""
+    def _layers(self, t: int) -> list[SceneLayer | None]:
+        """What each object covers: those of the background video, then the pasted ones."""
         own = [self._layer(self.background, track, self._time(t), self._view) for track in self.below]
         pasted = [
             self._layer(
-                actor.cut.video,
-                actor.cut.track,
-                int(actor.cut.frames[self._source_frame(i, t)]),
+                actor.candidate.video,
+                actor.candidate.track,
+                int(actor.candidate.frames[self._source_frame(i, t)]),
                 self._place(i, t),
             )
             for i, actor in enumerate(self.actors)
         ]
         return own + pasted
 
-    def _layer(self, video: Video, track: Track, frame: int, affine: Affine) -> Layer | None:
-        """A mask of a data set warped into the frame; None where there is nothing of it."""
+    def _layer(self, video: Video, track: Track, frame: int, affine: Affine) -> SceneLayer | None:
+        """A mask of the data set warped into the frame; None if nothing of it is inside."""
         segmentation, box = track.segmentations[frame], track.boxes_xywh[frame]
         if segmentation is None or box is None:
             return None
         x, y, w, h = box
         around = (x - 1, y - 1, x + w + 2, y + h + 2)
-        window = window_of(affine, around, self._config.height, self._config.width)
-        if window is None:
+        region = region_of(affine, around, self._config.height, self._config.width)
+        if region is None:
             return None
         try:
             mask = rle.decode(rle.from_any(segmentation, video.height, video.width))
         except rle.RleError as error:
             raise UserError(f"video {video.id}, frame {frame}, track {track.id}: {error}") from error
-        return Layer(window, warp_into(mask.astype(np.uint8) * 255, affine, window))
+        return SceneLayer(region, warp_into(mask.astype(np.uint8) * 255, affine, region))
 
-    def _visible(self, layers: list[Layer | None], t: int) -> Mask:
-        """The video underneath lies below all that is pasted."""
+    def _visible(self, layers: list[SceneLayer | None], t: int) -> Mask:
+        """The objects of the background video lie below all pasted ones."""
         own = len(self.below)
         order = [*range(own), *(own + i for i in self._far_to_near(t))]
         return visible_masks(layers, order, self._config.height, self._config.width)

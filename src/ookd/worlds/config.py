@@ -1,4 +1,4 @@
-"""What a world is made of: two knobs of difficulty, and how long, full, unequal and large it is."""
+"""Settings of a world: two for its difficulty, and length, crowding, class imbalance and frame size."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ SPLITS = ("train", "tune", "val", "test")
 
 
 class Staging(BaseModel, frozen=True, extra="forbid"):
-    """What objects do in a video, whatever they look like."""
+    """How objects move in a video, whatever they look like."""
 
-    association: float = Field(0.25, ge=0, le=1, description="how hard to keep identities")
+    association: float = Field(0.25, ge=0, le=1, description="how hard it is to keep identities")
     frames: int = Field(16, ge=1, le=10_000, description="length of a video")
-    crowd: tuple[int, int] = Field((1, 6), description="least and most objects in a video")
-    size: tuple[float, float] = Field((0.18, 0.55), description="least and most body length / frame height")
+    crowd: tuple[int, int] = Field((1, 6), description="fewest and most objects in a video")
+    size: tuple[float, float] = Field(
+        (0.18, 0.55), description="smallest and largest body length / frame height"
+    )
     height: int = Field(160, ge=32, le=4096)
     width: int = Field(288, ge=32, le=4096)
 
@@ -31,7 +33,7 @@ class Staging(BaseModel, frozen=True, extra="forbid"):
         return self
 
     def changed(self, changes: dict[str, Any]) -> Self:
-        """The same with some fields changed; what is wrong with them is named."""
+        """The same settings with some fields changed; a wrong one raises `UserError`."""
         try:
             return self.model_validate(self.model_dump() | changes)
         except ValidationError as error:
@@ -43,9 +45,9 @@ class Staging(BaseModel, frozen=True, extra="forbid"):
 
 
 class WorldConfig(Staging, frozen=True):
-    """A world's law. `appearance` never moves an object, `association` never repaints one."""
+    """Settings of a world. `appearance` never moves an object, and `association` never repaints one."""
 
-    appearance: float = Field(0.35, ge=0, le=1, description="how hard to detect, segment and classify")
+    appearance: float = Field(0.35, ge=0, le=1, description="how hard it is to detect, segment and classify")
     imbalance: float = Field(1.0, ge=0, le=4, description="Zipf exponent of class frequencies; 0 is balanced")
 
 
@@ -60,5 +62,5 @@ PRESETS: dict[str, WorldConfig] = {
 
 def preset(name: str) -> WorldConfig:
     if name not in PRESETS:
-        raise UserError(f"unknown world '{name}'; known are {', '.join(PRESETS)}")
+        raise UserError(f"unknown world '{name}'; choose from {', '.join(PRESETS)}")
     return PRESETS[name]

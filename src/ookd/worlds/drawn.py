@@ -1,12 +1,13 @@
-"""Video that is drawn when asked for: a source of training clips, a data set with exact ground truth.
+"""Video drawn on demand: a source of training clips and a data set with exact ground truth.
 
-Worlds and composites differ only in what a scene is; what a scene must offer is little.
+Worlds and composites differ only in their scenes, which implement `Drawable`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -16,15 +17,14 @@ from numpy.typing import NDArray
 from ookd.data import rle
 from ookd.structures import Category, Clip, Dataset, Track, Video
 from ookd.worlds.layers import Image, Mask
-from ookd.worlds.recent import Recent
 
 TRACKS = 1000  # object n of video i is track i * TRACKS + n + 1
-_KEPT = 8  # scenes whose looks stay in memory, for readers that go through a video in order
+_KEPT = 8  # scenes that stay in memory, for readers that go through a video in order
 
 
 @dataclass(frozen=True)
 class FrameTruth:
-    """Exact masks of one frame. `full`: what each object would cover if nothing hid it."""
+    """Exact masks of one frame; `full` is what each object would cover if nothing hid it."""
 
     visible: Mask  # [N, H, W]
     full: Mask  # [N, H, W]
@@ -45,10 +45,31 @@ class Drawable(Protocol):
 
 
 S = TypeVar("S", bound=Drawable)
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class RecentCache(Generic[K, V]):
+    """Keeps the values used last. None of them travels to another process."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._held: OrderedDict[K, V] = OrderedDict()
+
+    def get(self, key: K, make: Callable[[], V]) -> V:
+        if key not in self._held:
+            self._held[key] = make()
+            if len(self._held) > self._limit:
+                self._held.popitem(last=False)
+        self._held.move_to_end(key)
+        return self._held[key]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_limit": self._limit, "_held": OrderedDict()}
 
 
 class DrawnVideos(ABC, Generic[S]):
-    """A clip source over scenes, every one determined by its number."""
+    """A clip source over scenes, each determined by its number."""
 
     def __init__(
         self, name: str, names: Sequence[str], videos: int, frames: int, size: tuple[int, int]
@@ -57,22 +78,22 @@ class DrawnVideos(ABC, Generic[S]):
         self.names: tuple[str, ...] = tuple(names)
         self.videos, self.frames = videos, frames
         self.height, self.width = size
-        self._scenes: Recent[int, S] = Recent(_KEPT)
+        self._scenes: RecentCache[int, S] = RecentCache(_KEPT)
 
     @abstractmethod
     def make_scene(self, index: int) -> S:
-        """Video `index` from nothing but its number."""
+        """Video `index`, from its number alone."""
 
     @property
     @abstractmethod
     def recipe(self) -> dict[str, Any]:
-        """What one must know to draw the same videos again; written beside their annotations."""
+        """Everything needed to draw the same videos again; written with their annotations."""
 
     def __len__(self) -> int:
         return self.videos
 
     def scene(self, index: int) -> S:
-        """The video as a function of time, with full masks for statistics."""
+        """The video as a function of time."""
         if not 0 <= index < len(self):
             raise IndexError(f"video {index} of {self.name}, which has {len(self)}")
         return self._scenes.get(index, lambda: self.make_scene(index))
@@ -88,12 +109,12 @@ class DrawnVideos(ABC, Generic[S]):
         return [int(label) for label in self.scene(index).labels]
 
     def class_counts(self) -> list[int]:
-        """How many objects of each class there are, the few that are never seen included."""
+        """Number of objects of each class, including the few that are never visible."""
         labels = [label for index in range(len(self)) for label in self.labels(index)]
         return [int(count) for count in np.bincount(labels, minlength=len(self.names))]
 
     def clip(self, index: int, frames: Sequence[int]) -> Clip:
-        """Draw these frames of a video, with the visible masks of every object seen in one of them."""
+        """Draw these frames of a video, with the visible masks of every object that one of them shows."""
         if not all(0 <= t < self.frames for t in frames):
             raise IndexError(f"frames {list(frames)} of {self.video_name(index)}, which has {self.frames}")
         scene = self.scene(index)
@@ -109,10 +130,10 @@ class DrawnVideos(ABC, Generic[S]):
         )
 
     def dataset(self) -> Dataset:
-        """Exact ground truth; nothing is painted. Objects that are never seen are left out.
+        """Exact ground truth; nothing is painted. Objects that are never visible are left out.
 
-        `Track.extra` holds `visibility`, the share of the object within the frame that can be seen, and
-        `occlusion`, the same in the words of OVIS.
+        `Track.extra` holds `visibility`, the visible share of the object within the frame, and `occlusion`,
+        the same as a level of OVIS.
         """
         categories = [Category(label + 1, name) for label, name in enumerate(self.names)]
         videos = [self._video(index) for index in range(len(self))]

@@ -1,4 +1,4 @@
-"""Things laid over each other in a frame: where each is, what it covers, what of it remains in sight."""
+"""Layers of a frame: where each one is, what it covers, and what of it stays visible."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 Affine = NDArray[np.float64]  # [2, 3]
 
-UNSEEN = 16  # visible pixels below which an object counts as not seen
+UNSEEN = 16  # an object with fewer visible pixels counts as not visible
 
 
 @dataclass(frozen=True)
-class Window:
-    """The rectangle of a frame that something touches."""
+class Region:
+    """A rectangle of a frame."""
 
     top: int
     left: int
@@ -36,15 +36,15 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Layer:
-    """What something covers of a frame if nothing hides it."""
+class SceneLayer:
+    """The part of a frame that something covers if nothing hides it."""
 
-    window: Window
-    alpha: Image  # [h, w] of the window
+    region: Region
+    alpha: Image  # [h, w] of the region
 
     @cached_property
     def mask(self) -> Mask:
-        """[h, w] of the window: the pixels that are more than half covered."""
+        """[h, w] of the region: the pixels that are more than half covered."""
         return self.alpha >= 128
 
 
@@ -55,57 +55,57 @@ def compose(after: Affine, before: Affine) -> Affine:
     return np.asarray(both)
 
 
-def window_of(
+def region_of(
     affine: Affine, box: tuple[float, float, float, float], height: int, width: int
-) -> Window | None:
-    """The part of a frame that a box (left, top, right, bottom) may touch once warped; None if none."""
+) -> Region | None:
+    """The region of a frame that a box (left, top, right, bottom) may touch after a warp; None if none."""
     left, top, right, bottom = box
     corners = affine @ np.array([[left, right, left, right], [top, top, bottom, bottom], [1, 1, 1, 1]])
     x, y = np.maximum(np.floor(corners.min(1)), 0).astype(int).tolist()
     right, bottom = np.minimum(np.ceil(corners.max(1)), (width, height)).astype(int).tolist()
-    return Window(y, x, bottom, right) if bottom > y and right > x else None
+    return Region(y, x, bottom, right) if bottom > y and right > x else None
 
 
-def warp_into(image: Image, affine: Affine, window: Window) -> Image:
-    """The part of a warped image that falls into a window of the frame."""
-    shifted = compose(np.array([[1.0, 0, -window.left], [0, 1, -window.top]]), affine)
-    return np.asarray(cv2.warpAffine(image, shifted, window.shape[::-1]), np.uint8)
+def warp_into(image: Image, affine: Affine, region: Region) -> Image:
+    """The part of a warped image that falls into a region of the frame."""
+    shifted = compose(np.array([[1.0, 0, -region.left], [0, 1, -region.top]]), affine)
+    return np.asarray(cv2.warpAffine(image, shifted, region.shape[::-1]), np.uint8)
 
 
-def blend(canvas: Image, colour: Image, alpha: Image, window: Window) -> None:
-    """Lay `colour` over a window of the canvas, in place."""
-    region, weight = canvas[window.slices], alpha.astype(np.float32) * (1 / 255)
-    region[...] = cv2.blendLinear(colour, region, weight, 1 - weight)
+def blend(canvas: Image, colour: Image, alpha: Image, region: Region) -> None:
+    """Lay `colour` over a region of the canvas, in place."""
+    below, weight = canvas[region.slices], alpha.astype(np.float32) * (1 / 255)
+    below[...] = cv2.blendLinear(colour, below, weight, 1 - weight)
 
 
-def full_masks(layers: Sequence[Layer | None], height: int, width: int) -> Mask:
-    """What each covers, [N, H, W]."""
+def full_masks(layers: Sequence[SceneLayer | None], height: int, width: int) -> Mask:
+    """Everything that each layer covers, [N, H, W]."""
     full = np.zeros((len(layers), height, width), np.bool_)
     for mask, layer in zip(full, layers, strict=True):
         if layer is not None:
-            mask[layer.window.slices] = layer.mask
+            mask[layer.region.slices] = layer.mask
     return full
 
 
 def visible_masks(
-    layers: Sequence[Layer | None],
+    layers: Sequence[SceneLayer | None],
     far_to_near: Iterable[int],
     height: int,
     width: int,
-    covers: Iterable[Layer] = (),
+    covers: Iterable[SceneLayer] = (),
 ) -> Mask:
-    """What remains in sight of each, [N, H, W]: a pixel is the nearest's unless a cover lies over all."""
+    """The visible part of each layer, [N, H, W]: the nearest one owns a pixel unless a cover hides it."""
     owner = np.zeros((height, width), np.uint16)
     for n in far_to_near:
         layer = layers[n]
         if layer is not None:
-            owner[layer.window.slices][layer.mask] = n + 1
+            owner[layer.region.slices][layer.mask] = n + 1
     for cover in covers:
-        owner[cover.window.slices][cover.mask] = 0
+        owner[cover.region.slices][cover.mask] = 0
     visible = np.zeros((len(layers), height, width), np.bool_)
     for n, layer in enumerate(layers):
         if layer is not None:
-            mine = owner[layer.window.slices] == n + 1
+            mine = owner[layer.region.slices] == n + 1
             if np.count_nonzero(mine) >= UNSEEN:
-                visible[n][layer.window.slices] = mine
+                visible[n][layer.region.slices] = mine
     return visible

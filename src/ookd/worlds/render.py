@@ -1,4 +1,4 @@
-"""Painting: bodies, light, blur and noise, each touching only the pixels it must."""
+"""Paint bodies, light, blur and noise, each only where needed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ookd.worlds.layers import Affine, Image, Layer, Window, blend, compose
+from ookd.worlds.layers import Affine, Image, Region, SceneLayer, blend, compose
 from ookd.worlds.shapes import Body, Points
 from ookd.worlds.texture import COAT, REACH
 
@@ -18,45 +18,45 @@ _AA, _SHIFT = cv2.LINE_AA, 4
 
 @dataclass(frozen=True)
 class Silhouette:
-    """A body placed in a frame: its outlines and what they cover."""
+    """A body in a frame: its outlines and what they cover."""
 
     outlines: Points  # [P, K, 2] pixels
     affine: Affine  # body coordinates -> pixels
-    layer: Layer
+    layer: SceneLayer
 
 
 def silhouette(
     body: Body, phase: float, affine: Affine, height: int, width: int, margin: int
 ) -> Silhouette | None:
-    """Where a body is and what it covers; None outside the frame."""
+    """The outlines of a body and what they cover; None outside the frame."""
     outlines = body.pose(phase) @ affine[:, :2].T.astype(np.float32) + affine[:, 2].astype(np.float32)
     low, high = outlines.min((0, 1)), outlines.max((0, 1))
-    window = Window(
+    region = Region(
         max(0, int(low[1]) - margin),
         max(0, int(low[0]) - margin),
         min(height, int(high[1]) + margin + 1),
         min(width, int(high[0]) + margin + 1),
     )
-    if high[0] < 0 or high[1] < 0 or low[0] > width or low[1] > height or min(window.shape) < 1:
+    if high[0] < 0 or high[1] < 0 or low[0] > width or low[1] > height or min(region.shape) < 1:
         return None
-    alpha = np.zeros(window.shape, np.uint8)
-    for outline in _fixed(outlines, window):
+    alpha = np.zeros(region.shape, np.uint8)
+    for outline in _fixed(outlines, region):
         cv2.fillPoly(alpha, [outline], 255, _AA, _SHIFT)
-    return Silhouette(outlines, affine, Layer(window, alpha))
+    return Silhouette(outlines, affine, SceneLayer(region, alpha))
 
 
-def _fixed(outlines: Points, window: Window) -> NDArray[np.int32]:
-    """Outlines in sixteenths of a pixel of the window, as OpenCV wants them."""
-    return np.asarray(np.rint((outlines - (window.left, window.top)) * 16), np.int32)
+def _fixed(outlines: Points, region: Region) -> NDArray[np.int32]:
+    """Outlines in sixteenths of a pixel of the region, as OpenCV wants them."""
+    return np.asarray(np.rint((outlines - (region.left, region.top)) * 16), np.int32)
 
 
 def paint_body(
     canvas: Image, body: Body, coat: Image, shape: Silhouette, smear: NDArray[np.float32] | None
 ) -> None:
-    """Textured parts first, shaded as if lit from the upper left, then the plainly coloured ones."""
-    window, alpha = shape.layer.window, shape.layer.alpha
-    outlines = _fixed(shape.outlines, window)
-    tone = np.full(window.shape, 200, np.uint8)
+    """Paint textured parts first, lit from the upper left, then the plainly coloured ones."""
+    region, alpha = shape.layer.region, shape.layer.alpha
+    outlines = _fixed(shape.outlines, region)
+    tone = np.full(region.shape, 200, np.uint8)
     for outline, value, plain in zip(outlines, body.tones, body.colours, strict=True):
         if plain is None:
             cv2.fillPoly(tone, [outline], float(value) * 250, _AA, _SHIFT)
@@ -67,13 +67,13 @@ def paint_body(
     cv2.multiply(tone, cv2.convertScaleAbs(light, alpha=0.62, beta=97), tone, scale=1 / 250)
 
     to_coat = np.array([[1, 0, REACH], [0, 1, REACH]]) * (COAT - 1) / (2 * REACH)
-    place = compose(np.array([[1.0, 0, -window.left], [0, 1, -window.top]]), shape.affine)
+    place = compose(np.array([[1.0, 0, -region.left], [0, 1, -region.top]]), shape.affine)
     inverse = compose(to_coat, np.asarray(cv2.invertAffineTransform(place), np.float64))
     colour = np.asarray(
         cv2.warpAffine(
             coat,
             inverse,
-            window.shape[::-1],
+            region.shape[::-1],
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REPLICATE,
         ),
@@ -86,11 +86,11 @@ def paint_body(
     if smear is not None:
         cv2.filter2D(colour, -1, smear, colour)
         alpha = np.asarray(cv2.filter2D(alpha, -1, smear, borderType=cv2.BORDER_REPLICATE), np.uint8)
-    blend(canvas, colour, alpha, window)
+    blend(canvas, colour, alpha, region)
 
 
 def streak(dx: float, dy: float) -> NDArray[np.float32] | None:
-    """The kernel of a motion by (dx, dy) pixels while the shutter is open; None if too short to see."""
+    """The blur kernel of a motion by (dx, dy) pixels during the exposure; None if it is too short to see."""
     length = float(np.hypot(dx, dy))
     if length < 1.5:
         return None
@@ -105,7 +105,7 @@ def streak(dx: float, dy: float) -> NDArray[np.float32] | None:
 
 @lru_cache(maxsize=2)
 def _noise(height: int, width: int) -> Image:
-    """Sensor noise to cut windows from: mean 128, deviation 25."""
+    """Sensor noise from which regions are cut: mean 128, standard deviation 25."""
     rng = np.random.default_rng(0)
     field = rng.standard_normal((height * 2, width * 2, 3), np.float32) * 25 + 128
     return np.clip(field, 0, 255).astype(np.uint8)
@@ -114,7 +114,7 @@ def _noise(height: int, width: int) -> Image:
 def expose(
     canvas: Image, rng: np.random.Generator, light: NDArray[np.float32], blur: float, noise: float
 ) -> Image:
-    """What the camera makes of it: light [h, w, 3] (1: neutral), defocus in pixels, noise in grey levels."""
+    """Apply the camera: light [h, w, 3] (1: neutral), defocus in pixels, noise in grey levels."""
     height, width = canvas.shape[:2]
     gain = cv2.resize(np.clip(light * 128, 0, 255).astype(np.uint8), (width, height))
     image = cv2.multiply(canvas, gain, scale=1 / 128)

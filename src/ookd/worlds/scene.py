@@ -1,6 +1,6 @@
-"""One video of a world: who is in it, where everything is at each frame, and how a frame is drawn.
+"""One video of a world: its objects, where they are in each frame, and how a frame is drawn.
 
-Random streams are separate for casting, motion, proportions, looks and frames, so that no knob of one kind
+Random streams are separate for cast, motion, proportions, looks and frames. So no setting of one kind
 disturbs another, and any frame can be drawn alone.
 """
 
@@ -19,34 +19,34 @@ from ookd.worlds.drawn import FrameTruth
 from ookd.worlds.layers import (
     Affine,
     Image,
-    Layer,
     Mask,
+    SceneLayer,
     blend,
     compose,
     full_masks,
+    region_of,
     visible_masks,
     warp_into,
-    window_of,
 )
-from ookd.worlds.motion import WAYS, Poses, plan
+from ookd.worlds.layout import SceneLayout, drift, obstacles
+from ookd.worlds.motion import GAITS, Poses, plan
 from ookd.worlds.render import Silhouette, expose, paint_body, silhouette, streak
 from ookd.worlds.shapes import Body
 from ookd.worlds.species import SPECIES, Species
-from ookd.worlds.stage import Stage, drift, obstacles
 from ookd.worlds.texture import coat
 
 _CAST, _MOTION, _BODY, _LOOK, _PLACE, _FRAME = range(6)
 
 
-def class_law(imbalance: float) -> NDArray[np.float64]:
-    """Probability of each class: Zipf over the catalogue's order."""
+def class_probabilities(imbalance: float) -> NDArray[np.float64]:
+    """Probability of each class: a Zipf law in the order of `SPECIES`."""
     weight = np.arange(1, len(SPECIES) + 1) ** -imbalance
     return np.asarray(weight / weight.sum())
 
 
 @dataclass(frozen=True)
 class Cast:
-    """Who plays: class, body length in heights, and whom each looks like (itself if nobody)."""
+    """The objects: class, body length in frame heights, and which one each looks like (itself if none)."""
 
     labels: NDArray[np.int64]
     sizes: NDArray[np.float64]
@@ -69,7 +69,7 @@ class Scene:
     def cast(self) -> Cast:
         config, rng = self.config, self._rng(_CAST)
         count = int(rng.integers(config.crowd[0], config.crowd[1] + 1))
-        labels = rng.choice(len(SPECIES), count, p=class_law(config.imbalance))
+        labels = rng.choice(len(SPECIES), count, p=class_probabilities(config.imbalance))
         sizes = np.exp(rng.uniform(np.log(config.size[0]), np.log(config.size[1]), count))
         clone, whom = rng.random(count), rng.random(count)
         twins = list(range(count))
@@ -86,17 +86,17 @@ class Scene:
         return self.cast.labels
 
     @cached_property
-    def _set(self) -> tuple[Stage, Poses]:
+    def _set(self) -> tuple[SceneLayout, Poses]:
         config, cast, rng = self.config, self.cast, self._rng(_MOTION)
         aspect = config.width / config.height
         horizon = float(rng.uniform(0.2, 0.5)) if rng.random() < 0.65 else 0.0
         camera = drift(rng, config.frames)
         things = obstacles(rng, config.association, aspect)
-        stage = Stage(config.frames, aspect, horizon, config.association, camera, things)
-        return stage, plan(rng, [species.gait for species in self.species], cast.sizes, cast.twins, stage)
+        layout = SceneLayout(config.frames, aspect, horizon, config.association, camera, things)
+        return layout, plan(rng, [species.gait for species in self.species], cast.sizes, cast.twins, layout)
 
     @property
-    def stage(self) -> Stage:
+    def layout(self) -> SceneLayout:
         return self._set[0]
 
     @property
@@ -117,7 +117,9 @@ class Scene:
     @cached_property
     def place(self) -> Backdrop:
         config = self.config
-        return backdrop(self._rng(_PLACE), config.height, config.width, self.stage.horizon, config.appearance)
+        return backdrop(
+            self._rng(_PLACE), config.height, config.width, self.layout.horizon, config.appearance
+        )
 
     @cached_property
     def coats(self) -> list[Image]:
@@ -130,9 +132,9 @@ class Scene:
 
     @cached_property
     def _covers(self) -> list[tuple[Image, Affine]]:
-        """Each occluder's cover and where its pixels lie on the screen when the camera does not pan."""
+        """The cover of each occluder, and where its pixels lie on screen while the camera does not pan."""
         height, made = self.config.height, []
-        for k, thing in enumerate(self.stage.occluders):
+        for k, thing in enumerate(self.layout.occluders):
             h, w = max(4, round(thing.height * height)), max(4, round(thing.width * height))
             corner = np.array([[1, 0, thing.x * height - w / 2], [0, 1, thing.y * height - h / 2]])
             made.append((occluder_outline(thing.kind, self._rng(_BODY, 1000 + k), h, w), corner))
@@ -143,22 +145,22 @@ class Scene:
         rng = self._rng(_PLACE, 1)
         return [
             occluder_paint(thing.kind, rng, cover, self.place.colour)
-            for thing, (cover, _) in zip(self.stage.occluders, self._covers, strict=True)
+            for thing, (cover, _) in zip(self.layout.occluders, self._covers, strict=True)
         ]
 
     def _view(self, t: int) -> Affine:
-        """Screen pixels -> frame pixels: the camera's zoom and roll about the middle of the frame."""
-        config, view = self.config, self.stage.camera
+        """Screen pixels -> frame pixels: the zoom and roll of the camera about the middle of the frame."""
+        config, view = self.config, self.layout.camera
         centre = (config.width / 2, config.height / 2)
         turn = cv2.getRotationMatrix2D(centre, float(np.degrees(view.roll[t])), float(view.zoom[t]))
         return np.asarray(turn, np.float64)
 
     def _drift(self, t: int) -> Affine:
-        dx, dy = self.stage.camera.pan[t] * self.config.height
+        dx, dy = self.layout.camera.pan[t] * self.config.height
         return np.array([[1, 0, -dx], [0, 1, -dy]])
 
     def silhouettes(self, t: int) -> list[Silhouette | None]:
-        """Every object's outline in frame t, one after another in the cast's order."""
+        """The outline of every object in frame t, in the order of the cast."""
         config, poses, view = self.config, self.poses, self._view(t)
         shapes = []
         for i, body in enumerate(self.bodies):
@@ -188,8 +190,8 @@ class Scene:
                 paint_body(canvas, self.bodies[i], self.coats[i], shape, smear)
         covers = self._covers_at(t)
         for k, cover in covers.items():
-            paint = warp_into(self._cover_paints[k], self._cover_affine(k, t), cover.window)
-            blend(canvas, paint, cover.alpha, cover.window)
+            paint = warp_into(self._cover_paints[k], self._cover_affine(k, t), cover.region)
+            blend(canvas, paint, cover.alpha, cover.region)
         rng = self._rng(_FRAME, t)
         noise, blur = 1.5 + 11 * config.appearance, 1.1 * config.appearance
         return expose(canvas, rng, self._light(t), blur, noise), self._visible(t, shapes, covers)
@@ -203,7 +205,7 @@ class Scene:
     def _far_to_near(self, t: int) -> list[int]:
         return [int(i) for i in np.argsort(self.poses.depth[:, t], kind="stable")]
 
-    def _visible(self, t: int, shapes: list[Silhouette | None], covers: dict[int, Layer]) -> Mask:
+    def _visible(self, t: int, shapes: list[Silhouette | None], covers: dict[int, SceneLayer]) -> Mask:
         height, width = self.config.height, self.config.width
         return visible_masks(_layers(shapes), self._far_to_near(t), height, width, covers.values())
 
@@ -217,22 +219,22 @@ class Scene:
     def _cover_affine(self, k: int, t: int) -> Affine:
         return compose(self._view(t), compose(self._drift(t), self._covers[k][1]))
 
-    def _covers_at(self, t: int) -> dict[int, Layer]:
-        """What each occluder in view covers of frame t, by its number."""
+    def _covers_at(self, t: int) -> dict[int, SceneLayer]:
+        """What each visible occluder covers of frame t, by its number."""
         found = {}
         for k, (cover, _) in enumerate(self._covers):
             affine, (h, w) = self._cover_affine(k, t), cover.shape
-            window = window_of(affine, (0, 0, w, h), self.config.height, self.config.width)
-            if window is not None:
-                found[k] = Layer(window, warp_into(cover, affine, window))
+            region = region_of(affine, (0, 0, w, h), self.config.height, self.config.width)
+            if region is not None:
+                found[k] = SceneLayer(region, warp_into(cover, affine, region))
         return found
 
     def _cast_shadows(self, canvas: Image, shapes: list[Silhouette | None], t: int) -> None:
-        """Soft dark pools under what stands on the ground, at half size."""
+        """Soft shadows under objects on the ground, drawn at half size."""
         height, width = canvas.shape[:2]
         pool = np.full((height // 2, width // 2), 255, np.uint8)
         for i, shape in enumerate(shapes):
-            if shape is not None and WAYS[self.species[i].gait].ground:
+            if shape is not None and GAITS[self.species[i].gait].ground:
                 low, high = shape.outlines.min((0, 1)), shape.outlines.max((0, 1))
                 centre = (int(low[0] + high[0]) // 4, int(high[1]) // 2)
                 reach = max(1, int(high[0] - low[0]) // 5)
@@ -246,7 +248,7 @@ class Scene:
         return self._rng(_PLACE, 2).uniform(-1, 1, 10)
 
     def _light(self, t: int) -> NDArray[np.float32]:
-        """Brightness over the frame [6, 10, 3]: flicker, a drifting shade, a slow change of tint."""
+        """Brightness over the frame [6, 10, 3]: flicker, a drifting shade and a slow change of tint."""
         lamp, depth = self._lamps, 0.06 + 0.26 * self.config.appearance
         v, u = np.mgrid[0:1:6j, 0:1:10j]
         rate = 0.06 + 0.1 * np.abs(lamp[:3])
@@ -256,5 +258,5 @@ class Scene:
         return np.asarray(overall * shade[..., None] * tint, np.float32)
 
 
-def _layers(shapes: list[Silhouette | None]) -> list[Layer | None]:
+def _layers(shapes: list[Silhouette | None]) -> list[SceneLayer | None]:
     return [None if shape is None else shape.layer for shape in shapes]

@@ -1,7 +1,7 @@
 """Bodies as jointed outlines: a few closed polygons that swing, flap, bend, pulse and wobble with a phase.
 
-Body coordinates: x forward, y down, the whole about one unit long and centred at 0. All parts have the same
-number of points, so that a pose is a handful of array operations whatever the creature.
+Body coordinates: x forward, y down; a body is about one unit long and centred at 0. All parts have the same
+number of points, so a pose takes a few array operations, whatever the creature.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Colour = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class Part:
+class BodyPart:
     """One outline and how it moves. Parts are painted in order; later ones lie on top."""
 
     outline: Points
@@ -30,7 +30,7 @@ class Part:
     flap: tuple[float, float] = (
         0.0,
         0.0,
-    )  # how much of x, y folds towards the pivot; over 1 folds through it
+    )  # how far x, y fold towards the pivot; above 1, through it
     spin: bool = False  # turns with the phase instead of swinging (wheels)
     tone: float = 1.0  # brightness of the body's texture here
     colour: Colour | None = None  # painted plainly instead of textured
@@ -38,7 +38,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Deform:
-    """How the whole body gives: a wave along it, a pulse, a soft outline."""
+    """How the whole body deforms: a wave along it, a pulse, a soft outline."""
 
     bend: float = 0.0  # height of the travelling wave
     waves: float = 1.0  # waves along the body
@@ -91,7 +91,7 @@ def limb(start: tuple[float, float], end: tuple[float, float], wide: float, narr
 
 @dataclass(frozen=True)
 class Body:
-    """The parts of one creature stacked into arrays, its own proportions included."""
+    """The parts of one creature stacked into arrays, with its own proportions."""
 
     outlines: Points  # [P, K, 2]
     pivots: NDArray[np.float32]  # [P, 2]
@@ -99,10 +99,10 @@ class Body:
     tones: NDArray[np.float32]  # [P]
     colours: list[Colour | None]
     deform: Deform
-    ripple: NDArray[np.float32] = field(repr=False)  # [P, K] where in its ripple each outline point is
+    ripple: NDArray[np.float32] = field(repr=False)  # [P, K] ripple phase of each outline point
 
     @classmethod
-    def build(cls, parts: Sequence[Part], deform: Deform, rng: np.random.Generator) -> Body:
+    def build(cls, parts: Sequence[BodyPart], deform: Deform, rng: np.random.Generator) -> Body:
         """An individual of its kind: proportions vary a little, parts on one joint together."""
         stretch = 1 + 0.1 * rng.uniform(-1, 1, 2)
         growth = {joint: 1 + 0.12 * rng.uniform(-1, 1) for joint in dict.fromkeys(p.pivot for p in parts)}

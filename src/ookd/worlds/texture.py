@@ -1,4 +1,4 @@
-"""Coats and grounds: fractal noise, and the patterns that tell classes apart."""
+"""Textures of bodies and grounds: fractal noise, and the patterns that distinguish classes."""
 
 from __future__ import annotations
 

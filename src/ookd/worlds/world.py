@@ -1,4 +1,4 @@
-"""Endless labelled video, drawn when asked for: any frame of any video, the same bits every time."""
+"""Endless labelled video, drawn on demand: any frame of any video, always with the same bits."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class World(DrawnVideos[Scene]):
         **changes: Any,
     ) -> None:
         if split not in SPLITS:
-            raise UserError(f"unknown split '{split}'; a world has {', '.join(SPLITS)}")
+            raise UserError(f"unknown split '{split}'; choose from {', '.join(SPLITS)}")
         if seed < 0 or videos < 1:
             raise UserError(f"a world needs seed >= 0 and videos >= 1, not seed {seed} and {videos} videos")
         kind = config if isinstance(config, str) else "world"

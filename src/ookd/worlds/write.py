@@ -1,4 +1,4 @@
-"""Drawn video as files: a YTVIS folder that any program can read."""
+"""Write drawn video as a YTVIS folder that any program can read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import cv2
 
 from ookd.data.formats import save_ytvis
 from ookd.errors import UserError
-from ookd.new_folder import new_folder
+from ookd.files import new_folder
 from ookd.worlds.drawn import DrawnVideos
 
 
@@ -18,13 +18,12 @@ def write(
     source: DrawnVideos[Any],
     folder: str | Path,
     overwrite: bool = False,
-    quality: int = 95,
-    step: Callable[[], None] = lambda: None,
+    on_video: Callable[[], None] = lambda: None,
 ) -> None:
-    """Write JPEGImages/VIDEO/00000.jpg and instances.json; the folder is whole or not there.
+    """Write JPEGImages/VIDEO/00000.jpg and instances.json.
 
-    Masks are exact for the frames as drawn; JPEG at `quality` smears their edges a little. `step` is called
-    after each video.
+    Masks are exact for the frames as drawn; JPEG compression blurs edges a little. `on_video` is called after
+    each video.
     """
     dataset = source.dataset()
     with new_folder(Path(folder), overwrite, ("instances.json",)) as part:
@@ -33,7 +32,7 @@ def write(
             for name, image in zip(video.file_names, images, strict=True):
                 path = part / "JPEGImages" / name
                 path.parent.mkdir(parents=True, exist_ok=True)
-                if not cv2.imwrite(str(path), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality]):
+                if not cv2.imwrite(str(path), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95]):
                     raise UserError(f"{folder}: frame {name} cannot be written; is the disk full?")
-            step()
+            on_video()
         save_ytvis(dataset, part / "instances.json")

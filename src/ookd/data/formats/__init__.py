@@ -1,4 +1,7 @@
-"""Annotation formats in and out: everything becomes a `Dataset`, whatever lies in the folder."""
+"""Annotation formats in and out: everything becomes a `Dataset`, whatever lies in the folder.
+
+Each format is a `Format` record in its own file; `FORMATS` lists them in the order in which they are tried.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,40 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from ookd.data.formats.coco import read_coco
-from ookd.data.formats.dataset_yaml import with_names
-from ookd.data.formats.davis import read_davis
-from ookd.data.formats.detect import find, find_frames
-from ookd.data.formats.json_file import read_object
-from ookd.data.formats.mots import read_mots
-from ookd.data.formats.problems import Problem, Report, refuse
-from ookd.data.formats.source import Source, choose
-from ookd.data.formats.yolo import read_yolo
-from ookd.data.formats.ytvis import read_ytvis, save_ytvis
+from ookd.data.formats.coco import COCO
+from ookd.data.formats.dataset_yaml import describing_file, sources_in_yaml, with_names
+from ookd.data.formats.davis import DAVIS
+from ookd.data.formats.format import AnnotationSource, Format, Output, choose, split_of
+from ookd.data.formats.json_annotations import JSON
+from ookd.data.formats.mots import MOTS
+from ookd.data.formats.problems import Problem, Report, raise_problem
+from ookd.data.formats.yolo import YOLO
+from ookd.data.formats.ytvis import YTVIS, save_ytvis
+from ookd.errors import UserError
 from ookd.structures import Dataset
 
-__all__ = ["Problem", "Report", "Source", "find", "load", "load_source", "read", "save_ytvis"]
+__all__ = [
+    "FORMATS",
+    "AnnotationSource",
+    "Format",
+    "Output",
+    "Problem",
+    "Report",
+    "choose",
+    "find",
+    "load",
+    "load_source",
+    "read",
+    "save_ytvis",
+    "writable",
+]
+
+FORMATS: dict[str, Format] = {format.name: format for format in (YOLO, JSON, YTVIS, COCO, DAVIS, MOTS)}
+
+
+def writable() -> list[str]:
+    """Names of the formats that can be written."""
+    return sorted(format.name for format in FORMATS.values() if format.write is not None)
 
 
 def load(path: str | Path, split: str | None = None, frames: str | Path | None = None) -> Dataset:
@@ -36,22 +60,28 @@ def load(path: str | Path, split: str | None = None, frames: str | Path | None =
     return load_source(source)
 
 
-def load_source(source: Source) -> Dataset:
-    """One of the sets that `find` found; the first problem raises `UserError`."""
-    dataset = read(source, refuse)
+def load_source(source: AnnotationSource) -> Dataset:
+    """Read one of the sets that `find` found; the first problem raises `UserError`."""
+    dataset = read(source, raise_problem)
     assert dataset is not None, "a reader that gives up has reported why"
     return dataset
 
 
-def read(source: Source, report: Report) -> Dataset | None:
-    """What is right of a source; every problem goes to `report`. None where nothing is."""
-    with _without_collection():
-        return _read(source, report)
+def read(source: AnnotationSource, report: Report) -> Dataset | None:
+    """Everything that is right about a source; each problem goes to `report`. None if nothing can be read."""
+    assert source.format.read is not None, "only formats that can be read are found"
+    with _without_garbage_collection():
+        dataset = source.format.read(source, report)
+        if dataset is not None and source.frames is not None:
+            dataset.root = source.frames
+        if dataset is not None and source.names:
+            dataset = with_names(dataset, source.names, source.path, report)
+    return dataset
 
 
 @contextmanager
-def _without_collection() -> Iterator[None]:
-    """Annotations are millions of objects and no cycle: looking for cycles takes as long as reading them."""
+def _without_garbage_collection() -> Iterator[None]:
+    """Annotations are millions of objects without cycles; looking for cycles takes as long as reading."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -61,32 +91,40 @@ def _without_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _read(source: Source, report: Report) -> Dataset | None:
-    match source.kind:
-        case "json":
-            dataset = _read_json(source, report)
-        case "davis":
-            dataset = read_davis(source.path, source.subset, report)
-        case "mots":
-            dataset = read_mots(source.path, report)
-        case "yolo":
-            return read_yolo(source.path, source.names, report)
-    if dataset is not None and source.frames is not None:
-        dataset.root = source.frames
-    if dataset is not None and source.names:
-        dataset = with_names(dataset, source.names, source.path, report)
-    return dataset
+def find(path: Path) -> list[AnnotationSource]:
+    """All sets of annotations at a path."""
+    try:
+        described = describing_file(path)
+        return _find_plain(path) if described is None else sources_in_yaml(described, _find_plain)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
-def _read_json(source: Source, report: Report) -> Dataset | None:
-    document = read_object(source.path, report)
-    if document is None:
-        return None
-    if not {"videos", "images"} & document.keys():
-        report(Problem(source.path, "", "has neither 'videos' (YTVIS, OVIS) nor 'images' (COCO)"))
-        return None
-    read_document = read_coco if "images" in document else read_ytvis
-    dataset = read_document(document, source.path, report)
-    if dataset.videos:
-        dataset.root = find_frames(source.path, dataset.videos[0].file_names[0])
-    return dataset
+def _find_plain(path: Path) -> list[AnnotationSource]:
+    """What is there apart from a dataset.yaml, which never leads to another one."""
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder")
+    found = _of_one_format(path) or _in_split_folders(path)
+    if not found:
+        titles = ", ".join(format.title for format in FORMATS.values() if format.find is not None)
+        raise UserError(f"{path}: holds no annotations; expected a dataset.yaml, or {titles}")
+    return found
+
+
+def _of_one_format(path: Path) -> list[AnnotationSource]:
+    """The sets of the first format that finds any."""
+    for format in FORMATS.values():
+        if format.find is not None and (found := format.find(path)):
+            return found
+    return []
+
+
+def _in_split_folders(folder: Path) -> list[AnnotationSource]:
+    """Sets in subfolders such as train/ and val/, each complete in itself."""
+    inner = sorted(item for item in folder.iterdir() if item.is_dir()) if folder.is_dir() else []
+    return [
+        replace(source, split=split)
+        for item in inner
+        if (split := split_of(item.name))
+        for source in _of_one_format(item)
+    ]

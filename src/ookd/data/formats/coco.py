@@ -1,6 +1,6 @@
 """COCO JSON: images as videos of one frame, or, where annotations carry track ids, frames as videos.
 
-Plain COCO knows no time. Labelling tools and CocoVID add a track id to annotations (`track_id`,
+Plain COCO has no videos. Labelling tools and CocoVID add a track id to annotations (`track_id`,
 `instance_id`, or `attributes.track_id` as CVAT writes it); then images are grouped into videos by `video_id`,
 else by folder, and ordered by `frame_id`, else by file name with numbers compared as numbers.
 """
@@ -14,8 +14,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ookd.data import rle
+from ookd.data.formats.format import Format, NamedVideos, Output
+from ookd.data.formats.json_file import write_json_set
 from ookd.data.formats.problems import Problem, Report
-from ookd.data.formats.records import Record, bad_area, bad_box, records, shown
+from ookd.data.formats.records import JsonRecord, bad_area, bad_box, records, shown
 from ookd.data.formats.ytvis import read_categories, with_category_extra
 from ookd.data.frames import video_name
 from ookd.structures import Dataset, Track, Video
@@ -26,7 +28,7 @@ _ANNOTATION = ("id", "image_id", "category_id", "iscrowd", "segmentation", "bbox
 
 @dataclass(slots=True)
 class _Image:
-    record: Record
+    record: JsonRecord
     id: int
     width: int
     height: int
@@ -45,10 +47,10 @@ class _Image:
 class _Mask:
     """One annotation: an object in one image."""
 
-    record: Record
+    record: JsonRecord
     image: _Image
     track: Track  # of this one frame
-    of_track: int | str | None  # the track id that the file gives
+    of_track: int | str | None  # the track id in the file
 
 
 def read_coco(document: dict[str, Any], file: Path, report: Report) -> Dataset:
@@ -75,11 +77,11 @@ def _read_images(document: dict[str, Any], file: Path, report: Report) -> dict[i
         if number is None or size is None or name is None or record.repeats(number, images):
             continue
         if name in names:
-            record.complain(f"'file_name' '{name}' is used before; images must differ")
+            record.complain(f"'file_name' '{name}' is used twice; images must differ")
         names.add(name)
         images[number] = _Image(record, number, *size, name)
     if not images and isinstance(document.get("images"), list):
-        report(Problem(file, "", "'images' is empty; the set holds nothing"))
+        report(Problem(file, "", "'images' is empty"))
     return images
 
 
@@ -105,7 +107,7 @@ def _read_masks(
     return masks
 
 
-def _read_mask(record: Record, number: int, category_id: int, image: _Image) -> Track | None:
+def _read_mask(record: JsonRecord, number: int, category_id: int, image: _Image) -> Track | None:
     record.where = f"image {image.id}, {record.where}"
     segmentation = record.fields.get("segmentation")
     if not isinstance(segmentation, dict | list) or not segmentation:
@@ -129,7 +131,7 @@ def _read_mask(record: Record, number: int, category_id: int, image: _Image) -> 
     return Track(number, category_id, [segmentation], [box], [area], record.flag("iscrowd"), rest)
 
 
-def _track_id(record: Record) -> int | str | None:
+def _track_id(record: JsonRecord) -> int | str | None:
     attributes = record.fields.get("attributes")
     for fields in (record.fields, attributes if isinstance(attributes, dict) else {}):
         for key in ("track_id", "instance_id"):
@@ -162,7 +164,7 @@ def _as_videos(
             named[record.integer("id") or 0] = record.text("name")
     numbered = all(type(group) is int for group in groups)
     videos: list[Video] = []
-    place: dict[int, tuple[Video, int]] = {}  # image id -> where it went
+    place: dict[int, tuple[Video, int]] = {}  # image id -> its video and frame
     for order, (group, members) in enumerate(sorted(groups.items(), key=lambda item: str(item[0])), 1):
         members.sort(key=_Image.order)
         first = members[0]
@@ -191,9 +193,9 @@ def _group_of(image: _Image) -> int | str:
 
 
 def _gather_tracks(masks: list[_Mask], place: dict[int, tuple[Video, int]]) -> None:
-    """Annotations of one track id in one video become one track; those without an id stay alone.
+    """Join annotations with one track id in one video into one track; those without an id stay alone.
 
-    The ids that the file gives are kept where no two videos share one, else tracks are counted.
+    The file's ids are kept if no two videos share one, else tracks get consecutive ids.
     """
     tracks: dict[tuple[int, str, int | str], Track] = {}
     for mask in masks:
@@ -222,7 +224,7 @@ def _gather_tracks(masks: list[_Mask], place: dict[int, tuple[Video, int]]) -> N
 
 
 def to_document(dataset: Dataset) -> dict[str, Any]:
-    """Single frames as plain COCO; videos as frames with `video_id`, `frame_id` and `track_id`."""
+    """Single frames become plain COCO; videos become frames with `video_id`, `frame_id` and `track_id`."""
     still = all(video.length == 1 for video in dataset.videos)
     extra, categories = with_category_extra(dataset)
     document: dict[str, Any] = {**extra, "images": [], "annotations": [], "categories": categories}
@@ -252,3 +254,14 @@ def to_document(dataset: Dataset) -> dict[str, Any]:
                     }
                 )
     return document
+
+
+def write_coco(dataset: Dataset, videos: NamedVideos, output: Output) -> list[str]:
+    write_json_set(dataset, videos, output, to_document)
+    fields = sorted({key for video in dataset.videos for track in video.tracks for key in track.extra})
+    if fields and any(video.length > 1 for video in dataset.videos):
+        return [f"other fields of tracks: {', '.join(fields)}"]
+    return []
+
+
+COCO = Format("coco", "a COCO .json", write=write_coco, marker="dataset.yaml")

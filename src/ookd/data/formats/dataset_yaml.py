@@ -1,9 +1,9 @@
-"""`dataset.yaml`: a few lines that say where the splits of a data set lie and what its classes are called.
+"""`dataset.yaml`: where the splits of a data set are and what its classes are called.
 
-    path: /data/forklifts         # where the paths below start; left out: this file's folder
-    names: [person, forklift]     # label order, the same in every split; left out: as the annotations have it
-    train: train.json             # any data that can be read: a .json, a folder
-    val:                          # the long form, for frames that are not found by themselves
+    path: /data/forklifts         # where the paths below start; default: this file's folder
+    names: [person, forklift]     # in label order, for all splits; default: as in the annotations
+    train: train.json             # anything that can be read: a .json, a folder
+    val:                          # the long form, if the frames are not found automatically
       annotations: val.json
       frames: videos/street.mp4   # folder, archive or video that file names start from
 
@@ -21,21 +21,28 @@ from typing import Any
 
 import yaml
 
+from ookd.data.formats.format import SPLITS, AnnotationSource, choose
 from ookd.data.formats.problems import Problem, Report
 from ookd.data.formats.records import shown
-from ookd.data.formats.source import Source, choose
-from ookd.data.formats.yolo import labels_of
 from ookd.errors import UserError
 from ookd.structures import Category, Dataset
 
-SPLITS = ("train", "val", "test", "tune")
+_FILES = ("dataset.yaml", "dataset.yml", "data.yaml", "data.yml")
 _KEYS = ("path", "names", *SPLITS)
-_YOLO_KEYS = ("nc", "download", "roboflow", "minival", "channels")  # of no meaning here
+_YOLO_KEYS = ("nc", "download", "roboflow", "minival", "channels")  # without meaning here
 
-Find = Callable[[Path], list[Source]]
+Find = Callable[[Path], list[AnnotationSource]]
 
 
-def sources_of(file: Path, find: Find) -> list[Source]:
+def describing_file(path: Path) -> Path | None:
+    """The dataset.yaml that a path is or, as a folder, holds."""
+    if path.suffix.lower() in (".yaml", ".yml") and not path.is_dir():
+        return path
+    return next((path / name for name in _FILES if (path / name).is_file()), None)
+
+
+def sources_in_yaml(file: Path, find: Find) -> list[AnnotationSource]:
+    """The splits that the file names; `find` finds what lies at their paths."""
     document = _read(file)
     for key in document:
         if key not in _KEYS + _YOLO_KEYS:
@@ -75,7 +82,7 @@ def _text(value: Any, key: str, file: Path) -> str:
 
 
 def _names(value: Any, file: Path) -> tuple[str, ...]:
-    """A list, or YOLO's mapping from 0, 1, 2, ..."""
+    """The class names, from a list or from YOLO's mapping of 0, 1, 2, ..."""
     if isinstance(value, dict) and sorted(value, key=str) == sorted(range(len(value)), key=str):
         value = [value[label] for label in range(len(value))]
     if value is None:
@@ -87,7 +94,9 @@ def _names(value: Any, file: Path) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _source(value: Any, split: str, base: Path, names: tuple[str, ...], file: Path, find: Find) -> Source:
+def _source(
+    value: Any, split: str, base: Path, names: tuple[str, ...], file: Path, find: Find
+) -> AnnotationSource:
     frames = None
     if isinstance(value, dict):
         unknown = sorted(map(str, value.keys() - {"annotations", "frames"}))
@@ -99,20 +108,16 @@ def _source(value: Any, split: str, base: Path, names: tuple[str, ...], file: Pa
     text = _text(value, split, file)
     path = base / text
     if not path.exists() and (base / text.removeprefix("../")).exists():
-        path = base / text.removeprefix("../")  # Roboflow's exports count one folder too many
-    if path.is_dir() and labels_of(path) is not None:
-        if not names:
-            raise UserError(f"{file}: YOLO labels are numbers; 'names' must say what the classes are called")
-        return Source("yolo", path, split, names=names)
+        path = base / text.removeprefix("../")  # Roboflow's exports go up one folder too many
     found = find(path)
     chosen = choose(found, path, split if len(found) > 1 else None)
     return replace(chosen, split=split, frames=frames, names=names)
 
 
 def with_names(dataset: Dataset, names: tuple[str, ...], file: Path, report: Report) -> Dataset:
-    """The same data with its classes, ids unchanged, in the order of `names`, which is the order of labels.
+    """The same data with its classes in the order of `names`, which is the order of labels. Ids are kept.
 
-    Names that the file does not know get ids beyond its own; a class that has objects must be in `names`.
+    Names that are not in the file get new ids; a class that has objects must be in `names`.
     """
     known = {category.name: category for category in dataset.categories}
     unused = count(max((category.id for category in dataset.categories), default=0) + 1)

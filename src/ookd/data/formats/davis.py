@@ -1,24 +1,24 @@
 """DAVIS and YouTube-VOS folders: `JPEGImages/<video>/<frame>.jpg` and `Annotations/<video>/<frame>.png`.
 
-The pictures' palette index is the object. DAVIS has no classes; where YouTube-VOS's `meta.json` names a
-category for each object it is read, and it is written so that classes survive. A resolution folder (`480p`)
-between is followed. DAVIS-2016 marks its only object with 255; elsewhere 255 is "unlabelled" and left out.
+The palette index of a pixel is its object. DAVIS has no classes; YouTube-VOS's `meta.json` names a category
+for each object, and is written to preserve classes. Frames may lie in a resolution folder (`480p`).
+DAVIS-2016 marks its only object with 255; elsewhere 255 means "unlabelled" and is left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from ookd.data.formats.format import AnnotationSource, Format, NamedVideos, Output, split_of
 from ookd.data.formats.json_file import read_object, write_json
 from ookd.data.formats.label_images import (
     Shape,
     frame_files,
-    painted,
+    paint_labels,
     read_sequence,
     tracks_of,
     values_for,
@@ -34,12 +34,19 @@ _UNLABELLED = 255
 _NO_CLASS = "object"
 
 
-def is_davis(folder: Path) -> bool:
+def find_davis(folder: Path) -> list[AnnotationSource]:
+    if not _is_davis(folder):
+        return []
+    names = davis_splits(folder) or [""]
+    return [AnnotationSource(DAVIS, folder, split_of(name) or name, name) for name in names]
+
+
+def _is_davis(folder: Path) -> bool:
     return (folder / "Annotations").is_dir() and any(_resolved(folder / "Annotations").glob("*/*.png"))
 
 
 def davis_splits(folder: Path) -> dict[str, list[str]]:
-    """Split -> video names, from ImageSets; empty where there is none."""
+    """Split -> video names, from ImageSets; empty if there is none."""
     for year in _YEARS:
         lists = sorted((folder / "ImageSets" / year).glob("*.txt"))
         splits = {file.stem: _names_in(file) for file in lists if file.stem != "trainval"}
@@ -49,7 +56,7 @@ def davis_splits(folder: Path) -> dict[str, list[str]]:
 
 
 def _names_in(file: Path) -> list[str]:
-    """A name a line, or, in DAVIS-2016, an image and its annotation a line."""
+    """Each line holds a name or, in DAVIS-2016, an image and its annotation."""
     names: dict[str, None] = {}
     for line in file.read_text(encoding="utf-8", errors="replace").split("\n"):
         if words := line.split():
@@ -57,13 +64,14 @@ def _names_in(file: Path) -> list[str]:
     return list(names)
 
 
-def read_davis(folder: Path, split: str, report: Report) -> Dataset:
+def read_davis(source: AnnotationSource, report: Report) -> Dataset:
+    folder = source.path
     annotations, root = _resolved(folder / "Annotations"), _resolved(folder / "JPEGImages")
     meta, names = _read_meta(folder / "meta.json", report)
     used = {name for objects in meta.values() for name in objects.values()}
     known = list(dict.fromkeys([*names, *sorted(used)])) or [_NO_CLASS]
     categories = [Category(number, name) for number, name in enumerate(known, 1)]
-    folders = davis_splits(folder).get(split) or sorted(
+    folders = davis_splits(folder).get(source.subset) or sorted(
         item.name for item in annotations.iterdir() if item.is_dir()
     )
     videos: list[Video] = []
@@ -86,7 +94,7 @@ def read_davis(folder: Path, split: str, report: Report) -> Dataset:
 def _categories_of(
     meta: dict[str, dict[int, str]], name: str, frames: list[dict[int, Shape]], file: Path, report: Report
 ) -> dict[int, str]:
-    """Object -> category, for the objects of a video that count."""
+    """Object -> category, for the objects of a video that are labelled."""
     values = {value for frame in frames for value in frame}
     if values != {_UNLABELLED}:
         values.discard(_UNLABELLED)
@@ -99,7 +107,7 @@ def _categories_of(
 
 
 def _read_meta(file: Path, report: Report) -> tuple[dict[str, dict[int, str]], list[str]]:
-    """(video -> object -> category, class names where the file lists their order); empty without the file."""
+    """(video -> object -> category, class names in order if the file lists them); empty without the file."""
     if not file.exists():
         return {}, []
     document = read_object(file, report) or {}
@@ -128,10 +136,8 @@ def _resolved(folder: Path) -> Path:
     return next((folder / name for name in _RESOLUTIONS if (folder / name).is_dir()), folder)
 
 
-def write_davis(
-    dataset: Dataset, videos: Iterable[tuple[str, Video]], folder: Path, frames: bool
-) -> list[str]:
-    """Writes the named videos and says what the folder could not hold."""
+def write_davis(dataset: Dataset, videos: NamedVideos, output: Output) -> list[str]:
+    folder = output.folder
     category_name = {category.id: category.name for category in dataset.categories}
     meta: dict[str, Any] = {"categories": list(category_name.values()), "videos": {}}
     lost: list[str] = []
@@ -139,9 +145,9 @@ def write_davis(
         values = values_for(video.tracks, range(1, _UNLABELLED + 1))
         if len(video.tracks) >= _UNLABELLED:
             raise UserError(f"video {name}: {len(video.tracks)} objects; a palette holds {_UNLABELLED - 1}")
-        for stem, labels in painted(video, name, values, lost):
+        for stem, labels in paint_labels(video, name, values, lost):
             _save_palette(labels.astype(np.uint8), folder / "Annotations" / name / f"{stem}.png")
-        if frames:
+        if output.frames:
             copy_frames(dataset, video, folder / "JPEGImages" / name, frame_stems(video))
         meta["videos"][name] = {
             "objects": {
@@ -161,10 +167,12 @@ def _save_palette(labels: Any, path: Path) -> None:
 
 
 def _colour(index: int) -> list[int]:
-    """The colour that VOC, DAVIS and most viewers give to an index: its bits dealt to r, g, b."""
+    """The colour that VOC, DAVIS and most viewers give to an index: its bits spread over r, g and b."""
     return [
         sum(((index >> (3 * bit + channel)) & 1) << (7 - bit) for bit in range(3)) for channel in range(3)
     ]
 
 
 _PALETTE = [value for index in range(256) for value in _colour(index)]
+
+DAVIS = Format("davis", "a DAVIS or YouTube-VOS folder", find_davis, read_davis, write_davis, "meta.json")

@@ -1,22 +1,30 @@
-"""JSON files of unknown quality in, whole JSON files out."""
+"""Read JSON files of unknown quality; write JSON files and folders of annotated frames."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import orjson
+import yaml
 
+from ookd.data.formats.format import NamedVideos, Output
 from ookd.data.formats.problems import Problem, Report
 from ookd.data.formats.records import shown
-from ookd.files import finish, part_of, write_error
+from ookd.data.frames import copy_frames, frame_stems
+from ookd.files import write_file
+from ookd.structures import Dataset, Video
+
+ANNOTATIONS = "instances.json"
 
 
 def read_object(path: Path, report: Report) -> dict[str, Any] | None:
-    """The file's JSON object, or None after a report. NaN and Infinity, which are not JSON, become floats."""
+    """The file's JSON object, or None after a report. NaN and Infinity, which JSON lacks, become floats."""
     try:
-        raw = path.read_bytes().removeprefix(b"\xef\xbb\xbf")  # editors put this mark before UTF-8 text
+        raw = path.read_bytes().removeprefix(b"\xef\xbb\xbf")  # the byte order mark that some editors write
         document = _parse(raw)
     except OSError as error:
         report(Problem(path, "", _reason(error)))
@@ -28,7 +36,7 @@ def read_object(path: Path, report: Report) -> dict[str, Any] | None:
         at_end = error.pos >= len(error.doc) - 1
         hint = "; the file ends too early, copy it again" if at_end else ""
         place = f"line {error.lineno}, column {error.colno}" if error.doc.strip() else ""
-        what = f"is not valid JSON: {error.msg}{hint}" if place else "is empty; right is a JSON object"
+        what = f"is not valid JSON: {error.msg}{hint}" if place else "is empty; it must hold a JSON object"
         report(Problem(path, place, what))
     else:
         if isinstance(document, dict):
@@ -42,7 +50,7 @@ def _parse(raw: bytes) -> Any:
         return orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         text = raw.decode("utf-8")
-        try:  # Python writes NaN into JSON by default: read it, so that it can be said which record has it
+        try:  # Python writes NaN by default: read it, so that the message can name the record
             return json.loads(text, parse_int=_bounded)
         except ValueError:
             raise error from None
@@ -61,11 +69,32 @@ def _reason(error: OSError) -> str:
 
 
 def write_json(path: Path, document: Any) -> None:
-    """Written beside and renamed, so that a kill at any moment leaves the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = part_of(path)
-    try:
-        part.write_bytes(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY))
-        finish(part, path)
-    except OSError as error:
-        raise write_error(error, path) from None
+    """Write a whole JSON file."""
+    write_file(path, orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY))
+
+
+def write_json_set(
+    dataset: Dataset, videos: NamedVideos, output: Output, to_document: Callable[[Dataset], dict[str, Any]]
+) -> None:
+    """Write the frames, one JSON file of annotations, and a dataset.yaml that says where they are."""
+    frames = str((dataset.root or Path()).resolve())
+    if output.frames:
+        dataset, frames = _with_copied_frames(dataset, videos, output.folder / "frames"), "frames"
+    write_json(output.folder / ANNOTATIONS, to_document(dataset))
+    described = {
+        "names": [category.name for category in dataset.categories],
+        output.split: {"annotations": ANNOTATIONS, "frames": frames},
+    }
+    text = yaml.safe_dump(described, sort_keys=False, allow_unicode=True)
+    write_file(output.folder / "dataset.yaml", text)
+
+
+def _with_copied_frames(dataset: Dataset, videos: NamedVideos, folder: Path) -> Dataset:
+    """The same videos with their frames copied into `folder`."""
+    copied: list[Video] = []
+    for name, video in videos:
+        inside = "" if video.length == 1 else name
+        stems = [name] if video.length == 1 else frame_stems(video)
+        files = copy_frames(dataset, video, folder / inside, stems)
+        copied.append(replace(video, file_names=[str(PurePosixPath(inside, file)) for file in files]))
+    return replace(dataset, videos=copied)

@@ -1,6 +1,6 @@
-"""Masks as pictures of labels: one picture a frame, one value an object. What DAVIS and MOTS share.
+"""Masks as label images: one image a frame, one value an object. Shared by DAVIS and MOTS.
 
-Such a picture gives each pixel to one object at most, so overlaps cannot be written; the smaller object wins.
+A label image gives each pixel to at most one object, so overlaps cannot be written; the smaller object wins.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MODES = ("P", "L", "1", "I", "I;16")
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One object in one picture."""
+    """One object in one label image."""
 
     mask: Rle
     box: list[float]
@@ -38,16 +38,16 @@ def read_label_image(path: Path, report: Report) -> Labels | None:
         with Image.open(io.BytesIO(path.read_bytes())) as image:
             if image.mode in _MODES:
                 return np.array(image).astype(np.uint16)
-            what = f"is a {image.mode} picture; labels need a palette or one grey channel"
+            what = f"is a {image.mode} image; labels need a palette or one grey channel"
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         empty = path.exists() and path.stat().st_size == 0
-        what = "is empty" if empty else f"is not a readable picture ({error})"
+        what = "is empty" if empty else f"is not a readable image ({error})"
     report(Problem(path, "", what))
     return None
 
 
 def shapes_of(labels: Labels) -> dict[int, Shape]:
-    """The objects of a picture by value."""
+    """The objects of a label image by value."""
     values = np.unique(labels)
     values = values[values > 0]
     masks = rle.encode_many(labels == values[:, None, None])
@@ -58,14 +58,14 @@ def shapes_of(labels: Labels) -> dict[int, Shape]:
 
 
 def read_sequence(folder: Path, report: Report) -> tuple[tuple[int, int], list[dict[int, Shape]], list[Path]]:
-    """((width, height), the objects of each picture, the pictures); (0, 0) where none can be read."""
+    """((width, height), the objects of each label image, the files); (0, 0) if none can be read."""
     pictures = sorted(folder.glob("*.png"))
     if not pictures:
-        report(Problem(folder, "", "holds no annotation pictures (.png)"))
+        report(Problem(folder, "", "holds no annotation images (.png)"))
     found: list[Problem] = []
     frames: list[dict[int, Shape]] = []
     size = (0, 0)
-    with ThreadPoolExecutor() as pool:  # decoding is most of the work, and needs no lock
+    with ThreadPoolExecutor() as pool:  # decoding is most of the work, and releases Python's lock
         images = pool.map(lambda file: read_label_image(file, found.append), pictures)
         for picture, labels in zip(pictures, images, strict=True):
             if labels is not None:
@@ -82,7 +82,7 @@ def read_sequence(folder: Path, report: Report) -> tuple[tuple[int, int], list[d
 
 
 def tracks_of(frames: Sequence[dict[int, Shape]], category_of: dict[int, int], first_id: int) -> list[Track]:
-    """One track for each value that has a category; the value is kept, to write the same pictures again."""
+    """One track for each value that has a category; the value is kept, to write the same images again."""
     values = sorted({value for frame in frames for value in frame} & category_of.keys())
     return [
         Track(
@@ -98,15 +98,17 @@ def tracks_of(frames: Sequence[dict[int, Shape]], category_of: dict[int, int], f
 
 
 def frame_files(pictures: Sequence[Path], images: Path) -> list[str]:
-    """The image of each label picture, by its stem, relative to `images`; where it is missing, as .jpg."""
+    """The frame of each label image, with the same stem, relative to `images`; .jpg if it is missing."""
     folder = pictures[0].parent.name
     there = sorted((images / folder).iterdir()) if (images / folder).is_dir() else []
     names = {file.stem: file.name for file in there if file.suffix.lower() in IMAGE_SUFFIXES}
     return [f"{folder}/{names.get(picture.stem, f'{picture.stem}.jpg')}" for picture in pictures]
 
 
-def painted(video: Video, name: str, values: dict[int, int], lost: list[str]) -> Iterator[tuple[str, Labels]]:
-    """Each frame's file stem and picture. `values`: track id -> value; what cannot be held goes to `lost`."""
+def paint_labels(
+    video: Video, name: str, values: dict[int, int], lost: list[str]
+) -> Iterator[tuple[str, Labels]]:
+    """File stem and label image of each frame. `values`: track id -> value; `lost` gets what does not fit."""
     claimed = 0
     for frame, stem in enumerate(frame_stems(video)):
         labels = np.zeros((video.height, video.width), np.uint16)
@@ -127,7 +129,7 @@ def painted(video: Video, name: str, values: dict[int, int], lost: list[str]) ->
 
 
 def values_for(tracks: Sequence[Track], allowed: range) -> dict[int, int]:
-    """Track id -> value: those they were read with where all have one of their own, else counted."""
+    """Track id -> value: the one it was read with if all are unique, else consecutive values."""
     kept = {track.id: track.extra.get("label_value") for track in tracks}
     values = [value for value in kept.values() if type(value) is int and value in allowed]
     if len(set(values)) == len(tracks):

@@ -1,19 +1,19 @@
 """MOTS folders as KITTI has them: `instances/<video>/<frame>.png`, 16 bits, class * 1000 + object.
 
 Images are looked for in `images/`, `image_02/` or `training/image_02/`. Class 1 is car and 2 pedestrian,
-unless a `classes.txt` (`<number> <name>` a line) says otherwise. The value 10000 marks regions to ignore;
-they are kept with the video and written back, but are no tracks.
+unless a `classes.txt` (`<number> <name>` lines) says otherwise. The value 10000 marks regions to ignore; they
+are kept with the video and written back, but are not tracks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 from PIL import Image
 
 from ookd.data import rle
-from ookd.data.formats.label_images import frame_files, painted, read_sequence, tracks_of, values_for
+from ookd.data.formats.format import AnnotationSource, Format, NamedVideos, Output
+from ookd.data.formats.label_images import frame_files, paint_labels, read_sequence, tracks_of, values_for
 from ookd.data.formats.problems import Problem, Report
 from ookd.data.frames import copy_frames, frame_stems
 from ookd.errors import UserError
@@ -21,16 +21,17 @@ from ookd.structures import Category, Dataset, Track, Video
 
 _IMAGES = ("images", "image_02", "training/image_02")
 _CLASSES = {1: "car", 2: "pedestrian"}
-_OBJECTS = 1000  # a class has so many values
+_OBJECTS = 1000  # values of each class
 _IGNORE = 10_000
 _MOST_CLASSES = 64  # 65 * 1000 and more do not fit 16 bits
 
 
-def is_mots(folder: Path) -> bool:
-    return (folder / "instances").is_dir() and any((folder / "instances").glob("*/*.png"))
+def find_mots(folder: Path) -> list[AnnotationSource]:
+    return [AnnotationSource(MOTS, folder)] if any(folder.glob("instances/*/*.png")) else []
 
 
-def read_mots(folder: Path, report: Report) -> Dataset:
+def read_mots(source: AnnotationSource, report: Report) -> Dataset:
+    folder = source.path
     names = _read_classes(folder / "classes.txt", report)
     root = next((folder / images for images in _IMAGES if (folder / images).is_dir()), folder / _IMAGES[0])
     videos: list[Video] = []
@@ -66,15 +67,13 @@ def _read_classes(file: Path, report: Report) -> dict[int, str]:
     return names
 
 
-def write_mots(
-    dataset: Dataset, videos: Iterable[tuple[str, Video]], folder: Path, frames: bool
-) -> list[str]:
-    """Writes the named videos and says what the folder could not hold."""
+def write_mots(dataset: Dataset, videos: NamedVideos, output: Output) -> list[str]:
+    folder = output.folder
     class_of = _classes_for(dataset)
     lost: list[str] = []
     for name, video in videos:
         ignored = video.extra.get("ignore") or [None] * video.length
-        pictures = painted(video, name, _values(video, name, class_of), lost)
+        pictures = paint_labels(video, name, _values(video, name, class_of), lost)
         for (stem, labels), region in zip(pictures, ignored, strict=True):
             if region is not None:
                 region = rle.decode(rle.from_any(region, video.height, video.width))
@@ -82,7 +81,7 @@ def write_mots(
             path = folder / "instances" / name / f"{stem}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(labels).save(path)
-        if frames:
+        if output.frames:
             copy_frames(dataset, video, folder / "images" / name, frame_stems(video))
     lines = [f"{class_of[category.id]} {category.name}\n" for category in dataset.categories]
     (folder / "classes.txt").write_text("".join(lines), encoding="utf-8")
@@ -90,7 +89,7 @@ def write_mots(
 
 
 def _classes_for(dataset: Dataset) -> dict[int, int]:
-    """Category id -> class number: its own where all fit, else counted, leaving out the ignored class."""
+    """Category id -> class number: the id if all fit, else consecutive numbers without the ignored one."""
     ids = [category.id for category in dataset.categories]
     free = [number for number in range(1, _MOST_CLASSES + 1) if number * _OBJECTS != _IGNORE]
     if set(ids) <= set(free):
@@ -111,3 +110,6 @@ def _values(video: Video, name: str, class_of: dict[int, int]) -> dict[int, int]
         first = number * _OBJECTS
         values.update(values_for(tracks, range(first, first + _OBJECTS)))
     return values
+
+
+MOTS = Format("mots", "a MOTS folder", find_mots, read_mots, write_mots, "classes.txt")

@@ -1,7 +1,8 @@
-"""What is wrong with data, said once for both who must stop and who collects.
+"""Problems in data.
 
 Readers never raise on bad content: they hand each problem to a `Report` and go on without the bad record.
-Loading passes `refuse`, which stops at the first; `ookd data check` passes a list's `append` and sees all.
+Loading passes `raise_problem`, which stops at the first; `ookd data check` passes a list's `append` and sees
+all.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from ookd.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One fault: the file, the place inside it (video, frame, annotation), and what would be right."""
+    """One problem: the file, the place in it (video, frame, annotation), and what would be right."""
 
     file: Path
     where: str  # "video 3, frame 7, annotation 12"; empty for the file as a whole
@@ -29,5 +30,5 @@ class Problem:
 Report = Callable[[Problem], None]
 
 
-def refuse(problem: Problem) -> None:
+def raise_problem(problem: Problem) -> None:
     raise UserError(str(problem))

@@ -1,4 +1,4 @@
-"""Typed access to JSON records of unknown quality: a field is right, or reported and absent."""
+"""Typed access to JSON records of unknown quality: a wrong field is reported and read as None."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 
 from ookd.data.formats.problems import Problem, Report
 
-MAX_PIXELS = 2**28  # a frame beyond this is a mistake, and would fill the memory when a mask is decoded
+MAX_PIXELS = 2**28  # a larger frame is a mistake, and its masks would fill the memory
 
-_shorten = reprlib.Repr()  # stops early on what is huge or nested without end
+_shorten = reprlib.Repr()  # stops early on huge or deeply nested values
 
 
-class Record:
-    """One JSON object, where it is, and whom to tell about it."""
+class JsonRecord:
+    """One JSON object, its place in the file, and where to report problems with it."""
 
     __slots__ = ("fields", "file", "report", "where")
 
@@ -61,7 +61,7 @@ class Record:
         if width is None or height is None:
             return None
         if width * height > MAX_PIXELS:
-            self.complain(f"a frame of {width} x {height} pixels is too large to be true")
+            self.complain(f"a frame of {width} x {height} pixels is too large to be right")
             return None
         return width, height
 
@@ -74,16 +74,18 @@ class Record:
 
     def repeats(self, number: int, known: Container[int]) -> bool:
         if number in known:
-            self.complain(f"the id {number} is used before; ids must differ")
+            self.complain(f"the id {number} is used twice; ids must differ")
         return number in known
 
     def rest(self, *known: str) -> dict[str, Any]:
-        """What the format does not define, kept so that it can be written back."""
+        """Fields that the format does not define, kept so that they can be written back."""
         return {key: value for key, value in self.fields.items() if key not in known}
 
 
-def records(document: dict[str, Any], key: str, name: str, file: Path, report: Report) -> Iterator[Record]:
-    """The objects of a list, each named by its id, or by its place where it has none."""
+def records(
+    document: dict[str, Any], key: str, name: str, file: Path, report: Report
+) -> Iterator[JsonRecord]:
+    """The objects of a list, each named by its id, or by its position if it has none."""
     items = document.get(key)
     if not isinstance(items, list):
         what = f"'{key}' must be a list of objects, not {shown(items, key in document)}"
@@ -93,13 +95,13 @@ def records(document: dict[str, Any], key: str, name: str, file: Path, report: R
         if isinstance(item, dict):
             number = item.get("id")
             where = f"{name} {number}" if type(number) is int else f"{key}[{place}]"
-            yield Record(item, file, where, report)
+            yield JsonRecord(item, file, where, report)
         else:
             report(Problem(file, f"{key}[{place}]", f"must be an object, not {shown(item)}"))
 
 
 def shown(value: Any, present: bool = True) -> str:
-    """A value in a message: short, on one line."""
+    """A value as messages show it: short, on one line."""
     if not present:
         return "missing"
     text = _shorten.repr(value)
@@ -107,9 +109,9 @@ def shown(value: Any, present: bool = True) -> str:
 
 
 def bad_box(boxes: list[Any]) -> Iterator[tuple[int, str]]:
-    """(frame, what) of each entry that is neither null nor [x, y, w, h] with finite numbers."""
+    """(frame, problem) of each entry that is neither null nor [x, y, w, h] with finite numbers."""
     present = [box for box in boxes if box is not None]
-    if set(map(type, present)) <= {list} and set(map(len, present)) <= {4}:  # at C speed: sets are large
+    if set(map(type, present)) <= {list} and set(map(len, present)) <= {4}:  # fast: sets are large
         flat = list(chain.from_iterable(present))
         if set(map(type, flat)) <= {int, float} and all(map(isfinite, flat)):
             return
@@ -127,7 +129,7 @@ def bad_area(areas: list[Any]) -> Iterator[tuple[int, str]]:
 
 
 def bad_segmentation(segmentations: list[Any]) -> Iterator[tuple[int, str]]:
-    """Only the kind of each: what is inside is read when a mask is asked for, and by `ookd data check`."""
+    """Checks only the type; the content is read when a mask is needed, and by `ookd data check`."""
     for frame, segmentation in enumerate(segmentations):
         if segmentation is not None and not isinstance(segmentation, dict | list):
             what = f"segmentation {shown(segmentation)} must be an RLE, a list of polygons, or null"

@@ -1,13 +1,13 @@
 """YOLO segmentation: `labels/**/<image>.txt` beside `images/**`, one object a line: class x1 y1 x2 y2 ...
 
-Coordinates are shares of the image's width and height. One line holds one ring of points, so a mask of
-several parts, or with holes, is written as rings joined by a bridge walked there and back, which encloses
-nothing. Every image is a video of one frame: the format has no identities.
+Coordinates are fractions of the image's width and height. A line holds one ring of points. So a mask with
+several parts or holes is written as rings joined by bridges, which are walked there and back and enclose
+nothing. Every image is a video of one frame, because the format has no identities.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -16,19 +16,19 @@ import cv2
 import numpy as np
 import yaml
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from ookd.data import rle
+from ookd.data.formats.format import AnnotationSource, Format, NamedVideos, Output, split_of
 from ookd.data.formats.problems import Problem, Report
 from ookd.data.frames import IMAGE_SUFFIXES, copy_frames, frame_stems, image_size
 from ookd.errors import UserError
 from ookd.structures import Category, Dataset, Track, Video
 
-_FINE = 2  # masks are outlined at twice their size, so that outlines pass between pixel centres
+_FINE = 2  # masks are outlined at this scale, so that outlines pass between pixel centres
 
 
 def labels_of(images: Path) -> Path | None:
-    """The labels that belong to a folder of images: the same path with its last `images` made `labels`."""
+    """The labels of a folder of images: the same path with its last `images` replaced by `labels`."""
     parts = list(images.parts)
     if "images" not in parts:
         return None
@@ -36,7 +36,17 @@ def labels_of(images: Path) -> Path | None:
     return folder if (folder := Path(*parts)).is_dir() else None
 
 
-def read_yolo(images: Path, names: Sequence[str], report: Report) -> Dataset:
+def find_yolo(images: Path) -> list[AnnotationSource]:
+    """A folder of images with labels. Only a dataset.yaml can name their classes."""
+    return [AnnotationSource(YOLO, images, split_of(images.name))] if labels_of(images) else []
+
+
+def read_yolo(source: AnnotationSource, report: Report) -> Dataset | None:
+    images, names = source.path, source.names
+    if not names:
+        what = "YOLO labels are numbers; 'names' in a dataset.yaml must say what the classes are called"
+        report(Problem(images, "", what))
+        return None
     labels = labels_of(images) or images
     videos: list[Video] = []
     total = 0
@@ -65,7 +75,7 @@ def read_yolo(images: Path, names: Sequence[str], report: Report) -> Dataset:
 
 
 def _read_labels(file: Path, classes: int, report: Report) -> list[tuple[int, list[float]]]:
-    """(class, polygon) of each line; a missing file means that nothing is in the image."""
+    """(class, polygon) of each line; a missing file means an image without objects."""
     if not file.exists():
         return []
     found: list[tuple[int, list[float]]] = []
@@ -91,16 +101,16 @@ def _read_labels(file: Path, classes: int, report: Report) -> list[tuple[int, li
                 )
             )
         elif not all(isfinite(value) and 0 <= value <= 1 for value in polygon):
-            report(Problem(file, f"line {line}", "coordinates are shares of the image size, from 0 to 1"))
+            report(
+                Problem(file, f"line {line}", "coordinates must be fractions of the image size, from 0 to 1")
+            )
         else:
             found.append((label, polygon))
     return found
 
 
-def write_yolo(
-    dataset: Dataset, videos: Iterable[tuple[str, Video]], folder: Path, frames: bool
-) -> list[str]:
-    """Writes the named videos and says what the folder could not hold."""
+def write_yolo(dataset: Dataset, videos: NamedVideos, output: Output) -> list[str]:
+    folder = output.folder
     label_of = dataset.label_of()
     lost: list[str] = []
     if any(video.length > 1 for video in dataset.videos):
@@ -119,7 +129,7 @@ def write_yolo(
                 for ring in _rings(track.segmentations[frame], video)
             ]
             (folder / "labels" / inside / f"{stem}.txt").write_text("".join(f"{line}\n" for line in lines))
-        if frames:
+        if output.frames:
             copy_frames(dataset, video, folder / "images" / inside, stems)
     names: dict[str, Any] = {"names": {label: item.name for label, item in enumerate(dataset.categories)}}
     text = yaml.safe_dump({"path": ".", "train": "images", "val": "images", **names}, sort_keys=False)
@@ -128,7 +138,7 @@ def write_yolo(
 
 
 def _rings(segmentation: Any, video: Video) -> list[list[float]]:
-    """At most one ring of relative coordinates; a single polygon is kept as it is."""
+    """At most one ring of relative coordinates; a single polygon stays as it is."""
     size = np.array([video.width, video.height])
     if isinstance(segmentation, list) and len(segmentation) == 1:
         points = np.array(segmentation[0], float).reshape(-1, 2)
@@ -146,12 +156,14 @@ def outlines(mask: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
 
 
 def joined(rings: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """One ring [P, 2] out of many: a walk around one that, where another is nearest, leaves to go round that.
+    """Join rings into one [P, 2]: walk around one, and at the point nearest to another, go around that one.
 
-    Bridges are as short as they can be, because readers that draw outlines paint them a pixel wide.
+    Bridges are as short as possible, because some readers draw outlines a pixel wide.
     """
     if not rings:
         return np.zeros((0, 2))
+    from scipy.spatial import cKDTree
+
     walk, *others = sorted(rings, key=len, reverse=True)
     for ring in others:
         distance, nearest = map(np.asarray, cKDTree(walk).query(ring))  # [P], [P] for each point of the ring
@@ -160,3 +172,6 @@ def joined(rings: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
         around = np.concatenate([ring[there:], ring[: there + 1]])
         walk = np.concatenate([walk[: here + 1], around, walk[here:]])
     return walk
+
+
+YOLO = Format("yolo", "a YOLO-seg folder of images", find_yolo, read_yolo, write_yolo, "data.yaml")

@@ -1,4 +1,4 @@
-"""YouTube-VIS and OVIS annotation JSON, the native form: one record a track, one list entry a frame."""
+"""YouTube-VIS and OVIS annotation JSON, the native form: one record a track, with one entry a frame."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ookd.data import rle
-from ookd.data.formats.json_file import write_json
+from ookd.data.formats.format import Format, NamedVideos, Output
+from ookd.data.formats.json_file import write_json, write_json_set
 from ookd.data.formats.problems import Problem, Report
-from ookd.data.formats.records import Record, bad_area, bad_box, bad_segmentation, records, shown
+from ookd.data.formats.records import JsonRecord, bad_area, bad_box, bad_segmentation, records, shown
 from ookd.errors import UserError
 from ookd.structures import Category, Dataset, Rle, Track, Video
 
@@ -19,7 +20,7 @@ _TRACK = ("id", "video_id", "category_id", "iscrowd", "segmentations", "bboxes",
 
 
 def read_ytvis(document: dict[str, Any], file: Path, report: Report) -> Dataset:
-    """What is right of the document; every wrong record is reported and left out."""
+    """Everything that is right in the document; wrong records are reported and left out."""
     categories, category_extra = read_categories(document, file, report)
     videos = _read_videos(document, file, report)
     _read_tracks(document, file, videos, {category.id for category in categories}, report)
@@ -33,7 +34,7 @@ def read_ytvis(document: dict[str, Any], file: Path, report: Report) -> Dataset:
 def read_categories(
     document: dict[str, Any], file: Path, report: Report
 ) -> tuple[list[Category], dict[int, dict[str, Any]]]:
-    """The classes in the file's order, and by id whatever else is known of them (supercategory)."""
+    """The classes in the file's order, and other fields (supercategory) by class id."""
     categories: dict[int, Category] = {}
     extra: dict[int, dict[str, Any]] = {}
     names: Counter[str] = Counter()
@@ -43,7 +44,7 @@ def read_categories(
             continue
         names[name] += 1
         if names[name] == 2:
-            record.complain(f"the name '{name}' is used before; names must differ")
+            record.complain(f"the name '{name}' is used twice; names must differ")
         categories[number] = Category(number, name)
         if rest := record.rest("id", "name"):
             extra[number] = rest
@@ -66,11 +67,11 @@ def _read_videos(document: dict[str, Any], file: Path, report: Report) -> dict[i
                 record.complain(f"'length' is {length}, but 'file_names' has {len(names)} entries")
         videos[number] = Video(number, *size, names, extra=record.rest(*_VIDEO))
     if not videos and isinstance(document.get("videos"), list):
-        report(Problem(file, "", "'videos' is empty; the set holds nothing"))
+        report(Problem(file, "", "'videos' is empty"))
     return videos
 
 
-def _are_names(record: Record, names: list[Any]) -> bool:
+def _are_names(record: JsonRecord, names: list[Any]) -> bool:
     if not names:
         record.complain("'file_names' is empty; a video has at least one frame")
         return False
@@ -87,7 +88,7 @@ def _are_names(record: Record, names: list[Any]) -> bool:
 def _read_tracks(
     document: dict[str, Any], file: Path, videos: dict[int, Video], categories: set[int], report: Report
 ) -> None:
-    if document.get("annotations") is None:  # validation and test files of the benchmarks have none
+    if document.get("annotations") is None:  # as in the validation and test files of the benchmarks
         return
     seen: set[int] = set()
     for record in records(document, "annotations", "annotation", file, report):
@@ -104,7 +105,7 @@ def _read_tracks(
             video.tracks.append(track)
 
 
-def _read_track(record: Record, number: int, category_id: int, video: Video) -> Track | None:
+def _read_track(record: JsonRecord, number: int, category_id: int, video: Video) -> Track | None:
     record.where = f"video {video.id}, {record.where}"
     segmentations = _per_frame(record, "segmentations", video, bad_segmentation)
     if segmentations is None:
@@ -126,7 +127,7 @@ def _read_track(record: Record, number: int, category_id: int, video: Video) -> 
 
 
 def _per_frame(
-    record: Record, key: str, video: Video, bad: Callable[[list[Any]], Iterator[tuple[int, str]]]
+    record: JsonRecord, key: str, video: Video, bad: Callable[[list[Any]], Iterator[tuple[int, str]]]
 ) -> list[Any] | None:
     values = record.array(key)
     if values is None:
@@ -141,9 +142,9 @@ def _per_frame(
 
 
 def _from_masks(
-    segmentations: list[Any], video: Video, measure: Callable[[Rle], Any], record: Record
+    segmentations: list[Any], video: Video, measure: Callable[[Rle], Any], record: JsonRecord
 ) -> list[Any] | None:
-    """Boxes or areas that the file leaves out."""
+    """Boxes or areas, where the file has none."""
     values: list[Any] = []
     for frame, segmentation in enumerate(segmentations):
         if segmentation is None:
@@ -158,7 +159,7 @@ def _from_masks(
 
 
 def with_category_extra(dataset: Dataset) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What the file says beside its lists, and the category records: the reverse of `read_categories`."""
+    """The file's other fields, and the category records: the reverse of `read_categories`."""
     extra = dict(dataset.extra)
     of_category = extra.pop("categories", {})
     return extra, [
@@ -202,7 +203,15 @@ def to_document(dataset: Dataset) -> dict[str, Any]:
 
 
 def save_ytvis(dataset: Dataset, path: Path, overwrite: bool = False) -> None:
-    """Write the annotations, whole or not at all; masks are written as they were read."""
+    """Write the annotations; masks are written as they were read."""
     if path.exists() and not overwrite:
-        raise UserError(f"{path}: exists; give another name or ask to overwrite it")
+        raise UserError(f"{path}: exists; give another name or allow overwriting")
     write_json(path, to_document(dataset))
+
+
+def write_ytvis(dataset: Dataset, videos: NamedVideos, output: Output) -> list[str]:
+    write_json_set(dataset, videos, output, to_document)
+    return []
+
+
+YTVIS = Format("ytvis", "a YTVIS or OVIS .json", write=write_ytvis, marker="dataset.yaml")

@@ -1,4 +1,4 @@
-"""Video in and out: any source as a stream of RGB frames, H.264 out, constant memory at any length."""
+"""Read any source as a stream of RGB frames, and write H.264, with constant memory at any length."""
 
 from ookd.data.video.opening import open_source
 from ookd.data.video.seeking import read_frames

@@ -1,4 +1,4 @@
-"""Recordings: files, URLs of files, and what comes through a pipe."""
+"""Recordings: files, URLs of files, and standard input."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class ContainerSource(FrameSource):
-    """A recording: it has an end, and its frames have the times that are written in it."""
+    """A recording: it has an end, and stores the times of its frames."""
 
     def __init__(self, address: Path | str, opened: Opened, name: str, span: Span, **how: Any) -> None:
         super().__init__(span)
@@ -48,7 +48,7 @@ class ContainerSource(FrameSource):
 
 
 class PipeSource(FrameSource):
-    """Standard input: an encoded video, or JPEG or PNG images one behind the other. Can be read once."""
+    """Standard input: an encoded video, or a series of JPEG or PNG images. Can be read once."""
 
     def __init__(self, span: Span) -> None:
         super().__init__(span)
@@ -61,7 +61,7 @@ class PipeSource(FrameSource):
 
     def read(self) -> Generator[tuple[int, float, Decode], None, None]:
         if self._used:
-            raise UserError("standard input was read already; it can be read once")
+            raise UserError("standard input can be read only once")
         self._used = True
         opened = self._opened
         with opened.container:
@@ -76,9 +76,9 @@ def timed_frames(
     index: int = 0,
     start: float | None = None,
 ) -> Generator[tuple[int, float, Decode], None, None]:
-    """Frames with number and time from `index` on; one warning where the recording ends too soon.
+    """Frames with number and time from `index` on; one warning if the recording ends too soon.
 
-    `start` is the time stamp of frame 0 in seconds, if that is not the next one.
+    `start` is the time stamp of frame 0 in seconds, if frame 0 is not the next one.
     """
     to_rgb = ToRgb()
     rate, tick = rate_of(stream), float(stream.time_base or 0)
@@ -88,7 +88,7 @@ def timed_frames(
             stamp = index / rate if frame.pts is None else frame.pts * tick
             if start is None:
                 start = stamp
-            elif stamp - start <= seconds:  # recordings that were joined start anew: time goes on
+            elif stamp - start <= seconds:  # in joined recordings, time stamps start again but time goes on
                 start = stamp - seconds - 1 / rate
             seconds = stamp - start
             yield index, seconds, partial(to_rgb, frame)
@@ -98,7 +98,7 @@ def timed_frames(
         return
     duration = _duration(container, stream)
     missing = stream.frames - index if stream.frames else round(((duration or 0.0) - seconds) * rate) - 1
-    if missing > 2:  # containers round, and editors leave a frame or two out
+    if missing > 2:  # containers round, and editors omit a frame or two
         log.warning("%s: cut off at frame %d, about %d frames are missing", name, index, missing)
 
 

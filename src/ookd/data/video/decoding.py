@@ -1,4 +1,4 @@
-"""From FFmpeg's containers to upright RGB images."""
+"""Decode FFmpeg containers to upright RGB images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ookd.errors import UserError
 
 
 def open_container(address: Path | str, called: str = "", **how: Any) -> tuple[InputContainer, VideoStream]:
-    """Open what FFmpeg can read, or say in one line why not; `called` is what messages call it."""
+    """Open anything that FFmpeg can read; messages call it `called`."""
     called = called or str(address)
     if isinstance(address, Path):
         if not address.exists():
@@ -31,17 +31,17 @@ def open_container(address: Path | str, called: str = "", **how: Any) -> tuple[I
     try:
         container = av.open(str(address), metadata_errors="replace", **how)
     except av.error.InvalidDataError:
-        raise UserError(f"{called}: is no video, or its beginning is damaged") from None
+        raise UserError(f"{called}: is not a video, or its beginning is damaged") from None
     except (av.FFmpegError, OSError) as error:
         raise UserError(f"{called}: {error.strerror or error}") from None
     if not container.streams.video:
         container.close()
-        raise UserError(f"{called}: holds no video stream")
+        raise UserError(f"{called}: has no video stream")
     return container, container.streams.video[0]
 
 
 class ToRgb:
-    """Decoded frame -> upright 8-bit RGB image; alpha is dropped."""
+    """Turns a decoded frame into an upright 8-bit RGB image; alpha is dropped."""
 
     def __init__(self) -> None:
         self._reformatter = VideoReformatter()
@@ -49,10 +49,10 @@ class ToRgb:
         self._first = True
 
     def __call__(self, frame: VideoFrame) -> Image:
-        # One thread: starting FFmpeg's pool for each frame costs more than it saves.
+        # One thread, because starting FFmpeg's pool for each frame costs more than it saves.
         rgb = self._reformatter.reformat(frame, format="rgb24", threads=1)
         image = rgb.to_ndarray().astype(np.uint8, copy=False)
-        if self._first:  # asking each frame would keep them all alive until Python collects its garbage
+        if self._first:  # asking every frame would keep them alive until the next garbage collection
             self._first = False
             matrix: Any = frame.side_data.get("DISPLAYMATRIX")
             self._matrix = None if matrix is None else np.frombuffer(bytes(matrix), np.int32)
@@ -60,7 +60,7 @@ class ToRgb:
 
 
 def turned(image: Image, matrix: NDArray[np.int32]) -> Image:
-    """Apply a display matrix [9], x' = a x + c y, y' = b x + d y: any of the eight turns and flips."""
+    """Apply a display matrix [9], x' = a x + c y, y' = b x + d y: one of eight rotations and flips."""
     a, b, _, c, d = matrix[:5].tolist()
     if abs(b) > abs(a):
         image, across, down = image.swapaxes(0, 1), c, b
@@ -71,14 +71,14 @@ def turned(image: Image, matrix: NDArray[np.int32]) -> Image:
 
 def intact_frames(container: InputContainer, stream: VideoStream) -> Generator[VideoFrame, None, None]:
     """Frames in display order up to the first damage, then `av.FFmpegError`."""
-    packets_tell_damage = container.format.name != "mpegts"  # there it marks gaps, which decoders survive
+    packets_tell_damage = container.format.name != "mpegts"  # where they mark gaps that decoders can handle
     try:
         for packet in container.demux(stream):
             if packet.is_corrupt and packets_tell_damage:
                 raise av.error.InvalidDataError(1, "a packet is cut off")
             yield from packet.decode()
     except av.FFmpegError:
-        yield from stream.codec_context.decode(None)  # what the decoder still holds lies before the damage
+        yield from stream.codec_context.decode(None)  # frames still in the decoder come before the damage
         raise
 
 
@@ -88,7 +88,7 @@ def rate_of(stream: VideoStream) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A container whose first picture was seen already, and all its frames, that one included."""
+    """A container whose first frame is decoded, and all its frames, including that one."""
 
     container: InputContainer
     stream: VideoStream
@@ -97,12 +97,12 @@ class Opened:
 
 
 def open_decoded(address: Path | str, called: str = "", **how: Any) -> Opened:
-    """Open and prove that something can be decoded: files may have a fine header and nothing behind it."""
+    """Open a container and decode its first frame: a file may have a valid header and nothing after it."""
     container, stream = open_container(address, called, **how)
     frames = intact_frames(container, stream)
     try:
         first = next(frames)
     except (av.FFmpegError, StopIteration):
         container.close()
-        raise UserError(f"{called or address}: not one frame of it can be decoded") from None
+        raise UserError(f"{called or address}: no frame can be decoded") from None
     return Opened(container, stream, ToRgb()(first), chain([first], frames))

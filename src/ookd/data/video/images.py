@@ -18,7 +18,7 @@ from ookd.errors import UserError
 log = logging.getLogger(__name__)
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"))
-FPS = 10.0  # images do not tell
+FPS = 10.0  # assumed
 
 
 def natural_order(path: Path) -> list[tuple[int, str]]:
@@ -29,10 +29,10 @@ def natural_order(path: Path) -> list[tuple[int, str]]:
 
 
 def read_image(path: Path) -> Image:
-    """An image file as 8-bit RGB, turned upright as the camera noted; alpha is dropped."""
+    """An image file as 8-bit RGB, turned upright by its EXIF data; alpha is dropped."""
     with Pillow.open(path) as opened:
         image = ImageOps.exif_transpose(opened)
-        if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip instead of scale
+        if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip instead of scale
             grey = (np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)
             return np.repeat(grey[..., None], 3, axis=2)
         return np.array(image.convert("RGB"))
@@ -41,12 +41,12 @@ def read_image(path: Path) -> Image:
 def try_read(path: Path) -> Image | None:
     try:
         return read_image(path)
-    except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError):  # what Pillow says of bad files
+    except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError):  # from damaged files
         return None
 
 
 class ImageSource(FrameSource):
-    """Frame i is the i-th image; one that can not be read is left out with a warning."""
+    """Frame i is the i-th image; unreadable ones are left out with a warning."""
 
     def __init__(self, paths: Sequence[Path], name: str, span: Span) -> None:
         super().__init__(span)
@@ -56,7 +56,7 @@ class ImageSource(FrameSource):
         self.length = span.count(len(paths), FPS)
         first = next((image for image in map(try_read, paths) if image is not None), None)
         if first is None:
-            raise UserError(f"{name}: not one of the {len(paths)} images can be read")
+            raise UserError(f"{name}: none of the {len(paths)} images can be read")
         self.height, self.width = first.shape[:2]
 
     def read(self) -> Generator[tuple[int, float, Decode], None, None]:
@@ -66,7 +66,7 @@ class ImageSource(FrameSource):
             image = try_read(path)
             if image is None:
                 if not unreadable:
-                    log.warning("%s: is no readable image; left out", path)
+                    log.warning("%s: not a readable image; left out", path)
                 unreadable.append(path)
             return image
 

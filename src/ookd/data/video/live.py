@@ -1,4 +1,4 @@
-"""Cameras and endless streams: frames come when they come, the newest counts, and connections break."""
+"""Cameras and endless streams: only the newest frame matters, and connections can break."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from ookd.errors import UserError
 
 log = logging.getLogger(__name__)
 
-RECONNECTS = 5  # attempts in a row before a stream counts as over
-FIRST_WAIT = 0.5  # seconds before the first of them; doubles with each
+RECONNECTS = 5  # failed attempts in a row before a stream counts as over
+FIRST_WAIT = 0.5  # seconds before the first attempt; doubles with each
 
 
 class CameraSource(FrameSource):
@@ -30,14 +30,14 @@ class CameraSource(FrameSource):
     def __init__(self, number: int, span: Span) -> None:
         super().__init__(span)
         self.name = f"camera{number}"
-        talk = cv2.utils.logging.getLogLevel()
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # our own words follow
+        level = cv2.utils.logging.getLogLevel()
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # our own message follows
         self._camera = cv2.VideoCapture(number)
         ok, image = self._camera.read()
-        cv2.utils.logging.setLogLevel(talk)
+        cv2.utils.logging.setLogLevel(level)
         if not ok:
             self._camera.release()
-            raise UserError(f"camera {number}: can not be opened (is it plugged in, and free?)")
+            raise UserError(f"camera {number}: cannot be opened (is it plugged in and not in use?)")
         self.height, self.width = image.shape[:2]
         self.fps = (self._camera.get(cv2.CAP_PROP_FPS) or 30.0) / span.every
         self.length = None
@@ -48,7 +48,7 @@ class CameraSource(FrameSource):
         while True:
             ok, image = self._camera.read()
             if not ok:
-                log.warning("%s: gave no more pictures after frame %d", self.name, index - 1)
+                log.warning("%s: no more images after frame %d", self.name, index - 1)
                 return
             yield index, time.monotonic() - start, partial(_from_opencv, image.astype(np.uint8, copy=False))
             index += 1
@@ -62,7 +62,7 @@ def _from_opencv(image: Image) -> Image:
 
 
 class StreamSource(FrameSource):
-    """An endless stream behind a URL; connects again when it breaks. Times are those of arrival."""
+    """An endless stream at a URL; reconnects when it breaks. Times are those of arrival."""
 
     live = True
 
@@ -94,6 +94,6 @@ class StreamSource(FrameSource):
             failures += 1
             if not warned:
                 warned = True
-                log.warning("%s: the stream broke off after %d frames; connecting again", self.name, index)
+                log.warning("%s: the stream broke off after %d frames; reconnecting", self.name, index)
             time.sleep(FIRST_WAIT * 2 ** (failures - 1))
-        log.warning("%s: gone for good after %d frames", self.name, index)
+        log.warning("%s: gave up after %d frames", self.name, index)

@@ -1,4 +1,4 @@
-"""What a user may name as a source: a file, folder, glob, camera, URL or standard input."""
+"""Open what a user names as a source: a file, folder, glob, camera, URL or standard input."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ookd.data.video.live import CameraSource, StreamSource
 from ookd.data.video.source import FrameSource, Span
 from ookd.errors import UserError
 
-NETWORK_SECONDS = 10.0  # how long a server may keep silent
-FETCH_ON = {"reconnect": "1", "reconnect_delay_max": "4"}  # a download that breaks off goes on where it was
+NETWORK_SECONDS = 10.0  # timeout of a server
+FETCH_ON = {"reconnect": "1", "reconnect_delay_max": "4"}  # resume downloads that break off
 PROTOCOL_OPTIONS = {"rtsp": {"rtsp_transport": "tcp"}, "http": FETCH_ON, "https": FETCH_ON}
 
 
@@ -30,8 +30,8 @@ def open_source(
     """Open any source of frames.
 
     `source` is a video file, a folder or glob of images (in natural order), a camera's number, an RTSP or
-    HTTP URL, or "-": an encoded video or a row of JPEG or PNG images on standard input. `start` and `end` are
-    a frame number (120) or a time ("1:30", "12.5s"). An open source is returned as it is.
+    HTTP URL, or "-": an encoded video or a series of JPEG or PNG images on standard input. `start` and `end`
+    are a frame number (120) or a time ("1:30", "12.5s"). An open source is returned as it is.
     """
     if isinstance(source, FrameSource):
         return source
@@ -47,12 +47,12 @@ def open_source(
     if path.is_dir():
         paths = [file for file in path.iterdir() if _is_image(file)]
         if not paths:
-            raise UserError(f"{path}: no images in this folder (right are {', '.join(sorted(SUFFIXES))})")
+            raise UserError(f"{path}: no images in this folder (known types: {', '.join(sorted(SUFFIXES))})")
         return ImageSource(sorted(paths, key=natural_order), path.resolve().name, span)
     if not path.exists() and glob.has_magic(text):
         paths = [file for file in map(Path, glob.glob(text, recursive=True)) if _is_image(file)]
         if not paths:
-            raise UserError(f"{text}: matches no image")
+            raise UserError(f"{text}: matches no images")
         return ImageSource(sorted(paths, key=natural_order), paths[0].resolve().parent.name, span)
     if _is_image(path):
         return ImageSource([path], path.name, span)
@@ -64,7 +64,7 @@ def _is_image(path: Path) -> bool:
 
 
 def _open_url(url: str, span: Span) -> FrameSource:
-    """A recording if the server knows how long it is, an endless stream otherwise."""
+    """A recording if the server knows its length, else an endless stream."""
     parts = urlsplit(url)
     name = Path(parts.path).name or parts.hostname or parts.scheme
     how: dict[str, Any] = {

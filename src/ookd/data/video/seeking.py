@@ -1,8 +1,8 @@
-"""Any frame of a file by its number, exactly.
+"""Read any frame of a file by its exact number.
 
-Players seek to about the right place. Training clips and `--start` need frame 4711 itself, also with
-B-frames, open groups of pictures and variable rates. So the packets are listed once, without decoding, and a
-frame is known by its time stamp; where that is not possible, decoding starts at the beginning.
+Players seek to about the right place. Training clips and `--start` need exactly frame 4711, also with
+B-frames, open groups of pictures and variable rates. So the packets are listed once, without decoding, and
+a frame is identified by its time stamp. Where that is impossible, decoding starts at the beginning.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ class FrameIndex:
 
 
 def frame_index(path: Path) -> FrameIndex | None:
-    """The frames of a file; None if its packets do not tell them one for one."""
+    """The frames of a file; None if its packets do not correspond to frames one to one."""
     status = path.stat()
     return _frame_index(path, status.st_mtime_ns, status.st_size)
 
 
 @lru_cache(maxsize=256)
 def _frame_index(path: Path, modified: int, size: int) -> FrameIndex | None:
-    del modified, size  # a file that was written anew is listed anew
+    del modified, size  # a file that was rewritten is listed again
     stamps, keys = [], []
     container, stream = open_container(path)
     with container:
-        if stream.codec_context.name == "vp8":  # has packets that are never shown
+        if stream.codec_context.name == "vp8":  # some of its packets are never shown
             return None
         try:
             for packet in container.demux(stream):
@@ -60,10 +60,10 @@ def _frame_index(path: Path, modified: int, size: int) -> FrameIndex | None:
                 if packet.is_keyframe:
                     keys.append(packet.pts)
         except av.FFmpegError:
-            pass  # cut off: what was listed is what there is
+            pass  # cut off: keep what was listed
     index = FrameIndex(np.unique(stamps).astype(np.int64), np.unique(keys).astype(np.int64))
-    one_for_one = len(index.stamps) == len(stamps) > 0 and len(keys) > 0
-    return index if one_for_one and index.keys[0] == index.stamps[0] else None
+    one_to_one = len(index.stamps) == len(stamps) > 0 and len(keys) > 0
+    return index if one_to_one and index.keys[0] == index.stamps[0] else None
 
 
 def open_at(path: Path, moment: Moment) -> tuple[InputContainer, VideoStream, int, float | None]:
@@ -100,23 +100,23 @@ def read_frames(path: Path | str, indices: Sequence[int]) -> list[Image]:
     path = Path(path)
     wanted = sorted(set(indices))
     if wanted and wanted[0] < 0:
-        raise UserError(f"{path}: frame {wanted[0]} was asked for; right is 0 or more")
+        raise UserError(f"{path}: frame {wanted[0]} was requested; frames count from 0")
     images: dict[int, Image] = {}
     index = frame_index(path) if path.exists() else None
     if index is not None:
         if wanted and wanted[-1] >= len(index.stamps):
             raise UserError(
-                f"{path}: frame {wanted[-1]} was asked for, but it has {len(index.stamps)} frames"
+                f"{path}: frame {wanted[-1]} was requested, but there are only {len(index.stamps)} frames"
             )
-        images = _jump(path, index, wanted)
+        images = _by_seeking(path, index, wanted)
     missing = [number for number in wanted if number not in images]
     if missing:
-        images |= _walk(path, missing)
+        images |= _by_counting(path, missing)
     return [images[number] for number in indices]
 
 
-def _jump(path: Path, index: FrameIndex, wanted: Sequence[int]) -> dict[int, Image]:
-    """Frames by seeking to the key frame before each; those that do not turn up are left out."""
+def _by_seeking(path: Path, index: FrameIndex, wanted: Sequence[int]) -> dict[int, Image]:
+    """Frames by seeking to the key frame before each; those that are not found are left out."""
     to_rgb = ToRgb()
     images: dict[int, Image] = {}
     container, stream = open_container(path)
@@ -136,8 +136,8 @@ def _jump(path: Path, index: FrameIndex, wanted: Sequence[int]) -> dict[int, Ima
     return images
 
 
-def _walk(path: Path, wanted: Sequence[int]) -> dict[int, Image]:
-    """Frames by counting from the beginning."""
+def _by_counting(path: Path, wanted: Sequence[int]) -> dict[int, Image]:
+    """Frames by decoding and counting from the beginning."""
     to_rgb = ToRgb()
     images: dict[int, Image] = {}
     container, stream = open_container(path)
@@ -152,4 +152,4 @@ def _walk(path: Path, wanted: Sequence[int]) -> dict[int, Image]:
         except av.FFmpegError:
             pass
     lost = next(number for number in wanted if number not in images)
-    raise UserError(f"{path}: frame {lost} was asked for, but only {seen} can be decoded")
+    raise UserError(f"{path}: frame {lost} was requested, but only {seen} can be decoded")

@@ -1,4 +1,4 @@
-"""What every source of frames offers, and which part of it is wanted."""
+"""The interface of every source of frames, and the selection of a part of it."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ookd.data.pipeline import prefetch
+from ookd.data.threads import prefetch
 from ookd.errors import UserError
 
 log = logging.getLogger(__name__)
 
 Image = NDArray[np.uint8]  # [H, W, 3] RGB
-Decode = Callable[[], Image | None]  # the picture, made when it is wanted; None if it is unreadable
+Decode = Callable[[], Image | None]  # decodes the image on demand; None if it is unreadable
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One picture, its number in the recording (from 0) and when it is shown."""
+    """One image, its number in the recording (from 0) and its time."""
 
     index: int
     seconds: float
@@ -51,7 +51,7 @@ class Moment:
             return cls(seconds=float(text[:-1]))
         if re.fullmatch(r"(\d+:)?\d+:\d+(\.\d+)?", text):
             return cls(seconds=sum(float(part) * 60**i for i, part in enumerate(reversed(text.split(":")))))
-        raise UserError(f"{text!r} is no place in a video; right are a frame (120) or a time (1:30, 12.5s)")
+        raise UserError(f"{text!r} is not a place in a video; write a frame (120) or a time (1:30, 12.5s)")
 
     def reached(self, index: int, seconds: float) -> bool:
         if self.frame is not None:
@@ -59,7 +59,7 @@ class Moment:
         return self.seconds is not None and seconds >= self.seconds - 1e-6
 
     def in_frames(self, fps: float) -> int:
-        """The first frame that reached it, at a constant rate."""
+        """The first frame at or after it, at a constant rate."""
         return self.frame if self.frame is not None else ceil((self.seconds or 0.0) * fps - 1e-3)
 
 
@@ -74,13 +74,13 @@ class Span:
     @classmethod
     def parse(cls, start: int | str | None, end: int | str | None, every: int) -> Span:
         if every < 1:
-            raise UserError(f"every {every} frames makes no sense; right is 1 or more")
+            raise UserError(f"every {every} frames is not possible; it must be 1 or more")
         return cls(
             None if start is None else Moment.parse(start), None if end is None else Moment.parse(end), every
         )
 
     def select(self, items: Iterable[tuple[int, float, T]]) -> Iterator[tuple[int, float, T]]:
-        """Those of (index, seconds, anything) that lie in the span."""
+        """The items (index, seconds, anything) within the span."""
         first: int | None = None
         for index, seconds, item in items:
             if self.end is not None and self.end.reached(index, seconds):
@@ -92,7 +92,7 @@ class Span:
                 yield index, seconds, item
 
     def count(self, total: int, fps: float) -> int:
-        """How many of `total` frames at a constant rate lie in the span."""
+        """How many of `total` frames lie in the span, at a constant rate."""
         start = 0 if self.start is None else self.start.in_frames(fps)
         end = total if self.end is None else min(self.end.in_frames(fps), total)
         return max(0, -(-(end - start) // self.every))
@@ -102,8 +102,8 @@ class FrameSource(ABC):
     """A stream of RGB frames that all have the size of the first one.
 
     Iterating gives images [H, W, 3]; `frames()` gives them with number and time. Frames are read ahead in a
-    thread. `fps` and `length` describe what is handed out, after `every`; `length` is None where nobody can
-    know it. Use as a context manager.
+    thread. `fps` and `length` count only the selected frames; `length` is None if it is unknown. Use as a
+    context manager.
     """
 
     name: str  # short, for file names and messages
@@ -111,7 +111,7 @@ class FrameSource(ABC):
     width: int
     height: int
     length: int | None
-    live: bool = False  # frames come when they come: old ones are dropped rather than queued
+    live: bool = False  # old frames are dropped rather than queued
 
     def __init__(self, span: Span) -> None:
         self.span = span
@@ -119,7 +119,7 @@ class FrameSource(ABC):
 
     @abstractmethod
     def read(self) -> Generator[tuple[int, float, Decode], None, None]:
-        """All frames, at least from the span's start on, as (index, seconds, picture)."""
+        """All frames, at least from the start of the span on, as (index, seconds, decode)."""
 
     def _images(self) -> Iterator[Frame]:
         with closing(self.read()) as items:
@@ -137,7 +137,7 @@ class FrameSource(ABC):
                 yield frame.image
 
     def close(self) -> None:  # noqa: B027
-        """Let go of devices; a source that was closed can not be read again."""
+        """Release devices; a closed source cannot be read again."""
 
     def __enter__(self) -> FrameSource:
         return self
@@ -146,9 +146,9 @@ class FrameSource(ABC):
         self.close()
 
     def _fit(self, image: Image, index: int) -> Image:
-        """A frame of another size, scaled into the first one's and padded with black.
+        """Scale a frame of another size into that of the first one and pad it with black.
 
-        Boxes, masks and the video that is written need one size; streams change theirs with the bandwidth.
+        Boxes, masks and written videos need one size; streams change theirs with the bandwidth.
         """
         height, width = image.shape[:2]
         if (height, width) == (self.height, self.width):
@@ -156,8 +156,8 @@ class FrameSource(ABC):
         if not self._warned_of_size:
             self._warned_of_size = True
             log.warning(
-                "%s: from frame %d on %dx%d instead of %dx%d; scaled to the first size",
-                *(self.name, index, width, height, self.width, self.height),
+                "%s: %dx%d instead of %dx%d from frame %d on; scaled to the first size",
+                *(self.name, width, height, self.width, self.height, index),
             )
         scale = min(self.height / height, self.width / width)
         height, width = max(1, round(height * scale)), max(1, round(width * scale))

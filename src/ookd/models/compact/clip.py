@@ -1,20 +1,21 @@
-"""The compact offline teacher: it sees all frames of a clip and says once what is in it.
+"""The compact offline teacher: it sees all frames of a clip together.
 
-The online student runs on every frame. Its frame queries are seeds: the surest become clip queries, each
-pushing down those that look like it. From then on a clip query has a part in every frame and one for the
-whole clip. The part in a frame looks at the frame queries there (which of them am I?) and at the pixels of
-its own mask; then all parts of a clip query exchange what they saw over time, and the clip queries of a frame
-compare themselves. What an occluded frame hides, the other frames tell.
+The online student runs on every frame. Its surest frame queries become clip queries, each suppressing those
+that look like it. A clip query has one part in every frame and one for the whole clip. In each decoder layer
+the part in a frame attends to the frame queries there and to the pixels under its own mask. Then the parts of
+a clip query exchange information over time, and the clip queries of a frame compare themselves. So a frame
+that hides an object learns from the others.
 
-Everything is a correction that starts at zero: before training, a part is the frame query that the clip
-query claims there, by looks and by the ways that lead to it from the frames before and after, with the mask,
-class and place that the frame network gave it.
+All learned changes start at zero: before training, a part is the frame query that the clip query claims in
+that frame, with its mask, class and place. A claim depends on appearance and on the likeliest paths through
+the frames before and after.
 
 Shapes: B clips, T frames, N clip queries, Q frame queries, D width.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,26 +29,28 @@ from ookd.models.compact.model import (
     Compact,
     CompactConfig,
     CompactQueries,
-    FeedForward,
-    Pixels,
+    PixelFeatures,
+    axis_code,
     mask_focus,
-    peaks,
-    sine_rows,
+    peak_places,
 )
+from ookd.models.parts.feed_forward import FeedForward
+from ookd.models.parts.grid import cells_at
+from ookd.models.protocols import OfflineModel
 from ookd.structures import ClipQueries
 
-SHARPNESS = 20.0  # of the association between embeddings: cosines times this, as the tracker has it
-ROUNDS = 3  # of claiming and taking the mean
-BEGUN = 20.0  # how much surer a clip query is of the frame query that it began as
-NEARNESS = 2.0  # what being one object size away in the next frame takes off, as the tracker has it
-FAR = 2.0  # object sizes: beyond, one place is as good as another
-DOUBT = -8.0  # no frame query is ruled out beyond this, a logarithm, so that learned corrections can overrule
-SEEN = (10.0, 0.6)  # first guess of presence: slope, and the cosine that leaves it open
-RIVALRY = 40.0  # what presence loses by how much more another clip query looks like the same thing
-ABSENT = 20.0  # what mask logits lose in a frame where the instance is not in view
+SHARPNESS = 20.0  # factor of the cosines between embeddings, as in the tracker
+ROUNDS = 3  # of claiming frame queries and averaging what was claimed
+SEED_BONUS = 20.0  # added to the logit of the frame query that a clip query began as
+NEARNESS = 2.0  # taken off the logit for each object size of distance to the next frame, as in the tracker
+FAR = 2.0  # object sizes: larger distances count as this one
+LEAST = -8.0  # smallest log-likelihood of a frame query, so that learned changes can overrule it
+PRESENCE = (10.0, 0.6)  # initial presence: slope, and the cosine at which it is undecided
+RIVAL_PENALTY = 40.0  # taken off presence, times how much more alike another clip query is
+ABSENT_PENALTY = 20.0  # taken off mask logits in a frame where the instance is not in view
 
 
-class CompactClipConfig(CompactConfig, frozen=True, extra="forbid"):
+class CompactClipConfig(CompactConfig):
     family: Literal["compact-clip"] = "compact-clip"  # type: ignore[assignment]
     clip_queries: int = Field(24, ge=1, description="clip queries")
     clip_layers: int = Field(3, ge=1, description="layers of the clip decoder")
@@ -55,32 +58,43 @@ class CompactClipConfig(CompactConfig, frozen=True, extra="forbid"):
 
 
 @dataclass(slots=True)
-class Frames:
-    """What the frame network saw in B clips of T frames, for the clip decoder to work with."""
+class ClipFrames:
+    """The frame network's answer for B clips of T frames, which the clip decoder works with."""
 
-    pixels: Pixels  # of B * T frames
+    pixels: PixelFeatures  # of B * T frames
     places: Tensor  # [B, T, Q, 2]
     answer: CompactQueries  # of B * T frames
     unit: Tensor  # [B, T, Q, E] embeddings of length one
     score: Tensor  # [B, T, Q] best class probability
-    apart: Tensor  # [B, T - 1, Q, Q] how far those of a frame are from those of the next, in object sizes
+    apart: Tensor  # [B, T - 1, Q, Q] distance of the queries of a frame to those of the next, in object sizes
 
 
 @dataclass(slots=True)
 class ClipAnswer:
-    """What one decoder layer says."""
+    """The answer of one decoder layer."""
 
     logits: Tensor  # [B, N, K]
     presence: Tensor  # [B, T, N] logits of "in view in this frame"
-    association: Tensor  # [B, T, N, Q] logits of "this frame query is me"
-    choice: Tensor  # [B, T, N] the frame query that is me
-    views: Tensor  # [B, T, N, E] the embedding of "me" in each frame, in the frame network's space
+    association: Tensor  # [B, T, N, Q] logits of "this frame query shows my instance"
+    choice: Tensor  # [B, T, N] the frame query that was claimed
+    frame_embeds: Tensor  # [B, T, N, E] its embedding
     identity: Tensor  # [B, N, E] their mean over the frames that show the instance
     frame: CompactQueries  # of B * T frames: masks of the N parts
 
 
-class ClipLayer(nn.Module):
-    """Parts look at their frame's queries and pixels, then along time, then at one another, then think."""
+# some frames [F] of B * T, places [F, N, 2], bias of the attention among them -> the frame network's answer
+DecodeAt = Callable[[Tensor, Tensor, Tensor | None], CompactQueries]
+
+
+@dataclass(slots=True)
+class CompactClipQueries(ClipQueries):
+    """Clip queries whose frame network can also decode queries at given places."""
+
+    decode_at: DecodeAt
+
+
+class CompactClipLayer(nn.Module):
+    """Parts attend to their frame's queries and pixels, then along time, then to one another."""
 
     def __init__(self, config: CompactClipConfig) -> None:
         super().__init__()
@@ -98,12 +112,15 @@ class ClipLayer(nn.Module):
         place: Tensor,
         time: Tensor,
         known: Tensor,
-        frames: Frames,
+        frames: ClipFrames,
         focus: Tensor,
         between: Tensor | None,
     ) -> Tensor:
-        """x [B, T + 1, N, D], the parts and last the whole; place [B, T, N, D] code of where the parts
-        are.
+        """Update x [B, T + 1, N, D], the parts and last the whole.
+
+        place [B, T, N, D] are position codes of the parts, time [T + 1, D] codes of the frames; known [BT,
+        Q, D] are the frame queries; focus is added to the attention to pixels, between to that among clip
+        queries.
         """
         b, t, n = place.shape[:3]
         parts = x[:, :t].flatten(0, 1)  # [BT, N, D]
@@ -112,7 +129,7 @@ class ClipLayer(nn.Module):
         parts = self.norms[0](parts + self.find(parts + where, known, known, None))
         parts = self.norms[1](parts + self.look(parts + where, tokens + pixels.position, tokens, focus))
         x = torch.cat([parts.unflatten(0, (b, t)), x[:, t:]], 1)
-        code = torch.cat([place, torch.zeros_like(place[:, :1])], 1)  # the whole is nowhere
+        code = torch.cat([place, torch.zeros_like(place[:, :1])], 1)  # the whole has no place
         along = x.transpose(1, 2).flatten(0, 1)  # [BN, T + 1, D]
         when = along + time + code.transpose(1, 2).flatten(0, 1)
         along = self.norms[2](along + self.recall(when, when, along, None))
@@ -124,10 +141,10 @@ class ClipLayer(nn.Module):
         return within.unflatten(0, (b, t + 1))
 
 
-class CompactClip(nn.Module):
+class CompactClip(OfflineModel):
     """Offline teacher: a clip in, clip queries out."""
 
-    offline = True
+    config: CompactClipConfig
 
     def __init__(self, config: CompactClipConfig) -> None:
         super().__init__()
@@ -137,7 +154,7 @@ class CompactClip(nn.Module):
         self.start = nn.Linear(d, d)
         self.know = nn.Linear(d, d)
         self.whole = nn.Parameter(torch.zeros(d))
-        self.layers = nn.ModuleList(ClipLayer(config) for _ in range(config.clip_layers))
+        self.layers = nn.ModuleList(CompactClipLayer(config) for _ in range(config.clip_layers))
         self.norm = nn.LayerNorm(d)
         self.change = nn.Linear(d, d)
         self.classify = nn.Linear(d, config.classes)
@@ -149,48 +166,48 @@ class CompactClip(nn.Module):
             nn.init.zeros_(correction.bias)
 
     def load_pretrained(self) -> None:
-        """Start the trunk from its ImageNet weights."""
+        """Take the ImageNet weights of the frame network's backbone."""
         self.frame.load_pretrained()
 
     def forward(self, clip: Tensor, pad: Tensor) -> ClipQueries:
-        """clip [B, T, 3, H, W] normalised, pad [B, T, H, W]."""
-        frames = self.look(clip, pad)
-        queries = as_clip_queries(self.decode(frames, self.seeds(frames))[-1])
-        queries.probe = lambda rows, places, between: self.frame.decode(
-            frames.pixels.at(rows), places, between
-        )[-1]
-        return queries
+        """Normalised clips [B, T, 3, H, W], padding [B, T, H, W] -> the last layer's answer."""
+        frames = self.encode(clip, pad)
 
-    def look(self, clip: Tensor, pad: Tensor) -> Frames:
-        """The frame network on every frame."""
+        def decode_at(rows: Tensor, places: Tensor, between: Tensor | None) -> CompactQueries:
+            return self.frame.decode(frames.pixels.at(rows), places, between)[-1]
+
+        return as_clip_queries(self.decode(frames, self.seeds(frames))[-1], decode_at)
+
+    def encode(self, clip: Tensor, pad: Tensor) -> ClipFrames:
+        """Run the frame network on every frame."""
         b, t = clip.shape[:2]
         pixels = self.frame.encoder(clip.flatten(0, 1), pad.flatten(0, 1))
-        places = peaks(pixels, self.config.queries)
+        places = peak_places(pixels, self.config.queries)
         answer = self.frame.decode(pixels, places)[-1]
         unit = F.normalize(answer.embed.float(), dim=-1)
         score = answer.logits.float().sigmoid().amax(-1)
-        return Frames(
+        return ClipFrames(
             pixels,
             places.unflatten(0, (b, t)),
             answer,
             unit.unflatten(0, (b, t)),
             score.unflatten(0, (b, t)),
-            distances(answer, places, pixels, b),
+            distances(answer, places, b),
         )
 
-    def seeds(self, frames: Frames) -> Tensor:
+    def seeds(self, frames: ClipFrames) -> Tensor:
         """Which of the clip's T * Q frame queries [B, N] become clip queries."""
         return choose_seeds(frames, self.config.clip_queries)
 
-    def decode(self, frames: Frames, seeds: Tensor, between: Tensor | None = None) -> list[ClipAnswer]:
+    def decode(self, frames: ClipFrames, seeds: Tensor, between: Tensor | None = None) -> list[ClipAnswer]:
         """Clip queries from seeds [B, N]; `between` [1, N, N] is added to the attention among them."""
         b, t = frames.score.shape[:2]
-        alike, likely, choice = follow(frames, seeds, between)
+        alike, likely, choice = follow_seeds(frames, seeds, between)
         features = frames.answer.features.unflatten(0, (b, t))  # [B, T, Q, D]
         parts = self.start(_picked(features, choice))  # [B, T, N, D]
         whole = self.start(_rows(features.flatten(1, 2), seeds)) + self.whole
         x = torch.cat([parts, whole.unsqueeze(1)], 1)
-        time = sine_rows(t, x.shape[-1], x.device)
+        time = axis_code(t, x.shape[-1], x.device)
         time = torch.cat([time, torch.zeros_like(time[:1])])  # the whole has no time
         known = self.know(features.flatten(0, 1)) + _code(frames.places.flatten(0, 1), frames.pixels)
         answers = [self._answer(x, alike, likely, known, frames, between)]
@@ -208,32 +225,32 @@ class CompactClip(nn.Module):
         alike: Tensor,
         likely: Tensor,
         known: Tensor,
-        frames: Frames,
+        frames: ClipFrames,
         between: Tensor | None,
     ) -> ClipAnswer:
-        """What x [B, T + 1, N, D] comes to; alike and likely [B, T, N, Q] as in `follow`."""
+        """The answer from x [B, T + 1, N, D]; alike and likely [B, T, N, Q] as in `follow_seeds`."""
         b, t = frames.score.shape[:2]
         parts, whole = self.norm(x[:, :t]), self.norm(x[:, t])
-        others = self.other(known).unflatten(0, (b, t))  # what they are and where
+        others = self.other(known).unflatten(0, (b, t))
         mine = torch.einsum("btne,btqe->btnq", self.me(parts), others).float()
         association = likely + mine
-        choice = claims(association, between)
-        presence = first_presence(alike, choice, between) + self.presence(parts).squeeze(-1).float()
+        choice = claim_queries(association, between)
+        presence = initial_presence(alike, choice, between) + self.presence(parts).squeeze(-1).float()
         features = _picked(frames.answer.features.unflatten(0, (b, t)), choice) + self.change(parts)
         logits = _picked(frames.answer.logits.unflatten(0, (b, t)).float(), choice)  # [B, T, N, K]
-        views = _picked(frames.unit, choice)  # [B, T, N, E]
+        frame_embeds = _picked(frames.unit, choice)  # [B, T, N, E]
         when = (presence.sigmoid() / presence.sigmoid().sum(1, keepdim=True)).unsqueeze(-1)
         pooled = (when * logits).sum(1) + self.classify(whole)
         places = _picked(frames.places, choice).flatten(0, 1)
         frame = self.frame.heads.answer(features.flatten(0, 1), places, frames.pixels)
-        return ClipAnswer(pooled, presence, association, choice, views, (when * views).sum(1), frame)
+        return ClipAnswer(
+            pooled, presence, association, choice, frame_embeds, (when * frame_embeds).sum(1), frame
+        )
 
 
 @torch.no_grad()
-def choose_seeds(frames: Frames, count: int) -> Tensor:
-    """The surest frame queries [B, count], each one taken pushing down those of all frames that look like
-    it.
-    """
+def choose_seeds(frames: ClipFrames, count: int) -> Tensor:
+    """The surest frame queries [B, count] of a clip. Each one lowers the scores of all that look like it."""
     score = frames.score.flatten(1).clone()  # [B, TQ]
     unit = frames.unit.flatten(1, 2)
     chosen = []
@@ -247,12 +264,12 @@ def choose_seeds(frames: Frames, count: int) -> Tensor:
 
 
 @torch.no_grad()
-def follow(frames: Frames, seeds: Tensor, between: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """From seeds [B, N]: how alike every frame query is to each clip query [B, T, N, Q], how likely the two
-    are one, by looks and by the ways through the clip, a logarithm [B, T, N, Q], and which frame query it is
-    in each frame [B, T, N].
+def follow_seeds(frames: ClipFrames, seeds: Tensor, between: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Follow each clip query from its seed [B, N] through the clip.
 
-    In turns: clip queries claim frame queries, and their look becomes the mean of what they claimed.
+    Returns how alike it is to every frame query [B, T, N, Q], a cosine; the log-likelihood that both show the
+    same instance, by appearance and by the paths through the clip [B, T, N, Q]; and the frame query that it
+    claims in each frame [B, T, N]. Claiming alternates with averaging the embeddings of what was claimed.
     """
     count = frames.score.shape[2]
     begun = F.one_hot(seeds, frames.score[0].numel()).unflatten(2, (-1, count)).transpose(1, 2)
@@ -260,38 +277,40 @@ def follow(frames: Frames, seeds: Tensor, between: Tensor | None) -> tuple[Tenso
     for _ in range(ROUNDS):
         with torch.autocast(identity.device.type, enabled=False):  # presence asks for small differences
             alike = torch.einsum("bne,btqe->btnq", identity, frames.unit)
-        likely = ways(SHARPNESS * alike + BEGUN * begun, NEARNESS * frames.apart).clamp(min=DOUBT)
-        choice = claims(likely, between)
+        likely = path_likelihood(SHARPNESS * alike + SEED_BONUS * begun, NEARNESS * frames.apart).clamp(
+            min=LEAST
+        )
+        choice = claim_queries(likely, between)
         score = _picked(frames.score.unsqueeze(3), choice).squeeze(3)
-        trust = first_presence(alike, choice, between).sigmoid() * score
+        trust = initial_presence(alike, choice, between).sigmoid() * score
         identity = F.normalize((trust.unsqueeze(3) * _picked(frames.unit, choice)).sum(1), dim=-1)
     return alike, likely, choice
 
 
-def ways(likely: Tensor, cost: Tensor) -> Tensor:
-    """How likely a clip query is each frame query: the share of all ways through the clip that pass it, a
-    logarithm [B, T, N, Q].
+def path_likelihood(likely: Tensor, cost: Tensor) -> Tensor:
+    """The share of all paths through the clip that pass each frame query, as a logarithm [B, T, N, Q].
 
-    A way takes one frame query a frame, adds what each has of `likely` [B, T, N, Q], and pays for every step
-    to the next frame [B, T - 1, Q, Q].
+    A path takes one frame query in each frame. Its weight sums the `likely` [B, T, N, Q] of these and
+    subtracts the `cost` [B, T - 1, Q, Q] of every step to the next frame.
     """
 
-    def swept(likely: Tensor, cost: Tensor) -> Tensor:
-        """What all frames before tell of each."""
-        told = [torch.zeros_like(likely[:, 0])]
-        for here, step in zip(likely.unbind(1), cost.unbind(1), strict=False):  # the last frame tells none
-            way = (here + told[-1]).log_softmax(-1)  # [B, N, Q]
-            told.append((way.unsqueeze(3) - step.unsqueeze(1)).logsumexp(2))
-        return torch.stack(told, 1)
+    def messages(likely: Tensor, cost: Tensor) -> Tensor:
+        """The evidence for each frame query from the frames before."""
+        found = [torch.zeros_like(likely[:, 0])]
+        for here, step in zip(likely.unbind(1), cost.unbind(1), strict=False):  # the last frame sends none
+            weight = (here + found[-1]).log_softmax(-1)  # [B, N, Q]
+            found.append((weight.unsqueeze(3) - step.unsqueeze(1)).logsumexp(2))
+        return torch.stack(found, 1)
 
-    after = swept(likely.flip(1), cost.flip(1).transpose(2, 3)).flip(1)
-    return (swept(likely, cost) + likely + after).log_softmax(-1)
+    after = messages(likely.flip(1), cost.flip(1).transpose(2, 3)).flip(1)
+    return (messages(likely, cost) + likely + after).log_softmax(-1)
 
 
 @torch.no_grad()
-def claims(association: Tensor, between: Tensor | None) -> Tensor:
-    """The frame query [B, T, N] each clip query takes: it likes that one, and no other clip query likes it
-    more. association [B, T, N, Q]; where `between` [1, N, N] is -inf, one does not know of the other.
+def claim_queries(association: Tensor, between: Tensor | None) -> Tensor:
+    """The frame query [B, T, N] that each clip query claims: one that it prefers and no rival prefers more.
+
+    association [B, T, N, Q]. Where `between` [1, N, N] is -inf, two clip queries are no rivals.
     """
     power = (association - association.amax((2, 3), keepdim=True)).exp()
     rivals = power.sum(2, keepdim=True)
@@ -301,21 +320,22 @@ def claims(association: Tensor, between: Tensor | None) -> Tensor:
 
 
 @torch.no_grad()
-def first_presence(alike: Tensor, choice: Tensor, between: Tensor | None) -> Tensor:
-    """Whether each clip query is in view [B, T, N], a logit: it looks like the frame query of its choice,
-    and no other clip query that it knows of looks more like that one.
+def initial_presence(alike: Tensor, choice: Tensor, between: Tensor | None) -> Tensor:
+    """The logit that each clip query is in view [B, T, N].
+
+    It is high where the claimed frame query looks like the clip query, and no rival looks more like it.
     """
     every = alike.shape[2]
-    looks = alike.gather(3, choice.unsqueeze(2).expand(-1, -1, every, -1))  # [B, T, M, N] of M at N's choice
-    mine = looks.diagonal(dim1=2, dim2=3)
+    similar = alike.gather(3, choice.unsqueeze(2).expand(-1, -1, every, -1))  # [B, T, M, N] M to N's choice
+    mine = similar.diagonal(dim1=2, dim2=3)
     if between is not None:
-        looks = looks + between.transpose(1, 2).unsqueeze(1)
-    return SEEN[0] * (mine - SEEN[1]) - RIVALRY * (looks.amax(2) - mine)
+        similar = similar + between.transpose(1, 2).unsqueeze(1)
+    return PRESENCE[0] * (mine - PRESENCE[1]) - RIVAL_PENALTY * (similar.amax(2) - mine)
 
 
 @torch.no_grad()
-def distances(answer: CompactQueries, places: Tensor, pixels: Pixels, clips: int) -> Tensor:
-    """How far frame queries [BT, Q] are from those of the next frame, in object sizes [B, T - 1, Q, Q]."""
+def distances(answer: CompactQueries, places: Tensor, clips: int) -> Tensor:
+    """Distances of frame queries [BT, Q] to those of the next frame, in object sizes [B, T - 1, Q, Q]."""
     everyone = torch.arange(places.shape[1], device=places.device).expand(len(places), -1)
     masks = answer.masks_at(everyone, 8) > 0
     height, width = masks.shape[-2:]
@@ -325,17 +345,19 @@ def distances(answer: CompactQueries, places: Tensor, pixels: Pixels, clips: int
     return (torch.cdist(at[:, :-1], at[:, 1:]) / size).clamp(max=FAR)
 
 
-def as_clip_queries(answer: ClipAnswer) -> ClipQueries:
+def as_clip_queries(answer: ClipAnswer, decode_at: DecodeAt) -> CompactClipQueries:
     b, t = answer.presence.shape[:2]
 
     def masks(select: Tensor) -> Tensor:
         every = select.unsqueeze(1).expand(-1, t, -1)
         logits = answer.frame.masks(every.flatten(0, 1)).unflatten(0, (b, t)).transpose(1, 2)
         absent = answer.presence.gather(2, every).transpose(1, 2) < 0  # [B, N, T]
-        return logits - ABSENT * absent[..., None, None]
+        return logits - ABSENT_PENALTY * absent[..., None, None]
 
     maps = [level.unflatten(0, (b, t)) for level in answer.frame.maps]
-    return ClipQueries(answer.logits, None, answer.identity, answer.views, masks, maps=maps)
+    return CompactClipQueries(
+        answer.logits, None, answer.identity, answer.frame_embeds, masks, decode_at, maps=maps
+    )
 
 
 def _picked(x: Tensor, choice: Tensor) -> Tensor:
@@ -343,12 +365,9 @@ def _picked(x: Tensor, choice: Tensor) -> Tensor:
     return x.gather(2, choice.unsqueeze(-1).expand(-1, -1, -1, x.shape[-1]))
 
 
-def _code(places: Tensor, pixels: Pixels) -> Tensor:
+def _code(places: Tensor, pixels: PixelFeatures) -> Tensor:
     """Position code of places [F, N, 2], that of the stride-8 cell they lie in."""
-    height, width = pixels.sizes[0]
-    x = (places[..., 0] * width).long().clamp(0, width - 1)
-    y = (places[..., 1] * height).long().clamp(0, height - 1)
-    return pixels.position[y * width + x]
+    return pixels.position[cells_at(places, pixels.sizes[0])]
 
 
 def _rows(x: Tensor, index: Tensor) -> Tensor:

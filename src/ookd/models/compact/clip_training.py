@@ -1,8 +1,8 @@
-"""How the compact clip teacher learns: tubes are matched once for a whole clip.
+"""The training of the compact clip teacher: tubes are matched once for a whole clip.
 
-As in the student, auxiliary queries help: every instance is also handed a seed of its own, the frame query
-that was matched to it in some frame, and must be recognised from there in all other frames. Nothing is
-matched for those, and the other clip queries do not see them.
+As in the student, there are auxiliary queries: every instance also gets a seed of its own, the frame query
+that was matched to it in some frame, and must be recognised from there in all other frames. These need no
+matching, and the other clip queries do not see them.
 
 Shapes: B clips, T frames, F = B * T, N instances (padded), C clip queries, Q frame queries, h w a grid of
 cells.
@@ -16,15 +16,16 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ookd.losses import dice, mask_bce, mask_quality, mean_over_ranks, quality_focal
-from ookd.matching import hungarian
+from ookd.matching import hungarian_rows
 from ookd.models.compact import training as compact_training
 from ookd.models.compact.clip import ClipAnswer, CompactClip
-from ookd.models.compact.model import FINEST
-from ookd.models.compact.training import CompactTraining, Targets, frame_targets, match
-from ookd.models.preprocess import normalise
+from ookd.models.compact.training import CompactTraining, match_masks
+from ookd.models.families import family_of
+from ookd.models.parts.frame_targets import FINEST, FrameTargets, frame_targets
+from ookd.models.protocols import TrainingTask
 from ookd.stopwatch import timed
 from ookd.structures import Batch
 
@@ -35,19 +36,22 @@ WEIGHTS: Mapping[str, float] = {
     **{f"frame_{name}": weight for name, weight in compact_training.WEIGHTS.items()},
 }
 
-NONE = -1  # the frame query of an instance that has none in a frame
+NONE = -1  # stands for the frame query of an instance that has none
 
 
-class CompactClipTraining(nn.Module):
-    """Batch of clips -> named loss terms, unweighted, of the compact teacher.
+class CompactClipTraining(TrainingTask):
+    """Batch of clips -> named loss terms of the compact teacher, not yet weighted.
 
-    With `freeze_frame` in the model's configuration the frame network is left as it is; otherwise it goes on
-    learning as the student does, its terms named frame_*.
+    With `freeze_frame` in the model's configuration the frame network stays as it is. Otherwise it also
+    learns as the student does, with terms named frame_*.
     """
+
+    model: CompactClip
 
     def __init__(self, model: CompactClip, weights: Mapping[str, float] = WEIGHTS) -> None:
         super().__init__()
         self.model = model
+        self.normalise = family_of(model).preprocessing.normalise
         self.weights = dict(weights)
         if model.config.freeze_frame:
             model.frame.requires_grad_(False)
@@ -59,18 +63,18 @@ class CompactClipTraining(nn.Module):
         if self.learn_frame is not None:
             losses = {f"frame_{name}": value for name, value in self.learn_frame(batch).items()}
         with torch.set_grad_enabled(self.learn_frame is not None):
-            frames = self.model.look(normalise(batch.frames, batch.pad), batch.pad)
+            frames = self.model.encode(self.normalise(batch.frames, batch.pad), batch.pad)
         targets = frame_targets(batch.tracks)
-        tubes = Tubes.of(targets, clips, frames_each)
-        frame_query, found = match(frames.answer, frames.score.shape[2], targets)
+        tubes = TubeTargets.of(targets, clips, frames_each)
+        frame_query, found = match_masks(frames.answer, frames.score.shape[2], targets)
         matched = frame_query.masked_fill(~found, NONE).unflatten(0, (clips, -1))  # [B, T, N]
         seeds = self.model.seeds(frames)
-        own = tubes.seeds_of_their_own(matched, frames.score.shape[2], batch.draw(tubes.labels.shape[1]))
+        own = tubes.own_seeds(matched, frames.score.shape[2], batch.draw(tubes.labels.shape[1]))
         main, extra = seeds.shape[1], own.shape[1]
         between = torch.zeros(1, main + extra, main + extra, device=seeds.device)
         between[:, :main, main:] = -math.inf
         answers = self.model.decode(frames, torch.cat([seeds, own], 1), between)
-        query, found = assign(answers[-1], main, tubes)  # [B, N]
+        query, found = match_clip(answers[-1], main, tubes)  # [B, N]
         taught, seeded = tubes.only(found), tubes.only((matched != NONE).any(1))
         seedless = (tubes.there & ~seeded.there).unsqueeze(2)
         terms: dict[str, list[Tensor]] = {}
@@ -82,7 +86,7 @@ class CompactClipTraining(nn.Module):
             parts["class"] = class_term(answer.logits[:, :main], query, quality, taught)
             parts |= {f"aux_{k}": v for k, v in tube_terms(answer, given, seeded, matched, stride).items()}
             quality = tube_quality(answer, given, seeded)
-            logits = answer.logits[:, main:].masked_fill(seedless, -1e4)  # as good as left out
+            logits = answer.logits[:, main:].masked_fill(seedless, -1e4)  # contributes nothing
             parts["aux_class"] = class_term(logits, given - main, quality, seeded)
             for name, value in parts.items():
                 terms.setdefault(name, []).append(value)
@@ -90,7 +94,7 @@ class CompactClipTraining(nn.Module):
 
 
 @dataclass(frozen=True, slots=True)
-class Tubes:
+class TubeTargets:
     """Ground truth of B clips, padded to N instances."""
 
     labels: Tensor  # [B, N]
@@ -98,7 +102,7 @@ class Tubes:
     visible: Tensor  # [B, T, N]
 
     @classmethod
-    def of(cls, targets: Targets, clips: int, frames: int) -> Tubes:
+    def of(cls, targets: FrameTargets, clips: int, frames: int) -> TubeTargets:
         masks = {stride: x.unflatten(0, (clips, frames)) for stride, x in targets.masks.items()}
         labels = targets.labels.unflatten(0, (clips, frames))[:, 0]
         return cls(labels, masks, targets.valid.unflatten(0, (clips, frames)))
@@ -108,14 +112,14 @@ class Tubes:
         """[B, N] instances that some frame shows."""
         return self.visible.any(1)
 
-    def only(self, chosen: Tensor) -> Tubes:
-        """As if the others [B, N] were in no frame."""
+    def only(self, chosen: Tensor) -> TubeTargets:
+        """The same tubes, with only the chosen instances [B, N] in view."""
         return replace(self, visible=self.visible & chosen.unsqueeze(1))
 
-    def seeds_of_their_own(self, matched: Tensor, frame_queries: int, chance: Tensor) -> Tensor:
-        """For every instance [B, N] the frame query matched to it in some frame; matched [B, T, N].
+    def own_seeds(self, matched: Tensor, frame_queries: int, chance: Tensor) -> Tensor:
+        """For every instance [B, N] the frame query that was matched to it in some frame; matched [B, T, N].
 
-        `chance` [B, N] in 0..1 says which of those frames.
+        `chance` [B, N] in 0..1 selects the frame.
         """
         share = ((matched != NONE).float() + 1e-6).transpose(1, 2).cumsum(2)  # [B, N, T]
         frame = torch.searchsorted(share, chance.unsqueeze(-1) * share[..., -1:]).squeeze(-1)
@@ -126,12 +130,13 @@ class Tubes:
 
 @timed("matcher")
 @torch.no_grad()
-def assign(answer: ClipAnswer, main: int, tubes: Tubes) -> tuple[Tensor, Tensor]:
-    """The clip query [B, N] of each instance, by class and by its tube's overlap, and whether it has one.
+def match_clip(answer: ClipAnswer, main: int, tubes: TubeTargets) -> tuple[Tensor, Tensor]:
+    """The clip query of each instance, by class and by the overlap of tubes, and whether it has one, both
+    [B, N].
 
-    It has none, and 0 says nothing, where there is no instance or the queries do not suffice for all.
+    It has none, and the query is 0, where there is no instance or there are too few queries.
     """
-    b, t, n = tubes.visible.shape
+    b, t = tubes.visible.shape[:2]
     everyone = torch.arange(main, device=answer.logits.device).expand(b * t, -1)
     p = answer.frame.masks_at(everyone, 8).sigmoid().flatten(2).unflatten(0, (b, t))  # [B, T, C, hw]
     p = p * answer.presence[:, :, :main].sigmoid().unsqueeze(-1)
@@ -141,17 +146,11 @@ def assign(answer: ClipAnswer, main: int, tubes: Tubes) -> tuple[Tensor, Tensor]
     score = answer.logits[:, :main].float().sigmoid()
     named = score.gather(2, tubes.labels.unsqueeze(1).expand(-1, main, -1))
     cost = 5 * (1 - overlap) - 3 * named  # [B, C, N]
-    query, found = torch.zeros(b, n, dtype=torch.long), torch.zeros(b, n, dtype=torch.bool)
-    for clip, there in enumerate(tubes.there.cpu()):
-        instances = there.nonzero()[:, 0]
-        matched = hungarian(cost[clip][:, instances])
-        instance = instances[matched.instance.cpu()]
-        query[clip, instance], found[clip, instance] = matched.query.cpu(), True
-    return query.to(cost.device), found.to(cost.device)
+    return hungarian_rows(cost, tubes.there)
 
 
 @torch.no_grad()
-def tube_quality(answer: ClipAnswer, query: Tensor, tubes: Tubes) -> Tensor:
+def tube_quality(answer: ClipAnswer, query: Tensor, tubes: TubeTargets) -> Tensor:
     """Overlap [B, N] of every instance's tube with that of its query [B, N]."""
     b, t = tubes.visible.shape[:2]
     every = query.unsqueeze(1).expand(-1, t, -1)  # [B, T, N]
@@ -162,8 +161,8 @@ def tube_quality(answer: ClipAnswer, query: Tensor, tubes: Tubes) -> Tensor:
     return quality.unflatten(0, (b, -1))
 
 
-def class_term(logits: Tensor, query: Tensor, quality: Tensor, tubes: Tubes) -> Tensor:
-    """What the clip queries are, and how well; logits [B, C, K], query and quality [B, N]."""
+def class_term(logits: Tensor, query: Tensor, quality: Tensor, tubes: TubeTargets) -> Tensor:
+    """Class scores that say how good the tube is; logits [B, C, K], query and quality [B, N]."""
     wanted = torch.zeros_like(logits, dtype=torch.float32)
     clip, instance = tubes.there.nonzero(as_tuple=True)
     wanted[clip, query[clip, instance], tubes.labels[clip, instance]] = quality[clip, instance]
@@ -173,11 +172,11 @@ def class_term(logits: Tensor, query: Tensor, quality: Tensor, tubes: Tubes) -> 
 
 
 def tube_terms(
-    answer: ClipAnswer, query: Tensor, tubes: Tubes, matched: Tensor, stride: int
+    answer: ClipAnswer, query: Tensor, tubes: TubeTargets, matched: Tensor, stride: int
 ) -> dict[str, Tensor]:
-    """Where an instance is in view, which frame query it is there if any, and its mask; query [B, N].
+    """Terms for presence, for the association with frame queries, and for masks; query [B, N].
 
-    A mask grows around the place of its frame query, so it is taught only where that is the instance's.
+    A mask grows around the place of its frame query, so it learns only where that one shows the instance.
     """
     b, t = tubes.visible.shape[:2]
     every = query.unsqueeze(1).expand(-1, t, -1)  # [B, T, N]

@@ -1,10 +1,10 @@
-"""The compact online student: small enough to read in one sitting and to train on a laptop.
+"""The compact online student: small enough to read at once and to train on a laptop.
 
-A class heat-map proposes places; the feature at each of the best places becomes a query; a few layers of
-attention let the query look at its own mask (masked attention) and at the others. A mask is the query's inner
-product with the pixels plus a quadratic form around the query's place, so that every query starts as a disk
-where it stands and learns an outline from there. Only convolutions, matrix products, softmax, top-k and
-gathers: all of it exports.
+A class heat-map proposes places, and the feature at each of the best places becomes a query. In a few layers
+each query attends to the pixels under its own mask and to the other queries. A mask is the query's inner
+product with the pixels plus a quadratic form around the query's place, so every query starts as a disk and
+learns its outline from there. Only convolutions, matrix products, softmax, top-k and gathers are used, so
+all of it exports.
 
 Shapes: B frames, Q queries, K classes, D width, M mask channels, h w a grid of cells, S tokens of strides 8
 to 32.
@@ -14,26 +14,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from ookd.models.backbones.efficientnet_lite import EfficientNetLite, Variant
-from ookd.structures import Asked, FrameQueries
+from ookd.models.parts.feed_forward import FeedForward
+from ookd.models.parts.frame_targets import FINEST
+from ookd.models.parts.grid import cells_at, centres_of, peak_scores
+from ookd.models.protocols import ModelConfig, OnlineModel, State
+from ookd.structures import FrameQueries
 
 PRIOR = 0.02  # probability of a class before training
 DISK = (-12.0, -12.0, 0.0, 0.0, 0.0, 2.0)  # x2, y2, xy, x, y, 1: the mask every query starts from
-FINEST = 2  # stride of the masks a query is asked for
 UNIT = 0.25  # unit of the quadratic's coordinates, in square roots of the frame's area
 
 
-class CompactConfig(BaseModel, frozen=True, extra="forbid"):
+class CompactConfig(ModelConfig):
     family: Literal["compact"] = "compact"
-    classes: int = Field(40, ge=1, description="number of classes")
     trunk: Variant = Field("lite0", description="EfficientNet-Lite variant")
     frozen: int = Field(2, ge=0, le=7, description="trunk stages, stem included, that are not trained")
     width: int = Field(128, ge=16, description="channels of queries and of strides 8 to 32")
@@ -46,15 +48,15 @@ class CompactConfig(BaseModel, frozen=True, extra="forbid"):
 
 
 @dataclass(slots=True)
-class Pixels:
-    """What the frame encoder hands to a decoder."""
+class PixelFeatures:
+    """The output of the frame encoder."""
 
     tokens: Tensor  # [B, S, D] strides 8, 16, 32 in row-major order
     position: Tensor  # [S, D] code of the tokens' places
     padding: Tensor  # [B, S] 0, or -inf where there is no image
     sizes: list[tuple[int, int]]  # height and width of each level
     masks: dict[int, Tensor]  # stride 2, 4, 8, 16, 32 -> mask features [B, M, h, w], means of finer ones
-    heat: Tensor  # [B, K, H/8, W/8] logits of "an object of this class has its centre here"
+    heat: Tensor  # [B, K, H/8, W/8] logits that an object of this class has its centre in the cell
 
     def maps(self) -> list[Tensor]:
         """[B, C, h, w] mask features at stride 4, and the tokens of each level."""
@@ -64,10 +66,10 @@ class Pixels:
             *(level.unflatten(2, size) for level, size in zip(levels, self.sizes, strict=True)),
         ]
 
-    def at(self, frames: Tensor) -> Pixels:
-        """Those of some frames [F]."""
+    def at(self, frames: Tensor) -> PixelFeatures:
+        """The output for some frames [F] only."""
         masks = {stride: features[frames] for stride, features in self.masks.items()}
-        return Pixels(
+        return PixelFeatures(
             self.tokens[frames],
             self.position,
             self.padding[frames],
@@ -79,13 +81,16 @@ class Pixels:
 
 @dataclass(slots=True)
 class CompactQueries(FrameQueries):
-    """Frame queries that also give coarser masks, which cost less."""
+    """Frame queries that also give coarser masks, which cost less, and know where they started."""
 
     masks_at: Callable[[Tensor, int], Tensor]  # select [B, N], stride -> mask logits [B, N, h, w]
+    places: Tensor  # [B, Q, 2] where they started, x and y in 0..1
+    between: Tensor | None = None  # [1, Q, Q] what was added to the attention among them
+    layers: list[Tensor] = field(default_factory=list)  # [B, Q, D] features from the start to the answer
 
 
 class Attention(nn.Module):
-    """Multi-head attention spelled out: on CPUs in bfloat16 faster than the fused one, and it exports."""
+    """Multi-head attention step by step: faster than the fused one on CPUs in bfloat16, and it exports."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -96,9 +101,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
-        """query [B, Q, D], key and value [B, S, D], bias added to the logits [B or 1, Q or 1, S] -> [B, Q,
-        D].
-        """
+        """query [B, Q, D], key and value [B, S, D], bias of the logits [B or 1, Q or 1, S] -> [B, Q, D]."""
         q, k, v = (self._split(x) for x in (self.query(query), self.key(key), self.value(value)))
         logits = q @ k.transpose(-1, -2) * (q.shape[-1] ** -0.5)
         if bias is not None:
@@ -110,17 +113,7 @@ class Attention(nn.Module):
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
-class FeedForward(nn.Module):
-    def __init__(self, width: int, hidden: int) -> None:
-        super().__init__()
-        self.inner = nn.Linear(width, hidden)
-        self.outer = nn.Linear(hidden, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.outer(F.relu(self.inner(x)))
-
-
-class Refine(nn.Module):
+class ConvBlock(nn.Module):
     """3x3 convolution, group norm, ReLU."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -133,7 +126,7 @@ class Refine(nn.Module):
 
 
 class FrameEncoder(nn.Module):
-    """Trunk, one layer of attention over strides 16 and 32, and a top-down way to stride 4."""
+    """Backbone, one layer of attention over strides 16 and 32, and a top-down path to stride 2."""
 
     def __init__(self, config: CompactConfig) -> None:
         super().__init__()
@@ -148,28 +141,26 @@ class FrameEncoder(nn.Module):
         self.attention = Attention(d, config.heads)
         self.feed_forward = FeedForward(d, config.hidden)
         self.norms = nn.ModuleList(nn.LayerNorm(d) for _ in range(2))
-        self.refine16 = Refine(d, d)
-        self.refine8 = Refine(d, d)
+        self.refine16 = ConvBlock(d, d)
+        self.refine8 = ConvBlock(d, d)
         self.down4 = nn.Conv2d(d, d // 2, 1)
-        self.refine4 = Refine(d // 2, d // 2)
+        self.refine4 = ConvBlock(d // 2, d // 2)
         self.down2 = nn.Conv2d(d // 2, m, 1)
-        self.refine2 = Refine(m, m)
+        self.refine2 = ConvBlock(m, m)
         self.mask_out = nn.Conv2d(m, m, 1)
-        self.heat = nn.Sequential(Refine(d, d), nn.Conv2d(d, config.classes, 1))
+        self.heat = nn.Sequential(ConvBlock(d, d), nn.Conv2d(d, config.classes, 1))
         last = self.heat[1]
         assert isinstance(last, nn.Conv2d)
         assert last.bias is not None
         nn.init.normal_(last.weight, std=0.01)
         nn.init.constant_(last.bias, -math.log(1 / PRIOR - 1))
 
-    def forward(self, frames: Tensor, pad: Tensor) -> Pixels:
-        """frames [B, 3, H, W] normalised, pad [B, H, W] True where there is no image; H, W multiples of
-        32.
-        """
+    def forward(self, frames: Tensor, pad: Tensor) -> PixelFeatures:
+        """Normalised frames [B, 3, H, W] and their padding [B, H, W]; H and W are multiples of 32."""
         c2, c4, *deeper = self.trunk(frames)
         x8, x16, x32 = (lateral(x) for lateral, x in zip(self.lateral, deeper, strict=True))
         sizes = [(x.shape[-2], x.shape[-1]) for x in (x8, x16, x32)]
-        position = [sine_code(size, self.width, frames.device) for size in sizes]
+        position = [grid_code(size, self.width, frames.device) for size in sizes]
         blocked = [
             torch.zeros(len(pad), h * w, device=pad.device).masked_fill(
                 pad[:, :: pad.shape[1] // h, :: pad.shape[2] // w].flatten(1), -math.inf
@@ -185,7 +176,7 @@ class FrameEncoder(nn.Module):
         for stride in (4, 8, 16, 32):
             masks[stride] = F.avg_pool2d(masks[stride // 2], 2)
         levels = [x.flatten(2).transpose(1, 2) + self.level[i] for i, x in enumerate((x8, x16, x32))]
-        return Pixels(
+        return PixelFeatures(
             torch.cat(levels, 1),
             torch.cat(position),
             torch.cat(blocked, 1),
@@ -202,8 +193,8 @@ class FrameEncoder(nn.Module):
         return a.unflatten(2, x16.shape[2:]), b.unflatten(2, x32.shape[2:])
 
 
-class DecoderLayer(nn.Module):
-    """A query looks at its own mask, then at the other queries, then thinks."""
+class CompactDecoderLayer(nn.Module):
+    """A query attends to its own mask, then to the other queries."""
 
     def __init__(self, config: CompactConfig) -> None:
         super().__init__()
@@ -213,11 +204,9 @@ class DecoderLayer(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(config.width) for _ in range(3))
 
     def forward(
-        self, x: Tensor, place: Tensor, pixels: Pixels, focus: Tensor, between: Tensor | None
+        self, x: Tensor, place: Tensor, pixels: PixelFeatures, focus: Tensor, between: Tensor | None
     ) -> Tensor:
-        """x and place [B, Q, D]; focus [B, Q, S] is added to the attention, low outside a query's own
-        mask.
-        """
+        """x and place [B, Q, D]; focus [B, Q, S] is added to the attention, low outside a query's mask."""
         tokens = pixels.tokens
         x = self.norms[0](x + self.look(x + place, tokens + pixels.position, tokens, focus))
         x = self.norms[1](x + self.compare(x + place, x + place, x, between))
@@ -225,7 +214,7 @@ class DecoderLayer(nn.Module):
 
 
 class Heads(nn.Module):
-    """From a query to class, mask and embedding; one set of heads for all layers."""
+    """From queries to classes, masks and embeddings; the same heads serve all layers."""
 
     def __init__(self, config: CompactConfig) -> None:
         super().__init__()
@@ -240,12 +229,12 @@ class Heads(nn.Module):
             self.shape.bias.copy_(torch.tensor(DISK))
         self.embed = nn.Sequential(nn.Linear(d, d), nn.ReLU(), nn.Linear(d, config.embed))
 
-    def forward(self, x: Tensor, places: Tensor, pixels: Pixels) -> CompactQueries:
+    def forward(self, x: Tensor, places: Tensor, pixels: PixelFeatures) -> CompactQueries:
         """x [B, Q, D], places [B, Q, 2] as x, y in 0..1."""
         return self.answer(self.norm(x), places, pixels)
 
-    def answer(self, x: Tensor, places: Tensor, pixels: Pixels) -> CompactQueries:
-        """The same from features that are normed."""
+    def answer(self, x: Tensor, places: Tensor, pixels: PixelFeatures) -> CompactQueries:
+        """The same from normed features."""
         weights = self.mask(x) * (pixels.masks[FINEST].shape[1] ** -0.5)
         shapes = self.shape(x)
 
@@ -262,37 +251,40 @@ class Heads(nn.Module):
             x,
             lambda select: masks_at(select, FINEST),
             masks_at,
+            places,
             maps=pixels.maps(),
         )
 
 
-class Compact(nn.Module):
-    """Online student: one frame in, queries out; it carries no state from frame to frame."""
+class Compact(OnlineModel):
+    """Online student. It carries no state from frame to frame."""
+
+    config: CompactConfig
 
     def __init__(self, config: CompactConfig) -> None:
         super().__init__()
         self.config = config
         self.encoder = FrameEncoder(config)
         self.start = nn.Linear(config.width, config.width)
-        self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.layers))
+        self.layers = nn.ModuleList(CompactDecoderLayer(config) for _ in range(config.layers))
         self.heads = Heads(config)
 
     def load_pretrained(self) -> None:
-        """Start the trunk from its ImageNet weights."""
+        """Take the ImageNet weights of the backbone."""
         self.encoder.trunk.load_imagenet()
 
-    def forward(self, frames: Tensor, pad: Tensor, state: None = None) -> tuple[FrameQueries, None]:
+    def forward(self, frames: Tensor, pad: Tensor, state: State | None = None) -> tuple[FrameQueries, None]:
         pixels = self.encoder(frames, pad)
-        return self.decode(pixels, peaks(pixels, self.config.queries))[-1], None
+        return self.decode(pixels, peak_places(pixels, self.config.queries))[-1], None
 
-    def decode(self, pixels: Pixels, places: Tensor, between: Tensor | None = None) -> list[CompactQueries]:
+    def decode(
+        self, pixels: PixelFeatures, places: Tensor, between: Tensor | None = None
+    ) -> list[CompactQueries]:
         """Queries at places [B, Q, 2] through all layers; the first answer is from before the first layer.
 
         `between` [1, Q, Q] is added to the attention among queries: -inf hides one from another.
         """
-        height, width = pixels.sizes[0]
-        cell = (places * places.new_tensor([width, height])).long()
-        index = cell[..., 1].clamp(0, height - 1) * width + cell[..., 0].clamp(0, width - 1)
+        index = cells_at(places, pixels.sizes[0])
         rows = index.unsqueeze(-1).expand(-1, -1, pixels.tokens.shape[-1])
         place = pixels.position[index]
         x = self.start(pixels.tokens.gather(1, rows))
@@ -300,24 +292,20 @@ class Compact(nn.Module):
         for layer in self.layers:
             x = layer(x, place, pixels, mask_focus(answers[-1], pixels), between)
             answers.append(self.heads(x, places, pixels))
-        answers[-1].asked = Asked(places, between, [answer.features for answer in answers])
+        answers[-1].between, answers[-1].layers = between, [answer.features for answer in answers]
         return answers
 
 
-def peaks(pixels: Pixels, count: int) -> Tensor:
+def peak_places(pixels: PixelFeatures, count: int) -> Tensor:
     """The best local maxima of the heat-map as places [B, count, 2] in 0..1: the centres of their cells."""
-    heat = pixels.heat.detach().float().amax(1)  # [B, h, w]
-    height, width = heat.shape[-2:]
+    height, width = pixels.sizes[0]
     blocked = pixels.padding[:, : height * width].view(-1, height, width)
-    best = F.max_pool2d(heat.unsqueeze(1), 3, stride=1, padding=1).squeeze(1)
-    score = torch.where(heat == best, heat, heat - 100.0) + blocked
-    index = score.flatten(1).topk(min(count, height * width)).indices
-    x, y = index % width, torch.div(index, width, rounding_mode="floor")
-    return torch.stack([(x + 0.5) / width, (y + 0.5) / height], -1)
+    score = (peak_scores(pixels.heat) + blocked).flatten(1)
+    return centres_of(score.topk(min(count, height * width)).indices, (height, width))
 
 
-def mask_focus(queries: CompactQueries, pixels: Pixels) -> Tensor:
-    """Attention bias [B, Q, S]: the mask logit found so far where negative, but never less than -8."""
+def mask_focus(queries: CompactQueries, pixels: PixelFeatures) -> Tensor:
+    """Attention bias [B, Q, S]: the mask logit so far where it is negative, at least -8."""
     b, q = queries.logits.shape[:2]
     with torch.no_grad():
         everyone = torch.arange(q, device=queries.logits.device).expand(b, -1)
@@ -364,15 +352,15 @@ def _scale(height: int, width: int, device: torch.device) -> Tensor:
     return torch.tensor([width / root, height / root], device=device)
 
 
-def sine_code(size: tuple[int, int], width: int, device: torch.device) -> Tensor:
+def grid_code(size: tuple[int, int], width: int, device: torch.device) -> Tensor:
     """Position code [h * w, width] of a grid: half of the channels for y, half for x."""
     h, w = size
-    rows = sine_rows(h, width // 2, device).unsqueeze(1).expand(h, w, -1)
-    columns = sine_rows(w, width // 2, device).unsqueeze(0).expand(h, w, -1)
+    rows = axis_code(h, width // 2, device).unsqueeze(1).expand(h, w, -1)
+    columns = axis_code(w, width // 2, device).unsqueeze(0).expand(h, w, -1)
     return torch.cat([rows, columns], -1).reshape(h * w, width)
 
 
-def sine_rows(count: int, width: int, device: torch.device) -> Tensor:
+def axis_code(count: int, width: int, device: torch.device) -> Tensor:
     """Code [count, width] of `count` places spread evenly from 0 to 1, six octaves."""
     frequency = 2 * math.pi * 2.0 ** torch.linspace(0, 5, width // 2, device=device)
     angle = (torch.arange(count, device=device) + 0.5).unsqueeze(1) / count * frequency

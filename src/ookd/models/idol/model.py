@@ -1,30 +1,33 @@
-"""IDOL, the online student: one frame in; classes, boxes, masks and an embedding for the tracker out.
+"""IDOL, the published online model: frames to classes, boxes, masks and embeddings for the tracker.
 
 Wu et al., "In Defense of Online Models for Video Instance Segmentation", ECCV 2022.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor, nn
 
 from ookd.models.parts.decoder import Decoded, Decoder
 from ookd.models.parts.heads import Mlp, class_head
 from ookd.models.parts.mask_head import MaskHead
-from ookd.models.parts.pixel_encoder import DeformableConfig, Memory, PixelEncoder
-from ookd.models.parts.query_start import Start
+from ookd.models.parts.pixel_encoder import DeformableConfig, EncoderMemory, PixelEncoder
+from ookd.models.parts.query_start import QueryStart
 from ookd.models.preprocess import unpadded_sizes
+from ookd.models.protocols import OnlineModel, State
 from ookd.structures import FrameQueries
 
 
-class IdolConfig(DeformableConfig, frozen=True, extra="forbid"):
+class IdolConfig(DeformableConfig):
     """The published model; see `DeformableConfig` for what may differ."""
 
     family: Literal["idol"] = "idol"
 
 
-class Idol(nn.Module):
+class Idol(OnlineModel):
+    config: IdolConfig
+
     def __init__(self, config: IdolConfig) -> None:
         super().__init__()
         self.pixels = PixelEncoder(config, extra_pad="stride 8")
@@ -37,10 +40,10 @@ class Idol(nn.Module):
         self.embed_head = Mlp(config.dim, config.dim)
 
     def load_pretrained(self) -> None:
-        """Take pretrained weights for a backbone whose configuration says where they are."""
+        """Take pretrained weights of the backbone, if its configuration names a source."""
         self.pixels.load_pretrained()
 
-    def forward(self, frames: Tensor, pad: Tensor, state: Any = None) -> tuple[FrameQueries, None]:
+    def forward(self, frames: Tensor, pad: Tensor, state: State | None = None) -> tuple[FrameQueries, None]:
         """Normalised frames [B, 3, H, W], padding [B, H, W] -> the last layer's answer, and no state."""
         memory = self.pixels(frames, pad)
         maps = self.mask_head.maps(memory.maps())
@@ -49,14 +52,14 @@ class Idol(nn.Module):
     def layers(self, frames: Tensor, pad: Tensor, masks: bool = True) -> list[FrameQueries]:
         """The answers of all decoder layers, for training; the last one is what `forward` returns.
 
-        Without `masks` none can be asked for, and the maps they are drawn on are not computed.
+        Without `masks`, the answers have no masks, and the maps for them are not computed.
         """
         return self.decode(self.pixels(frames, pad), pad, masks)
 
     def decode(
-        self, memory: Memory, pad: Tensor, masks: bool = True, start: Start | None = None
+        self, memory: EncoderMemory, pad: Tensor, masks: bool = True, start: QueryStart | None = None
     ) -> list[FrameQueries]:
-        """The layers' answers from what the encoder saw, by other queries than the model's own if given."""
+        """The layers' answers from the encoder's output. `start` replaces the model's own queries."""
         maps = self.mask_head.maps(memory.maps()) if masks else None
         sizes = unpadded_sizes(pad)
         answers = zip(self.decoder(memory, start), self.class_heads, strict=True)

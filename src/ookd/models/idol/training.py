@@ -1,8 +1,8 @@
-"""How IDOL learns to detect in a key frame, and to recognise what it detected in another frame.
+"""The training of IDOL: detection in a key frame, and recognition in a reference frame.
 
-Every decoder layer's answer for the key frame is matched to the instances on its own, several queries to
-each. The best query of an instance must then find, by its embedding, the queries that show the instance in
-the reference frame, which is supervised by nothing else.
+Each decoder layer's answer for the key frame is matched to the instances separately, several queries to each
+instance. The embedding of an instance's best query must then select the queries that show the instance in the
+reference frame, which has no other supervision.
 
 Wu et al., "In Defense of Online Models for Video Instance Segmentation", ECCV 2022, with the normalisers of
 the released program.
@@ -11,23 +11,23 @@ the released program.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ookd.errors import UserError
-from ookd.losses import Sample, cosine_aux, pair_logsumexp, stride4
+from ookd.losses import DrawSample, cosine_aux, pair_logsumexp, stride4
 from ookd.matching import Match, contrast_sets, match_frame
-from ookd.models.idol.matches import lesson
+from ookd.models.families import family_of
 from ookd.models.idol.model import Idol
 from ookd.models.parts.detection_losses import WEIGHTS as DETECTION_WEIGHTS
-from ookd.models.parts.detection_losses import Targets, detection_terms, name_layers
+from ookd.models.parts.detection_losses import ClipTargets, detection_terms, name_layers
 from ookd.models.parts.placed_queries import WEIGHTS as PLACED_WEIGHTS
 from ookd.models.parts.placed_queries import place_auxiliary, term_weights
-from ookd.models.preprocess import normalise
+from ookd.models.protocols import StudentTask
 from ookd.structures import Batch, FrameQueries, StudentMatches, Tracks
 
 WEIGHTS: Mapping[str, float] = {**DETECTION_WEIGHTS, "embed": 2.0, "embed_aux": 3.0, **PLACED_WEIGHTS}
@@ -35,59 +35,64 @@ WEIGHTS: Mapping[str, float] = {**DETECTION_WEIGHTS, "embed": 2.0, "embed_aux": 
 
 @dataclass(slots=True)
 class VisibleInstances:
-    """Instances of one clip that the key frame shows, and where they are in the reference frame."""
+    """The instances of one clip that the key frame shows."""
 
     tracks: Tracks  # N, T = 1
-    targets: Targets
+    targets: ClipTargets
     again: Tensor  # [N] bool: the reference frame shows the instance too
     boxes_again: Tensor  # [N, 4]
 
 
-class IdolTraining(nn.Module):
-    """Frame pairs, key first -> named loss terms, unweighted. Single frames teach detection alone."""
+class IdolTraining(StudentTask):
+    """Frame pairs, the key frame first -> named loss terms. Single frames train detection only."""
+
+    model: Idol
 
     def __init__(
         self, model: Idol, weights: Mapping[str, float] = WEIGHTS, rng: random.Random | None = None
     ) -> None:
         super().__init__()
         self.model = model
+        self.normalise = family_of(model).preprocessing.normalise
         self.weights = term_weights(weights, model.config, last_only=("embed", "embed_aux"))
-        self.sample: Sample = (rng or random).sample  # draws the negatives of `embed_aux`
+        self.sample: DrawSample = (rng or random).sample  # draws the negatives of `embed_aux`
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         return self._learn(batch, masks=False)[0]
 
     def learn(self, batch: Batch) -> tuple[dict[str, Tensor], StudentMatches]:
-        """The terms, and what the student answered for the frames it saw."""
+        """The terms, and the student's answer for its frames, matched to the instances."""
         terms, answers = self._learn(batch, masks=True)
-        return terms, lesson(batch, frame_places(batch), answers)
+        return terms, student_matches(batch, frame_places(batch), answers)
 
     def _learn(self, batch: Batch, masks: bool) -> tuple[dict[str, Tensor], list[FrameQueries]]:
-        """The terms, and the last layer's answer for key and reference; `masks`: the latter's can be asked
-        for."""
+        """The terms, and the last layer's answers for the key and the reference frame.
+
+        With `masks`, the answer for the reference frame has masks too.
+        """
         places = frame_places(batch)
-        seen = [seen_instances(batch, clip, place) for clip, place in enumerate(places.tolist())]
-        key, terms = self._look_and_learn(batch, places[:, 0], seen)
-        layers, best = zip(*(frame_terms(answer, seen) for answer in key), strict=True)
+        visible = [visible_instances(batch, clip, place) for clip, place in enumerate(places.tolist())]
+        key, terms = self._key_frame(batch, places[:, 0], visible)
+        layers, best = zip(*(frame_terms(answer, visible) for answer in key), strict=True)
         terms |= name_layers(layers)
         if places.shape[1] == 2:
             reference = self.model.layers(*self._inputs(batch, places[:, 1]), masks=masks)[-1]
-            terms |= contrast_terms(key[-1], reference, seen, best[-1], self.sample)
+            terms |= contrast_terms(key[-1], reference, visible, best[-1], self.sample)
             return terms, [key[-1], reference]
         return terms, [key[-1]]
 
-    def _look_and_learn(
-        self, batch: Batch, place: Tensor, seen: list[VisibleInstances]
+    def _key_frame(
+        self, batch: Batch, place: Tensor, visible: list[VisibleInstances]
     ) -> tuple[list[FrameQueries], dict[str, Tensor]]:
-        """The model's answers for one frame [B] of every clip, and what only placed queries learn from it."""
+        """The model's answers for the key frame [B] of every clip, and the terms of placed queries."""
         frames, pad = self._inputs(batch, place)
         if self.model.config.start == "learned":
             return self.model.layers(frames, pad), {}
         memory = self.model.pixels(frames, pad)
-        auxiliary = place_auxiliary(batch, [x.tracks for x in seen], self.model.config.auxiliary)
+        auxiliary = place_auxiliary(batch, [x.tracks for x in visible], self.model.config.auxiliary)
         start = self.model.decoder.start(memory, extra=auxiliary.cells)
         answers = self.model.decode(memory, pad, start=start)
-        targets = [x.targets for x in seen]
+        targets = [x.targets for x in visible]
         terms = auxiliary.terms(start.heat, answers, partial(detect, targets=targets))
         return auxiliary.main(answers), terms
 
@@ -95,7 +100,7 @@ class IdolTraining(nn.Module):
         """One frame [B] of every clip, and its padding."""
         clip = torch.arange(len(place), device=place.device)
         frames, pad = batch.frames[clip, place], batch.pad[clip, place]
-        return normalise(frames, pad), pad
+        return self.normalise(frames, pad), pad
 
 
 def frame_places(batch: Batch) -> Tensor:
@@ -112,8 +117,8 @@ def frame_places(batch: Batch) -> Tensor:
     return places
 
 
-def seen_instances(batch: Batch, clip: int, places: list[int]) -> VisibleInstances:
-    """What the key frame of a clip shows; instances that only the reference frame shows are left out."""
+def visible_instances(batch: Batch, clip: int, places: list[int]) -> VisibleInstances:
+    """The instances in the key frame of a clip. Those that only the reference frame shows are left out."""
     tracks, key, reference = batch.tracks[clip], places[0], places[-1]
     shown = tracks.visible[:, key]
     now = Tracks(
@@ -125,19 +130,21 @@ def seen_instances(batch: Batch, clip: int, places: list[int]) -> VisibleInstanc
     )
     return VisibleInstances(
         now,
-        Targets(now.labels, now.boxes, stride4(now.masks)),
+        ClipTargets(now.labels, now.boxes, stride4(now.masks)),
         tracks.visible[shown, reference],
         tracks.boxes[shown, reference],
     )
 
 
-def frame_terms(answer: FrameQueries, seen: list[VisibleInstances]) -> tuple[dict[str, Tensor], list[Tensor]]:
+def frame_terms(
+    answer: FrameQueries, visible: list[VisibleInstances]
+) -> tuple[dict[str, Tensor], list[Tensor]]:
     """Detection terms of one decoder layer, and each instance's best query [N] in every frame.
 
-    Terms are divided by the number of matched queries in this process's frames, not by that of instances.
+    Terms are divided by the number of matched queries in this process, not by the number of instances.
     """
     assert answer.boxes is not None
-    targets = [x.targets for x in seen]
+    targets = [x.targets for x in visible]
     matches, best = zip(
         *(
             match_frame(logits, boxes, target.labels, target.boxes[:, 0])
@@ -150,9 +157,9 @@ def frame_terms(answer: FrameQueries, seen: list[VisibleInstances]) -> tuple[dic
 
 
 def detect(
-    answer: FrameQueries, matches: list[Match], count: Tensor | float, targets: list[Targets]
+    answer: FrameQueries, matches: list[Match], count: Tensor | float, targets: list[ClipTargets]
 ) -> dict[str, Tensor]:
-    """Detection terms of one decoder layer, its frames taken for clips of length 1."""
+    """Detection terms of one decoder layer, with frames as clips of length 1."""
     assert answer.boxes is not None
     return detection_terms(
         answer.logits,
@@ -167,9 +174,9 @@ def detect(
 def contrast_terms(
     key: FrameQueries,
     reference: FrameQueries,
-    seen: list[VisibleInstances],
+    visible: list[VisibleInstances],
     best: list[Tensor],
-    sample: Sample,
+    sample: DrawSample,
 ) -> dict[str, Tensor]:
     """Each instance's embedding in the key frame against all queries of the reference frame.
 
@@ -179,7 +186,7 @@ def contrast_terms(
     assert reference.boxes is not None
     embed, aux = [], []
     with torch.autocast(key.logits.device.type, enabled=False):
-        for clip, x in enumerate(seen):
+        for clip, x in enumerate(visible):
             positive, negative = contrast_sets(
                 reference.logits[clip],
                 reference.boxes[clip],
@@ -192,3 +199,44 @@ def contrast_terms(
             aux.append(cosine_aux(keys, others, positive, negative, sample))
     terms = {"embed": torch.cat(embed), "embed_aux": torch.cat(aux)}  # [N] over all clips
     return {name: term.sum() / max(len(term), 1) for name, term in terms.items()}
+
+
+def student_matches(batch: Batch, places: Tensor, answers: Sequence[FrameQueries]) -> StudentMatches:
+    """The answers for the student's S frames of every clip, matched to the instances; `places` [B, S].
+
+    Of the queries that are matched to an instance, the best one counts.
+    """
+    clips, steps = places.shape
+    most = max(1, *(len(tracks) for tracks in batch.tracks))
+    query = torch.zeros(clips * steps, most, dtype=torch.long, device=places.device)
+    valid = torch.zeros_like(query, dtype=torch.bool)
+    for clip, tracks in enumerate(batch.tracks):
+        for step, answer in enumerate(answers):
+            assert answer.boxes is not None
+            frame, place = clip * steps + step, places[clip, step]
+            shown = tracks.visible[:, place].nonzero()[:, 0]
+            labels, boxes = tracks.labels[shown], tracks.boxes[shown, place]
+            query[frame, shown] = match_frame(answer.logits[clip], answer.boxes[clip], labels, boxes)[1]
+            valid[frame, shown] = True
+    return StudentMatches(_join(answers), query, valid)
+
+
+def _join(answers: Sequence[FrameQueries]) -> FrameQueries:
+    """Answers for one frame of every clip each, as one answer for all frames, clip after clip."""
+
+    def frames(values: Sequence[Tensor]) -> Tensor:
+        return torch.stack(list(values), 1).flatten(0, 1)
+
+    def masks(select: Tensor) -> Tensor:
+        rows = select.unflatten(0, (-1, len(answers)))
+        return frames([answer.masks(rows[:, step]) for step, answer in enumerate(answers)])
+
+    boxes = [answer.boxes for answer in answers if answer.boxes is not None]
+    return FrameQueries(
+        frames([answer.logits for answer in answers]),
+        frames(boxes) if boxes else None,
+        frames([answer.embed for answer in answers]),
+        frames([answer.features for answer in answers]),
+        masks,
+        maps=[frames(level) for level in zip(*(answer.maps for answer in answers), strict=True)],
+    )

@@ -1,4 +1,4 @@
-"""The frame decoder: queries find objects in one frame, each layer starting from the last one's boxes."""
+"""The frame decoder: queries find objects in one frame, and each layer starts from the boxes of the last."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from ookd.models.parts.deformable import DeformableAttention
+from ookd.models.parts.feed_forward import ResidualFeedForward
 from ookd.models.parts.heads import box_head, refine
-from ookd.models.parts.pixel_encoder import LEVELS, DeformableConfig, FeedForward, Memory
-from ookd.models.parts.query_start import Start, query_start
+from ookd.models.parts.pixel_encoder import LEVELS, DeformableConfig, EncoderMemory
+from ookd.models.parts.query_start import QueryStart, query_start
 
 
 @dataclass(slots=True)
@@ -22,7 +23,7 @@ class Decoded:
 
 
 class SelfAttention(nn.Module):
-    """Queries look at each other; their position codes help to compare, but are not passed on."""
+    """Self-attention of queries. Their position codes are part of queries and keys, but not of values."""
 
     def __init__(self, config: DeformableConfig) -> None:
         super().__init__()
@@ -33,8 +34,8 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, position: Tensor, hidden: Tensor | None = None) -> Tensor:
         key = x + position
-        seen, _ = self.attention(key, key, x, need_weights=False, attn_mask=hidden)
-        return self.norm(x + self.dropout(seen))
+        attended, _ = self.attention(key, key, x, need_weights=False, attn_mask=hidden)
+        return self.norm(x + self.dropout(attended))
 
 
 class DecoderLayer(nn.Module):
@@ -44,15 +45,15 @@ class DecoderLayer(nn.Module):
         self.attention = DeformableAttention(config.dim, config.heads, LEVELS, config.points)
         self.norm = nn.LayerNorm(config.dim)
         self.dropout = nn.Dropout(config.dropout)
-        self.feed_forward = FeedForward(config.dim, config.ffn, config.dropout)
+        self.feed_forward = ResidualFeedForward(config.dim, config.ffn, config.dropout)
 
     def forward(
-        self, x: Tensor, position: Tensor, reference: Tensor, memory: Memory, hidden: Tensor | None
+        self, x: Tensor, position: Tensor, reference: Tensor, memory: EncoderMemory, hidden: Tensor | None
     ) -> Tensor:
         x = self.self_attention(x, position, hidden)
         levels = memory.levels
-        seen = self.attention(x + position, levels.spread(reference), memory.tokens, levels)
-        return self.feed_forward(self.norm(x + self.dropout(seen)))
+        attended = self.attention(x + position, levels.spread(reference), memory.tokens, levels)
+        return self.feed_forward(self.norm(x + self.dropout(attended)))
 
 
 class Decoder(nn.Module):
@@ -62,8 +63,8 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList([DecoderLayer(config) for _ in range(config.decoder_layers)])
         self.box_heads = nn.ModuleList([box_head(config.dim, i == 0) for i in range(config.decoder_layers)])
 
-    def forward(self, memory: Memory, start: Start | None = None) -> list[Decoded]:
-        """One answer a layer. Boxes reach the next layer without their gradient."""
+    def forward(self, memory: EncoderMemory, start: QueryStart | None = None) -> list[Decoded]:
+        """One answer a layer. Boxes enter the next layer without their gradient."""
         start = start or self.start(memory)
         x, reference = start.content, start.reference
         answers = []

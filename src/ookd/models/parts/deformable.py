@@ -1,4 +1,4 @@
-"""Multi-scale deformable attention in plain PyTorch: a query looks at a few points of each feature level."""
+"""Multi-scale deformable attention in plain PyTorch: queries attend to a few points of each level."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from torch import Tensor, nn
 
 from ookd.models.parts.level_sampling import Shapes, sample_levels
 
-# What was seen [B, Q, D], and what it was computed from: value [B, S, M, D / M], offsets [B, Q, M*L*P*2] in
-# cells of their maps (or in shares of a box), weights [B, Q, M, L*P], reference [B, Q, L, 2 or 4] and shapes
-# [L, 2]. In an export only, for runtimes that have a kernel of their own.
+# An operator of exported graphs only, for runtimes with a kernel of their own. Its inputs are the
+# attention's result [B, Q, D] and what that was computed from: value [B, S, M, D / M], offsets [B, Q,
+# M*L*P*2] in cells of their maps (or in shares of a box), weights [B, Q, M, L*P], reference [B, Q, L, 2 or
+# 4] and shapes [L, 2].
 LOOK = "ookd::Look"
 
 
 @dataclass(slots=True)
 class Levels:
-    """How a sequence of S tokens lies in L feature maps, finest first, row by row."""
+    """The layout of S tokens: L feature maps, the finest first, row by row."""
 
     shapes: tuple[tuple[int, int], ...]  # L x (h, w)
     pad: Tensor  # [B, S] bool
@@ -45,7 +46,7 @@ class DeformableAttention(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        """Head m starts along its own compass direction, point p at p + 1 cells; all weigh the same."""
+        """At first, head m looks in one direction, point p is p + 1 cells away, and all weigh the same."""
         angle = torch.arange(self.heads) * (2 * math.pi / self.heads)
         direction = torch.stack([angle.cos(), angle.sin()], -1)
         direction = direction / direction.abs().amax(-1, keepdim=True)
@@ -60,13 +61,13 @@ class DeformableAttention(nn.Module):
             nn.init.zeros_(linear.bias)
 
     def forward(self, query: Tensor, reference: Tensor, tokens: Tensor, levels: Levels) -> Tensor:
-        """[B, Q, D]; see `look` for the arguments."""
-        return self.output(self.look(query, reference, tokens, levels))
+        """[B, Q, D]; see `attend` for the arguments."""
+        return self.output(self.attend(query, reference, tokens, levels))
 
-    def look(self, query: Tensor, reference: Tensor, tokens: Tensor, levels: Levels) -> Tensor:
-        """What the queries [B, Q, D] see in the tokens [B, S, D], before the output projection: [B, Q, D].
+    def attend(self, query: Tensor, reference: Tensor, tokens: Tensor, levels: Levels) -> Tensor:
+        """The queries [B, Q, D] attend to the tokens [B, S, D]: [B, Q, D], before the output projection.
 
-        reference: a point or a box a query and level, [B, Q, L, 2 or 4] in 0..1 of the padded maps.
+        reference: one point or box for each query and level, [B, Q, L, 2 or 4] in 0..1 of the padded maps.
         """
         value = self.values(tokens).masked_fill(levels.pad.unsqueeze(-1), 0.0).unflatten(-1, (self.heads, -1))
         value = value.float()
@@ -74,14 +75,14 @@ class DeformableAttention(nn.Module):
         offsets = self.offsets(query).float()
         locations = self.locations(offsets, reference, levels.shapes)
         each = weights.unflatten(-1, (self.levels, self.points))
-        seen = sample_levels(value, levels.shapes, locations, each)
+        found = sample_levels(value, levels.shapes, locations, each)
         if torch.onnx.is_in_onnx_export():
-            inputs = (seen, value, offsets, weights, reference, torch.tensor(levels.shapes))
-            seen = torch.onnx.ops.symbolic(LOOK, inputs, dtype=seen.dtype, shape=seen.shape, version=1)
-        return seen.to(query.dtype)
+            inputs = (found, value, offsets, weights, reference, torch.tensor(levels.shapes))
+            found = torch.onnx.ops.symbolic(LOOK, inputs, dtype=found.dtype, shape=found.shape, version=1)
+        return found.to(query.dtype)
 
     def locations(self, offsets: Tensor, reference: Tensor, shapes: Shapes) -> Tensor:
-        """Where the queries look: [B, Q, M, L, P, 2] in 0..1 of the padded maps."""
+        """The sampled points [B, Q, M, L, P, 2] in 0..1 of the padded maps."""
         offsets = offsets.unflatten(-1, (self.heads, self.levels, self.points, 2))
         places = reference[:, :, None, :, None]  # [B, Q, 1, L, 1, 2 or 4]
         if reference.shape[-1] == 2:

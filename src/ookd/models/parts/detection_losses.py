@@ -1,4 +1,4 @@
-"""How IDOL and SeqFormer learn detection: five terms a decoder layer, each layer matched on its own."""
+"""The detection losses of IDOL and SeqFormer: five terms for each decoder layer, matched on its own."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ WEIGHTS: Mapping[str, float] = {"class": 2.0, "box": 5.0, "giou": 2.0, "mask": 2
 
 
 @dataclass(slots=True)
-class Targets:
-    """The instances that one clip is to be answered with. A single frame is a clip of length 1."""
+class ClipTargets:
+    """The ground truth of one clip. A single frame is a clip of length 1."""
 
     labels: Tensor  # [N]
     boxes: Tensor  # [N, T, 4]
     masks: Tensor  # [N, T, h, w] at stride 4
 
-    def __getitem__(self, rows: Tensor) -> Targets:
-        return Targets(self.labels[rows], self.boxes[rows], self.masks[rows])
+    def __getitem__(self, rows: Tensor) -> ClipTargets:
+        return ClipTargets(self.labels[rows], self.boxes[rows], self.masks[rows])
 
 
 def detection_terms(
     logits: Tensor,
     boxes: Tensor,
     masks: Callable[[Tensor], Tensor],
-    targets: Sequence[Targets],
+    targets: Sequence[ClipTargets],
     matches: Sequence[Match],
     count: Tensor | float,
 ) -> dict[str, Tensor]:
     """Sums over the matched queries of all clips (for `class`: over all queries), divided by `count`.
 
-    Logits [B, Q, K], boxes [B, T, Q, 4], masks: select [B, M] -> logits [B, M, T, h, w]. Boxes average over
-    the frames; a tube's mask is one long mask.
+    Logits [B, Q, K], boxes [B, T, Q, 4], masks: select [B, M] -> logits [B, M, T, h, w]. Box terms are
+    averaged over the frames; the masks of a tube count as one mask.
     """
     select = pad_sequence([match.query for match in matches], batch_first=True, padding_value=-1)  # [B, M]
     clip, place = (select >= 0).nonzero(as_tuple=True)
@@ -62,7 +62,7 @@ def detection_terms(
 
 
 def name_layers(layers: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Terms of all decoder layers: the last layer's keep their names, earlier ones end in _0, _1, ..."""
+    """Terms of all decoder layers: those of the last keep their names, earlier ones end in _0, _1, ..."""
     early = {f"{name}_{i}": term for i, terms in enumerate(layers[:-1]) for name, term in terms.items()}
     return layers[-1] | early
 

@@ -21,14 +21,14 @@ class Mlp(nn.Module):
 
 
 def class_head(dim: int, classes: int) -> nn.Linear:
-    """Sigmoid classes, first at probability 0.01: else the many empty queries would drown the loss."""
+    """Sigmoid classes, at first of probability 0.01, so that the many empty queries do not dominate."""
     head = nn.Linear(dim, classes)
     nn.init.constant_(head.bias, -math.log(99))
     return head
 
 
 def box_head(dim: int, first: bool) -> Mlp:
-    """Box refinement; at first it moves nothing, and the first layer's boxes are small."""
+    """Box refinement. At first it moves nothing, and the boxes of the first layer are small."""
     head = Mlp(dim, 4)
     last = head.layers[-1]
     assert isinstance(last, nn.Linear)
@@ -45,7 +45,7 @@ def inverse_sigmoid(x: Tensor) -> Tensor:
 
 
 def refine(delta: Tensor, reference: Tensor) -> Tensor:
-    """A box [..., 4] from the box head's answer and the point [..., 2] or box [..., 4] it starts from."""
+    """A box [..., 4] from the box head's output and the point [..., 2] or box [..., 4] before it."""
     start = inverse_sigmoid(reference)
     if reference.shape[-1] == 2:  # a point says nothing about the size
         start = torch.cat([start, torch.zeros_like(start)], -1)

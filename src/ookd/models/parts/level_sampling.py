@@ -12,10 +12,10 @@ Shapes = Sequence[tuple[int, int]]  # L x (h, w); maps lie one after another, ro
 
 
 def sample_levels(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
-    """What every query sees: [B, Q, M*D].
+    """The weighted samples of every query: [B, Q, M*D].
 
     value [B, S, M, D], locations [B, Q, M, L, P, 2] (x, y in 0..1 of a map, zeros outside), weights
-    [B, Q, M, L, P]. On CPUs by table look-up, which is several times faster; otherwise, and wherever the
+    [B, Q, M, L, P]. On CPUs by table look-up, which is several times faster. Elsewhere, and wherever the
     model is traced, by grid sampling, which every device and runtime has.
     """
     traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
@@ -30,9 +30,9 @@ def by_grid(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -
         image = image.permute(0, 2, 3, 1).flatten(0, 1).unflatten(-1, (h, w))  # [B*M, D, h, w]
         grid = locations[:, :, :, level].transpose(1, 2).flatten(0, 1) * 2 - 1  # [B*M, Q, P, 2]
         weight = weights[:, :, :, level].transpose(1, 2).flatten(0, 1).unsqueeze(1)  # [B*M, 1, Q, P]
-        seen = F.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-        seen = (seen * weight).sum(-1)  # [B*M, D, Q]
-        result = seen if result is None else result + seen
+        found = F.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        found = (found * weight).sum(-1)  # [B*M, D, Q]
+        result = found if result is None else result + found
     assert result is not None
     return result.unflatten(0, value.shape[:1] + value.shape[2:3]).flatten(1, 2).transpose(1, 2)
 
@@ -54,8 +54,8 @@ def by_table(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) 
     size = torch.tensor([(w, h) for h, w in shapes], device=device, dtype=locations.dtype).unsqueeze(1)
     place = (locations * size - 0.5).clamp(min=-1).minimum(size)  # in cells
     corner = place.floor()
-    far_x, far_y = (place - corner).unbind(-1)  # [B, Q, M, L, P]; they keep what is not a number
-    x, y = corner.to(torch.int32).clamp(min=-1).unbind(-1)  # rows must exist even then
+    far_x, far_y = (place - corner).unbind(-1)  # [B, Q, M, L, P]; NaN stays NaN
+    x, y = corner.to(torch.int32).clamp(min=-1).unbind(-1)  # rows must exist even for NaN
 
     def level_numbers(numbers: list[int]) -> Tensor:
         return torch.tensor(numbers, dtype=torch.int32, device=device).unsqueeze(1)  # [L, 1]
@@ -74,7 +74,7 @@ def by_table(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) 
     upper_right, lower_right = upper * far_x, lower * far_x
     shares = torch.cat([upper - upper_right, upper_right, lower - lower_right, lower_right], -1)
     bags = batch * queries * heads
-    seen = F.embedding_bag(
+    found = F.embedding_bag(
         rows.view(bags, -1), table, per_sample_weights=shares.view(bags, -1), mode="sum"
     )  # [B*Q*M, D]
-    return seen.view(batch, queries, heads * dim)
+    return found.view(batch, queries, heads * dim)

@@ -1,4 +1,4 @@
-"""Masks by dynamic convolution: every query brings the weights of its own tiny network over shared maps."""
+"""Masks by dynamic convolution: every query has the weights of its own tiny network over shared maps."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ookd.models.parts.heads import Mlp
 
 CHANNELS = 8  # of the shared maps, and of the dynamic network's two hidden layers
 STRIDE = 8  # of the shared maps; masks have half of it
-INPUTS = CHANNELS + 2  # the maps and the way to the query's reference point in x and y
+INPUTS = CHANNELS + 2  # the maps, and the distance to the query's reference point in x and y
 # All weights come first, then all biases.
 PARAMETERS = (CHANNELS * INPUTS, CHANNELS * CHANNELS, CHANNELS, CHANNELS, CHANNELS, 1)
 
@@ -50,9 +50,9 @@ class MaskHead(nn.Module):
 def dynamic_masks(parameters: Tensor, points: Tensor, maps: Tensor) -> Tensor:
     """Run the network of every query [B, N, 169] over the maps [B, 8, h, w]: logits [B, N, h, w].
 
-    Its two coordinate inputs are pixels from the cell to the reference point, up to many hundreds. They
-    enter the first layer linearly, one along rows and one along columns, so they are added in float32 to the
-    product with the maps, which all queries share, instead of being laid out as maps of their own.
+    Its two coordinate inputs are the distances in pixels from the cell to the reference point. They enter
+    the first layer linearly, one along rows and one along columns, so they are added in float32 to the
+    product with the shared maps instead of being laid out as maps of their own.
     """
     h, w = maps.shape[-2:]
     parameters, maps = parameters.float(), maps.float().flatten(2)  # maps [B, 8, hw]
@@ -76,7 +76,7 @@ def _cells(count: int, like: Tensor) -> Tensor:
 
 
 def upsample(x: Tensor) -> Tensor:
-    """Double the last two axes: every cell keeps its value at odd places, even places lie half way to it.
+    """Double the last two axes: every cell keeps its value at odd places, and even places are interpolated.
 
     The first row and column repeat, which keeps pixel corners aligned with the image.
     """

@@ -1,4 +1,4 @@
-"""The part that looks at pixels, one frame at a time: backbone, projections, deformable encoder."""
+"""The pixel encoder, one frame at a time: backbone, projections, deformable encoder."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from ookd.models.backbones.build import BackboneConfig, Pretrained, build
 from ookd.models.backbones.resnet import ResNetConfig
 from ookd.models.parts.deformable import DeformableAttention, Levels
+from ookd.models.parts.feed_forward import ResidualFeedForward
 from ookd.models.parts.position import sine_code
+from ookd.models.protocols import ModelConfig
 
 LEVELS = 4  # the backbone's three, and one of stride 64
 
 
-class DeformableConfig(BaseModel, frozen=True, extra="forbid"):
-    """What IDOL and SeqFormer have in common."""
+class DeformableConfig(ModelConfig):
+    """The common configuration of IDOL and SeqFormer."""
 
     backbone: BackboneConfig = ResNetConfig()
-    classes: int = Field(default=40, ge=1)
     queries: int = Field(default=300, ge=1)
     dim: int = Field(default=256, ge=64, multiple_of=32)
     heads: int = Field(default=8, ge=1)
@@ -31,7 +32,7 @@ class DeformableConfig(BaseModel, frozen=True, extra="forbid"):
     decoder_layers: int = Field(default=6, ge=1)
     ffn: int = Field(default=1024, ge=1)
     dropout: float = Field(default=0.1, ge=0, lt=1)
-    start: Literal["learned", "peaks"] = "learned"  # of queries: own codes, or where a heat-map peaks
+    start: Literal["learned", "peaks"] = "learned"  # of queries: learned codes, or the peaks of a heat-map
     auxiliary: int = Field(default=0, ge=0)  # queries inside true objects, in training only; needs peaks
 
     @model_validator(mode="after")
@@ -44,8 +45,8 @@ class DeformableConfig(BaseModel, frozen=True, extra="forbid"):
 
 
 @dataclass(slots=True)
-class Memory:
-    """What the encoder knows: one token a cell of every level."""
+class EncoderMemory:
+    """The encoder's output: one token for each cell of every level."""
 
     tokens: Tensor  # [B, S, D]
     levels: Levels
@@ -58,40 +59,24 @@ class Memory:
         return [tokens.unflatten(1, shape).permute(0, 3, 1, 2) for tokens, shape in pairs]
 
 
-class FeedForward(nn.Module):
-    """The second half of every transformer layer, with its residual and norm."""
-
-    def __init__(self, dim: int, inner: int, dropout: float) -> None:
-        super().__init__()
-        self.inner = nn.Linear(dim, inner)
-        self.outer = nn.Linear(inner, dim)
-        for linear in (self.inner, self.outer):
-            nn.init.xavier_uniform_(linear.weight)
-        self.norm = nn.LayerNorm(dim)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.norm(x + self.dropout(self.outer(self.dropout(self.inner(x).relu()))))
-
-
 class EncoderLayer(nn.Module):
     def __init__(self, config: DeformableConfig) -> None:
         super().__init__()
         self.attention = DeformableAttention(config.dim, config.heads, LEVELS, config.points)
         self.norm = nn.LayerNorm(config.dim)
         self.dropout = nn.Dropout(config.dropout)
-        self.feed_forward = FeedForward(config.dim, config.ffn, config.dropout)
+        self.feed_forward = ResidualFeedForward(config.dim, config.ffn, config.dropout)
 
     def forward(self, tokens: Tensor, position: Tensor, reference: Tensor, levels: Levels) -> Tensor:
-        seen = self.attention(tokens + position, reference, tokens, levels)
-        return self.feed_forward(self.norm(tokens + self.dropout(seen)))
+        attended = self.attention(tokens + position, reference, tokens, levels)
+        return self.feed_forward(self.norm(tokens + self.dropout(attended)))
 
 
 class PixelEncoder(nn.Module):
-    """Normalised frames [B, 3, H, W] and their pad masks [B, H, W] -> Memory.
+    """Normalised frames [B, 3, H, W] and their pad masks [B, H, W] -> EncoderMemory.
 
-    `extra_pad` says what the stride-64 level's pad mask is resized from: IDOL takes the stride-8 mask,
-    SeqFormer that of the image. For padded frames the two can differ by a cell.
+    `extra_pad` says what the pad mask of the stride-64 level is resized from: the stride-8 mask in IDOL, the
+    image's mask in SeqFormer. For padded frames the two can differ by a cell.
     """
 
     def __init__(self, config: DeformableConfig, extra_pad: Literal["image", "stride 8"]) -> None:
@@ -110,8 +95,8 @@ class PixelEncoder(nn.Module):
         self.level_code = nn.Parameter(torch.randn(LEVELS, config.dim))
         self.layers = nn.ModuleList([EncoderLayer(config) for _ in range(config.encoder_layers)])
 
-    def forward(self, frames: Tensor, pad: Tensor, clip_length: int = 1) -> Memory:
-        """In clips of more than one frame, the first frame's padding tells the valid share of all."""
+    def forward(self, frames: Tensor, pad: Tensor, clip_length: int = 1) -> EncoderMemory:
+        """In clips of more than one frame, the first frame's padding gives the valid share of all."""
         maps = self.backbone(frames)
         pairs = zip(self.projections, [*maps, maps[-1]], strict=True)
         maps = [project(x) for project, x in pairs]  # L x [B, D, h, w]
@@ -131,10 +116,10 @@ class PixelEncoder(nn.Module):
         positions, reference = torch.cat(position, 1), levels.spread(cell_centres(levels))
         for layer in self.layers:
             tokens = layer(tokens, positions, reference, levels)
-        return Memory(tokens, levels)
+        return EncoderMemory(tokens, levels)
 
     def load_pretrained(self) -> None:
-        """Take pretrained weights for a backbone whose configuration says where they are."""
+        """Take pretrained weights of the backbone, if its configuration names a source."""
         if isinstance(self.backbone, Pretrained):
             self.backbone.load_pretrained()
 

@@ -1,8 +1,8 @@
-"""What placed queries learn from: a heat-map of centres, and auxiliary queries inside the objects.
+"""The training of placed queries: a heat-map of centres, and auxiliary queries inside the objects.
 
-Of a frame's queries only those that are matched to an instance learn a box and a mask. So in training some
-more are placed at random inside the instances, and each learns the instance it stands on, without matching.
-The main queries do not see them, and at inference there are none.
+Only the queries that are matched to an instance learn a box and a mask. So in training more queries are
+placed at random inside the instances, and each learns the instance at its place, without matching. The main
+queries do not see them, and there are none at inference.
 
 Shapes: B clips, T frames, A auxiliary queries.
 """
@@ -18,10 +18,10 @@ from torch import Tensor
 
 from ookd.losses import mean_over_ranks
 from ookd.matching import Match
-from ookd.models.compact.training import Targets as Grids
-from ookd.models.compact.training import frame_targets, heat_loss, places_inside
 from ookd.models.parts.detection_losses import WEIGHTS as DETECTION_WEIGHTS
 from ookd.models.parts.detection_losses import layer_weights, name_layers
+from ookd.models.parts.frame_targets import FrameTargets, frame_targets, heat_loss, places_inside
+from ookd.models.parts.grid import cells_at
 from ookd.models.parts.pixel_encoder import DeformableConfig
 from ookd.structures import Batch, ClipQueries, FrameQueries, Tracks
 
@@ -35,12 +35,12 @@ Answer = TypeVar("Answer", FrameQueries, ClipQueries)
 
 
 @dataclass(slots=True)
-class Auxiliary:
-    """Auxiliary queries of a batch and what they are to learn."""
+class AuxiliaryQueries:
+    """The auxiliary queries of a batch and their ground truth."""
 
-    grids: Grids
+    targets: FrameTargets
     cells: Tensor  # [B, A] among the T * h * w cells of the finest level
-    matches: list[Match]  # B: those that stand on an instance, with it
+    matches: list[Match]  # B: auxiliary queries and the instances at their places
 
     def terms(
         self,
@@ -48,8 +48,9 @@ class Auxiliary:
         answers: Sequence[Answer],
         supervise: Callable[[Answer, list[Match], Tensor], dict[str, Tensor]],
     ) -> dict[str, Tensor]:
-        """All that is learned beside the published terms: the heat-map, and what the last A queries of every
-        decoder layer's answer say. `supervise` gives their detection terms, divided by a count."""
+        """The terms beside the published ones: of the heat-map, and of the last A queries of every decoder
+        layer's answer. `supervise` gives their detection terms, divided by a count.
+        """
         count = mean_over_ranks(sum(len(match.query) for match in self.matches), heat.device).clamp(min=1)
         extra = self.cells.shape[1]
         layers = []
@@ -57,10 +58,10 @@ class Auxiliary:
             own = narrow(answer, answer.logits.shape[1] - extra, extra)
             found = supervise(own, self.matches, count)
             layers.append({f"aux_{name}": term for name, term in found.items()})
-        return {"heat": heat_loss(heat, self.grids), **name_layers(layers)}
+        return {"heat": heat_loss(heat, self.targets), **name_layers(layers)}
 
     def main(self, answers: Sequence[Answer]) -> list[Answer]:
-        """The answers of the queries that are there at inference too."""
+        """The answers of the main queries, which exist at inference too."""
         extra = self.cells.shape[1]
         return [narrow(answer, 0, answer.logits.shape[1] - extra) for answer in answers]
 
@@ -68,29 +69,29 @@ class Auxiliary:
 def term_weights(
     weights: Mapping[str, float], config: DeformableConfig, last_only: Sequence[str] = ()
 ) -> dict[str, float]:
-    """Weights of the terms that a model so configured learns, for every decoder layer."""
+    """Weights of the terms for this configuration, for every decoder layer."""
     learned = {
         name: weight for name, weight in weights.items() if config.start == "peaks" or name not in WEIGHTS
     }
     return layer_weights(learned, config.decoder_layers, (*last_only, "heat"))
 
 
-def place_auxiliary(batch: Batch, tracks: Sequence[Tracks], count: int) -> Auxiliary:
-    """Queries at random places inside the instances of `tracks`; the frames of a clip take turns."""
-    grids = frame_targets(list(tracks))
+def place_auxiliary(batch: Batch, tracks: Sequence[Tracks], count: int) -> AuxiliaryQueries:
+    """Queries at random places inside the instances of `tracks`, in each frame of a clip in turn."""
+    targets = frame_targets(list(tracks))
     clips, frames = len(tracks), tracks[0].visible.shape[1]
-    places, owner = places_inside(grids, batch.draw(count, 2).repeat_interleave(frames, 0))  # [B * T, A]
-    height, width = grids.masks[HEAT_STRIDE].shape[-2:]
-    cell = (places[..., 1] * height).long() * width + (places[..., 0] * width).long()
+    places, owner = places_inside(targets, batch.draw(count, 2).repeat_interleave(frames, 0))  # [B * T, A]
+    height, width = targets.masks[HEAT_STRIDE].shape[-2:]
+    cell = cells_at(places, (height, width))
     number = torch.arange(count, device=cell.device)
     turn = number % frames
 
     def in_turn(x: Tensor) -> Tensor:
         return x.unflatten(0, (clips, frames))[:, turn, number]
 
-    owner, there = in_turn(owner), in_turn(grids.valid.gather(1, owner))
+    owner, there = in_turn(owner), in_turn(targets.valid.gather(1, owner))
     matches = [Match(number[valid], whose[valid]) for whose, valid in zip(owner, there, strict=True)]
-    return Auxiliary(grids, turn * height * width + in_turn(cell), matches)
+    return AuxiliaryQueries(targets, turn * height * width + in_turn(cell), matches)
 
 
 def narrow(answer: Answer, first: int, count: int) -> Answer:

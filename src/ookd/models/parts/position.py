@@ -1,4 +1,4 @@
-"""Where a cell lies in its frame, as a sine code."""
+"""Sine codes of the places of cells in their frame."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TEMPERATURE = 10000.0
 def sine_code(pad: Tensor, dim: int) -> Tensor:
     """Code [B, dim, h, w] of cells of a map with pad mask [B, h, w]; y in the first half, x in the second.
 
-    Positions count un-padded cells and end at 2 pi, so a frame's code does not depend on its padding.
+    Positions count cells without padding and end at 2 pi, so the code does not depend on the padding.
     """
     inside = (~pad).float()
     frequency = torch.arange(dim // 2, device=pad.device)

@@ -1,8 +1,8 @@
-"""Where queries begin: at what they have learned, or where something is in the frame.
+"""How queries start: from learned codes, or at the peaks of a heat-map.
 
 The published models learn a content, a position and a reference point for every query, and need many epochs
-until each knows its share of the work. Placed queries start at the peaks of a class heat-map instead: what
-the encoder knows there is their content, the place is where they look first.
+for that. Placed queries start at the peaks of a class heat-map instead. Their content is the encoder's token
+there, and their reference point is the place.
 
 Shapes: B frames or clips, T frames of a clip (1 for frames), Q queries, K classes, h w the finest level.
 """
@@ -12,23 +12,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ookd.models.parts.grid import peak_scores
 from ookd.models.parts.heads import class_head
-from ookd.models.parts.pixel_encoder import DeformableConfig, Memory, cell_centres
+from ookd.models.parts.pixel_encoder import DeformableConfig, EncoderMemory, cell_centres
 from ookd.models.parts.position import sine_code
 
 
 @dataclass(slots=True)
-class Start:
-    """What queries are before the first decoder layer."""
+class QueryStart:
+    """The queries before the first decoder layer."""
 
-    position: Tensor  # [B, Q, D] helps to compare, in every layer
+    position: Tensor  # [B, Q, D] position codes, the same in every layer
     content: Tensor  # [B, Q, D]
     reference: Tensor  # [B, Q, 2] in 0..1
-    hidden: Tensor | None = None  # [Q, Q] bool: the second is hidden from the first; None: all see all
-    heat: Tensor | None = None  # [B * T, K, h, w] logits of "an object of this class has its centre here"
+    hidden: Tensor | None = None  # [Q, Q] bool: the second query is hidden from the first; None: nothing is
+    heat: Tensor | None = (
+        None  # [B * T, K, h, w] logits that an object of this class has its centre in the cell
+    )
 
 
 class LearnedStart(nn.Module):
@@ -39,11 +41,11 @@ class LearnedStart(nn.Module):
         nn.init.xavier_uniform_(self.point.weight)
         nn.init.zeros_(self.point.bias)
 
-    def forward(self, memory: Memory, frames: int = 1) -> Start:
-        """The same for every clip of so many frames."""
+    def forward(self, memory: EncoderMemory, frames: int = 1) -> QueryStart:
+        """The same queries for every clip of this many frames."""
         clips = len(memory.tokens) // frames
         position, content = self.codes.weight.expand(clips, -1, -1).chunk(2, -1)
-        return Start(position, content, self.point(position).float().sigmoid())
+        return QueryStart(position, content, self.point(position).float().sigmoid())
 
 
 class PlacedStart(nn.Module):
@@ -56,17 +58,17 @@ class PlacedStart(nn.Module):
         self.position = nn.Linear(config.dim, config.dim)
         self.content = nn.Linear(config.dim, config.dim)
 
-    def forward(self, memory: Memory, frames: int = 1, extra: Tensor | None = None) -> Start:
-        """From the memory of clips of so many frames.
+    def forward(self, memory: EncoderMemory, frames: int = 1, extra: Tensor | None = None) -> QueryStart:
+        """From the memory of clips of this many frames.
 
-        `extra` [B, A] cells of a clip's T * h * w become queries too, after the peaks. They see all others;
-        the peaks do not see them and are as without them.
+        `extra` [B, A] cells of a clip's T * h * w become queries too, after the peaks. They see all others,
+        but the peaks do not see them.
         """
         (h, w), *_ = memory.levels.shapes
         pad, tokens = memory.levels.pad[:, : h * w], memory.tokens
         shape = self.norm(self.shape(memory.maps()[0])).relu()
         heat = self.classify(shape.movedim(1, -1)).movedim(-1, 1).float()  # [B * T, K, h, w]
-        cells, hidden = peaks(heat, pad, frames, self.queries), None
+        cells, hidden = peak_cells(heat, pad, frames, self.queries), None
         if extra is not None:
             main = cells.shape[1]
             cells = torch.cat([cells, extra], 1)
@@ -79,7 +81,7 @@ class PlacedStart(nn.Module):
             return x.gather(1, cells.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
 
         code = sine_code(pad.unflatten(1, (h, w)), tokens.shape[-1]).flatten(2).transpose(1, 2)
-        return Start(
+        return QueryStart(
             self.position(rows(code).to(tokens.dtype)),
             self.content(rows(tokens)),
             rows(cell_centres(memory.levels)),
@@ -92,13 +94,11 @@ def query_start(config: DeformableConfig) -> LearnedStart | PlacedStart:
     return LearnedStart(config) if config.start == "learned" else PlacedStart(config)
 
 
-def peaks(heat: Tensor, pad: Tensor, frames: int, count: int) -> Tensor:
+def peak_cells(heat: Tensor, pad: Tensor, frames: int, count: int) -> Tensor:
     """The best local maxima [B, Q] of a clip's heat-maps; fewer than `count` if there are fewer cells.
 
     heat [B * T, K, h, w], pad [B * T, h * w]; the answer counts through the clip's T * h * w cells.
     """
-    best = heat.detach().amax(1)  # [B * T, h, w]
-    around = F.max_pool2d(best.unsqueeze(1), 3, stride=1, padding=1).squeeze(1)
-    score = torch.where(best == around, best, best - 100.0).flatten(1).masked_fill(pad, -1e4)
+    score = peak_scores(heat).flatten(1).masked_fill(pad, -1e4)
     score = score.unflatten(0, (-1, frames)).flatten(1)
     return score.topk(min(count, score.shape[1])).indices

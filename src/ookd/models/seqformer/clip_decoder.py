@@ -1,7 +1,8 @@
 """The clip decoder: one query follows one object through all frames of a clip.
 
-An instance query says what the object is; a box query a frame says where it is there, and decides where to
-look. What the box queries see is summed over time, weighted by how well each frame shows the object.
+An instance query stands for the object, and one box query a frame for its place there, which also directs
+the attention. What the box queries attend to is summed over time, weighted by how well each frame shows the
+object.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from torch import Tensor, nn
 
 from ookd.models.parts.decoder import SelfAttention
 from ookd.models.parts.deformable import DeformableAttention
+from ookd.models.parts.feed_forward import ResidualFeedForward
 from ookd.models.parts.heads import box_head, refine
-from ookd.models.parts.pixel_encoder import LEVELS, DeformableConfig, FeedForward, Memory
-from ookd.models.parts.query_start import Start, query_start
+from ookd.models.parts.pixel_encoder import LEVELS, DeformableConfig, EncoderMemory
+from ookd.models.parts.query_start import QueryStart, query_start
 
 
 @dataclass(slots=True)
@@ -28,7 +30,7 @@ class ClipDecoded:
 
 
 class ClipDecoderLayer(nn.Module):
-    """Parts named `box_*` belong to the box queries, their plain twins to the instance queries."""
+    """Layers named `box_*` belong to the box queries, the others to the instance queries."""
 
     def __init__(self, config: DeformableConfig) -> None:
         super().__init__()
@@ -43,8 +45,8 @@ class ClipDecoderLayer(nn.Module):
         self.norm = nn.LayerNorm(config.dim)
         self.box_norm = nn.LayerNorm(config.dim)
         self.dropout = nn.Dropout(config.dropout)
-        self.feed_forward = FeedForward(config.dim, config.ffn, config.dropout)
-        self.box_feed_forward = FeedForward(config.dim, config.ffn, config.dropout)
+        self.feed_forward = ResidualFeedForward(config.dim, config.ffn, config.dropout)
+        self.box_feed_forward = ResidualFeedForward(config.dim, config.ffn, config.dropout)
 
     def forward(
         self,
@@ -52,7 +54,7 @@ class ClipDecoderLayer(nn.Module):
         boxes: Tensor,
         position: Tensor,
         reference: Tensor,
-        memory: Memory,
+        memory: EncoderMemory,
         hidden: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """x, position [B, Q, D]; boxes [B, T, Q, D]; reference [B, T, Q, 2 or 4]; memory of B*T frames."""
@@ -61,11 +63,11 @@ class ClipDecoderLayer(nn.Module):
         box_position = position.unsqueeze(1).expand_as(boxes).flatten(0, 1)
         boxes = self.box_self_attention(boxes.flatten(0, 1), box_position, hidden)
         place = memory.levels.spread(reference.flatten(0, 1))
-        seen = self.attention.look(boxes + box_position, place, memory.tokens, memory.levels)
-        boxes = self.box_norm(boxes + self.dropout(self.box_output(seen)))
+        attended = self.attention.attend(boxes + box_position, place, memory.tokens, memory.levels)
+        boxes = self.box_norm(boxes + self.dropout(self.box_output(attended)))
         boxes = self.box_feed_forward(boxes).unflatten(0, clip)
-        shown = self.time(boxes).softmax(1)  # [B, T, Q, 1] from the box query as it is now
-        over_time = (shown * self.attention.output(seen).unflatten(0, clip)).sum(1)
+        weight = self.time(boxes).softmax(1)  # [B, T, Q, 1] from the updated box queries
+        over_time = (weight * self.attention.output(attended).unflatten(0, clip)).sum(1)
         x = self.feed_forward(self.norm(x + self.dropout(over_time)))
         return x, boxes
 
@@ -77,7 +79,9 @@ class ClipDecoder(nn.Module):
         self.layers = nn.ModuleList([ClipDecoderLayer(config) for _ in range(config.decoder_layers)])
         self.box_heads = nn.ModuleList([box_head(config.dim, i == 0) for i in range(config.decoder_layers)])
 
-    def forward(self, memory: Memory, frames: int, start: Start | None = None) -> list[ClipDecoded]:
+    def forward(
+        self, memory: EncoderMemory, frames: int, start: QueryStart | None = None
+    ) -> list[ClipDecoded]:
         """One answer a layer, from the memory of B clips of `frames` frames each."""
         start = start or self.start(memory, frames)
         x = start.content

@@ -1,7 +1,7 @@
-"""Objects of overlapping clips joined to tracks: the same object where masks agree on common frames.
+"""Objects of overlapping clips joined to tracks, by the agreement of their masks on common frames.
 
-Only the last clips are compared and only frames that a coming clip can still see stay in memory, so a video
-may be as long as it likes.
+Only the latest clips are compared, and only frames that a later clip can still contain stay in memory, so a
+video may have any length.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ class LinkedClip:
 
 @dataclass(slots=True)
 class LinkedFrame:
-    """All that the clips said about one frame."""
+    """The merged answer for one frame."""
 
     index: int
     ids: list[int]  # N tracks
-    logits: Tensor  # [N, h, w] mean over the clips that saw the track here
+    logits: Tensor  # [N, h, w] mean over the clips with the track in this frame
 
 
 class ClipLinker:
-    """Takes clips in the order of their frames. `threshold`: least agreement of two masks of one object."""
+    """Takes clips in the order of their frames. Masks that agree more than `threshold` show one object."""
 
     def __init__(self, length: int, threshold: float) -> None:
         self.threshold = threshold
@@ -54,14 +54,14 @@ class ClipLinker:
         self.recent.append(LinkedClip(start, ids, masks))
 
     def finished(self, before: int | None = None) -> Iterator[LinkedFrame]:
-        """Frames below `before` (all if None), which are then forgotten."""
+        """Frames below `before`, or all of them. They are dropped from memory."""
         for index in sorted(frame for frame in self.frames if before is None or frame < before):
             tracks = self.frames.pop(index)
-            logits = torch.stack([torch.stack(said).mean(0) for said in tracks.values()])
+            logits = torch.stack([torch.stack(clips).mean(0) for clips in tracks.values()])
             yield LinkedFrame(index, list(tracks), logits)
 
     def _match(self, start: int, masks: Tensor) -> list[int]:
-        """A track for each of the clip's objects [N, T, h, w]; new ones for those that agree with none."""
+        """The track of each object [N, T, h, w] of a clip, a new one if it agrees with none."""
         ids = [-1] * len(masks)
         known = sorted({track for clip in self.recent for track in clip.ids})
         if known:
@@ -77,7 +77,7 @@ class ClipLinker:
         return ids
 
     def _agreement(self, known: list[int], start: int, masks: Tensor) -> Tensor:
-        """[tracks, N] soft IoU on common frames, averaged over the recent clips that know the track there."""
+        """[tracks, N] soft IoU on common frames, averaged over the recent clips with the track."""
         total = masks.new_zeros(len(known), len(masks))
         clips = masks.new_zeros(len(known), 1)
         place = {track: row for row, track in enumerate(known)}

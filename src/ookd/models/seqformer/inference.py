@@ -1,4 +1,4 @@
-"""A whole video through SeqFormer: in one pass, or in overlapping clips, with memory that does not grow."""
+"""The published inference of SeqFormer: a video in one pass, or in overlapping clips."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from torch import Tensor
 
 from ookd.data import rle
 from ookd.masks import Geometry, full_size
-from ookd.models.preprocess import normalise, pad_to_stride
+from ookd.models.families import family_of
 from ookd.models.seqformer.clip_linking import ClipLinker, LinkedFrame
 from ookd.models.seqformer.model import FrameMemory, SeqFormer
 from ookd.structures import Rle, TrackResult
 
-QUERIES = 10  # best queries of a clip that are looked at
-MIN_SCORE = 0.05  # of a (track, class) pair that is reported
-AGREEMENT = 0.01  # least soft IoU of one object's masks in two clips
-ENCODED_TOGETHER = 10  # frames; the encoder sees each by itself
+QUERIES = 10  # the best queries of a clip are used
+MIN_SCORE = 0.05  # a (track, class) pair is reported above it
+AGREEMENT = 0.01  # soft IoU of masks in two clips above which they show one object
+ENCODED_TOGETHER = 10  # frames in one pass of the encoder, which treats each on its own
 
 
 @dataclass(slots=True)
@@ -43,9 +43,9 @@ class VideoTracks:
 @torch.inference_mode()
 def whole_video(model: SeqFormer, frames: Iterable[Tensor], geometry: Geometry) -> VideoTracks:
     """All frames, uint8 [3, h, w] and already resized, at once. Memory grows with the video."""
-    memory = FrameMemory.join(list(_remember(model, frames)))
+    memory = FrameMemory.join(list(_encoded(model, frames)))
     probs, logits = _best(model, memory)
-    masks = [_encode(logits[:, t], geometry) for t in range(logits.shape[1])]  # T x N
+    masks = [_full_size(logits[:, t], geometry) for t in range(logits.shape[1])]  # T x N
     return VideoTracks(probs.float().cpu().numpy(), [list(track) for track in zip(*masks, strict=True)])
 
 
@@ -55,40 +55,41 @@ def clip_by_clip(
 ) -> VideoTracks:
     """Frames, uint8 [3, h, w] and already resized, in clips of `length` that begin `stride` frames apart.
 
-    The last clip ends with the video; in frames that no clip covers nothing is seen. No more than `length`
-    frames are in memory, apart from run lengths.
+    The last clip ends with the video. In frames that no clip covers, nothing is found. At most `length`
+    frames are in memory, apart from run-length encoded masks.
     """
     linker = ClipLinker(length, AGREEMENT)
-    seen: dict[tuple[int, int], Rle] = {}  # (track, frame) -> mask
+    found: dict[tuple[int, int], Rle] = {}  # (track, frame) -> mask
     count = 0
 
     def keep(finished: Iterable[LinkedFrame]) -> None:
         for frame in finished:
-            masks = _encode(frame.logits, geometry)
-            seen.update(((track, frame.index), mask) for track, mask in zip(frame.ids, masks, strict=True))
+            masks = _full_size(frame.logits, geometry)
+            found.update(((track, frame.index), mask) for track, mask in zip(frame.ids, masks, strict=True))
 
-    for start, memory in _clips(_remember(model, frames, together=1), length, stride):
+    for start, memory in _clips(_encoded(model, frames, together=1), length, stride):
         linker.add(start, *_best(model, memory))
         keep(linker.finished(before=start + 1))
         count = start + len(memory.sizes)
     keep(linker.finished())
     empty = rle.encode(np.zeros((geometry.height, geometry.width), bool))
-    probs = torch.stack([torch.stack(said).mean(0) for said in linker.probs]).float().cpu().numpy()
-    masks = [[seen.get((track, t), empty) for t in range(count)] for track in range(len(probs))]
+    probs = torch.stack([torch.stack(clips).mean(0) for clips in linker.probs]).float().cpu().numpy()
+    masks = [[found.get((track, t), empty) for t in range(count)] for track in range(len(probs))]
     return VideoTracks(probs, masks)
 
 
-def _remember(
+def _encoded(
     model: SeqFormer, frames: Iterable[Tensor], together: int = ENCODED_TOGETHER
 ) -> Iterator[FrameMemory]:
     device, stream = next(model.parameters()).device, iter(frames)
+    preprocessing = family_of(model).preprocessing
     while batch := list(islice(stream, together)):
-        padded, pad = pad_to_stride(torch.stack(batch).to(device))
-        yield model.encode(normalise(padded, pad)[None], pad[None])
+        padded, pad = preprocessing.pad(torch.stack(batch).to(device))
+        yield model.encode(preprocessing.normalise(padded, pad)[None], pad[None])
 
 
 def _clips(frames: Iterable[FrameMemory], length: int, stride: int) -> Iterator[tuple[int, FrameMemory]]:
-    """Clips and where they start: every `stride` frames, and one that ends with the video."""
+    """Clips with their first frames: one every `stride` frames, and one that ends with the video."""
     window: deque[FrameMemory] = deque(maxlen=length)
     count = done = 0
     for frame in frames:
@@ -102,13 +103,13 @@ def _clips(frames: Iterable[FrameMemory], length: int, stride: int) -> Iterator[
 
 
 def _best(model: SeqFormer, memory: FrameMemory) -> tuple[Tensor, Tensor]:
-    """Class probabilities [N, K] and mask logits [N, T, h, w] of the likeliest queries, likeliest first."""
+    """Class probabilities [N, K] and mask logits [N, T, h, w] of the best queries, the best first."""
     answer = model.decode(memory, len(memory.sizes))
     probs = answer.logits[0].sigmoid()
     best = probs.max(-1).values.topk(min(QUERIES, len(probs))).indices
     return probs[best], answer.masks(best[None])[0]
 
 
-def _encode(logits: Tensor, geometry: Geometry) -> list[Rle]:
+def _full_size(logits: Tensor, geometry: Geometry) -> list[Rle]:
     masks, _ = full_size(logits.float().cpu().numpy(), geometry)
     return rle.encode_many(masks)

@@ -1,4 +1,4 @@
-"""SeqFormer, the offline teacher: a whole clip in, one query an instance for all of its frames out.
+"""SeqFormer, the published offline model: one query for each instance in all frames of a clip.
 
 Wu et al., "SeqFormer: Sequential Transformer for Video Instance Segmentation", ECCV 2022.
 """
@@ -15,14 +15,15 @@ from torch import Tensor, nn
 from ookd.models.parts.deformable import Levels
 from ookd.models.parts.heads import class_head
 from ookd.models.parts.mask_head import MaskHead
-from ookd.models.parts.pixel_encoder import DeformableConfig, Memory, PixelEncoder
-from ookd.models.parts.query_start import Start
+from ookd.models.parts.pixel_encoder import DeformableConfig, EncoderMemory, PixelEncoder
+from ookd.models.parts.query_start import QueryStart
 from ookd.models.preprocess import unpadded_sizes
+from ookd.models.protocols import OfflineModel
 from ookd.models.seqformer.clip_decoder import ClipDecoded, ClipDecoder
 from ookd.structures import ClipQueries
 
 
-class SeqFormerConfig(DeformableConfig, frozen=True, extra="forbid"):
+class SeqFormerConfig(DeformableConfig):
     """The published model; see `DeformableConfig` for what may differ."""
 
     family: Literal["seqformer"] = "seqformer"
@@ -30,9 +31,9 @@ class SeqFormerConfig(DeformableConfig, frozen=True, extra="forbid"):
 
 @dataclass(slots=True)
 class FrameMemory:
-    """What SeqFormer keeps of F frames; frames do not see each other before the decoder."""
+    """The encoder's output for F frames. Frames are independent before the decoder."""
 
-    memory: Memory
+    memory: EncoderMemory
     maps: Tensor  # [F, 8, h, w] shared maps of the mask head
     sizes: Tensor  # [F, 2] unpadded width and height
 
@@ -46,14 +47,14 @@ class FrameMemory:
             torch.cat([level.valid for level in levels]),
         )
         return FrameMemory(
-            Memory(torch.cat([part.memory.tokens for part in parts]), joined),
+            EncoderMemory(torch.cat([part.memory.tokens for part in parts]), joined),
             torch.cat([part.maps for part in parts]),
             torch.cat([part.sizes for part in parts]),
         )
 
 
-class SeqFormer(nn.Module):
-    offline = True
+class SeqFormer(OfflineModel):
+    config: SeqFormerConfig
 
     def __init__(self, config: SeqFormerConfig) -> None:
         super().__init__()
@@ -66,7 +67,7 @@ class SeqFormer(nn.Module):
         self.mask_head = MaskHead(config.dim)
 
     def load_pretrained(self) -> None:
-        """Take pretrained weights for a backbone whose configuration says where they are."""
+        """Take pretrained weights of the backbone, if its configuration names a source."""
         self.pixels.load_pretrained()
 
     def forward(self, clip: Tensor, pad: Tensor) -> ClipQueries:
@@ -78,15 +79,18 @@ class SeqFormer(nn.Module):
         return self.decode_layers(self.encode(clip, pad), clip.shape[1])
 
     def decode_layers(
-        self, frames: FrameMemory, length: int, start: Start | None = None
+        self, frames: FrameMemory, length: int, start: QueryStart | None = None
     ) -> list[ClipQueries]:
-        """The same from what the encoder saw, by other queries than the model's own if given."""
+        """The same from the encoder's output. `start` replaces the model's own queries."""
         answers = zip(self.decoder(frames.memory, length, start), self.class_heads, strict=True)
         return [self._answer(decoded, class_head, frames) for decoded, class_head in answers]
 
     def encode(self, clip: Tensor, pad: Tensor) -> FrameMemory:
-        """Look at every frame by itself. All frames of a clip take the first one's padding for its own in the
-        attention's geometry, as the published model does."""
+        """Encode every frame on its own.
+
+        The attention takes the padding of a clip's first frame for all of its frames, as the published model
+        does.
+        """
         length = clip.shape[1]
         pads = pad.flatten(0, 1)
         memory = self.pixels(clip.flatten(0, 1), pads, clip_length=length)

@@ -1,7 +1,7 @@
-"""How SeqFormer learns: one query answers for one instance in all frames of a clip.
+"""The training of SeqFormer: one query is matched to one instance for all frames of a clip.
 
 Wu et al., "SeqFormer: Sequential Transformer for Video Instance Segmentation", ECCV 2022, as released. In
-frames that do not show an instance its box is trained towards zeros and its mask towards empty.
+frames that do not show an instance, its box is trained towards zeros and its mask towards empty.
 """
 
 from __future__ import annotations
@@ -10,44 +10,48 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ookd.losses import mean_over_ranks, stride4
 from ookd.matching import Match, match_tubes
+from ookd.models.families import family_of
 from ookd.models.parts.detection_losses import WEIGHTS as DETECTION_WEIGHTS
-from ookd.models.parts.detection_losses import Targets, detection_terms, name_layers
+from ookd.models.parts.detection_losses import ClipTargets, detection_terms, name_layers
 from ookd.models.parts.placed_queries import WEIGHTS as PLACED_WEIGHTS
 from ookd.models.parts.placed_queries import place_auxiliary, term_weights
-from ookd.models.preprocess import normalise
+from ookd.models.protocols import TrainingTask
 from ookd.models.seqformer.model import SeqFormer
 from ookd.structures import Batch, ClipQueries
 
 WEIGHTS: Mapping[str, float] = {**DETECTION_WEIGHTS, **PLACED_WEIGHTS}
 
 
-class SeqFormerTraining(nn.Module):
-    """Clips -> named loss terms, unweighted, and `class_error`, which has no weight and is only watched."""
+class SeqFormerTraining(TrainingTask):
+    """Clips -> named loss terms, not yet weighted, and `class_error`, which is only reported."""
+
+    model: SeqFormer
 
     def __init__(self, model: SeqFormer, weights: Mapping[str, float] = WEIGHTS) -> None:
         super().__init__()
         self.model = model
+        self.normalise = family_of(model).preprocessing.normalise
         self.weights = term_weights(weights, model.config)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        targets = [Targets(x.labels, x.boxes, stride4(x.masks)) for x in batch.tracks]
+        targets = [ClipTargets(x.labels, x.boxes, stride4(x.masks)) for x in batch.tracks]
         count = mean_over_ranks(sum(len(x) for x in batch.tracks), batch.frames.device).clamp(min=1)
-        answers, terms = self._look_and_learn(batch, targets)
+        answers, terms = self._answers(batch, targets)
         layers = []
         for answer in answers:
             matches = clip_matches(answer, targets)
             layers.append(detect(answer, matches, count, targets))
         return terms | name_layers(layers) | {"class_error": class_error(answers[-1], targets, matches)}
 
-    def _look_and_learn(
-        self, batch: Batch, targets: list[Targets]
+    def _answers(
+        self, batch: Batch, targets: list[ClipTargets]
     ) -> tuple[list[ClipQueries], dict[str, Tensor]]:
-        """The model's answers for the clips, and what only placed queries learn from them."""
-        clip = normalise(batch.frames, batch.pad)
+        """The model's answers for the clips, and the terms of placed queries."""
+        clip = self.normalise(batch.frames, batch.pad)
         if self.model.config.start == "learned":
             return self.model.layers(clip, batch.pad), {}
         frames, length = self.model.encode(clip, batch.pad), clip.shape[1]
@@ -59,14 +63,14 @@ class SeqFormerTraining(nn.Module):
 
 
 def detect(
-    answer: ClipQueries, matches: list[Match], count: Tensor, targets: list[Targets]
+    answer: ClipQueries, matches: list[Match], count: Tensor, targets: list[ClipTargets]
 ) -> dict[str, Tensor]:
     """Detection terms of one decoder layer."""
     assert answer.boxes is not None
     return detection_terms(answer.logits, answer.boxes, answer.masks, targets, matches, count)
 
 
-def clip_matches(answer: ClipQueries, targets: Sequence[Targets]) -> list[Match]:
+def clip_matches(answer: ClipQueries, targets: Sequence[ClipTargets]) -> list[Match]:
     """One query for each instance, clip by clip."""
     assert answer.boxes is not None
     return [
@@ -76,8 +80,8 @@ def clip_matches(answer: ClipQueries, targets: Sequence[Targets]) -> list[Match]
 
 
 @torch.no_grad()
-def class_error(answer: ClipQueries, targets: Sequence[Targets], matches: Sequence[Match]) -> Tensor:
-    """Per cent of the matched queries whose highest class is wrong; 100 if there are none."""
+def class_error(answer: ClipQueries, targets: Sequence[ClipTargets], matches: Sequence[Match]) -> Tensor:
+    """Percentage of matched queries whose best class is wrong; 100 if there are none."""
     right = torch.cat(
         [
             logits[match.query].argmax(-1) == target.labels[match.instance]

@@ -1,0 +1,59 @@
+"""The records of the compact families: the online student and the clip teacher around it."""
+
+from __future__ import annotations
+
+from ookd.config.tracker import OfflineConfig, TrackerConfig
+from ookd.models.compact import clip_training, training
+from ookd.models.compact.clip import CompactClip, CompactClipConfig
+from ookd.models.compact.model import Compact, CompactConfig
+from ookd.models.family import Family
+from ookd.models.preprocess import IMAGENET
+
+# more of everything than nano, for objects that are many or alike
+_SMALL = {
+    "trunk": "lite2",
+    "width": 192,
+    "mask_width": 48,
+    "embed": 96,
+    "hidden": 768,
+    "layers": 5,
+    "queries": 80,
+}
+
+COMPACT = Family(
+    name="compact",
+    config=CompactConfig,
+    network=Compact,
+    task=training.CompactTraining,
+    preprocessing=IMAGENET,
+    loss_weights=training.WEIGHTS,
+    presets={"nano": CompactConfig(), "small": CompactConfig.model_validate(_SMALL)},
+    # chosen on a half-trained nano and the videos it was trained on: a start for `ookd tune`, not a result
+    tracker=TrackerConfig(
+        short_side=160,
+        similarity="cosine",
+        scale=20.0,
+        match=0.3,
+        nearness=2.0,
+        memory_length=5,
+        horizon=20,
+        new_score=0.4,
+    ),
+    backbone="encoder.trunk.",
+    dense=("encoder.*", "*.look.key", "*.look.value"),
+)
+
+COMPACT_CLIP = Family(
+    name="compact-clip",
+    config=CompactClipConfig,
+    network=CompactClip,
+    task=clip_training.CompactClipTraining,
+    preprocessing=IMAGENET,
+    loss_weights=clip_training.WEIGHTS,
+    presets={
+        "nano-clip": CompactClipConfig(),
+        "small-clip": CompactClipConfig.model_validate({**_SMALL, "clip_queries": 32, "clip_layers": 4}),
+    },
+    tracker=OfflineConfig(),
+    backbone="frame.encoder.trunk.",
+)

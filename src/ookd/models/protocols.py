@@ -1,0 +1,72 @@
+"""What every model and every training task of the package can do, whatever its family.
+
+Axes: B batch, T frames, H W pixels.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from pydantic import BaseModel, Field
+from torch import Tensor, nn
+
+from ookd.structures import Batch, ClipQueries, FrameQueries, StudentMatches
+
+State = dict[str, Tensor]  # what an online model carries from frame to frame, the batch first
+
+
+class ModelConfig(BaseModel, frozen=True, extra="forbid"):
+    """The configuration of a model. It says which family the model belongs to."""
+
+    family: str
+    classes: int = Field(40, ge=1, description="number of classes")
+
+
+class Network(nn.Module):
+    """A network built from its configuration."""
+
+    config: ModelConfig
+
+    def load_pretrained(self) -> None:
+        """Fill in the pretrained weights of the backbone, where there are any."""
+
+
+class OnlineModel(Network):
+    """Sees one frame of each of B streams at a time."""
+
+    @abstractmethod
+    def forward(
+        self, frames: Tensor, pad: Tensor, state: State | None = None
+    ) -> tuple[FrameQueries, State | None]:
+        """Normalised frames [B, 3, H, W], padding [B, H, W] and the state after the frames before."""
+
+    def begin(self, streams: int) -> State | None:
+        """The state before the first frames; None for a model that carries nothing."""
+        return None
+
+
+class OfflineModel(Network):
+    """Sees whole clips."""
+
+    @abstractmethod
+    def forward(self, clip: Tensor, pad: Tensor) -> ClipQueries:
+        """Normalised clips [B, T, 3, H, W] and their padding [B, T, H, W]."""
+
+
+class TrainingTask(nn.Module):
+    """Turns batches into named loss terms. Terms without a weight are only reported."""
+
+    model: Network
+    weights: dict[str, float]
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """The terms, not yet weighted."""
+
+
+class StudentTask(TrainingTask):
+    """The training of a model that can also learn from a teacher."""
+
+    @abstractmethod
+    def learn(self, batch: Batch) -> tuple[dict[str, Tensor], StudentMatches]:
+        """The terms, and what the model answered for the frames it saw."""

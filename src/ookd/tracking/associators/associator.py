@@ -1,0 +1,131 @@
+"""What all associators share: how objects begin, how they are forgotten, and a memory that can be saved."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ookd.config.tracker import TrackerConfig
+from ookd.masks import Floats, Ints
+from ookd.tracking.select import DetectionFeatures
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """The M objects that may still return, by ascending id. It is never changed in place.
+
+    An associator that compares more than this adds arrays [M, ...] of its own.
+    """
+
+    frame: int  # number of the next frame
+    next_id: int  # ids only grow
+    ids: Ints  # [M]
+    seen: Ints  # [M] in how many frames the object was seen
+    last: Ints  # [M] the last of them
+    probs: Floats  # [M, K] sum of class scores over its frames
+
+    @classmethod
+    def empty(cls, classes: int, **own: NDArray[Any]) -> Self:
+        """No object yet. `own` are the empty arrays [0, ...] that an associator adds."""
+        none = np.zeros(0, np.int64)
+        probs = np.zeros((0, classes), np.float32)
+        return cls(frame=0, next_id=0, ids=none, seen=none, last=none, probs=probs, **own)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Everything to save, by name."""
+        return {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
+
+    @classmethod
+    def of_arrays(cls, arrays: dict[str, Any]) -> Self:
+        """The memory that `arrays` gave these."""
+        return cls(**(arrays | {name: int(arrays[name]) for name in ("frame", "next_id")}))
+
+    def mean_probs(self, ids: Ints) -> Floats:
+        """Class scores [N, K] of some of the objects: the mean over their frames so far."""
+        rows = np.searchsorted(self.ids, ids)
+        seen: Floats = self.seen[rows, None].astype(np.float32)
+        mean: Floats = self.probs[rows] / seen
+        return mean
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+M = TypeVar("M", bound=Memory)
+
+
+class Associator(ABC, Generic[M]):
+    """Decides which object each detection is. It holds constants only; what it remembers is handed around."""
+
+    memory: ClassVar[type[Memory]]  # M
+
+    def __init__(self, config: TrackerConfig) -> None:
+        self.config = config
+        self.horizon = config.horizon  # for how many frames an object is remembered while it is not seen
+
+    @abstractmethod
+    def begin(self, classes: int, channels: int) -> M:
+        """The memory before the first frame."""
+
+    @abstractmethod
+    def match(self, memory: M, detections: DetectionFeatures) -> Ints:
+        """The id [N] of the remembered object that each detection is, -1 for none; no id stands twice.
+
+        It is only asked while something is remembered.
+        """
+
+    @abstractmethod
+    def note(self, arrays: dict[str, NDArray[Any]], rows: Ints, found: DetectionFeatures) -> None:
+        """Write into the memory's own arrays, which may be changed, what was found of the objects in `rows`.
+
+        New objects have rows already, filled with zeros; their `seen` is still 0.
+        """
+
+    def step(self, memory: M | None, detections: DetectionFeatures) -> tuple[Ints, M]:
+        """The ids [N] of a frame's detections (best first) and the memory after it; None: the first frame.
+
+        An id of -1 says that the detection is no object: neither known nor sure enough to be a new one.
+        """
+        if memory is None:
+            memory = self.begin(detections.probs.shape[1], detections.embeds.shape[1])
+        if len(memory):
+            ids, needed = self.match(memory, detections), self.config.new_score
+        else:
+            ids, needed = np.full(len(detections), -1, np.int64), self.config.first_score
+        born = np.flatnonzero((ids < 0) & (detections.scores > needed))
+        ids[born] = memory.next_id + np.arange(len(born))
+        return ids, self._remember(memory, ids, born, detections)
+
+    def _remember(self, memory: M, ids: Ints, born: Ints, detections: DetectionFeatures) -> M:
+        arrays = {
+            field.name: _grown(getattr(memory, field.name), len(born))
+            for field in fields(memory)
+            if field.name not in ("frame", "next_id")
+        }
+        arrays["ids"][len(memory) :] = ids[born]
+        found = np.flatnonzero(ids >= 0)
+        rows = np.searchsorted(arrays["ids"], ids[found])
+        detections = detections.at(found)
+        self.note(arrays, rows, detections)
+        arrays["probs"][rows] += detections.probs
+        arrays["seen"][rows] += 1
+        arrays["last"][rows] = memory.frame
+        kept = memory.frame - arrays["last"] < self.horizon
+        if not kept.all():
+            arrays = {name: array[kept] for name, array in arrays.items()}
+        return type(memory)(frame=memory.frame + 1, next_id=memory.next_id + len(born), **arrays)
+
+
+def _grown(array: NDArray[Any], rows: int) -> NDArray[Any]:
+    """A copy with so many rows of zeros appended."""
+    return np.concatenate([array, np.zeros((rows, *array.shape[1:]), array.dtype)])
+
+
+def unit(vectors: Floats) -> Floats:
+    """Rows [N, D] scaled to length 1; zeros stay."""
+    scaled: Floats = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return scaled

@@ -1,0 +1,91 @@
+"""One video, frame after frame: the only place where detections become identities, masks and results."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ookd.config.tracker import TrackerConfig
+from ookd.data import rle
+from ookd.errors import UserError
+from ookd.masks import Ints
+from ookd.structures import FrameResult
+from ookd.tracking.associators import make_associator
+from ookd.tracking.associators.associator import Memory
+from ookd.tracking.results import VideoResults
+from ookd.tracking.select import DetectionFeatures, Detections
+
+
+@dataclass(frozen=True, slots=True)
+class ResultFilter:
+    """Which of the tracked objects are shown. The others are tracked all the same."""
+
+    labels: Collection[int] | None = None  # None: all
+    score: float = 0.0
+
+
+class VideoTracker:
+    """Follows the objects of one video. All that it carries from frame to frame is `memory`.
+
+    With `final` it also gathers the results about the whole video.
+    """
+
+    def __init__(
+        self,
+        config: TrackerConfig,
+        names: Sequence[str] = (),
+        *,
+        show: ResultFilter | None = None,
+        final: bool = False,
+    ) -> None:
+        self.names, self.show = names, show or ResultFilter()
+        self.associator = make_associator(config)
+        self.memory: Memory | None = None  # None before the first frame
+        self._results = VideoResults(config) if final else None
+
+    def identify(self, detections: DetectionFeatures) -> Ints:
+        """The ids [N] of the next frame's detections, -1 for what is no object."""
+        ids, self.memory = self.associator.step(self.memory, detections)
+        return ids
+
+    def step(self, detections: Detections, image: NDArray[np.uint8] | None = None) -> FrameResult:
+        """What is known at the next frame."""
+        ids = self.identify(detections)
+        memory = self.memory
+        assert memory is not None
+        known = np.flatnonzero(ids >= 0)
+        ids = ids[known]
+        mean = memory.mean_probs(ids)
+        labels, scores = mean.argmax(1), mean.max(1, initial=0)
+        shown = scores >= self.show.score
+        if self.show.labels is not None:
+            shown &= np.isin(labels, list(self.show.labels))
+        if self._results is None:
+            masks, boxes = detections.full_size(known[shown])
+        else:
+            masks, boxes = detections.full_size(known)
+            self._results.add(ids, detections.probs[known], rle.encode_many(masks))
+            if not shown.all():
+                masks, boxes = masks[shown], boxes[shown]
+        ids, labels, scores = ids[shown], labels[shown], scores[shown]
+        return FrameResult(memory.frame - 1, ids, labels, scores, boxes, masks, self.names, image)
+
+    @property
+    def results(self) -> VideoResults:
+        """The results about the whole video so far, if they are gathered."""
+        if self._results is None:
+            raise UserError("this session keeps no video results; make it with final=True")
+        return self._results
+
+    @property
+    def state(self) -> dict[str, NDArray[Any]]:
+        """The memory as named arrays; none before the first frame."""
+        return {} if self.memory is None else self.memory.arrays()
+
+    @state.setter
+    def state(self, arrays: dict[str, NDArray[Any]]) -> None:
+        self.memory = self.associator.memory.of_arrays(arrays) if arrays else None
