@@ -8,15 +8,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from ookd.engine.record import Record
-
 from ookd.config import Recipe
 from ookd.engine.loop import Trainer
+from ookd.engine.run_log import RunLog
 
 WARM_UP = 3  # first steps, in which memory is laid out and kernels are chosen
 
 
-class Steps(Record):
+class Steps(RunLog):
     """A trainer, and what its steps took by `clock`; the first ones do not count."""
 
     def __init__(

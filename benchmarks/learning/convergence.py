@@ -21,8 +21,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ookd.engine.record import RECIPE
-
 from learning.judge import Conditions, judge
 from learning.splits import Split
 from learning.training import now, step_cost
@@ -31,6 +29,7 @@ from ookd import config
 from ookd.config import Recipe, WorldData
 from ookd.engine.checkpoint import newest
 from ookd.engine.run import run as run_recipe
+from ookd.engine.run_log import RECIPE
 from ookd.errors import UserError
 from ookd.files import write_file
 

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from ookd.engine.blocks import recompute
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from measuring import Table
 from ookd import config
 from ookd.config import Clips, Recipe
+from ookd.engine.layers import recompute
 from ookd.models import zoo
 from ookd.models.families import preset
 from ookd.models.protocols import OfflineModel

@@ -82,5 +82,3 @@ class Validation:
             return None
         counts = [class_counts.get(category.name, 0) for category in self.truth.categories]
         return Validated(evaluate(self.truth, results, class_counts=counts), results)
-
-
