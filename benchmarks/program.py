@@ -43,6 +43,9 @@ COMMANDS = {
         "placed-queries": ("learning.placed_queries", "AP of learned and of placed queries, at equal steps"),
         "kill-resume": ("learning.kill_resume", "whether a run killed many times ends as one left alone"),
     },
+    "Pictures": {
+        "plots": ("plots", "the plots of docs/results.md, drawn from the tables of the pages"),
+    },
 }
 MODULES = {name: module for group in COMMANDS.values() for name, (module, _) in group.items()}
 

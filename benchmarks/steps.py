@@ -8,7 +8,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-
 from ookd.config import Recipe
 from ookd.engine.loop import Trainer
 from ookd.engine.run_log import RunLog

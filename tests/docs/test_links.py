@@ -26,7 +26,9 @@ def test_relative_links_and_anchors_resolve(page: Path) -> None:
 
 def test_every_page_is_in_the_menu_once() -> None:
     listed = _pages((yaml.safe_load((ROOT / "mkdocs.yml").read_text()))["nav"])
-    assert sorted(listed) == sorted(page.name for page in (ROOT / "docs").glob("*.md"))
+    assert sorted(listed) == sorted(
+        page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md")
+    )
 
 
 def _pages(entry: object) -> list[str]:

@@ -120,10 +120,6 @@ def test_unsure_objects_are_in_the_tables_and_not_in_the_picture(tmp_path: Path)
     assert [tinted(folder, 24, 8) for folder in ("all", "sure", "none")] == [True, False, False]  # object 0
 
 
-def test_the_command_line_knows_all_kinds() -> None:
-    assert tuple(SINKS) == KINDS
-
-
 def test_frames_json(tmp_path: Path) -> None:
     write(tmp_path, ["json"])
     content = json.loads((tmp_path / "frames.json").read_text())

@@ -17,9 +17,8 @@ from ookd.tracking.sinks import SINKS
 
 app = typer.Typer(rich_markup_mode=None)
 
-DRAWN_SCORE = (
-    0.5  # least score of what is drawn, where a model of drawn worlds tracks and --score is not given
-)
+# least score of what is drawn, if the model knows drawn worlds only and --score is not given
+DRAWN_SCORE = 0.5
 
 
 @app.command()
@@ -35,7 +34,7 @@ def track(
         None,
         min=0,
         max=1,
-        help="Write only objects with this score or more. Default: all; the bundled model draws those above 0.5.",
+        help="Write only objects with this score or more. Default: all, but the bundled model draws from 0.5.",
     ),
     every: int = typer.Option(1, min=1, help="Keep every N-th frame."),
     start: str | None = typer.Option(None, help="Begin at a frame (120) or a time (1:30, 12.5s)."),

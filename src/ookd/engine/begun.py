@@ -9,11 +9,11 @@ from typing import Any
 
 from ookd import config
 from ookd.config import Recipe
-from ookd.files import check_not_home
 from ookd.engine.page import PAGE, VALIDATION
-from ookd.engine.run_log import ENVIRONMENT, METRICS, RECIPE
 from ookd.engine.run import BEST, MODEL
+from ookd.engine.run_log import ENVIRONMENT, METRICS, RECIPE
 from ookd.errors import UserError
+from ookd.files import check_not_home
 from ookd.models.zoo import CONFIG, WEIGHTS
 
 # all that a run writes; its trackers write into a folder of the recipe's name
