@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 import ookd
 from ookd.cli import VERBS, main
@@ -54,3 +59,29 @@ def test_user_error_is_one_line_and_exit_code_2(
     monkeypatch.setattr("ookd.cli.app", fail)
     assert main(["data"]) == 2
     assert capsys.readouterr().err == "error: clip.mp4: no such file\n"
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    """Not even through others, or inside a function. The order of the rooms is checked by import-linter."""
+    grimp = pytest.importorskip("grimp", reason="import-linter brings it")
+    graph = grimp.build_graph("ookd", exclude_type_checking_imports=True, cache_dir=None)
+    modules = sorted(graph.modules)
+    pairs = [(m, n) for m in modules for n in graph.find_modules_directly_imported_by(m)]
+    rows, columns = ([modules.index(pair[side]) for pair in pairs] for side in (0, 1))
+    matrix = coo_array((np.ones(len(pairs)), (rows, columns)), shape=(len(modules), len(modules)))
+    _, circle = connected_components(matrix, connection="strong")
+    sizes = np.bincount(circle)
+    circles = [[m for m, c in zip(modules, circle, strict=True) if c == n] for n in np.flatnonzero(sizes > 1)]
+    assert not circles
+
+
+def test_no_two_classes_share_a_name() -> None:
+    """Recipes alone may name their sections as the package names what it makes of them."""
+    source = Path(ookd.__file__).parent
+    found: dict[str, list[str]] = {}
+    for file in sorted(source.rglob("*.py")):
+        if file != source / "config" / "schema.py":
+            for node in ast.parse(file.read_text(encoding="utf-8")).body:
+                if isinstance(node, ast.ClassDef):
+                    found.setdefault(node.name, []).append(str(file.relative_to(source)))
+    assert not {name: files for name, files in found.items() if len(files) > 1}

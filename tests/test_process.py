@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ookd import process
+from ookd import files, process
 
 MIB = 2**20
 
@@ -37,11 +37,11 @@ def test_a_folder_is_not_opened_on_windows(tmp_path: Path, monkeypatch: pytest.M
         return plain(path, flags)
 
     (tmp_path / "file").write_text("kept")
-    process.flush_to_disk(tmp_path)
+    files.flush_to_disk(tmp_path)
     monkeypatch.setattr(os, "open", windows)
     monkeypatch.setattr(sys, "platform", "win32")
-    process.flush_to_disk(tmp_path)
-    process.flush_to_disk(tmp_path / "file")
+    files.flush_to_disk(tmp_path)
+    files.flush_to_disk(tmp_path / "file")
     assert (tmp_path / "file").read_text() == "kept"
 
 

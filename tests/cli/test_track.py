@@ -113,7 +113,7 @@ def test_a_model_of_drawn_worlds_says_so(
     capsys.readouterr()
     drawn = replace(colour_tracker(), trained_on=zoo.DRAWN)
     monkeypatch.setattr(api, "load", lambda *_: drawn)
-    monkeypatch.setattr("ookd.cli.track.LEAST", 1.0)
+    monkeypatch.setattr("ookd.cli.track.DRAWN_SCORE", 1.0)
     assert main([*plain, str(tmp_path / "b")]) == 0
     shown = capsys.readouterr()
     assert shown.err.count("\n") == 1

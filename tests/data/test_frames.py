@@ -145,7 +145,7 @@ def test_frames_lie_below_the_root(name: str, tmp_path: Path) -> None:
         convert(dataset, tmp_path / "out", "ytvis")
     assert not (tmp_path / "out").exists()
     with FrameCheck(dataset, pixels=True) as look:
-        assert ["is not below" in str(problem) for problem in look.of(video)] == [True]
+        assert ["is not below" in str(problem) for problem in look.check_video(video)] == [True]
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def test_postscript_under_another_name_is_not_run(tmp_path: Path, monkeypatch: p
         read_frame(Dataset([], [Video(1, 128, 32, ["a.jpg"])], tmp_path), Video(1, 128, 32, ["a.jpg"]), 0)
     with pytest.raises(UserError, match="is not an image"):
         image_size(path)
-    with pytest.raises(UserError, match="not one of the 1 images"):
+    with pytest.raises(UserError, match="none of the 1 images"):
         open_source(path)
     problems: list[Problem] = []
     assert read_label_image(path, problems.append) is None

@@ -106,7 +106,7 @@ def test_the_best_prediction_is_the_one_a_reader_would_name(
         TrackResult(1, category, score, tube(*[(0, 0, width, 20) if width else (50, 0, 60, 20)] * 4))
         for category, score, width in predictions
     ]
-    ookd.evaluate(dataset, results).save_html(tmp_path / "report.html", tmp_path)
+    write_page(ookd.evaluate(dataset, results), tmp_path / "report.html", tmp_path)
     assert f"best prediction: {said}" in (tmp_path / "report.html").read_text()
 
 

@@ -34,7 +34,7 @@ def track(
         None,
         min=0,
         max=1,
-        help="Write only objects with this score or more. Default: all, but the bundled model draws from 0.5.",
+        help="Write only objects with this score or more. Default: all; the bundled nano draws from 0.5.",
     ),
     every: int = typer.Option(1, min=1, help="Keep every N-th frame."),
     start: str | None = typer.Option(None, help="Begin at a frame (120) or a time (1:30, 12.5s)."),
