@@ -40,4 +40,4 @@ def test_postscript_under_another_name_is_not_run(tmp_path: Path, monkeypatch: p
         open_source(path)
     problems: list[Problem] = []
     assert read_label_image(path, problems.append) is None
-    assert "not a readable picture" in problems[0].what
+    assert "not a readable image" in problems[0].what
