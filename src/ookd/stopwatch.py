@@ -18,8 +18,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from typing import Self
 
-import torch
-
 
 class Stopwatch:
     """Adds up the seconds spent in each part. A part inside another one is not counted for the outer one.
@@ -31,7 +29,7 @@ class Stopwatch:
     def __init__(self, synchronise: bool = False) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.total = 0.0  # from start to stop, whether in a part or not
-        self._synchronise = synchronise and torch.cuda.is_available()
+        self._synchronise = synchronise
         self._open: list[str] = []  # parts under way, the innermost last
         self._since = 0.0  # up to here, time is counted
         self._outer: Token[Stopwatch | None] | None = None
@@ -64,8 +62,15 @@ class Stopwatch:
 
     def _now(self) -> float:
         if self._synchronise:
-            torch.cuda.synchronize()
+            _finish_gpu_work()
         return time.perf_counter()
+
+
+def _finish_gpu_work() -> None:
+    import torch  # only here: tracking with an exported model does without it
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 _running: ContextVar[Stopwatch | None] = ContextVar("running stopwatch", default=None)

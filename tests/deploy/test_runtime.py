@@ -59,7 +59,7 @@ def test_a_stream_is_predicted_frame_by_frame_in_order(runtime: str) -> None:
 
 def test_tracking_an_exported_model_never_imports_torch() -> None:
     code = (
-        "import sys, numpy, ookd\n"
+        "import sys, numpy, ookd, ookd.deploy.measure\n"
         f"session = ookd.load({str(exported('onnx'))!r}).session()\n"
         "session.step(numpy.zeros((90, 160, 3), numpy.uint8))\n"
         "print([name for name in ('torch', 'onnx', 'scipy', 'matplotlib') if name in sys.modules])"
