@@ -101,6 +101,7 @@ def test_overwriting_a_run_removes_what_it_wrote_alone(
     shutil.copytree(finished, out)
     (out / "not-finite").mkdir()
     (out / "not-finite" / "step-00000001.safetensors").write_text("")
+    (out / "metrics.jsonl.part").write_text("left by a killed run")
     mine = ["thesis.tex", "src/code.py", "model/notes.txt"]
     for name in mine:
         (out / name).parent.mkdir(exist_ok=True)
@@ -119,6 +120,7 @@ def test_overwriting_a_run_removes_what_it_wrote_alone(
     assert main(again) == 0
     assert [(out / name).read_text() for name in mine] == ["mine"] * 3
     assert not (out / "not-finite").exists()
+    assert not (out / "metrics.jsonl.part").exists()
     assert [path.name for path in (out / "checkpoints").iterdir()] == ["step-00000001"]
 
 

@@ -17,16 +17,13 @@ from ookd.files import check_not_home
 from ookd.models.zoo import CONFIG, WEIGHTS
 
 # all that a run writes; its trackers write into a folder of the recipe's name
+WHOLE = (
+    *(RECIPE, ENVIRONMENT, METRICS, VALIDATION, PAGE, "not-finite/step-*.safetensors"),
+    *(f"{kind}/{name}" for kind in (MODEL, BEST) for name in (CONFIG, WEIGHTS)),
+)
 FILES = (
-    *(RECIPE, ENVIRONMENT, METRICS, VALIDATION, PAGE),
-    *(f"{RECIPE}.partial", "metrics.new", f"{VALIDATION}.partial"),
-    *("checkpoints/step-*/*", "checkpoints/.step-*/*", "not-finite/step-*.safetensors"),
-    *(
-        f"{kind}/{name}{part}"
-        for kind in (MODEL, BEST)
-        for name in (CONFIG, WEIGHTS)
-        for part in ("", ".part")
-    ),
+    *(f"{name}{part}" for name in WHOLE for part in ("", ".part")),
+    *("checkpoints/step-*/*", "checkpoints/.step-*/*"),
 )
 TRACKED = ("events.out.tfevents.*", "*/events.out.tfevents.*", "*/hparams.yml")
 NAMED = 3  # differences that a message lists
