@@ -20,6 +20,7 @@ FAMILIES = {
     "seqformer": "ookd.models.seqformer.family:SEQFORMER",
     "compact": "ookd.models.compact.family:COMPACT",
     "compact-clip": "ookd.models.compact.family:COMPACT_CLIP",
+    "videomt": "ookd.models.videomt.family:VIDEOMT",
 }
 
 
