@@ -51,8 +51,7 @@ def _from_hub(source: str, out: Path, names: str, overwrite: bool) -> dict[str, 
     """Copy a model of the hub, or of a folder, into a folder of our own."""
     from ookd.models import zoo
 
-    config = zoo.config_of(source)
-    saved = zoo.load(source, names=_labels(names, config.classes) if names else None)
+    saved = zoo.load(source, names=_named(names) if names else None)
     zoo.save_pretrained(
         saved.model,
         out,
@@ -63,6 +62,7 @@ def _from_hub(source: str, out: Path, names: str, overwrite: bool) -> dict[str, 
         source=saved.source,
         overwrite=overwrite,
     )
+    config = saved.model.config
     return {"kind": config.family, "classes": config.classes, "licence": saved.licence}
 
 
@@ -100,15 +100,21 @@ def _labels(names: str, classes: int) -> list[str]:
         known = f", {', '.join(fitting)}" if fitting else ""
         print(f"the {classes} classes are numbered; name them with --names{known}", file=sys.stderr)
         return [f"class {label}" for label in range(classes)]
-    if names in LABEL_SETS:
-        labels = LABEL_SETS[names]
-    else:
-        try:
-            lines = Path(names).read_text(encoding="utf-8").splitlines()
-        except (OSError, ValueError) as error:
-            known = ", ".join(LABEL_SETS)
-            raise UserError(f"--names {names}: neither one of {known} nor a text file: {error}") from error
-        labels = [line.strip() for line in lines if line.strip()]
+    labels = _named(names)
     if len(labels) != classes:
         raise UserError(f"--names {names}: {len(labels)} names for {classes} classes")
     return labels
+
+
+def _named(names: str) -> list[str]:
+    """The class names that the option means: those of a benchmark, or the lines of a file."""
+    from ookd.models.label_sets import LABEL_SETS
+
+    if names in LABEL_SETS:
+        return LABEL_SETS[names]
+    try:
+        lines = Path(names).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        known = ", ".join(LABEL_SETS)
+        raise UserError(f"--names {names}: neither one of {known} nor a text file: {error}") from error
+    return [line.strip() for line in lines if line.strip()]

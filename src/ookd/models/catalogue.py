@@ -31,10 +31,10 @@ def _videomt(size: str, labels: str, classes: int, millions: float, score: str, 
 CATALOGUE = (
     _videomt("small", "YTVIS-19", 40, 24, "52.8", "videomt-s"),
     _videomt("base", "YTVIS-19", 40, 94, "58.2", "videomt-b"),
-    _videomt("large", "YTVIS-19", 40, 317, "68.6", "videomt-l"),
-    _videomt("large", "YTVIS-21", 40, 317, "63.1", "videomt-l-ytvis21"),
-    _videomt("large", "YTVIS-22", 40, 317, "42.6", "videomt-l-ytvis22"),
-    _videomt("large", "OVIS", 25, 317, "52.5", "videomt-l-ovis"),
+    _videomt("large", "YTVIS-19", 40, 318, "68.6", "videomt-l"),
+    _videomt("large", "YTVIS-21", 40, 318, "63.1", "videomt-l-ytvis21"),
+    _videomt("large", "YTVIS-22", 40, 318, "42.6", "videomt-l-ytvis22"),
+    _videomt("large", "OVIS", 25, 318, "52.5", "videomt-l-ovis"),
 )
 
 

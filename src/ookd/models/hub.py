@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,15 +51,18 @@ def read_config(fields: Mapping[str, Any]) -> tuple[TransformersModelConfig, lis
 
 
 def download(name: str) -> Path:
-    """The folder of a hub model, fetched unless this disk has it already."""
+    """The folder of a hub model. The hub is asked only if this disk does not have the model yet."""
     import huggingface_hub.constants
     from huggingface_hub import errors, snapshot_download
 
     repository, _, revision = name.partition("@")
+    wanted: dict[str, Any] = {"revision": revision or None, "allow_patterns": [CONFIG, WEIGHTS, CARD]}
+    with suppress(errors.LocalEntryNotFoundError, errors.HFValidationError):
+        here = Path(snapshot_download(repository, local_files_only=True, **wanted))
+        if _missing(here) is None:
+            return here
     try:
-        folder = snapshot_download(
-            repository, revision=revision or None, allow_patterns=[CONFIG, WEIGHTS, CARD]
-        )
+        folder = Path(snapshot_download(repository, **wanted))
     except errors.GatedRepoError:
         page = f"{huggingface_hub.constants.ENDPOINT}/{repository}"
         raise UserError(
@@ -78,7 +82,10 @@ def download(name: str) -> Path:
             f"model {name}: no such folder, and it cannot be downloaded: the hub cannot be reached, and "
             f"{cache} does not hold it ({_first_line(error)})"
         ) from None
-    return _whole(name, Path(folder))
+    if file := _missing(folder):
+        why = "it is no model" if file == CONFIG else "other kinds of weights are never loaded"
+        raise UserError(f"model {name}: the hub has no {file} of it; {why}")
+    return folder
 
 
 def downloaded(name: str) -> bool:
@@ -93,11 +100,9 @@ def pinned(name: str, folder: Path) -> str:
     return f"{name.partition('@')[0]}@{folder.name[:12]}"
 
 
-def _whole(name: str, folder: Path) -> Path:
-    for file, meaning in ((CONFIG, "it is no model"), (WEIGHTS, "other kinds of weights are never loaded")):
-        if not (folder / file).is_file():
-            raise UserError(f"model {name}: the hub has no {file} of it; {meaning}")
-    return folder
+def _missing(folder: Path) -> str | None:
+    """The first file that a model needs and this folder lacks."""
+    return next((file for file in (CONFIG, WEIGHTS) if not (folder / file).is_file()), None)
 
 
 def _first_line(error: Exception) -> str:
