@@ -39,27 +39,36 @@ class TrackerConfig(Constants):
     box_nms: Share = 0.9
     mask_nms: Share = 0.5
 
-    # How queries become identities: by a "memory" of embeddings, by the best pairing with the last frame
-    # ("consecutive"), or by the index of the query ("slot").
+    # How queries become identities: by the best assignment to all remembered objects or to nobody
+    # ("assignment"), by IDOL's choice among a "memory" of embeddings, by the best pairing with the last frame
+    # ("consecutive"), or by the index of the query ("slot"). Each reads those constants below that it names.
     associator: str = "memory"
 
-    # Which remembered object a query is: similarity x scale, through a softmax over the memory averaged with
-    # one over the detections ("both"), over the memory only, or none; above `match` it is the object.
-    # Among several such objects those seen in more frames are preferred.
+    # Which remembered object a query is: one whose similarity is above `match`. It is a cosine, but for
+    # "memory".
+    match: Annotated[float, Field(ge=0)] = 0.5
+    # There it is similarity x scale, through a softmax over the memory averaged with one over the detections
+    # ("both"), over the memory only, or none. Among several above `match` those seen in more frames are
+    # preferred.
     similarity: Literal["dot", "cosine"] = "dot"
     scale: Annotated[float, Field(gt=0)] = 1.0
     normalise: Literal["both", "memory", "none"] = "both"
-    match: Annotated[float, Field(ge=0)] = 0.5
     prefer_lasting: bool = True
 
-    # What being one object size away from where the object was last takes off the scaled similarity.
+    # What being one object size away from where the object should be takes off the similarity, up to `far`
+    # object sizes, because objects leave and cameras jump. "assignment": which share of an object's speed it
+    # is thought to keep.
     nearness: Annotated[float, Field(ge=0)] = 0.0
+    far: Annotated[float, Field(gt=0)] = 2.0
+    motion: Share = 0.0
 
-    # How an object is remembered: a mean of its last embeddings, weighted by score and newness ("recent"), or
-    # a moving average to which the newest adds `momentum`; and for how many frames while it is not seen.
+    # How an object is remembered: by a mean of its last embeddings, weighted by score and newness ("recent"),
+    # or by a moving average to which the newest adds `momentum`; for "assignment" by the mean over all its
+    # frames, too, with a share `whole_track`; and for how many frames while it is not seen.
     memory: Literal["recent", "momentum"] = "recent"
     memory_length: Count = 3
     prefer_recent: bool = True
+    whole_track: Share = 0.0
     momentum: Share = 0.8
     horizon: Count = 10
 

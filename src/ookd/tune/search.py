@@ -6,7 +6,7 @@ replays the tracking. The gain must be measured on videos that the search did no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +21,8 @@ from ookd.data import rle
 from ookd.errors import UserError
 from ookd.models.protocols import OnlineModel
 from ookd.structures import Dataset, Video
+from ookd.tracking.associators import make_associator
+from ookd.tracking.associators.ranges import Between, Choice, Range, Steps
 from ookd.tracking.frame_model import FrameModel
 from ookd.tracking.predict import detect_video
 from ookd.tracking.recordings import category_ids, recordings
@@ -28,6 +30,14 @@ from ookd.tracking.select import Detections, mask_iou
 from ookd.tune.replay import Cache, CachedFrame, CachedVideo, average_precision, score_shared, share
 
 LOOSEST = 0.05  # the lowest score of a query that the search may select
+# constants that every associator has
+ANY_TRACKER: Mapping[str, Range] = {
+    "select_score": Between(LOOSEST, 0.3),
+    "mask_nms": Between(0.2, 0.9),
+    "first_score": Between(LOOSEST, 0.7),
+    "new_score": Between(LOOSEST, 0.7),
+    "pool": Choice("mean", "max"),
+}
 BATCH = 8  # trials drawn at once, so that the outcome does not depend on the number of processes
 
 
@@ -95,11 +105,12 @@ def tune(
         seed=seed, n_startup_trials=24, multivariate=True, constant_liar=True
     )
     study = optuna.create_study(direction="maximize", sampler=sampler)
+    ranges = {**ANY_TRACKER, **make_associator(start).ranges}
     best = Tuned(start, start_ap := average_precision(cache, start), start_ap)
     with _parallel(cache, jobs) as evaluate:
         for first in range(0, trials, BATCH):
             asked = [study.ask() for _ in range(min(BATCH, trials - first))]
-            configs = [_draw(trial, start) for trial in asked]
+            configs = [_draw(trial, start, ranges) for trial in asked]
             for trial, config, ap in zip(asked, configs, evaluate(configs), strict=True):
                 study.tell(trial, ap)
                 if ap > best.ap:
@@ -108,23 +119,18 @@ def tune(
     return best
 
 
-def _draw(trial: Any, start: TrackerConfig) -> TrackerConfig:
+def _draw(trial: Any, start: TrackerConfig, ranges: Mapping[str, Range]) -> TrackerConfig:
     """The constants of one of Optuna's trials."""
-    return start.model_copy(
-        update={
-            "select_score": trial.suggest_float("select_score", LOOSEST, 0.3),
-            "mask_nms": trial.suggest_float("mask_nms", 0.2, 0.9),
-            "scale": trial.suggest_float("scale", start.scale / 5, start.scale * 5, log=True),
-            "match": trial.suggest_float("match", 0.05, 0.9),
-            "nearness": trial.suggest_float("nearness", 0.0, 8.0),
-            "prefer_lasting": trial.suggest_categorical("prefer_lasting", [True, False]),
-            "memory_length": trial.suggest_int("memory_length", 1, 10),
-            "prefer_recent": trial.suggest_categorical("prefer_recent", [True, False]),
-            "horizon": trial.suggest_int("horizon", 3, 40, log=True),
-            "first_score": trial.suggest_float("first_score", LOOSEST, 0.7),
-            "new_score": trial.suggest_float("new_score", LOOSEST, 0.7),
-        }
-    )
+    drawn: dict[str, Any] = {}
+    for name, among in ranges.items():
+        match among:
+            case Choice():
+                drawn[name] = trial.suggest_categorical(name, among.values)
+            case Steps():
+                drawn[name] = trial.suggest_int(name, among.low, among.high, log=True)
+            case Between():
+                drawn[name] = trial.suggest_float(name, among.low, among.high, log=among.log)
+    return start.model_copy(update=drawn)
 
 
 @contextmanager
