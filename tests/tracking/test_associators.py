@@ -185,7 +185,7 @@ def test_distance_by_hand() -> None:
     here = np.array([[1.0, 1.0, 0.4], [0, 0, 0]], np.float32)
     there = np.array([[1.0, 1.3, 0.1], [9, 9, 0.1]], np.float32)
     # 0.3 apart in units of sqrt(0.4 x 0.1) = 0.2; what is far, or has no size, is two sizes away
-    np.testing.assert_allclose(distance(here, there, 2), [[1.5, 2], [2, 2]], rtol=1e-5)
+    np.testing.assert_allclose(distance(here[:, None], there, 2), [[1.5, 2], [2, 2]], rtol=1e-5)
 
 
 def test_look_alikes_are_told_apart_by_where_they_are() -> None:

@@ -27,6 +27,18 @@ class Constants(BaseModel, frozen=True, extra="forbid"):
             ) from None
 
 
+class LinkConfig(Constants):
+    """What joins tracks once it is known how they go on. Similarities are cosines."""
+
+    match: Share = 0.5  # above it two tracks are one
+    keep: Share = 0.3  # above it a detection stays with its track, or changes to another one
+    nearness: Annotated[float, Field(ge=0)] = (
+        0.05  # as in `TrackerConfig`, for sightings in neighbouring frames
+    )
+    fade: Annotated[float, Field(ge=0)] = 1.0  # how fast nearness loses weight with the frames between
+    rounds: Count = 3
+
+
 class TrackerConfig(Constants):
     """What turns frame queries into tracks. The defaults are IDOL's; `ookd tune` finds a model's own."""
 
@@ -75,6 +87,9 @@ class TrackerConfig(Constants):
     # The score that begins a new object: while nothing is remembered, and otherwise.
     first_score: Share = 0.2
     new_score: Share = 0.2
+
+    # How tracks are joined where the frames that follow are known.
+    link: LinkConfig = LinkConfig()
 
     # The answer about a whole video: how class scores are pooled over a track's frames, and whether every
     # class above `final_score` is reported or the best one only.

@@ -6,7 +6,7 @@ replays the tracking. The gain must be measured on videos that the search did no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -96,6 +96,29 @@ def tune(
     The associator and the kind of similarity stay: they belong to how a model was trained. Every few trials
     `on_trials` is called with the number done and the best AP so far.
     """
+    ranges = {**ANY_TRACKER, **make_associator(start).ranges}
+    start_ap = average_precision(cache, start)
+    with _parallel(cache, jobs) as evaluate:
+
+        def score(drawn: list[dict[str, Any]]) -> Iterator[float]:
+            return evaluate([start.model_copy(update=changes) for changes in drawn])
+
+        changes, ap = maximise(ranges, score, start_ap, trials, seed, on_trials)
+    return Tuned(start.model_copy(update=changes), ap, start_ap)
+
+
+def maximise(
+    ranges: Mapping[str, Range],
+    score: Callable[[list[dict[str, Any]]], Iterable[float]],
+    least: float,
+    trials: int,
+    seed: int = 0,
+    on_trials: Callable[[int, float], None] = lambda done, best: None,
+) -> tuple[dict[str, Any], float]:
+    """The values with the best score above `least`, and that score; none if nothing is above it.
+
+    `score` gets the values of several trials at once.
+    """
     try:
         import optuna
     except ImportError:
@@ -105,22 +128,20 @@ def tune(
         seed=seed, n_startup_trials=24, multivariate=True, constant_liar=True
     )
     study = optuna.create_study(direction="maximize", sampler=sampler)
-    ranges = {**ANY_TRACKER, **make_associator(start).ranges}
-    best = Tuned(start, start_ap := average_precision(cache, start), start_ap)
-    with _parallel(cache, jobs) as evaluate:
-        for first in range(0, trials, BATCH):
-            asked = [study.ask() for _ in range(min(BATCH, trials - first))]
-            configs = [_draw(trial, start, ranges) for trial in asked]
-            for trial, config, ap in zip(asked, configs, evaluate(configs), strict=True):
-                study.tell(trial, ap)
-                if ap > best.ap:
-                    best = Tuned(config, ap, start_ap)
-            on_trials(first + len(asked), best.ap)
+    best: tuple[dict[str, Any], float] = {}, least
+    for first in range(0, trials, BATCH):
+        asked = [study.ask() for _ in range(min(BATCH, trials - first))]
+        drawn = [_draw(trial, ranges) for trial in asked]
+        for trial, values, reached in zip(asked, drawn, score(drawn), strict=True):
+            study.tell(trial, reached)
+            if reached > best[1]:
+                best = values, reached
+        on_trials(first + len(asked), best[1])
     return best
 
 
-def _draw(trial: Any, start: TrackerConfig, ranges: Mapping[str, Range]) -> TrackerConfig:
-    """The constants of one of Optuna's trials."""
+def _draw(trial: Any, ranges: Mapping[str, Range]) -> dict[str, Any]:
+    """The values of one of Optuna's trials."""
     drawn: dict[str, Any] = {}
     for name, among in ranges.items():
         match among:
@@ -130,7 +151,7 @@ def _draw(trial: Any, start: TrackerConfig, ranges: Mapping[str, Range]) -> Trac
                 drawn[name] = trial.suggest_int(name, among.low, among.high, log=True)
             case Between():
                 drawn[name] = trial.suggest_float(name, among.low, among.high, log=among.log)
-    return start.model_copy(update=drawn)
+    return drawn
 
 
 @contextmanager
@@ -149,8 +170,7 @@ def _cached_video(
     label_of: dict[int, int],
     on_frame: Callable[[], None],
 ) -> CachedVideo:
-    cached = []
-    truth_area = np.zeros(len(video.tracks), np.int64)
+    cached, truth_area = [], []
     pixels = video.height * video.width
     for t, detections in enumerate(frames):
         truth = np.zeros((len(video.tracks), pixels), np.float32)
@@ -158,16 +178,18 @@ def _cached_video(
             if track.segmentations[t] is not None:
                 mask = rle.from_any(track.segmentations[t], video.height, video.width)
                 truth[g] = rle.decode(mask).ravel()
-        truth_area += truth.sum(1).astype(np.int64)
+        truth_area.append(truth.sum(1))
         everything = np.arange(len(detections))
-        masks = detections.full_size(everything)[0].reshape(-1, pixels).astype(np.float32)
+        full, boxes = detections.full_size(everything)
+        masks = full.reshape(-1, pixels).astype(np.float32)
         overlap = np.concatenate([masks.sum(1, keepdims=True), masks @ truth.T], 1).astype(np.int64)
         iou = mask_iou(detections.masks > 0)
-        cached.append(CachedFrame(detections.at(everything), detections.boxes, iou, overlap))
+        cached.append(CachedFrame(detections.at(everything), detections.boxes, boxes, iou, overlap))
         on_frame()
     return CachedVideo(
+        video.id,
         cached,
-        truth_area,
+        np.array(truth_area, np.int64).reshape(len(cached), len(video.tracks)),
         np.array([label_of[track.category_id] for track in video.tracks], np.int64),
         np.array([track.iscrowd for track in video.tracks], bool),
     )

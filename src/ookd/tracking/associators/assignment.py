@@ -75,7 +75,7 @@ class AssignmentAssociator(Associator[TrackMemory]):
             known = unit((1 - share) * known + share * unit(memory.whole))
         affinity: Floats = unit(detections.embeds) @ known.T
         if config.nearness:
-            apart = distance(detections.places, self.expected(memory), config.far)
+            apart = distance(detections.places[:, None], self.expected(memory), config.far)
             affinity -= np.float32(config.nearness) * apart
         return affinity
 

@@ -105,15 +105,20 @@ class Associator(ABC, Generic[M]):
             ids, needed = np.full(len(detections), -1, np.int64), self.config.first_score
         born = np.flatnonzero((ids < 0) & (detections.scores > needed))
         ids[born] = memory.next_id + np.arange(len(born))
-        return ids, self._remember(memory, ids, born, detections)
+        return ids, self.remember(memory, ids, detections)
 
-    def _remember(self, memory: M, ids: Ints, born: Ints, detections: DetectionFeatures) -> M:
+    def remember(self, memory: M, ids: Ints, detections: DetectionFeatures) -> M:
+        """The memory after a frame whose detections got these ids, -1 for none. Unknown ids begin anew."""
+        born = np.setdiff1d(ids[ids >= 0], memory.ids)
         arrays = {
             field.name: _grown(getattr(memory, field.name), len(born))
             for field in fields(memory)
             if field.name not in ("frame", "next_id")
         }
-        arrays["ids"][len(memory) :] = ids[born]
+        arrays["ids"][len(memory) :] = born
+        if len(born) and born[0] < memory.next_id:  # one that was forgotten
+            order = np.argsort(arrays["ids"])
+            arrays = {name: array[order] for name, array in arrays.items()}
         found = np.flatnonzero(ids >= 0)
         rows = np.searchsorted(arrays["ids"], ids[found])
         detections = detections.at(found)
@@ -124,7 +129,8 @@ class Associator(ABC, Generic[M]):
         kept = memory.frame - arrays["last"] < self.horizon
         if not kept.all():
             arrays = {name: array[kept] for name, array in arrays.items()}
-        return type(memory)(frame=memory.frame + 1, next_id=memory.next_id + len(born), **arrays)
+        next_id = max(memory.next_id, int(ids.max(initial=-1)) + 1)
+        return type(memory)(frame=memory.frame + 1, next_id=next_id, **arrays)
 
 
 def _grown(array: NDArray[Any], rows: int) -> NDArray[Any]:

@@ -67,9 +67,9 @@ def remembered(memory: EmbeddingMemory, config: TrackerConfig) -> Floats:
 
 
 def distance(here: Floats, there: Floats, far: float) -> Floats:
-    """How far places [N, 3] are from places [M, 3] in the size of the objects, at most `far` -> [N, M]."""
-    apart = np.linalg.norm(here[:, None, :2] - there[:, :2], axis=2)
-    size = np.sqrt(here[:, None, 2] * there[:, 2])
+    """How far places [..., 3] are from each other in the size of the objects, at most `far`."""
+    apart = np.linalg.norm(here[..., :2] - there[..., :2], axis=-1)
+    size = np.sqrt(here[..., 2] * there[..., 2])
     limited: Floats = np.minimum(apart / np.maximum(size, 1e-6), np.float32(far))
     return limited
 

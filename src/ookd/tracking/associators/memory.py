@@ -57,7 +57,7 @@ def similarity(detections: DetectionFeatures, memory: EmbeddingMemory, config: T
         embeds, known = unit(embeds), unit(known)
     raw: Floats = embeds @ known.T * np.float32(config.scale)
     if config.nearness:
-        raw -= np.float32(config.nearness) * distance(detections.places, memory.places, config.far)
+        raw -= np.float32(config.nearness) * distance(detections.places[:, None], memory.places, config.far)
     if config.normalise == "none":
         return raw
     over_memory = _softmax(raw, 1)
