@@ -17,9 +17,16 @@ class Constants(BaseModel, frozen=True, extra="forbid"):
     """Constants of a tracker, each in its range."""
 
     def changed(self, changes: Mapping[str, Any] | None) -> Self:
-        """The same with some values changed, as the folder of a model names them."""
+        """The same with some values changed; "link.match" is the `match` of `link`."""
+        values = self.model_dump()
+        for name, value in dict(changes or {}).items():
+            group, dot, part = name.partition(".")
+            if dot and isinstance(values.get(group), dict):
+                values[group][part] = value
+            else:
+                values[name] = value
         try:
-            return self.model_validate(self.model_dump() | dict(changes or {}))
+            return self.model_validate(values)
         except ValidationError as error:
             wrong = error.errors()[0]
             raise UserError(

@@ -7,7 +7,7 @@ and whose places are known before and after. What was decided before takes part 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 
 import numpy as np
@@ -19,7 +19,16 @@ from ookd.tracking.associators import make_associator
 from ookd.tracking.associators.assignment import AssignmentAssociator, TrackMemory
 from ookd.tracking.associators.associator import Memory
 from ookd.tracking.associators.looks import distance, unit
+from ookd.tracking.associators.ranges import Between, Range
 from ookd.tracking.select import DetectionFeatures
+
+# where `ookd tune` looks for good constants
+RANGES: Mapping[str, Range] = {
+    "link.match": Between(0.2, 0.95),
+    "link.keep": Between(0.05, 0.9),
+    "link.nearness": Between(0.0, 0.3),
+    "link.fade": Between(0.0, 3.0),
+}
 
 
 class Linker:

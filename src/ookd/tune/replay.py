@@ -12,15 +12,20 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 
 from ookd.config.tracker import TrackerConfig
 from ookd.evaluation.ap import IGNORED, MAX_DETECTIONS, RIGHT, match
 from ookd.evaluation.compare import RESAMPLINGS, Difference
 from ookd.evaluation.errors import RankedPredictions, class_ap
+from ookd.evaluation.returns import ReturnCounts, count_returns
 from ookd.masks import Bools, Floats, Ints
+from ookd.tracking.linker import Linker
 from ookd.tracking.results import Histories
 from ookd.tracking.select import DetectionFeatures, select_queries, suppress
 from ookd.tracking.video_tracker import VideoTracker
+
+SHOWS = 0.5  # mask IoU from which a detection shows an object
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +79,18 @@ def online(video: CachedVideo, selected: Sequence[Ints], config: TrackerConfig) 
         yield tracker.identify(frame.queries.at(rows))
 
 
+def linked(ahead: int | None) -> Follow:
+    """With so many of the following frames known; None: all of them."""
+
+    def follow(video: CachedVideo, selected: Sequence[Ints], config: TrackerConfig) -> Iterator[Ints]:
+        linker = Linker(config, ahead)
+        for frame, rows in zip(video.frames, selected, strict=True):
+            yield from linker.add(frame.queries.at(rows))
+        yield from linker.finish()
+
+    return follow
+
+
 class _OverlapSums:
     """The store of a replay: of a track's masks it keeps only the sum of their overlaps."""
 
@@ -91,12 +108,14 @@ def average_precision(cache: Cache, config: TrackerConfig, follow: Follow = onli
     return float(resampled_ap(cache, tracks(cache, config, follow), once)[0])
 
 
-def gain(cache: Cache, before: TrackerConfig, after: TrackerConfig, seed: int = 0) -> Difference:
+def gain(
+    cache: Cache, before: TrackerConfig, after: TrackerConfig, follow: Follow = online, seed: int = 0
+) -> Difference:
     """How much AP `after` is above `before`, with the interval that a paired bootstrap over videos gives."""
     videos = len(cache.videos)
     drawn = np.random.default_rng(seed).multinomial(videos, np.full(videos, 1 / videos), RESAMPLINGS)
     weights = np.concatenate([np.ones((1, videos), np.int64), drawn])
-    new, old = (resampled_ap(cache, tracks(cache, config), weights) for config in (after, before))
+    new, old = (resampled_ap(cache, tracks(cache, config, follow), weights) for config in (after, before))
     low, high = np.nanpercentile((new - old)[1:], [2.5, 97.5])
     return Difference(float(new[0]), float(old[0]), float(new[0] - old[0]), float(low), float(high))
 
@@ -158,20 +177,45 @@ def track(video: CachedVideo, config: TrackerConfig, follow: Follow = online) ->
     return CachedTracks(labels, scores, shared / np.maximum(union, 1))
 
 
+def returns(video: CachedVideo, config: TrackerConfig, follow: Follow = online) -> ReturnCounts:
+    """What becomes of the ids of objects that return."""
+    selected = [_selected(frame, config) for frame in video.frames]
+    frames, true, found = [], [], []
+    for t, (rows, ids) in enumerate(zip(selected, follow(video, selected, config), strict=True)):
+        things = true_ids(video, t, rows)
+        seen = (things >= 0) & (ids >= 0)
+        frames.append(np.full(seen.sum(), t))
+        true.append(things[seen])
+        found.append(ids[seen])
+    return count_returns(np.concatenate(frames), np.concatenate(true), np.concatenate(found))
+
+
+def true_ids(video: CachedVideo, frame: int, rows: Ints) -> Ints:
+    """The true track that each detection of a frame shows, at most one each: by mask IoU, from `SHOWS` on."""
+    overlap = video.frames[frame].overlap[rows].astype(float)
+    iou = overlap[:, 1:] / np.maximum(overlap[:, :1] + video.truth_area[frame] - overlap[:, 1:], 1)
+    detection, thing = linear_sum_assignment(iou, maximize=True)
+    right = iou[detection, thing] >= SHOWS
+    true = np.full(len(rows), -1, np.int64)
+    true[detection[right]] = thing[right]
+    return true
+
+
 def _selected(frame: CachedFrame, config: TrackerConfig) -> Ints:
     """The queries that are tracked, best first."""
     rows = select_queries(frame.queries.probs, frame.boxes, config)
     return rows[suppress(frame.mask_iou[np.ix_(rows, rows)], config.mask_nms)]
 
 
-_shared: list[Cache] = []  # of a worker process, handed over once
+_shared: list[tuple[Cache, int | None]] = []  # of a worker process, handed over once
 
 
-def share(cache: Cache) -> None:
+def share(cache: Cache, ahead: int | None) -> None:
     """Keep a cache in this process for `score_shared`."""
-    _shared[:] = [cache]
+    _shared[:] = [(cache, ahead)]
 
 
 def score_shared(config: TrackerConfig) -> float:
     """The track AP of these constants on the cache of this process."""
-    return average_precision(_shared[0], config)
+    ((cache, ahead),) = _shared
+    return average_precision(cache, config, linked(ahead))

@@ -21,13 +21,22 @@ from ookd.data import rle
 from ookd.errors import UserError
 from ookd.models.protocols import OnlineModel
 from ookd.structures import Dataset, Video
+from ookd.tracking import linker
 from ookd.tracking.associators import make_associator
 from ookd.tracking.associators.ranges import Between, Choice, Range, Steps
 from ookd.tracking.frame_model import FrameModel
 from ookd.tracking.predict import detect_video
 from ookd.tracking.recordings import category_ids, recordings
 from ookd.tracking.select import Detections, mask_iou
-from ookd.tune.replay import Cache, CachedFrame, CachedVideo, average_precision, score_shared, share
+from ookd.tune.replay import (
+    Cache,
+    CachedFrame,
+    CachedVideo,
+    average_precision,
+    linked,
+    score_shared,
+    share,
+)
 
 LOOSEST = 0.05  # the lowest score of a query that the search may select
 # constants that every associator has
@@ -90,21 +99,23 @@ def tune(
     seed: int = 0,
     jobs: int = 1,
     on_trials: Callable[[int, float], None] = lambda done, best: None,
+    ahead: int | None = 0,
 ) -> Tuned:
     """Search from `start` for the constants with the highest track AP; same seed, same outcome.
 
-    The associator and the kind of similarity stay: they belong to how a model was trained. Every few trials
-    `on_trials` is called with the number done and the best AP so far.
+    The associator and the kind of similarity stay: they belong to how a model was trained. With frames
+    `ahead`, only what links tracks is searched. Every few trials `on_trials` is called with the number done
+    and the best AP so far.
     """
-    ranges = {**ANY_TRACKER, **make_associator(start).ranges}
-    start_ap = average_precision(cache, start)
-    with _parallel(cache, jobs) as evaluate:
+    ranges = linker.RANGES if ahead != 0 else {**ANY_TRACKER, **make_associator(start).ranges}
+    start_ap = average_precision(cache, start, linked(ahead))
+    with _parallel(cache, ahead, jobs) as evaluate:
 
         def score(drawn: list[dict[str, Any]]) -> Iterator[float]:
-            return evaluate([start.model_copy(update=changes) for changes in drawn])
+            return evaluate([start.changed(changes) for changes in drawn])
 
         changes, ap = maximise(ranges, score, start_ap, trials, seed, on_trials)
-    return Tuned(start.model_copy(update=changes), ap, start_ap)
+    return Tuned(start.changed(changes), ap, start_ap)
 
 
 def maximise(
@@ -155,12 +166,14 @@ def _draw(trial: Any, ranges: Mapping[str, Range]) -> dict[str, Any]:
 
 
 @contextmanager
-def _parallel(cache: Cache, jobs: int) -> Iterator[Callable[[list[TrackerConfig]], Iterator[float]]]:
+def _parallel(
+    cache: Cache, ahead: int | None, jobs: int
+) -> Iterator[Callable[[list[TrackerConfig]], Iterator[float]]]:
     """A function that scores many constants, in this process or in `jobs` others that each hold the cache."""
     if jobs == 1:
-        yield lambda configs: (average_precision(cache, config) for config in configs)
+        yield lambda configs: (average_precision(cache, config, linked(ahead)) for config in configs)
         return
-    with ProcessPoolExecutor(jobs, get_context("spawn"), share, (cache,)) as pool:
+    with ProcessPoolExecutor(jobs, get_context("spawn"), share, (cache, ahead)) as pool:
         yield lambda configs: pool.map(score_shared, configs)
 
 
