@@ -1,7 +1,7 @@
 """The trackers of the package `trackers`, given the boxes around the model's masks and the camera's motion.
 
 Their constants are searched in the ranges that the package names, widened where our detections need it:
-scores and first sightings begin lower. McByte runs without its mask propagation, whose weights are a download.
+scores and first sightings begin lower. McByte runs without its mask propagation: its weights are a download.
 """
 
 from __future__ import annotations
