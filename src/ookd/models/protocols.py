@@ -26,6 +26,7 @@ class Network(nn.Module):
     """A network built from its configuration."""
 
     config: ModelConfig
+    side: int | None = None  # of the frames, where the tracker's constants name none; None: as they are
 
     def load_pretrained(self) -> None:
         """Fill in the pretrained weights of the backbone, where there are any."""
