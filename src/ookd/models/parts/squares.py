@@ -1,4 +1,4 @@
-"""Frames of any shape as squares, for networks that see nothing else, and their masks back again."""
+"""Frames of any shape as squares, for networks that see nothing else, and their masks and maps back again."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ookd.models.preprocess import unpadded_sizes
-
-NEVER = -20.0  # mask logit in the padding
 
 
 def squeeze(frames: Tensor, pad: Tensor, side: int) -> Tensor:
@@ -20,13 +18,16 @@ def squeeze(frames: Tensor, pad: Tensor, side: int) -> Tensor:
     return _sample(frames, grid * share[:, None, None])
 
 
-def unsqueeze_masks(masks: Tensor, pad: Tensor, stride: int) -> Tensor:
-    """Mask logits [B, N, s, s] of squeezed images, moved to the padded frames [B, N, H/stride, W/stride]."""
+def unsqueeze(maps: Tensor, pad: Tensor, stride: int, outside: float) -> Tensor:
+    """Maps [B, C, s, s] of squeezed images, moved to the padded frames [B, C, H/stride, W/stride].
+
+    The padding gets the value `outside`.
+    """
     height, width = (side // stride for side in pad.shape[-2:])
     y, x = ((torch.arange(n, device=pad.device) + 0.5) * stride for n in (height, width))
     grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1) / unpadded_sizes(pad)[:, None, None]
-    outside = (grid > 1).any(-1).unsqueeze(1)  # [B, 1, h, w]
-    return _sample(masks, grid).masked_fill(outside, NEVER)
+    padding = (grid > 1).any(-1).unsqueeze(1)  # [B, 1, h, w]
+    return _sample(maps, grid).masked_fill(padding, outside)
 
 
 def _sample(maps: Tensor, places: Tensor) -> Tensor:

@@ -20,9 +20,12 @@ from torch import Tensor, nn
 from ookd.errors import UserError
 from ookd.models.parts.from_transformers import TransformersModelConfig, build_network, kept_classes
 from ookd.models.parts.mask_product import product_masks
-from ookd.models.parts.squares import squeeze, unsqueeze_masks
+from ookd.models.parts.squares import squeeze, unsqueeze
 from ookd.models.protocols import OnlineModel, State
 from ookd.structures import FrameQueries
+
+
+NEVER = -20.0  # mask logit in the padding
 
 
 class RfDetrConfig(TransformersModelConfig):
@@ -68,7 +71,8 @@ class RfDetr(OnlineModel):
             return self.see(frames), None
         answer = self.see(squeeze(frames, pad, self.side))
         square = answer.masks
-        answer.masks = lambda select: unsqueeze_masks(square(select), pad, self.stride)
+        answer.masks = lambda select: unsqueeze(square(select), pad, self.stride, NEVER)
+        answer.maps = [unsqueeze(each, pad, self.stride, 0.0) for each in answer.maps]
         return answer, None
 
     def see(self, squares: Tensor) -> FrameQueries:
