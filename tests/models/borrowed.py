@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from ookd.models import zoo
 from ookd.models.families import preset
@@ -87,3 +90,13 @@ def tiny(name: str, classes: int = 5, **changes: Any) -> Network:
     torch.manual_seed(0)
     network = {**TINY[name], **changes.pop("network", {})}
     return zoo.build(preset(name, classes=classes, network=network, **changes)).eval()
+
+
+def written(name: str, folder: Path, names: Sequence[str]) -> tuple[nn.Module, Path]:
+    """The folder that `transformers` itself writes for such a network, and the network."""
+    model: Any = tiny(name, classes=len(names))
+    net = model.net
+    net.config.id2label = dict(enumerate(names))
+    net.config.label2id = {name: label for label, name in enumerate(names)}
+    net.save_pretrained(folder)
+    return net, folder

@@ -51,7 +51,7 @@ def test_it_answers_as_its_own_forward(name: str) -> None:
     model = tiny(name)
     frames = frames_for(model)
     answer = seen(model, frames)
-    logits, masks = own_forward(model.network, frames)
+    logits, masks = own_forward(model.net, frames)
     torch.testing.assert_close(answer.logits, logits, rtol=0, atol=1e-6)
     every = torch.arange(QUERIES).expand(2, -1)
     torch.testing.assert_close(answer.masks(every), masks, rtol=1e-5, atol=1e-5)

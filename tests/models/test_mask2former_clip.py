@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -33,7 +31,7 @@ def every(answer: ClipQueries) -> Tensor:
 def frame_by_frame(model: Network, clip: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The published decoder on one clip [T, 3, H, W], its masks made and resized in each frame by itself."""
     assert isinstance(model, Mask2FormerClip)
-    net, module = model.network.model, model.network.model.transformer_module
+    net, module = model.net.model, model.net.model.transformer_module
     decoder, t = module.decoder, len(clip)
     levels = net.pixel_level_module(pixel_values=clip)
     keys, positions, sizes = [], [], []
@@ -59,7 +57,7 @@ def frame_by_frame(model: Network, clip: Tensor) -> tuple[Tensor, Tensor, Tensor
     for i, layer in enumerate(decoder.layers):
         hidden = layer(hidden, i % 3, None, positions, place, keys, encoder_attention_mask=hidden_from)[0]
         query, masks, hidden_from = heads(hidden, sizes[(i + 1) % 3])
-    return model.network.class_predictor(query), query, masks
+    return model.net.class_predictor(query), query, masks
 
 
 def test_it_is_the_published_decoder() -> None:

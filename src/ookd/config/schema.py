@@ -120,7 +120,9 @@ class Data(Strict):
 class Model(Strict):
     base: str = Field("nano", description="preset, model folder or hub id")
     change: dict[str, Any] = Field({}, description="model settings that differ from the base's")
-    start: str | None = Field(None, description="model folder whose weights are used where they fit")
+    start: str | None = Field(
+        None, description="model folder or hub id whose weights are used where they fit"
+    )
     pretrained: bool = Field(True, description="start the backbone of a preset from ImageNet weights")
 
 

@@ -88,7 +88,7 @@ def export(
         "model": model.config.model_dump(mode="json"),
         "names": saved.names,
         "tracker": config.model_dump(),
-        **({"trained_on": saved.trained_on} if saved.trained_on else {}),
+        **zoo.notes(saved),
     }
     with new_folder(out, overwrite, (MANIFEST,)) as part:
         files = write_graphs(graphs, part, kind, precision, _calibration(data, size, preprocessing))

@@ -25,6 +25,7 @@ FAMILIES = {
     "mask2former": "ookd.models.mask2former.family:MASK2FORMER",
     "maskformer": "ookd.models.mask2former.family:MASKFORMER",
     "mask2former-clip": "ookd.models.mask2former.family:MASK2FORMER_CLIP",
+    "videomt": "ookd.models.videomt.family:VIDEOMT",
 }
 
 

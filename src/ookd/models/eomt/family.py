@@ -34,6 +34,6 @@ EOMT = Family(
         first_score=0.3,
         new_score=0.3,
     ),
-    backbone="network.layers.",
+    backbone="net.layers.",
     scores="softmax",
 )

@@ -16,33 +16,35 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from ookd.models.parts.from_transformers import TransformersModelConfig, build_network, kept_classes
+from ookd.models.image_network import ImageNetworkConfig
 from ookd.models.parts.mask_product import product_masks
 from ookd.models.protocols import OnlineModel, State
+from ookd.models.transformers_network import TransformersNetwork
 from ookd.structures import FrameQueries
 
 
-class EomtConfig(TransformersModelConfig):
+class EomtConfig(ImageNetworkConfig):
     family: Literal["eomt"] = "eomt"
+    default_type = "eomt"
     classes: int = Field(80, ge=1, description="number of classes")
 
 
-class Eomt(OnlineModel):
+class Eomt(TransformersNetwork, OnlineModel):
     config: EomtConfig
-    network: Any  # of `transformers`
+    net: Any
 
     def __init__(self, config: EomtConfig) -> None:
         super().__init__()
         self.config = config
-        self.network = build_network(config, "eomt")
-        own = self.network.config
+        self.net = config.build()
+        own = self.net.config
         self.side, self.patch = int(own.image_size), int(own.patch_size)
         self.queries = int(own.num_queries)
         self.prefix = 1 + int(own.num_register_tokens)
         self.joined = int(own.num_hidden_layers - own.num_blocks)  # layers without queries
 
     def forward(self, frames: Tensor, pad: Tensor, state: State | None = None) -> tuple[FrameQueries, None]:
-        net, grid = self.network, (frames.shape[-2] // self.patch, frames.shape[-1] // self.patch)
+        net, grid = self.net, (frames.shape[-2] // self.patch, frames.shape[-1] // self.patch)
         rotary = hasattr(net, "rope_embeddings")
         positions = {"position_embeddings": net.rope_embeddings(frames)} if rotary else {}
         tokens = net.embeddings(frames) if rotary else self._tokens(frames, grid)
@@ -55,15 +57,15 @@ class Eomt(OnlineModel):
         query = tokens[:, : self.queries]
         patches = tokens[:, self.queries + self.prefix :].transpose(1, 2).unflatten(2, grid)
         pixels = net.upscale_block(patches)  # [B, D, 4h, 4w]
-        logits = kept_classes(net.class_predictor(query), self.config, no_object=True)
+        logits = self.config.kept(net.class_predictor(query), no_object=True)
         masks = product_masks(net.mask_head(query), pixels)
         return FrameQueries(logits, None, query, query, masks, maps=[pixels]), None
 
     def _tokens(self, frames: Tensor, grid: tuple[int, int]) -> Tensor:
         """Patches with learned positions, resized to the grid, behind the class and register tokens."""
-        parts = self.network.embeddings
+        parts = self.net.embeddings
         table = parts.position_embeddings.weight  # [cells, D]
-        base = (int(self.network.config.image_size) // self.patch,) * 2
+        base = (int(self.net.config.image_size) // self.patch,) * 2
         if grid != base:
             square = table.float().T.unflatten(1, base).unsqueeze(0)
             resized = F.interpolate(square, grid, mode="bicubic", antialias=True)

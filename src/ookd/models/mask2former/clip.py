@@ -17,38 +17,40 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from ookd.models.parts.from_transformers import TransformersModelConfig, build_network, kept_classes
+from ookd.models.image_network import ImageNetworkConfig
 from ookd.models.parts.mask_product import product_masks
 from ookd.models.protocols import OfflineModel
+from ookd.models.transformers_network import TransformersNetwork
 from ookd.structures import ClipQueries
 
 MULTIPLE = 32  # of the height, so that resizing the stack mixes no frames
 TEMPERATURE = 10000.0  # of the sine codes, as published
 
 
-class Mask2FormerClipConfig(TransformersModelConfig):
+class Mask2FormerClipConfig(ImageNetworkConfig):
     family: Literal["mask2former-clip"] = "mask2former-clip"
+    default_type = "mask2former"
     classes: int = Field(40, ge=1, description="number of classes")
 
 
-class Mask2FormerClip(OfflineModel):
+class Mask2FormerClip(TransformersNetwork, OfflineModel):
     config: Mask2FormerClipConfig
-    network: Any  # of `transformers`
+    net: Any
 
     def __init__(self, config: Mask2FormerClipConfig) -> None:
         super().__init__()
         self.config = config
-        self.network = build_network(config, "mask2former")
+        self.net = config.build()
 
     def forward(self, clip: Tensor, pad: Tensor) -> ClipQueries:
         """A query is the same in all frames, and so are its features."""
         b, t, _, height, width = clip.shape
         frames = F.pad(clip.flatten(0, 1), (0, -width % MULTIPLE, 0, -height % MULTIPLE))
-        net = self.network.model
+        net = self.net.model
         levels = net.pixel_level_module(pixel_values=frames)
         pixels = levels.decoder_last_hidden_state.unflatten(0, (b, t))  # [B, T, C, H/4, W/4]
         query = self._decode(levels.decoder_hidden_states, pixels)  # [B, Q, D]
-        logits = kept_classes(self.network.class_predictor(query), self.config, no_object=True)
+        logits = self.config.kept(self.net.class_predictor(query), no_object=True)
         key = net.transformer_module.decoder.mask_predictor.mask_embedder(query)
         pixels = pixels[..., : -(-height // 4), : -(-width // 4)]
         by_frame = query.unsqueeze(1).expand(-1, t, -1, -1)
@@ -56,7 +58,7 @@ class Mask2FormerClip(OfflineModel):
 
     def _decode(self, levels: list[Tensor], pixels: Tensor) -> Tensor:
         """Levels [B * T, C, h, w] and pixels [B, T, C, H/4, W/4] -> queries [B, Q, D] after the last norm."""
-        module = self.network.model.transformer_module
+        module = self.net.model.transformer_module
         b, t = pixels.shape[:2]
         keys, positions, sizes = [], [], []
         for number, level in enumerate(levels[: module.num_feature_levels]):

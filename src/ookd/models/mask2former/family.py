@@ -55,7 +55,7 @@ MASK2FORMER = Family(
     loss_weights=WEIGHTS,
     presets={f"mask2former-swin-{size}": Mask2FormerConfig(network=net) for size, net in _SWINS.items()},
     tracker=_TRACKER,
-    backbone="network.model.pixel_level_module.encoder.",
+    backbone="net.model.pixel_level_module.encoder.",
     scores="softmax",
 )
 
@@ -72,7 +72,7 @@ MASKFORMER = Family(
         )
     },
     tracker=_TRACKER,
-    backbone="network.model.pixel_level_module.encoder.",
+    backbone="net.model.pixel_level_module.encoder.",
     scores="softmax",
 )
 
@@ -87,6 +87,6 @@ MASK2FORMER_CLIP = Family(
         f"mask2former-clip-swin-{size}": Mask2FormerClipConfig(network=net) for size, net in _SWINS.items()
     },
     tracker=OfflineConfig(short_side=360),  # published for YouTube-VIS
-    backbone="network.model.pixel_level_module.encoder.",
+    backbone="net.model.pixel_level_module.encoder.",
     scores="softmax",
 )

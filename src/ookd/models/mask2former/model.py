@@ -13,33 +13,36 @@ from typing import Any, Literal
 from pydantic import Field
 from torch import Tensor
 
-from ookd.models.parts.from_transformers import TransformersModelConfig, build_network, kept_classes
+from ookd.models.image_network import ImageNetworkConfig
 from ookd.models.parts.mask_product import product_masks
 from ookd.models.protocols import OnlineModel, State
+from ookd.models.transformers_network import TransformersNetwork
 from ookd.structures import FrameQueries
 
 
-class Mask2FormerConfig(TransformersModelConfig):
+class Mask2FormerConfig(ImageNetworkConfig):
     family: Literal["mask2former"] = "mask2former"
+    default_type = "mask2former"
     classes: int = Field(80, ge=1, description="number of classes")
 
 
-class MaskFormerConfig(TransformersModelConfig):
+class MaskFormerConfig(ImageNetworkConfig):
     family: Literal["maskformer"] = "maskformer"
+    default_type = "maskformer"
     classes: int = Field(80, ge=1, description="number of classes")
 
 
-class Mask2Former(OnlineModel):
+class Mask2Former(TransformersNetwork, OnlineModel):
     config: Mask2FormerConfig
-    network: Any  # of `transformers`
+    net: Any
 
     def __init__(self, config: Mask2FormerConfig) -> None:
         super().__init__()
         self.config = config
-        self.network = build_network(config, "mask2former")
+        self.net = config.build()
 
     def forward(self, frames: Tensor, pad: Tensor, state: State | None = None) -> tuple[FrameQueries, None]:
-        net = self.network.model
+        net = self.net.model
         decoder = net.transformer_module.decoder
         levels = net.pixel_level_module(pixel_values=frames)
         pixels = levels.decoder_last_hidden_state  # [B, C, H/4, W/4]
@@ -47,23 +50,23 @@ class Mask2Former(OnlineModel):
             multi_scale_features=levels.decoder_hidden_states, mask_features=pixels
         )
         query = decoder.layernorm(decoded.last_hidden_state)  # [B, Q, D]
-        logits = kept_classes(self.network.class_predictor(query), self.config, no_object=True)
+        logits = self.config.kept(self.net.class_predictor(query), no_object=True)
         masks = product_masks(decoder.mask_predictor.mask_embedder(query), pixels)
         return FrameQueries(logits, None, query, query, masks, maps=[pixels]), None
 
 
-class MaskFormer(OnlineModel):
+class MaskFormer(TransformersNetwork, OnlineModel):
     config: MaskFormerConfig
-    network: Any  # of `transformers`
+    net: Any
 
     def __init__(self, config: MaskFormerConfig) -> None:
         super().__init__()
         self.config = config
-        self.network = build_network(config, "maskformer")
+        self.net = config.build()
 
     def forward(self, frames: Tensor, pad: Tensor, state: State | None = None) -> tuple[FrameQueries, None]:
-        seen = self.network.model(pixel_values=frames)
+        seen = self.net.model(pixel_values=frames)
         query, pixels = seen.transformer_decoder_last_hidden_state, seen.pixel_decoder_last_hidden_state
-        logits = kept_classes(self.network.class_predictor(query), self.config, no_object=True)
-        masks = product_masks(self.network.mask_embedder(query), pixels)
+        logits = self.config.kept(self.net.class_predictor(query), no_object=True)
+        masks = product_masks(self.net.mask_embedder(query), pixels)
         return FrameQueries(logits, None, query, query, masks, maps=[pixels]), None

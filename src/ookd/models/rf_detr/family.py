@@ -58,5 +58,5 @@ RF_DETR = Family(
         first_score=0.4,
         new_score=0.4,
     ),
-    backbone="network.",
+    backbone="net.",
 )

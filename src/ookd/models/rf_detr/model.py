@@ -18,36 +18,37 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ookd.errors import UserError
-from ookd.models.parts.from_transformers import TransformersModelConfig, build_network, kept_classes
+from ookd.models.image_network import ImageNetworkConfig
 from ookd.models.parts.mask_product import product_masks
 from ookd.models.parts.squares import squeeze, unsqueeze
 from ookd.models.protocols import OnlineModel, State
+from ookd.models.transformers_network import TransformersNetwork
 from ookd.structures import FrameQueries
-
 
 NEVER = -20.0  # mask logit in the padding
 
 
-class RfDetrConfig(TransformersModelConfig):
+class RfDetrConfig(ImageNetworkConfig):
     family: Literal["rf-detr"] = "rf-detr"
+    default_type = "rf_detr"
     classes: int = Field(80, ge=1, description="number of classes")
     embed: int = Field(
         0, ge=0, description="channels of the embedding head; 0: none, the tracker compares query features"
     )
 
 
-class RfDetr(OnlineModel):
+class RfDetr(TransformersNetwork, OnlineModel):
     """Squares are seen as they are. Frames of other shapes are squeezed, and their masks stretched back."""
 
     config: RfDetrConfig
-    network: Any  # of `transformers`
+    net: Any
     side: int
 
     def __init__(self, config: RfDetrConfig) -> None:
         super().__init__()
         self.config = config
-        self.network = build_network(config, "rf_detr").requires_grad_(False)
-        own = self.network.config
+        self.net = config.build().requires_grad_(False)
+        own = self.net.config
         self.stride = int(own.mask_downsample_ratio)
         self.side = int(own.backbone_config.image_size)
         self.multiple = int(own.backbone_config.patch_size * own.backbone_config.num_windows)
@@ -62,7 +63,7 @@ class RfDetr(OnlineModel):
     def train(self, mode: bool = True) -> RfDetr:
         """The detector stays as it is at inference: training it picks other queries."""
         super().train(mode)
-        self.network.eval()
+        self.net.eval()
         return self
 
     def forward(self, frames: Tensor, pad: Tensor, state: State | None = None) -> tuple[FrameQueries, None]:
@@ -77,7 +78,7 @@ class RfDetr(OnlineModel):
 
     def see(self, squares: Tensor) -> FrameQueries:
         """Normalised frames [B, 3, S, S]."""
-        net = self.network
+        net = self.net
         with torch.no_grad():
             seen = net.model.model(squares)
             query = seen.intermediate_hidden_states[-1]  # [B, Q, D]; the first axis is of the layers
@@ -91,7 +92,7 @@ class RfDetr(OnlineModel):
             pixels = net.spatial_features_proj(pixels)
             key = net.query_features_proj(net.query_features_block(query))
         return FrameQueries(
-            kept_classes(logits, self.config, no_object=False),
+            self.config.kept(logits, no_object=False),
             boxes,
             self.embed(query),
             query,
