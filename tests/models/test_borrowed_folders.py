@@ -13,8 +13,10 @@ from models.borrowed import CLIP, FRAMES, TINY, tiny, written
 from ookd.cli import main
 from ookd.errors import UserError
 from ookd.models import zoo
-from ookd.models.families import family_of
+from ookd.models.catalogue import CATALOGUE, known_licence
+from ookd.models.families import family_of, presets
 from ookd.models.label_sets import LABEL_SETS
+from ookd.models.licence import non_commercial
 
 NAMES = ["cat", "dog", "owl", "fox", "hen"]
 
@@ -47,6 +49,51 @@ def test_labels_without_a_name_are_left_out(tmp_path: Path) -> None:
     with torch.no_grad():
         logits = saved.model(*square)[0].logits
         assert torch.equal(logits, saved.model.net(square[0]).logits[..., [1, 3]])
+
+
+def test_stuff_has_no_instances(tmp_path: Path) -> None:
+    names = [f"thing {label}" for label in range(80)] + [f"stuff {label}" for label in range(53)]
+    names[0], names[79] = "person", "toothbrush"
+    _, folder = written("eomt-small", tmp_path, names)
+    saved = zoo.load(folder)
+    assert saved.names == names[:80]
+    assert saved.model.config.keep == tuple(range(80))
+
+
+def test_the_list_is_right_about_sizes() -> None:
+    sizes = {"s": "small", "b": "base", "l": "large"}
+    for model in CATALOGUE:
+        if model.family not in ("rf-detr", "eomt", "mask2former", "mask2former-clip"):
+            continue
+        name, _, size = model.alias.removesuffix("-1280").partition("-ytvis")[0].rpartition("-")
+        preset = {
+            "rf-detr-seg": f"rf-detr-seg-{size}",
+            "eomt": f"eomt-{sizes.get(size)}",
+            "eomt-dinov3": f"eomt-{sizes.get(size)}-dinov3",
+            "mask2former": f"mask2former-swin-{size}",
+            "video-mask2former": f"mask2former-clip-swin-{size}",
+        }[name]
+        with torch.device("meta"):
+            built = zoo.build(presets()[preset])
+        assert family_of(built).name == model.family
+        millions = sum(parameter.numel() for parameter in built.parameters()) / 1e6
+        assert model.millions == pytest.approx(millions, abs=3)
+
+
+@pytest.mark.parametrize(
+    ("alias", "licence"),
+    [
+        ("rf-detr-seg-nano", "apache-2.0"),
+        ("eomt-l", "mit"),
+        ("eomt-dinov3-s", "mit, dinov3-license"),
+        ("mask2former-tiny", "cc-by-nc-4.0"),
+        ("video-mask2former-large-ytvis21", "cc-by-nc-4.0"),
+    ],
+)
+def test_the_list_knows_licences(alias: str, licence: str) -> None:
+    (model,) = (model for model in CATALOGUE if model.alias == alias)
+    assert known_licence(f"{model.id}@main") == licence
+    assert non_commercial(licence) == licence.startswith("cc-by-nc")
 
 
 def test_the_classes_of_a_video_benchmark_say_that_it_sees_clips(tmp_path: Path) -> None:

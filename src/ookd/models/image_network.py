@@ -26,6 +26,7 @@ ARCHITECTURES = {
     "mask2former": "Mask2FormerForUniversalSegmentation",
     "maskformer": "MaskFormerForInstanceSegmentation",
 }
+PANOPTIC, THINGS = 133, 80  # COCO's panoptic labels: things, then stuff, which has no instances
 # what else stands in a config.json
 _NOTES = {"id2label", "label2id", "architectures", "transformers_version", "dtype", "torch_dtype", "tracker"}
 _HOLES = re.compile(r"LABEL_\d+|N/?A|background|unused|", re.IGNORECASE)  # labels that name no class
@@ -60,6 +61,8 @@ class ImageNetworkConfig(TransformersModelConfig):
         except (AttributeError, ValueError):
             table = {}
         keep = [label for label in sorted(table) if not _HOLES.fullmatch(table[label].strip())]
+        if len(keep) == PANOPTIC and (table[keep[0]], table[keep[THINGS - 1]]) == ("person", "toothbrush"):
+            keep = keep[:THINGS]
         if not keep:
             raise UserError("id2label does not name the classes")
         network = {

@@ -8,7 +8,7 @@ from ookd.models.family import Family
 from ookd.models.parts.mask_training import WEIGHTS, MaskFrameTraining
 from ookd.models.preprocess import Preprocessing
 
-_SIZES = {
+_SIZES: dict[str, dict[str, int]] = {
     "small": {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6, "num_blocks": 3},
     "base": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "num_blocks": 3},
     "large": {},  # what `transformers` takes where nothing else is said
@@ -24,7 +24,16 @@ EOMT = Family(
     loss_weights=WEIGHTS,
     presets={
         **{f"eomt-{size}": EomtConfig(network=network) for size, network in _SIZES.items()},
-        "eomt-large-dinov3": EomtConfig(network={"model_type": "eomt_dinov3"}),
+        **{
+            f"eomt-{size}-dinov3": EomtConfig(
+                network={
+                    **network,
+                    "model_type": "eomt_dinov3",
+                    "intermediate_size": 4 * network.get("hidden_size", 1024),
+                }
+            )
+            for size, network in _SIZES.items()
+        },
     },
     # Each frame is paired with the one before, as in MinVIS; what a class score must reach is ours.
     tracker=TrackerConfig(
