@@ -26,6 +26,8 @@ ARCHITECTURES = {
     "mask2former": "Mask2FormerForUniversalSegmentation",
     "maskformer": "MaskFormerForInstanceSegmentation",
 }
+# parameters that nothing reads: of pretraining, and the last norm of a backbone whose stages have their own
+_UNREAD = re.compile(r"(.+\.)?((swin|model)\.layernorm\.\w+|embeddings\.mask_token)")
 PANOPTIC, THINGS = 133, 80  # COCO's panoptic labels: things, then stuff, which has no instances
 # what else stands in a config.json
 _NOTES = {"id2label", "label2id", "architectures", "transformers_version", "dtype", "torch_dtype", "tracker"}
@@ -91,7 +93,7 @@ class ImageNetworkConfig(TransformersModelConfig):
             import transformers
 
             architecture = getattr(transformers, ARCHITECTURES[model_type])
-            return architecture(transformers.AutoConfig.for_model(model_type, **fields))
+            network = architecture(transformers.AutoConfig.for_model(model_type, **fields))
         except (ImportError, AttributeError) as error:
             raise UserError(
                 f"{self.family} needs a newer `transformers`, with {ARCHITECTURES[model_type]}: "
@@ -100,6 +102,10 @@ class ImageNetworkConfig(TransformersModelConfig):
         except (KeyError, TypeError, ValueError, RuntimeError, StrictDataclassError) as error:
             reason = " ".join(str(error).split())
             raise UserError(f"network: transformers cannot build a {model_type}: {reason}") from error
+        for name, parameter in network.named_parameters():
+            if _UNREAD.fullmatch(name):
+                parameter.requires_grad_(False)
+        return network
 
     def kept(self, logits: Tensor, no_object: bool) -> Tensor:
         """The columns [..., K] of the classes, or [..., K + 1] with "no object" last.
