@@ -16,7 +16,7 @@ app = typer.Typer(rich_markup_mode=None)
 @app.command()
 def predict(
     data: Path = typer.Argument(help="A folder, an annotation file or a dataset.yaml."),
-    model: str = typer.Option("nano", help="A model's name or folder."),
+    model: str = typer.Option("nano", help="A model's name, folder or hub id; see `ookd models`."),
     out: Path = typer.Option(..., help="Folder for the results."),
     split: str | None = typer.Option(None, help="Which split, as in train or val."),
     frames: Path | None = typer.Option(None, help="Where file names start: a folder, an archive or a video."),

@@ -27,7 +27,7 @@ def track(
         help="A video, a folder or glob of images, a camera's number, an RTSP or HTTP URL, or - for stdin."
     ),
     out: Path = typer.Option(..., help="Folder for the results."),
-    model: str = typer.Option("nano", help="A model's name or folder."),
+    model: str = typer.Option("nano", help="A model's name, folder or hub id; see `ookd models`."),
     save: str = typer.Option("mp4,json", help=f"What to write: any of {','.join(SINKS)}."),
     classes: str = typer.Option("", help="Show only these classes, as in person,dog."),
     score: float | None = typer.Option(

@@ -120,7 +120,9 @@ class Data(Strict):
 class Model(Strict):
     base: str = Field("nano", description="preset, model folder or hub id")
     change: dict[str, Any] = Field({}, description="model settings that differ from the base's")
-    start: str | None = Field(None, description="model folder whose weights are used where they fit")
+    start: str | None = Field(
+        None, description="model folder or hub id whose weights are used where they fit"
+    )
     pretrained: bool = Field(True, description="start the backbone of a preset from ImageNet weights")
 
 
@@ -207,6 +209,14 @@ class Distill(Strict):
     teacher: str = Field("", description="model folder of an offline teacher")
     cache: str | None = Field(
         None, description="folder of cached teacher answers; null: the teacher runs in every step"
+    )
+    teacher_side: int | None = Field(
+        None,
+        ge=32,
+        description="short side of the frames that the teacher sees; null: as the student sees them",
+    )
+    rename: dict[str, str] = Field(
+        {}, description="the teacher's names of classes, and what the student calls them: {sedan: car}"
     )
     filter: Filter = Field(Filter(), description="which teacher queries are used")
     associate: Literal["labels", "prediction"] = Field("labels", description="how pairs are found")

@@ -49,6 +49,8 @@ class _Config(pydantic.BaseModel):
     names: list[str]
     tracker: dict[str, Any]
     trained_on: str = ""
+    licence: str = ""
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,8 @@ class ExportedFolder:
     names: list[str]  # of the classes, by label
     tracker: dict[str, Any]
     trained_on: str
+    licence: str
+    source: str
 
     def graph(self, part: Literal["frame", "masks"]) -> Path:
         return self.path / (part + SUFFIX[self.manifest.kind])
@@ -81,7 +85,14 @@ def read_exported(folder: str | Path) -> ExportedFolder:
             raise UserError(f"{path / name}: is not the file that was exported; export the model again")
     config = _read(path / CONFIG, _Config)
     return ExportedFolder(
-        path, manifest, config.model.family, config.names, config.tracker, config.trained_on
+        path,
+        manifest,
+        config.model.family,
+        config.names,
+        config.tracker,
+        config.trained_on,
+        config.licence,
+        config.source,
     )
 
 
