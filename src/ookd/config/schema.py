@@ -210,6 +210,14 @@ class Distill(Strict):
     cache: str | None = Field(
         None, description="folder of cached teacher answers; null: the teacher runs in every step"
     )
+    teacher_side: int | None = Field(
+        None,
+        ge=32,
+        description="short side of the frames that the teacher sees; null: as the student sees them",
+    )
+    rename: dict[str, str] = Field(
+        {}, description="the teacher's names of classes, and what the student calls them: {sedan: car}"
+    )
     filter: Filter = Field(Filter(), description="which teacher queries are used")
     associate: Literal["labels", "prediction"] = Field("labels", description="how pairs are found")
     pair_iou: Fraction = Field(0.5, description="prediction: least mask IoU of a pair in a frame")

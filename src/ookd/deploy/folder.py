@@ -13,13 +13,16 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import pydantic
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
 
 from ookd.errors import UserError
 from ookd.files import checksum, write_file
 
 Kind = Literal["openvino", "onnx"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
-CONFIG, MANIFEST = "config.json", "manifest.json"
+CONFIG, MANIFEST, START = "config.json", "manifest.json", "start.safetensors"
+STATE, CARRIED = "state.", "carried."  # how inputs and outputs of the frame graph begin that are the state
 SUFFIX: dict[Kind, str] = {"openvino": ".xml", "onnx": ".onnx"}
 Record = TypeVar("Record", bound=pydantic.BaseModel)
 
@@ -35,6 +38,8 @@ class Manifest(pydantic.BaseModel, frozen=True, extra="forbid"):
     outputs: list[str]  # of the frame graph: logits, boxes if the model has them, embed
     shared: list[str]  # further outputs of the frame graph, which are inputs of the mask graph
     aspect: Literal["keep", "square"] = "keep"  # square: images are stretched to the size
+    # parts of what the model carries from frame to frame; START holds them as they are before the first
+    state: list[str] = []
     files: dict[str, str]  # name -> SHA-256
 
 
@@ -61,8 +66,8 @@ class ExportedFolder:
     names: list[str]  # of the classes, by label
     tracker: dict[str, Any]
     trained_on: str
-    licence: str
-    source: str
+    licence: str = ""
+    source: str = ""
 
     def graph(self, part: Literal["frame", "masks"]) -> Path:
         return self.path / (part + SUFFIX[self.manifest.kind])
@@ -96,6 +101,14 @@ def read_exported(folder: str | Path) -> ExportedFolder:
     )
 
 
+def read_start(folder: ExportedFolder) -> dict[str, NDArray[Any]]:
+    """The state [1, ...] of a model before its first frame; empty for one that carries nothing."""
+    if not folder.manifest.state:
+        return {}
+    arrays = load_file(folder.path / START)
+    return {name: arrays[name] for name in folder.manifest.state}
+
+
 def complete(
     folder: Path, manifest: Mapping[str, Any], config: Mapping[str, Any], graphs: Sequence[Path]
 ) -> None:
@@ -104,7 +117,8 @@ def complete(
     write_file(path, json.dumps(config, indent=2) + "\n")
     files = {file.name: checksum(file) for file in [path, *graphs]}
     checked = Manifest.model_validate({**manifest, "files": files})
-    usual = {"aspect"} if checked.aspect == "keep" else None  # earlier versions do not know the field
+    # earlier versions do not know these fields
+    usual = {name for name, value in (("aspect", "keep"), ("state", [])) if getattr(checked, name) == value}
     write_file(folder / MANIFEST, checked.model_dump_json(indent=2, exclude=usual) + "\n")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from ookd.errors import UserError
 from ookd.models.families import family_of
 from ookd.models.protocols import Network, StudentTask, TrainingTask
 from ookd.structures import Batch, ClipQueries, FrameQueries, StudentMatches
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -53,7 +56,13 @@ class Distillation(TrainingTask):
         self.family = family_of(student.model)
         self.spec = spec
         self.used: dict[str, Signal] = {name: one for name, one in spec.signals.items() if one.weight > 0}
-        live = LiveTeacher(spec.teacher, names)
+        live = LiveTeacher(spec, names)
+        if spec.teacher_side is not None and spec.cache is None:
+            log.warning(
+                "distill.teacher_side: the teacher sees the student's frames enlarged to %d; with a cache "
+                "(--cache) it sees the original ones",
+                spec.teacher_side,
+            )
         self.known = live.known
         example = _example(self.model, live.model)
         self.features = CONTROLS[spec.control](
@@ -131,28 +140,21 @@ class Distillation(TrainingTask):
         """
         labelled = [b for b, origin in enumerate(batch.origins) if origin.labelled]
         if not batch.origins or len(labelled) == len(batch.origins):
-            terms, matches = self._learn_labelled(batch)
+            terms, matches = self.student.learn(batch)
             return terms, [StudentAnswer(batch, matches, True)]
         bare = batch.pick([b for b in range(len(batch.origins)) if b not in labelled])
         answers = []
         if labelled:
             rest = batch.pick(labelled)
-            terms, matches = self._learn_labelled(rest)
+            terms, matches = self.student.learn(rest)
             answers.append(StudentAnswer(rest, matches, True))
         else:
             terms = {name: 0 * value for name, value in self.student.learn(batch.pick([0]))[0].items()}
-        answer = self._with_class_logits(self.student.answer(bare))
+        answer = self.student.answer(bare)
+        answer = replace(answer, logits=self.family.class_logits(answer.logits))
         nothing = torch.zeros(len(answer.logits), 0, dtype=torch.long, device=answer.logits.device)
         answers.append(StudentAnswer(bare, StudentMatches(answer, nothing, nothing.bool()), False))
         return terms, answers
-
-    def _learn_labelled(self, batch: Batch) -> tuple[dict[str, Tensor], StudentMatches]:
-        terms, matches = self.student.learn(batch)
-        return terms, replace(matches, answer=self._with_class_logits(matches.answer))
-
-    def _with_class_logits(self, answer: FrameQueries) -> FrameQueries:
-        """Logits whose sigmoid is the probability, as the teacher's are, whatever the student's family."""
-        return replace(answer, logits=self.family.class_logits(answer.logits))
 
     def _keep(self, teacher: TeacherAnswer, student: StudentAnswer) -> list[KeptQueries]:
         rule = self.spec.filter

@@ -16,13 +16,21 @@ from typing import Any
 from ookd.errors import UserError
 from ookd.models.catalogue import CATALOGUE
 from ookd.models.families import family_named
+from ookd.models.label_sets import LABEL_SETS
 from ookd.models.licence import CARD
 from ookd.models.transformers_network import TransformersModelConfig
 
 # `model_type` in the config.json of transformers -> the family here
 MODEL_TYPES = {
     "videomt": "videomt",
+    "rf_detr": "rf-detr",
+    "eomt": "eomt",
+    "eomt_dinov3": "eomt",
+    "mask2former": "mask2former",
+    "maskformer": "maskformer",
 }
+# the same for models that were trained on clips, though their config.json names the architecture of images
+CLIP_TYPES = {"mask2former": "mask2former-clip"}
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 _ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(@[\w./-]+)?")
@@ -41,12 +49,18 @@ def hub_id(name: str) -> str | None:
 
 
 def read_config(fields: Mapping[str, Any]) -> tuple[TransformersModelConfig, list[str]]:
-    """The configuration and the class names from a config.json of `transformers`."""
+    """The configuration and the class names from a config.json of `transformers`.
+
+    The classes of a video benchmark say that a model was trained on clips.
+    """
     kind = fields.get("model_type")
     if kind not in MODEL_TYPES:
         raise UserError(f"model_type {kind!r} cannot be run; choose from {', '.join(MODEL_TYPES)}")
     config: Any = family_named(MODEL_TYPES[kind]).config
     read: tuple[TransformersModelConfig, list[str]] = config.from_transformers(fields)
+    if kind in CLIP_TYPES and read[1] in LABEL_SETS.values():
+        config = family_named(CLIP_TYPES[kind]).config
+        read = config.from_transformers(fields)
     return read
 
 

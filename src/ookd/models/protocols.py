@@ -27,6 +27,7 @@ class Network(nn.Module):
     """A network built from its configuration."""
 
     config: ModelConfig
+    side: int | None = None  # of the frames, where the tracker's constants name none; None: as they are
 
     def load_pretrained(self) -> None:
         """Fill in the pretrained weights of the backbone, where there are any."""
@@ -52,6 +53,9 @@ class OnlineModel(Network):
     def begin(self, streams: int) -> State | None:
         """The state before the first frames; None for a model that carries nothing."""
         return None
+
+    def fix_size(self, height: int, width: int) -> None:
+        """Compute once what depends on the padded size only. An export is traced for one size."""
 
 
 class OfflineModel(Network):
@@ -80,10 +84,10 @@ class StudentTask(TrainingTask):
 
     @abstractmethod
     def learn(self, batch: Batch) -> tuple[dict[str, Tensor], StudentMatches]:
-        """The terms, and what the model answered for the frames it saw."""
+        """The terms, and what the model answered for the frames it saw, with `Family.class_logits`."""
 
     def answer(self, batch: Batch) -> FrameQueries:
-        """What the model says of the frames that it saw of clips without labels."""
+        """What the model itself says of the frames that it sees of clips without labels."""
         batch = batch.seen_by_student()
         pad = batch.pad.flatten(0, 1)
         queries: FrameQueries = self.model(self.normalise(batch.frames.flatten(0, 1), pad), pad)[0]

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ookd.errors import UserError
-from ookd.models.protocols import ModelConfig, OnlineModel
+from ookd.models.protocols import ModelConfig, Network
 
 _BODY = "net."
 _UNNAMED = re.compile(r"LABEL_\d+")
@@ -32,7 +32,7 @@ class TransformersModelConfig(ModelConfig):
         """The configuration that this config.json describes, and the names of its classes."""
 
 
-class TransformersNetwork(OnlineModel):
+class TransformersNetwork(Network):
     """A network whose weights are those of `net`, a model of `transformers`, and of its own parts."""
 
     net: nn.Module

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ookd.errors import UserError
 from ookd.models.hub import WEIGHTS, download
-from ookd.models.protocols import State
+from ookd.models.protocols import OnlineModel, State
 from ookd.models.transformers_network import (
     TransformersModelConfig,
     TransformersNetwork,
@@ -116,7 +116,7 @@ class TokenAnswer(NamedTuple):
         return torch.einsum("bnd,bdhw->bnhw", key, self.pixels)
 
 
-class Videomt(TransformersNetwork):
+class Videomt(TransformersNetwork, OnlineModel):
     config: VideomtConfig
     net: VideomtForUniversalSegmentation
     idle = r"criterion\..+|attn_mask_probs|embeddings\.mask_token"
