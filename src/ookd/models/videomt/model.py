@@ -149,6 +149,12 @@ class Videomt(TransformersNetwork, OnlineModel):
     def begin(self, streams: int) -> State:
         return {"query": self.net.query.weight.expand(streams, -1, -1)}
 
+    @torch.no_grad()
+    def fix_size(self, height: int, width: int) -> None:
+        """The position table as a constant: OpenVINO would resize it without antialiasing, silently."""
+        grid = height // self.config.patch_size, width // self.config.patch_size
+        self._fixed = grid, self.positions(grid).clone()
+
     def forward(self, frames: Tensor, pad: Tensor, state: State | None = None) -> tuple[FrameQueries, State]:
         """Padded patches are seen like any other, as in training."""
         tokens = self.encode(frames)
