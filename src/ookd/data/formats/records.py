@@ -11,6 +11,7 @@ from typing import Any
 
 from ookd.data.formats.problems import Problem, Report
 
+_LARGEST = 2**53  # of whole numbers and coordinates: the last that every program reads the same
 MAX_PIXELS = 2**28  # a larger frame is a mistake, and its masks would fill the memory
 
 _shorten = reprlib.Repr()  # stops early on huge or deeply nested values
@@ -35,6 +36,9 @@ class JsonRecord:
         value = self.fields.get(key)
         if type(value) is not int:
             self.complain(f"'{key}' must be a whole number, not {shown(value, key in self.fields)}")
+            return None
+        if abs(value) > _LARGEST:
+            self.complain(f"'{key}' is {shown(value)}; it must have at most 53 bits")
             return None
         if least is not None and value < least:
             self.complain(f"'{key}' is {value}; it must be at least {least}")
@@ -114,7 +118,9 @@ def bad_box(boxes: list[Any]) -> Iterator[tuple[int, str]]:
     if set(map(type, present)) <= {list} and set(map(len, present)) <= {4}:  # fast: sets are large
         flat = list(chain.from_iterable(present))
         if set(map(type, flat)) <= {int, float} and all(map(isfinite, flat)):
-            return
+            largest = max(map(abs, flat), default=0)
+            if largest <= _LARGEST:
+                return
     for frame, box in enumerate(boxes):
         if box is None:
             continue
@@ -124,7 +130,7 @@ def bad_box(boxes: list[Any]) -> Iterator[tuple[int, str]]:
 
 def bad_area(areas: list[Any]) -> Iterator[tuple[int, str]]:
     for frame, area in enumerate(areas):
-        if area is not None and not (_is_finite(area) and area >= 0):
+        if area is not None and not (_is_finite(area) and 0 <= area <= MAX_PIXELS):
             yield frame, f"area {shown(area)} must be a number of pixels, or null"
 
 
@@ -137,4 +143,4 @@ def bad_segmentation(segmentations: list[Any]) -> Iterator[tuple[int, str]]:
 
 
 def _is_finite(value: Any) -> bool:
-    return type(value) in (int, float) and isfinite(value)
+    return type(value) in (int, float) and abs(value) <= _LARGEST  # false for NaN
