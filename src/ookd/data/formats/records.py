@@ -9,10 +9,10 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from ookd import limits
 from ookd.data.formats.problems import Problem, Report
 
 _LARGEST = 2**53  # of whole numbers and coordinates: the last that every program reads the same
-MAX_PIXELS = 2**28  # a larger frame is a mistake, and its masks would fill the memory
 
 _shorten = reprlib.Repr()  # stops early on huge or deeply nested values
 
@@ -64,8 +64,9 @@ class JsonRecord:
         width, height = self.integer("width", 1), self.integer("height", 1)
         if width is None or height is None:
             return None
-        if width * height > MAX_PIXELS:
-            self.complain(f"a frame of {width} x {height} pixels is too large to be right")
+        fault = limits.PIXELS.exceeded(width * height) or limits.SIDE.exceeded(max(width, height))
+        if fault is not None:
+            self.complain(f"a frame of {width} x {height} has {fault}")
             return None
         return width, height
 
@@ -124,13 +125,13 @@ def bad_box(boxes: list[Any]) -> Iterator[tuple[int, str]]:
     for frame, box in enumerate(boxes):
         if box is None:
             continue
-        if not isinstance(box, list) or len(box) != 4 or not all(map(_is_finite, box)):
+        if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
             yield frame, f"box {shown(box)} must be [x, y, width, height] with finite numbers, or null"
 
 
 def bad_area(areas: list[Any]) -> Iterator[tuple[int, str]]:
     for frame, area in enumerate(areas):
-        if area is not None and not (_is_finite(area) and 0 <= area <= MAX_PIXELS):
+        if area is not None and not (is_number(area) and 0 <= area <= limits.PIXELS.most):
             yield frame, f"area {shown(area)} must be a number of pixels, or null"
 
 
@@ -142,5 +143,6 @@ def bad_segmentation(segmentations: list[Any]) -> Iterator[tuple[int, str]]:
             yield frame, what
 
 
-def _is_finite(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether a value is a plain number, finite and of a size that every program can read."""
     return type(value) in (int, float) and abs(value) <= _LARGEST  # false for NaN
