@@ -112,7 +112,7 @@ class Histories(Generic[Mask]):
         if self.config.pool == "max":
             return track.pooled
         if self._logits is None:
-            return track.pooled / track.frames
+            return track.pooled / np.float32(track.frames)
         mean = self._logits[track.query] / self.length
         powers = np.exp(mean - mean.max())
         scores: Floats = (powers / powers.sum())[:-1]
