@@ -10,21 +10,28 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self
 
 import pydantic
 from numpy.typing import NDArray
+from pydantic import Field
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from ookd.config.model_folder import ModelFolder, checked
 from ookd.errors import UserError
 from ookd.files import checksum, write_file
+from ookd.untrusted import check_file, read_json
 
 Kind = Literal["openvino", "onnx"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 CONFIG, MANIFEST, START = "config.json", "manifest.json", "start.safetensors"
 STATE, CARRIED = "state.", "carried."  # how inputs and outputs of the frame graph begin that are the state
 SUFFIX: dict[Kind, str] = {"openvino": ".xml", "onnx": ".onnx"}
-Record = TypeVar("Record", bound=pydantic.BaseModel)
+PARTS = ("frame", "masks", "dense")  # the graphs; the last one is not always there
+AGAIN = "; export the model again"
+Side = Annotated[int, Field(ge=1, le=2**14)]
+FileName = Annotated[str, Field(pattern=r"^[\w\-]+(\.\w+)+$")]
 
 
 class Manifest(pydantic.BaseModel, frozen=True, extra="forbid"):
@@ -34,28 +41,19 @@ class Manifest(pydantic.BaseModel, frozen=True, extra="forbid"):
     kind: Kind
     precision: Precision
     opset: int
-    size: tuple[int, int]  # height and width of the frames that the graph takes
+    size: tuple[Side, Side]  # height and width of the frames that the graph takes
     outputs: list[str]  # of the frame graph: logits, boxes if the model has them, embed
     shared: list[str]  # further outputs of the frame graph, which are inputs of the mask graph
     aspect: Literal["keep", "square"] = "keep"  # square: images are stretched to the size
     # parts of what the model carries from frame to frame; START holds them as they are before the first
     state: list[str] = []
-    files: dict[str, str]  # name -> SHA-256
+    files: dict[FileName, str]  # name -> SHA-256
 
-
-class _ModelFields(pydantic.BaseModel):
-    """The part of a model's configuration that tracking needs."""
-
-    family: str
-
-
-class _Config(pydantic.BaseModel):
-    model: _ModelFields
-    names: list[str]
-    tracker: dict[str, Any]
-    trained_on: str = ""
-    licence: str = ""
-    source: str = ""
+    @pydantic.model_validator(mode="after")
+    def _enough_for_tracking(self) -> Self:
+        if missing := {"logits", "embed"} - set(self.outputs):
+            raise ValueError(f"outputs lack {' and '.join(sorted(missing))}")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,33 +78,40 @@ def is_exported(source: str | Path) -> bool:
 def read_exported(folder: str | Path) -> ExportedFolder:
     """The content of an exported folder, once the checksums of its files agree."""
     path = Path(folder)
-    manifest = _read(path / MANIFEST, Manifest)
+    manifest = checked(read_json(path / MANIFEST), Manifest, path / MANIFEST, AGAIN)
+    for name in sorted(_needed(path, manifest) - manifest.files.keys()):
+        raise UserError(f"{path / MANIFEST}: has no checksum of {name}{AGAIN}")
     for name, expected in manifest.files.items():
-        try:
-            found = checksum(path / name)
-        except OSError as error:
-            raise _unreadable(path / name, error) from None
-        if found != expected:
-            raise UserError(f"{path / name}: is not the file that was exported; export the model again")
-    config = _read(path / CONFIG, _Config)
-    return ExportedFolder(
-        path,
-        manifest,
-        config.model.family,
-        config.names,
-        config.tracker,
-        config.trained_on,
-        config.licence,
-        config.source,
-    )
+        check_file(path / name)
+        if checksum(path / name) != expected:
+            raise UserError(f"{path / name}: is not the file that was exported{AGAIN}")
+    config = checked(read_json(path / CONFIG), ModelFolder, path / CONFIG, AGAIN)
+    family = config.model.get("family")
+    if not isinstance(family, str):
+        raise UserError(f"{path / CONFIG}: model.family: must be a text{AGAIN}")
+    notes = (config.trained_on, config.licence, config.source)
+    return ExportedFolder(path, manifest, family, config.names, config.tracker, *notes)
+
+
+def _needed(folder: Path, manifest: Manifest) -> set[str]:
+    """The files that a runtime would open, which the manifest must vouch for."""
+    graphs = {part + SUFFIX[manifest.kind] for part in PARTS[:2]}
+    start = {START} if manifest.state else set()
+    return {CONFIG, *graphs, *start, *(file.name for file in folder.iterdir() if file.stem in PARTS)}
 
 
 def read_start(folder: ExportedFolder) -> dict[str, NDArray[Any]]:
     """The state [1, ...] of a model before its first frame; empty for one that carries nothing."""
     if not folder.manifest.state:
         return {}
-    arrays = load_file(folder.path / START)
-    return {name: arrays[name] for name in folder.manifest.state}
+    path = folder.path / START
+    try:
+        arrays: dict[str, NDArray[Any]] = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: cannot be read: {error}{AGAIN}") from None
+    if arrays.keys() != set(folder.manifest.state):
+        raise UserError(f"{path}: does not hold {', '.join(folder.manifest.state)}{AGAIN}")
+    return arrays
 
 
 def complete(
@@ -120,20 +125,3 @@ def complete(
     # earlier versions do not know these fields
     usual = {name for name, value in (("aspect", "keep"), ("state", [])) if getattr(checked, name) == value}
     write_file(folder / MANIFEST, checked.model_dump_json(indent=2, exclude=usual) + "\n")
-
-
-def _read(path: Path, record: type[Record]) -> Record:
-    try:
-        return record.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise _unreadable(path, error) from None
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "content"
-        raise UserError(f"{path}: {where}: {first['msg']}; export the model again") from None
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error}); export the model again") from None
-
-
-def _unreadable(path: Path, error: OSError) -> UserError:
-    return UserError(f"{path}: {error.strerror or error}; export the model again")

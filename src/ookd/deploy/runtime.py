@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image as Pillow
 
-from ookd.deploy.folder import CARRIED, STATE, ExportedFolder, Kind, read_exported, read_start
+from ookd.deploy.folder import AGAIN, CARRIED, STATE, ExportedFolder, Kind, read_exported, read_start
 from ookd.deploy.runner import IN_FLIGHT, Arrays, GraphRunner
 from ookd.errors import UserError
 from ookd.masks import Floats, Geometry, Ints
@@ -47,6 +47,10 @@ class ExportedModel(FrameModel):
         self.size, self.aspect = manifest.size, manifest.aspect
         self._runner = runner
         self._first = read_start(folder)
+        outputs, inputs = runner.interface
+        named = {*manifest.outputs, *manifest.shared, *(CARRIED + name for name in manifest.state)}
+        if not named <= outputs or inputs != {*manifest.shared, "select"}:
+            raise UserError(f"{folder.path}: the manifest does not describe its graphs{AGAIN}")
 
     def infer(
         self, images: Sequence[Image], short_side: int | None, state: State | None = None

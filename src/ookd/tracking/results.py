@@ -112,11 +112,10 @@ class Histories(Generic[Mask]):
         if self.config.pool == "max":
             return track.pooled
         if self._logits is None:
-            scores: Floats = track.pooled / np.float32(track.frames)
-            return scores
+            return track.pooled / np.float32(track.frames)
         mean = self._logits[track.query] / self.length
         powers = np.exp(mean - mean.max())
-        scores = powers[:-1] / powers.sum()
+        scores: Floats = powers[:-1] / powers.sum()
         return scores
 
 
