@@ -58,8 +58,8 @@ def distill(
 ) -> None:
     """Train a student as RECIPE says, with a teacher that sees the frames around.
 
-    The teacher is an offline model, such as `ookd train nano-clip` makes, or a VidEoMT. It stays unchanged. With --cache it
-    sees every video once, before training; otherwise it sees every clip in every step.
+    The teacher is an offline model, such as `ookd train nano-clip` makes, or a VidEoMT. It stays unchanged.
+    With --cache it sees every video once, before training; otherwise it sees every clip in every step.
     """
     changes = list(change or ())
     if teacher is not None:

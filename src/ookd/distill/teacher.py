@@ -49,8 +49,8 @@ class LiveTeacher:
             model = SlotClip(model)
         if not isinstance(model, OfflineModel):
             raise UserError(
-                f"{folder}: a teacher sees whole clips, or has queries that stay with their objects; this model "
-                "sees single frames"
+                f"{folder}: a teacher sees whole clips, or has queries that stay with their objects; this "
+                "model sees single frames"
             )
         # [K, M] its classes for each of the student's, padded with -1
         self._columns = class_columns(saved.names, names, spec.rename)
