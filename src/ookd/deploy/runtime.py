@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image as Pillow
 
-from ookd.deploy.folder import AGAIN, ExportedFolder, Kind, read_exported
+from ookd.deploy.folder import AGAIN, CARRIED, STATE, ExportedFolder, Kind, read_exported, read_start
 from ookd.deploy.runner import IN_FLIGHT, Arrays, GraphRunner
 from ookd.errors import UserError
 from ookd.masks import Floats, Geometry, Ints
@@ -50,36 +50,56 @@ class ExportedModel(FrameModel):
         named = {*manifest.outputs, *manifest.shared}
         if not named <= outputs or inputs != {*manifest.shared, "select"}:
             raise UserError(f"{folder.path}: the manifest does not describe its graphs{AGAIN}")
+        self._first = read_start(folder)
 
     def infer(
         self, images: Sequence[Image], short_side: int | None, state: State | None = None
-    ) -> tuple[RawPredictions, None]:
-        started = [self._start(image) for image in images]
-        return _batch([finish() for finish in started]), None
+    ) -> tuple[RawPredictions, State | None]:
+        if state is None:
+            state = self.begin(len(images))
+        rows = [_row(state, row) for row in range(len(images))]
+        started = [self._start(image, row) for image, row in zip(images, rows, strict=True)]
+        answers = [finish() for finish in started]
+        predictions = _batch([predictions for predictions, _ in answers])
+        return predictions, self.batch_states([carried for _, carried in answers]) or None
+
+    def begin(self, streams: int) -> State | None:
+        return {name: np.repeat(part, streams, 0) for name, part in self._first.items()} or None
 
     def stream(
         self, images: Iterable[Image], short_side: int | None, batch: int = 1
     ) -> Generator[tuple[list[Image], RawPredictions], None, None]:
-        """Images with their predictions, in order. The next ones are computed while one is in use."""
-        started: deque[tuple[Image, Callable[[], RawPredictions]]] = deque()
+        """Images with their predictions, in order. The next ones are computed while one is in use, unless
+        they depend on it."""
+        if self._first:
+            yield from super().stream(images, short_side)
+            return
+        started: deque[tuple[Image, Callable[[], tuple[RawPredictions, State]]]] = deque()
         try:
             for image in images:
-                started.append((image, self._start(image)))
+                started.append((image, self._start(image, {})))
                 if len(started) == IN_FLIGHT:
                     done, finish = started.popleft()
-                    yield [done], finish()
+                    yield [done], finish()[0]
             while started:
                 done, finish = started.popleft()
-                yield [done], finish()
+                yield [done], finish()[0]
         finally:  # if the caller stops early: frames in flight still read their images
             for _, finish in started:
                 finish()
 
-    def _start(self, image: Image) -> Callable[[], RawPredictions]:
+    def _start(self, image: Image, state: State) -> Callable[[], tuple[RawPredictions, State]]:
         frame, geometry = letterbox(image, self.size, self.aspect)
         size = np.array([geometry.resized_height, geometry.resized_width])
-        finish = self._runner.start({"frames": frame, "size": size})
-        return lambda: self._predictions(finish(), geometry)
+        inputs = {"frames": frame, "size": size, **{STATE + name: part for name, part in state.items()}}
+        finish = self._runner.start(inputs)
+
+        def answer() -> tuple[RawPredictions, State]:
+            outputs = finish()
+            carried = {name: outputs[CARRIED + name] for name in state}
+            return self._predictions(outputs, geometry), carried
+
+        return answer
 
     def _predictions(self, outputs: Arrays, geometry: Geometry) -> RawPredictions:
         shared = {name: outputs[name] for name in self.folder.manifest.shared}
@@ -132,6 +152,11 @@ def letterbox(
     frame = np.zeros((1, *size, 3), np.uint8)
     frame[0, :h, :w] = image
     return frame, Geometry(height, width, h, w)
+
+
+def _row(state: State | None, row: int) -> State:
+    """The state of one stream."""
+    return {} if state is None else {name: part[row : row + 1] for name, part in state.items()}
 
 
 def _batch(frames: list[RawPredictions]) -> RawPredictions:
