@@ -68,7 +68,13 @@ class VideoTracker:
             masks, boxes = detections.full_size(known[shown])
         else:
             masks, boxes = detections.full_size(known)
-            self._results.add(ids, detections.probs[known], rle.encode_many(masks))
+            self._results.add(
+                ids,
+                detections.probs[known],
+                rle.encode_many(masks),
+                detections.query[known],
+                detections.everyone,
+            )
             if not shown.all():
                 masks, boxes = masks[shown], boxes[shown]
         ids, labels, scores = ids[shown], labels[shown], scores[shown]
