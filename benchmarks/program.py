@@ -33,6 +33,7 @@ COMMANDS = {
         "scenes": ("quality.scenes", "AP, HOTA and identity switches on unseen synthetic scenes"),
         "real-video": ("quality.real_video", "mask J and AP on real videos with one labelled object each"),
         "precision": ("quality.precision", "AP of every runtime and precision against PyTorch"),
+        "association": ("quality.association", "AP and returns kept of trackers, peers among them"),
         "tracker-options": ("quality.tracker_options", "AP that each option of the tracker is worth"),
         "knobs": ("quality.knobs", "what the two knobs of a synthetic world change, on its ground truth"),
     },

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.scenes import as_json, random_world, results_json
+from evaluation.scenes import as_json, random_world, results_json, truth, tube
 from ookd.cli import main
+from ookd.structures import TrackResult
 
 
 @pytest.fixture
@@ -31,7 +32,17 @@ def files(tmp_path: Path) -> dict[str, str]:
 def test_table_names_the_measures(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", "--gt", files["gt"], "--pred", files["a"]]) == 0
     out = capsys.readouterr().out
-    for word in ("AP50", "AR100", "AP_large", "HOTA", "MOTA", "identity switch", "background", "class3"):
+    for word in (
+        "AP50",
+        "AR100",
+        "AP_large",
+        "HOTA",
+        "MOTA",
+        "no returns",
+        "identity switch",
+        "background",
+        "class3",
+    ):
         assert word in out
 
 
@@ -78,6 +89,64 @@ def test_comparison(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -
     assert document["ap"]["low"] <= document["ap"]["difference"] <= document["ap"]["high"]
     assert main(arguments) == 0
     assert "95 % interval" in capsys.readouterr().out
+
+
+@pytest.fixture
+def returning(tmp_path: Path) -> dict[str, str]:
+    """In three videos an object is missed for four frames. A knows it again, B takes it for a new one."""
+    box = (3, 3, 23, 23)
+    dataset = truth([(v, 1, tube(*[box] * 8)) for v in (1, 2, 3)], frames=8, videos=3)
+    kept, *new = (
+        tube(*[box if sign == "#" else None for sign in line])
+        for line in ("##....##", "##......", "......##")
+    )
+    answers = {
+        "a": [TrackResult(v, 1, 0.9, kept) for v in (1, 2, 3)],
+        "b": [TrackResult(v, 1, 0.9, half) for v in (1, 2, 3) for half in new],
+    }
+    documents = {"gt": as_json(dataset), **{name: results_json(answer) for name, answer in answers.items()}}
+    for name, document in documents.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(document))
+    return {name: str(tmp_path / f"{name}.json") for name in documents}
+
+
+def test_returns_are_in_table_page_and_json(
+    returning: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "report.html"
+    assert main(["eval", "--gt", returning["gt"], "--pred", returning["a"]]) == 0
+    out = capsys.readouterr().out
+    for words in ("returns kept", "100.0 % (3 of 3)", "switches at returns", "time to recover", "no id lost"):
+        assert words in out
+    assert main(["eval", "--gt", returning["gt"], "--pred", returning["b"], "--report", str(page)]) == 0
+    for words in ("0.0 % (0 of 3)", "3 of 3", "no id recovered", "100.0 % (3 of 3)"):
+        assert words in page.read_text()
+    capsys.readouterr()
+    assert main(["eval", "--gt", returning["gt"], "--pred", returning["b"], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["returns"] == {
+        "returns": 3,
+        "kept": 0,
+        "share_kept": 0.0,
+        "switches_at_returns": 3,
+        "lost": 3,
+        "recovered": 0,
+        "share_never_recovered": 1.0,
+        "frames_to_recover": None,
+    }
+
+
+def test_a_comparison_shows_the_interval_of_returns(
+    returning: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["eval", "--gt", returning["gt"], "--compare", returning["a"], returning["b"]]
+    assert main([*arguments, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["returns"]
+    assert found["share_kept"] == {"a": 1.0, "b": 0.0, "difference": 1.0, "low": 1.0, "high": 1.0}
+    assert found["switches_at_returns"]["difference"] == -3
+    assert found["frames_to_recover"] is None  # nothing was recovered
+    assert main(arguments) == 0
+    (line,) = [line.split() for line in capsys.readouterr().out.splitlines() if "returns kept" in line]
+    assert line[2:] == ["100.0", "0.0", "+100.0", "+100.0", "..", "+100.0", "*"]
 
 
 def test_report_is_written_and_kept(files: dict[str, str], tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ookd.data import rle
 from ookd.structures import Category, Dataset, Rle, Track, TrackResult, Video
@@ -68,6 +70,19 @@ def as_json(dataset: Dataset) -> dict[str, Any]:
 def results_json(results: list[TrackResult]) -> list[dict[str, Any]]:
     names = ("video_id", "category_id", "score", "segmentations")
     return [{name: getattr(result, name) for name in names} for result in results]
+
+
+def copied(
+    dataset: Dataset, results: list[TrackResult], times: NDArray[np.int64]
+) -> tuple[Dataset, list[TrackResult]]:
+    """The set in which each video stands so many times."""
+    videos: list[Video] = []
+    copies: list[TrackResult] = []
+    for video, count in zip(dataset.videos, times, strict=True):
+        for _ in range(count):
+            videos.append(replace(video, id=len(videos) + 1))
+            copies += [replace(r, video_id=len(videos)) for r in results if r.video_id == video.id]
+    return replace(dataset, videos=videos), copies
 
 
 def random_world(

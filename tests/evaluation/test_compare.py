@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import ookd
-from evaluation.scenes import random_world, truth, tube
+from evaluation.scenes import copied, random_world, truth, tube
 from ookd import UserError
 from ookd.evaluation.compare import compare
-from ookd.structures import Dataset, TrackResult, Video
+from ookd.structures import Dataset, TrackResult
 
 BOX = (3, 3, 23, 23)
 
@@ -42,13 +42,7 @@ def test_every_resampling_is_scored_as_a_set_of_copies() -> None:
 
 
 def copied_ap(dataset: Dataset, results: list[TrackResult], times: np.ndarray) -> float:
-    videos: list[Video] = []
-    copies: list[TrackResult] = []
-    for video, count in zip(dataset.videos, times, strict=True):
-        for _ in range(count):
-            videos.append(replace(video, id=len(videos) + 1))
-            copies += [replace(r, video_id=len(videos)) for r in results if r.video_id == video.id]
-    return max(ookd.evaluate(replace(dataset, videos=videos), copies).ap, 0.0)
+    return max(ookd.evaluate(*copied(dataset, results, times)).ap, 0.0)
 
 
 def test_a_clear_difference_is_certain_and_none_is_not() -> None:

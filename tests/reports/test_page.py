@@ -54,6 +54,7 @@ def test_one_file_with_every_section_and_nothing_from_elsewhere(tmp_path: Path) 
         "Precision and recall",
         "Classes",
         "Tracking",
+        "Returns and lost ids",
         "AP by kind of track",
         "All classes in numbers",
     }

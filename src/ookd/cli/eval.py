@@ -33,7 +33,7 @@ QUIRKS = typer.Option(
     False, "--official-quirks", help="Reproduce the defects of the official program exactly."
 )
 AGNOSTIC = typer.Option(False, "--class-agnostic", help="Score all classes as one.")
-MIN_SCORE = typer.Option(0.3, help="Least score of predictions that count for HOTA, IDF1 and MOTA.")
+MIN_SCORE = typer.Option(0.3, help="Least score of predictions that count for HOTA, IDF1, MOTA and returns.")
 
 
 @contextmanager
@@ -62,7 +62,7 @@ def evaluate(
     class_agnostic: bool = AGNOSTIC,
     min_score: float = MIN_SCORE,
 ) -> None:
-    """AP exactly as in the official program, HOTA, and what each kind of error costs."""
+    """AP exactly as in the official program, HOTA, objects that return, and what each kind of error costs."""
     if bool(pred) == (compare is not None):
         raise UserError("give either --pred RESULTS or --compare A B")
     if compare is not None and report is not None:

@@ -17,14 +17,33 @@ class Constants(BaseModel, frozen=True, extra="forbid"):
     """Constants of a tracker, each in its range."""
 
     def changed(self, changes: Mapping[str, Any] | None) -> Self:
-        """The same with some values changed, as the folder of a model names them."""
+        """The same with some values changed; "link.match" is the `match` of `link`."""
+        values = self.model_dump()
+        for name, value in dict(changes or {}).items():
+            group, dot, part = name.partition(".")
+            if dot and isinstance(values.get(group), dict):
+                values[group][part] = value
+            else:
+                values[name] = value
         try:
-            return self.model_validate(self.model_dump() | dict(changes or {}))
+            return self.model_validate(values)
         except ValidationError as error:
             wrong = error.errors()[0]
             raise UserError(
                 f"tracker constants: {'.'.join(map(str, wrong['loc']))} = {wrong['input']!r}: {wrong['msg']}"
             ) from None
+
+
+class LinkConfig(Constants):
+    """What joins tracks once it is known how they go on. Similarities are cosines."""
+
+    match: Share = 0.5  # above it two tracks are one
+    keep: Share = 0.3  # above it a detection stays with its track, or changes to another one
+    nearness: Annotated[float, Field(ge=0)] = (
+        0.05  # as in `TrackerConfig`, for sightings in neighbouring frames
+    )
+    fade: Annotated[float, Field(ge=0)] = 1.0  # how fast nearness loses weight with the frames between
+    rounds: Count = 3
 
 
 class TrackerConfig(Constants):
@@ -39,33 +58,45 @@ class TrackerConfig(Constants):
     box_nms: Share = 0.9
     mask_nms: Share = 0.5
 
-    # How queries become identities: by a "memory" of embeddings, by the best pairing with the last frame
-    # ("consecutive"), or by the index of the query ("slot").
+    # How queries become identities: by the best assignment to all remembered objects or to nobody
+    # ("assignment"), by IDOL's choice among a "memory" of embeddings, by the best pairing with the last frame
+    # ("consecutive"), or by the index of the query ("slot"). Each reads those constants below that it names.
     associator: str = "memory"
 
-    # Which remembered object a query is: similarity x scale, through a softmax over the memory averaged with
-    # one over the detections ("both"), over the memory only, or none; above `match` it is the object.
-    # Among several such objects those seen in more frames are preferred.
+    # Which remembered object a query is: one whose similarity is above `match`. It is a cosine, but for
+    # "memory".
+    match: Annotated[float, Field(ge=0)] = 0.5
+    # There it is similarity x scale, through a softmax over the memory averaged with one over the detections
+    # ("both"), over the memory only, or none. Among several above `match` those seen in more frames are
+    # preferred.
     similarity: Literal["dot", "cosine"] = "dot"
     scale: Annotated[float, Field(gt=0)] = 1.0
     normalise: Literal["both", "memory", "none"] = "both"
-    match: Annotated[float, Field(ge=0)] = 0.5
     prefer_lasting: bool = True
 
-    # What being one object size away from where the object was last takes off the scaled similarity.
+    # What being one object size away from where the object should be takes off the similarity, up to `far`
+    # object sizes, because objects leave and cameras jump. "assignment": which share of an object's speed it
+    # is thought to keep.
     nearness: Annotated[float, Field(ge=0)] = 0.0
+    far: Annotated[float, Field(gt=0)] = 2.0
+    motion: Share = 0.0
 
-    # How an object is remembered: a mean of its last embeddings, weighted by score and newness ("recent"), or
-    # a moving average to which the newest adds `momentum`; and for how many frames while it is not seen.
+    # How an object is remembered: by a mean of its last embeddings, weighted by score and newness ("recent"),
+    # or by a moving average to which the newest adds `momentum`; for "assignment" by the mean over all its
+    # frames, too, with a share `whole_track`; and for how many frames while it is not seen.
     memory: Literal["recent", "momentum"] = "recent"
     memory_length: Count = 3
     prefer_recent: bool = True
+    whole_track: Share = 0.0
     momentum: Share = 0.8
     horizon: Count = 10
 
     # The score that begins a new object: while nothing is remembered, and otherwise.
     first_score: Share = 0.2
     new_score: Share = 0.2
+
+    # How tracks are joined where the frames that follow are known.
+    link: LinkConfig = LinkConfig()
 
     # The answer about a whole video: how class scores are pooled over a track's frames, and whether every
     # class above `final_score` is reported or the best one only. "logits" is the softmax of a query's mean

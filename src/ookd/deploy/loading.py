@@ -38,15 +38,23 @@ class Tracker:
     licence: str = ""  # of the weights, if somebody else made them
 
     def session(
-        self, *, classes: Collection[str] | None = None, score: float | None = None, final: bool = False
+        self,
+        *,
+        classes: Collection[str] | None = None,
+        score: float | None = None,
+        final: bool = False,
+        delay: int = 0,
     ) -> Session:
         """One stream. Only objects of these classes and at least this score are shown; all are tracked.
 
-        With `final` the session also gathers the results about the whole video.
+        With `final` the session also gathers the results about the whole video. With a `delay`, who is who is
+        decided so many frames later, when it is known how they go on.
         """
+        if delay < 0:
+            raise UserError(f"delay {delay}: a number of frames, 0 or more")
         show = self._filter(classes, score)
         model, config = self.online()
-        return Session(model, config, self.names, self.device, show=show, final=final)
+        return Session(model, config, self.names, self.device, show=show, final=final, ahead=delay)
 
     def sessions(
         self, streams: int, *, classes: Collection[str] | None = None, score: float | None = None

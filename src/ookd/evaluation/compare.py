@@ -18,6 +18,7 @@ from ookd.evaluation.ap import IOU_THRESHOLDS
 from ookd.evaluation.causes import CAUSES
 from ookd.evaluation.errors import ErrorTable, class_ap, error_table, truths_by_video
 from ookd.evaluation.report import Report
+from ookd.evaluation.returns import resampled
 
 RESAMPLINGS = 1000
 
@@ -40,12 +41,13 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A against B: AP, AP of each class, and the AP lost to each cause of error."""
+    """A against B: AP, AP of each class, the AP lost to each cause of error, and the scores of identities."""
 
     ap: Difference
     ap50: Difference
     per_class: dict[str, Difference]
     errors: dict[str, Difference]
+    returns: dict[str, Difference | None]  # None if A or B lacks the score: without returns, none are kept
     videos: int
     resamplings: int
 
@@ -90,9 +92,18 @@ def compare(
             name: _difference(_mean(of_a) - _mean(plain_a), _mean(of_b) - _mean(plain_b))
             for name, (of_a, of_b) in zip(CAUSES, fixed, strict=True)
         },
+        returns=_returns(a, b, weights),
         videos=videos,
         resamplings=resamplings,
     )
+
+
+def _returns(a: Report, b: Report, weights: NDArray[np.int64]) -> dict[str, Difference | None]:
+    """Identity switches and the scores of returns."""
+    of_a, of_b = (
+        resampled([video.return_counts() for video in report.measured], weights) for report in (a, b)
+    )
+    return {name: _difference_if_any(of_a[name], of_b[name]) for name in of_a}
 
 
 def _scores(
@@ -114,3 +125,8 @@ def _difference(a: NDArray[np.float64], b: NDArray[np.float64]) -> Difference:
     difference = a - b
     low, high = np.nanpercentile(difference[1:], [2.5, 97.5])
     return Difference(float(a[0]), float(b[0]), float(difference[0]), float(low), float(high))
+
+
+def _difference_if_any(a: NDArray[np.float64], b: NDArray[np.float64]) -> Difference | None:
+    known = ~np.isnan(a - b)
+    return _difference(a, b) if known[0] and known[1:].any() else None

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ookd.evaluation.returns import ReturnCounts, count_returns
+
 MIN_SCORE = 0.3
 ALPHAS = np.arange(0.05, 0.99, 0.05)
 _EPS = np.finfo(float).eps
@@ -37,7 +39,11 @@ class TrackingCounts:
     results: int = 0
     id_right: int = 0  # masks matched under the best one-to-one assignment of whole tracks
     clear_right: int = 0  # masks matched under the frame-by-frame assignment
-    switches: int = 0
+    returns: ReturnCounts = field(default_factory=ReturnCounts)  # under the same assignment
+
+    @property
+    def switches(self) -> int:
+        return self.returns.switches
 
     def __add__(self, other: TrackingCounts) -> TrackingCounts:
         return TrackingCounts(
@@ -46,7 +52,7 @@ class TrackingCounts:
             self.results + other.results,
             self.id_right + other.id_right,
             self.clear_right + other.clear_right,
-            self.switches + other.switches,
+            self.returns + other.returns,
         )
 
 
@@ -95,7 +101,10 @@ def count_tracking(
     pair = truth_there.sum(1)[:, None] + result_there.sum(1)  # [G, D] masks of the two tracks together
     _count_hota(counts, similarity, pair)
     _count_identity(counts, similarity)
-    _count_clear(counts, similarity, truth_there.T, result_there.T)
+    match = match_frames(similarity, truth_there.T, result_there.T)
+    frame, track = np.nonzero(match >= 0)
+    counts.clear_right = len(frame)
+    counts.returns = count_returns(frame, track, match[frame, track])
     return counts
 
 
@@ -158,27 +167,25 @@ def _count_identity(counts: TrackingCounts, similarity: NDArray[np.float64]) -> 
     counts.id_right = int(shared[g, match[g]].sum())
 
 
-def _count_clear(
-    counts: TrackingCounts,
-    similarity: NDArray[np.float64],
+def match_frames(
+    similarity: NDArray[np.float64],  # [T, G, D]
     truth_there: NDArray[np.bool_],  # [T, G]
     result_there: NDArray[np.bool_],  # [T, D]
-) -> None:
-    """Match frame by frame: keep the partners of the last frame, then take the best overlap."""
+) -> NDArray[np.int64]:
+    """[T, G] the result matched to each true track, -1 if none is.
+
+    Frame by frame, the partners of the last frame are kept, and the best overlap decides about the others.
+    """
     gain = np.where(similarity >= _CLEAR_IOU - _EPS, similarity, 0)
     best, gains = _best(gain).tolist(), gain.tolist()
     before = [-1] * gain.shape[1]  # partner in the last frame with truth and results
-    latest = before  # the latest partner, however long ago
     for t in np.flatnonzero(truth_there.any(1) & result_there.any(1)).tolist():
-        match = best[t]
-        if match != before:
+        if best[t] != before:
             kept = {g: p for g, p in enumerate(before) if p >= 0 and gains[t][g][p] > 0}
-            if any(match[g] != p for g, p in kept.items()):
-                match = _besides(kept, gain[t])
-            now = [old if p < 0 else p for p, old in zip(match, latest, strict=True)]
-            counts.switches += sum(-1 != old != p for p, old in zip(now, latest, strict=True))
-            before, latest = match, now
-        counts.clear_right += len(match) - match.count(-1)
+            if any(best[t][g] != p for g, p in kept.items()):
+                best[t] = _besides(kept, gain[t])
+            before = best[t]
+    return np.array(best)
 
 
 def _besides(kept: dict[int, int], gain: NDArray[np.float64]) -> list[int]:

@@ -11,6 +11,7 @@ import numpy as np
 from ookd.evaluation import ap, errors, hota, strata
 from ookd.evaluation.causes import CAUSES
 from ookd.evaluation.predictions import Predictions
+from ookd.evaluation.returns import ReturnScores, return_scores
 from ookd.evaluation.truth import GroundTruth
 from ookd.evaluation.video import MeasuredVideo, ScoringRules
 
@@ -28,6 +29,7 @@ class ClassReport:
     ap75: float
     ar10: float
     tracking: hota.TrackingScores
+    returns: ReturnScores
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +50,13 @@ class Report:
     splits: dict[str, dict[str, float]]  # the same for each annotation file, if there are several
     strata: dict[str, dict[str, float]]  # AP by length, occlusion and frequency
     tracking: hota.TrackingScores  # over the masks of all classes
+    returns: ReturnScores  # over the objects of all classes
     errors: dict[str, ErrorCost]
     videos: int
     tracks: int
     predictions: int  # scored ones
     dropped: list[str]  # entries left out, and why
-    min_score: float  # least score of predictions that count for `tracking`
+    min_score: float  # least score of predictions that count for `tracking` and `returns`
     curves: ap.PrecisionRecall = field(repr=False)  # in the four official area ranges
     measured: list[MeasuredVideo] = field(repr=False)
     truth: GroundTruth = field(repr=False)
@@ -70,6 +73,7 @@ class Report:
             "splits": self.splits,
             "strata": self.strata,
             "tracking": asdict(self.tracking) | {"min_score": self.min_score},
+            "returns": asdict(self.returns),
             "errors": {name: asdict(cause) for name, cause in self.errors.items()},
             "per_class": {name: asdict(row) for name, row in self.per_class.items()},
             "videos": self.videos,
@@ -99,6 +103,7 @@ def make_report(
         splits=_splits(truth, measured, len(names)),
         strata=_strata(curves, frequency),
         tracking=hota.tracking_scores(counts),
+        returns=return_scores(counts.returns),
         errors=_error_costs(measured, len(names)),
         videos=len(measured),
         tracks=sum(len(video.crowd) for video in measured),
@@ -160,6 +165,7 @@ def _per_class(
     rows = {}
     for k, name in enumerate(names):
         precision = curves.precision[:, :, k, 0, -1]
+        mine = counts.get(k, hota.TrackingCounts())
         rows[name] = ClassReport(
             name,
             int(tracks[k]),
@@ -169,7 +175,8 @@ def _per_class(
             ap.mean_valid(precision[0]),
             ap.mean_valid(precision[5]),
             ap.mean_valid(curves.recall[:, k, 0, 1]),
-            hota.tracking_scores(counts.get(k, hota.TrackingCounts())),
+            hota.tracking_scores(mine),
+            return_scores(mine.returns),
         )
     return rows
 

@@ -43,9 +43,9 @@ def evaluate(
 
     Entries that do not fit the truth raise a `UserError` with one line each; with `lenient` they are dropped
     and counted. `official_quirks` reproduces the defects of the official program exactly. `class_agnostic`
-    scores all classes as one. `min_score` applies to HOTA, IDF1 and MOTA. `class_counts` says how many
-    training tracks each class has, in the order of the categories; without it, classes are ranked by their
-    true tracks. `on_progress` receives the share that is done.
+    scores all classes as one. `min_score` applies to HOTA, IDF1, MOTA and returns. `class_counts` says how
+    many training tracks each class has, in the order of the categories; without it, classes are ranked by
+    their true tracks. `on_progress` receives the share that is done.
     """
     rules = ScoringRules(official_quirks, class_agnostic, min_score)
     _reuse_memory()

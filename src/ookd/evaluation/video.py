@@ -11,6 +11,7 @@ from ookd.evaluation import hota, strata
 from ookd.evaluation.ap import Matches, match
 from ookd.evaluation.causes import VideoErrors, find_errors
 from ookd.evaluation.predictions import Prediction, Predictions, video_label
+from ookd.evaluation.returns import ReturnCounts
 from ookd.evaluation.truth import GroundTruth
 from ookd.evaluation.tubes import MaskTubes, Overlap, measure_tubes, overlap, ratio
 from ookd.structures import Track, Video
@@ -24,7 +25,7 @@ class ScoringRules:
 
     official_quirks: bool = False  # repeat the official program's defects
     class_agnostic: bool = False  # treat all classes as one
-    min_score: float = hota.MIN_SCORE  # for HOTA, IDF1 and MOTA
+    min_score: float = hota.MIN_SCORE  # for HOTA, IDF1, MOTA and returns
 
 
 @dataclass(slots=True)
@@ -47,6 +48,10 @@ class MeasuredVideo:
     errors: VideoErrors = field(default_factory=VideoErrors.empty)
     faults: list[str] = field(default_factory=list)  # entries left out, and why
     truth_faults: list[str] = field(default_factory=list)
+
+    def return_counts(self) -> ReturnCounts:
+        """Of all classes together."""
+        return sum((counts.returns for counts in self.counts.values()), ReturnCounts())
 
 
 def measure(video: Video, truth: GroundTruth, predictions: Predictions, rules: ScoringRules) -> MeasuredVideo:

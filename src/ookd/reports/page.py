@@ -12,8 +12,9 @@ from ookd import __version__
 from ookd.drawing import html
 from ookd.evaluation.ap import IOU_THRESHOLDS, RECALL_THRESHOLDS
 from ookd.evaluation.report import Report
+from ookd.evaluation.returns import GAP
 from ookd.reports.strips import worst_strips
-from ookd.reports.table import CAUSE_NAMES, points
+from ookd.reports.table import CAUSE_NAMES, points, return_cells
 
 
 def write_page(report: Report, path: str | Path, frames: str | Path | None = None) -> None:
@@ -32,6 +33,11 @@ def write_page(report: Report, path: str | Path, frames: str | Path | None = Non
         html.section("AP by kind of track", "", stratum_bars(plain["strata"])),
         html.section(
             "Tracking", f"Predictions with a score of at least {report.min_score:g}.", _tracking(report)
+        ),
+        html.section(
+            "Returns and lost ids",
+            f"A return is an object found again after {GAP} or more frames without it.",
+            html.tiles(return_cells(report)),
         ),
         "</div>",
         html.section("Classes", "AP solid, AP50 pale; in brackets, the number of tracks.", _classes(report)),
@@ -140,6 +146,7 @@ def _classes(report: Report) -> str:
 
 def _class_table(report: Report) -> str:
     head = ["class", "frequency", "tracks", "predictions", "AP", "AP50", "AP75", "AR10", "HOTA", "IDF1"]
+    head += ["returns", "kept"]
     rows = [
         [
             row.name,
@@ -147,6 +154,8 @@ def _class_table(report: Report) -> str:
             str(row.tracks),
             str(row.predictions),
             *map(points, (row.ap, row.ap50, row.ap75, row.ar10, row.tracking.hota, row.tracking.idf1)),
+            str(row.returns.returns),
+            str(row.returns.kept),
         ]
         for row in report.per_class.values()
         if row.tracks or row.predictions

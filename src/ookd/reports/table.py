@@ -10,6 +10,7 @@ from rich.table import Table
 
 from ookd.evaluation.compare import Comparison, Difference
 from ookd.evaluation.report import Report
+from ookd.evaluation.returns import GAP
 
 CAUSE_NAMES = {
     "class": "wrong class",
@@ -19,6 +20,13 @@ CAUSE_NAMES = {
     "class_and_mask": "wrong class and poor mask",
     "background": "background",
     "missed": "missed",
+}
+RETURN_NAMES = {
+    "switches": "identity switches",
+    "share_kept": "returns kept",
+    "switches_at_returns": "switches at returns",
+    "share_never_recovered": "never recovered",
+    "frames_to_recover": "time to recover",
 }
 
 
@@ -35,6 +43,7 @@ def print_report(report: Report, console: Console) -> None:
     )
     console.print(_summary(report))
     console.print(_tracking(report))
+    console.print(_returns(report))
     console.print(_strata(report))
     console.print(_errors(report))
     console.print(_classes(report))
@@ -68,6 +77,31 @@ def _tracking(report: Report) -> RenderableType:
     t = report.tracking
     shares = (t.hota, t.deta, t.assa, t.loca, t.idf1, t.mota)
     table.add_row(*(f"{100 * share:.1f}" for share in shares), str(t.switches))
+    return table
+
+
+def return_cells(report: Report) -> dict[str, str]:
+    """Returns and lost ids by name, in words where there is nothing to count."""
+    r = report.returns
+    kept, never, wait = "no returns", "no id lost", "no id recovered"
+    if r.share_kept is not None:
+        kept = f"{points(r.share_kept)} % ({r.kept} of {r.returns})"
+    if r.share_never_recovered is not None:
+        never = f"{points(r.share_never_recovered)} % ({r.lost - r.recovered} of {r.lost})"
+    if r.frames_to_recover is not None:
+        wait = f"{r.frames_to_recover:g} frame{'' if r.frames_to_recover == 1 else 's'}"
+    return {
+        RETURN_NAMES["share_kept"]: kept,
+        RETURN_NAMES["switches_at_returns"]: f"{r.switches_at_returns} of {report.tracking.switches}",
+        RETURN_NAMES["frames_to_recover"]: wait,
+        RETURN_NAMES["share_never_recovered"]: never,
+    }
+
+
+def _returns(report: Report) -> RenderableType:
+    cells = return_cells(report)
+    table = _table(f"Returns after {GAP} or more frames, and lost ids", *cells)
+    table.add_row(*cells.values())
     return table
 
 
@@ -107,25 +141,35 @@ def print_comparison(comparison: Comparison, names: tuple[str, str], console: Co
     )
     overall = [("AP", comparison.ap), ("AP50", comparison.ap50)]
     causes = [(CAUSE_NAMES[name], difference) for name, difference in comparison.errors.items()]
+    identity = comparison.returns.items()
+    shares = [(RETURN_NAMES[name], d) for name, d in identity if name.startswith("share")]
+    numbers = [(RETURN_NAMES[name], d) for name, d in identity if not name.startswith("share")]
     console.print(
         Group(
             _differences("Score", overall),
             _differences("AP lost to", causes),
             _differences("AP of class", comparison.per_class.items()),
+            _differences("Identity in %", shares),
+            _differences("Identity in numbers", numbers, 1),
         )
     )
 
 
-def _differences(title: str, rows: Iterable[tuple[str, Difference]]) -> RenderableType:
+def _differences(
+    title: str, rows: Iterable[tuple[str, Difference | None]], unit: float = 100
+) -> RenderableType:
     table = _table("", title, "A", "B", "A - B", "95 % interval", "")
     table.columns[0].justify = "left"
     for name, d in rows:
+        if d is None:  # A or B has nothing to count
+            table.add_row(name, *"----", "")
+            continue
         table.add_row(
             name,
-            f"{100 * d.a:.1f}",
-            f"{100 * d.b:.1f}",
-            f"{100 * d.difference:+.1f}",
-            f"{100 * d.low:+.1f} .. {100 * d.high:+.1f}",
+            f"{unit * d.a:.1f}",
+            f"{unit * d.b:.1f}",
+            f"{unit * d.difference:+.1f}",
+            f"{unit * d.low:+.1f} .. {unit * d.high:+.1f}",
             "*" if d.certain else "",
         )
     return table

@@ -7,20 +7,25 @@ A trial is then arithmetic on small arrays, and its AP is exactly the one that e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 
 from ookd.config.tracker import TrackerConfig
 from ookd.evaluation.ap import IGNORED, MAX_DETECTIONS, RIGHT, match
 from ookd.evaluation.compare import RESAMPLINGS, Difference
 from ookd.evaluation.errors import RankedPredictions, class_ap
+from ookd.evaluation.returns import ReturnCounts, count_returns
 from ookd.masks import Bools, Floats, Ints
+from ookd.tracking.linker import Linker
 from ookd.tracking.results import Histories
 from ookd.tracking.select import DetectionFeatures, select_queries, suppress
 from ookd.tracking.video_tracker import VideoTracker
+
+SHOWS = 0.5  # mask IoU from which a detection shows an object
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +33,17 @@ class CachedFrame:
     """The n queries of a frame that a trial may select, best first, and G true tracks."""
 
     queries: DetectionFeatures  # n
-    boxes: Floats | None  # [n, 4]
+    boxes: Floats | None  # [n, 4] of the model, if it has boxes
+    mask_boxes: Floats  # [n, 4] x1 y1 x2 y2 around the masks, in pixels
     mask_iou: Floats  # [n, n]
     overlap: Ints  # [n, 1 + G] pixels of the mask, and those it shares with each true track
 
 
 @dataclass(frozen=True, slots=True)
 class CachedVideo:
-    frames: list[CachedFrame]
-    truth_area: Ints  # [G] pixels over all frames
+    id: int
+    frames: list[CachedFrame]  # T
+    truth_area: Ints  # [T, G] pixels
     truth_label: Ints  # [G] class, in the data's order
     crowd: Bools  # [G]
 
@@ -52,6 +59,38 @@ class Cache:
         return Cache(chosen, self.label_of, self.classes)
 
 
+@dataclass(frozen=True, slots=True)
+class CachedTracks:
+    """The R results of a video and how they overlap its G true tracks."""
+
+    labels: Ints  # [R] class of the model
+    scores: NDArray[np.float64]  # [R]
+    iou: NDArray[np.float64]  # [R, G] over all frames
+
+
+# From a video and the queries selected in each of its frames to their ids [N], -1 for what is no object.
+Follow = Callable[[CachedVideo, Sequence[Ints], TrackerConfig], Iterable[Ints]]
+
+
+def online(video: CachedVideo, selected: Sequence[Ints], config: TrackerConfig) -> Iterator[Ints]:
+    """Frame after frame, by the tracker that the constants describe."""
+    tracker = VideoTracker(config)
+    for frame, rows in zip(video.frames, selected, strict=True):
+        yield tracker.identify(frame.queries.at(rows))
+
+
+def linked(ahead: int | None) -> Follow:
+    """With so many of the following frames known; None: all of them."""
+
+    def follow(video: CachedVideo, selected: Sequence[Ints], config: TrackerConfig) -> Iterator[Ints]:
+        linker = Linker(config, ahead)
+        for frame, rows in zip(video.frames, selected, strict=True):
+            yield from linker.add(frame.queries.at(rows))
+        yield from linker.finish()
+
+    return follow
+
+
 class _OverlapSums:
     """The store of a replay: of a track's masks it keeps only the sum of their overlaps."""
 
@@ -63,26 +102,36 @@ class _OverlapSums:
         return len(self.totals) - 1
 
 
-def average_precision(cache: Cache, config: TrackerConfig) -> float:
+def average_precision(cache: Cache, config: TrackerConfig, follow: Follow = online) -> float:
     """Track AP of these constants, in 0..1."""
-    return float(_resampled(cache, config, np.ones((1, len(cache.videos)), np.int64))[0])
+    once = np.ones((1, len(cache.videos)), np.int64)
+    return float(resampled_ap(cache, tracks(cache, config, follow), once)[0])
 
 
-def gain(cache: Cache, before: TrackerConfig, after: TrackerConfig, seed: int = 0) -> Difference:
+def gain(
+    cache: Cache, before: TrackerConfig, after: TrackerConfig, follow: Follow = online, seed: int = 0
+) -> Difference:
     """How much AP `after` is above `before`, with the interval that a paired bootstrap over videos gives."""
     videos = len(cache.videos)
     drawn = np.random.default_rng(seed).multinomial(videos, np.full(videos, 1 / videos), RESAMPLINGS)
     weights = np.concatenate([np.ones((1, videos), np.int64), drawn])
-    new, old = (_resampled(cache, config, weights) for config in (after, before))
+    new, old = (resampled_ap(cache, tracks(cache, config, follow), weights) for config in (after, before))
     low, high = np.nanpercentile((new - old)[1:], [2.5, 97.5])
     return Difference(float(new[0]), float(old[0]), float(new[0] - old[0]), float(low), float(high))
 
 
-def _resampled(cache: Cache, config: TrackerConfig, weights: NDArray[np.int64]) -> NDArray[np.float64]:
+def tracks(cache: Cache, config: TrackerConfig, follow: Follow = online) -> list[CachedTracks]:
+    """The results of all videos."""
+    return [track(video, config, follow) for video in cache.videos]
+
+
+def resampled_ap(
+    cache: Cache, results: Sequence[CachedTracks], weights: NDArray[np.int64]
+) -> NDArray[np.float64]:
     """[R] track AP if each video counts as often as `weights` [R, V] says."""
     labels, scores, outcomes, owners = [], [], [], []
-    for index, video in enumerate(cache.videos):
-        label, score, iou = track(video, config)
+    for index, (video, found) in enumerate(zip(cache.videos, results, strict=True)):
+        label, score, iou = found.labels, found.scores, found.iou
         label = cache.label_of[label]
         known = label >= 0
         label, score, iou = label[known], score[known], iou[known]
@@ -107,36 +156,66 @@ def _resampled(cache: Cache, config: TrackerConfig, weights: NDArray[np.int64]) 
     return ap
 
 
-def track(video: CachedVideo, config: TrackerConfig) -> tuple[Ints, np.ndarray, np.ndarray]:
-    """Labels [R], scores [R] and overlap with the true tracks [R, G] of the R results of a video."""
-    tracker, sums = VideoTracker(config), _OverlapSums()
+def track(video: CachedVideo, config: TrackerConfig, follow: Follow = online) -> CachedTracks:
+    """Everything that is reported of a video."""
+    selected = [_selected(frame, config) for frame in video.frames]
+    sums = _OverlapSums()
     histories = Histories(config, sums)
-    for frame in video.frames:
-        rows = select_queries(frame.queries.probs, frame.boxes, config)
-        rows = rows[suppress(frame.mask_iou[np.ix_(rows, rows)], config.mask_nms)]
-        detections = frame.queries.at(rows)
-        ids = tracker.identify(detections)
+    for frame, rows, ids in zip(video.frames, selected, follow(video, selected, config), strict=True):
         known = ids >= 0
-        histories.add(ids[known], detections.probs[known], list(frame.overlap[rows[known]]))
+        rows = rows[known]
+        histories.add(ids[known], frame.queries.probs[rows], list(frame.overlap[rows]))
     results = [
         (label, score, sums.totals[track.record]) for track, found in histories for label, score in found
     ]
+    area = video.truth_area.sum(0)
     if not results:
-        return np.zeros(0, np.int64), np.zeros(0), np.zeros((0, len(video.truth_area)))
+        return CachedTracks(np.zeros(0, np.int64), np.zeros(0), np.zeros((0, len(area))))
     labels, scores, overlap = (np.array(column) for column in zip(*results, strict=True))
     shared = overlap[:, 1:]
-    union = overlap[:, :1] + video.truth_area - shared
-    return labels, scores, shared / np.maximum(union, 1)
+    union = overlap[:, :1] + area - shared
+    return CachedTracks(labels, scores, shared / np.maximum(union, 1))
 
 
-_shared: list[Cache] = []  # of a worker process, handed over once
+def returns(video: CachedVideo, config: TrackerConfig, follow: Follow = online) -> ReturnCounts:
+    """What becomes of the ids of objects that return."""
+    selected = [_selected(frame, config) for frame in video.frames]
+    frames, true, found = [], [], []
+    for t, (rows, ids) in enumerate(zip(selected, follow(video, selected, config), strict=True)):
+        things = true_ids(video, t, rows)
+        seen = (things >= 0) & (ids >= 0)
+        frames.append(np.full(seen.sum(), t))
+        true.append(things[seen])
+        found.append(ids[seen])
+    return count_returns(np.concatenate(frames), np.concatenate(true), np.concatenate(found))
 
 
-def share(cache: Cache) -> None:
+def true_ids(video: CachedVideo, frame: int, rows: Ints) -> Ints:
+    """The true track that each detection of a frame shows, at most one each: by mask IoU, from `SHOWS` on."""
+    overlap = video.frames[frame].overlap[rows].astype(float)
+    iou = overlap[:, 1:] / np.maximum(overlap[:, :1] + video.truth_area[frame] - overlap[:, 1:], 1)
+    detection, thing = linear_sum_assignment(iou, maximize=True)
+    right = iou[detection, thing] >= SHOWS
+    true = np.full(len(rows), -1, np.int64)
+    true[detection[right]] = thing[right]
+    return true
+
+
+def _selected(frame: CachedFrame, config: TrackerConfig) -> Ints:
+    """The queries that are tracked, best first."""
+    rows = select_queries(frame.queries.probs, frame.boxes, config)
+    return rows[suppress(frame.mask_iou[np.ix_(rows, rows)], config.mask_nms)]
+
+
+_shared: list[tuple[Cache, int | None]] = []  # of a worker process, handed over once
+
+
+def share(cache: Cache, ahead: int | None) -> None:
     """Keep a cache in this process for `score_shared`."""
-    _shared[:] = [cache]
+    _shared[:] = [(cache, ahead)]
 
 
 def score_shared(config: TrackerConfig) -> float:
     """The track AP of these constants on the cache of this process."""
-    return average_precision(_shared[0], config)
+    ((cache, ahead),) = _shared
+    return average_precision(cache, config, linked(ahead))

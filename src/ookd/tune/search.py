@@ -6,7 +6,7 @@ replays the tracking. The gain must be measured on videos that the search did no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,13 +21,32 @@ from ookd.data import rle
 from ookd.errors import UserError
 from ookd.models.protocols import OnlineModel
 from ookd.structures import Dataset, Video
+from ookd.tracking import linker
+from ookd.tracking.associators import make_associator
+from ookd.tracking.associators.ranges import Between, Choice, Range, Steps
 from ookd.tracking.frame_model import FrameModel
 from ookd.tracking.predict import detect_video
 from ookd.tracking.recordings import category_ids, recordings
 from ookd.tracking.select import Detections, mask_iou
-from ookd.tune.replay import Cache, CachedFrame, CachedVideo, average_precision, score_shared, share
+from ookd.tune.replay import (
+    Cache,
+    CachedFrame,
+    CachedVideo,
+    average_precision,
+    linked,
+    score_shared,
+    share,
+)
 
 LOOSEST = 0.05  # the lowest score of a query that the search may select
+# constants that every associator has
+ANY_TRACKER: Mapping[str, Range] = {
+    "select_score": Between(LOOSEST, 0.3),
+    "mask_nms": Between(0.2, 0.9),
+    "first_score": Between(LOOSEST, 0.7),
+    "new_score": Between(LOOSEST, 0.7),
+    "pool": Choice("mean", "max"),
+}
 BATCH = 8  # trials drawn at once, so that the outcome does not depend on the number of processes
 
 
@@ -80,11 +99,36 @@ def tune(
     seed: int = 0,
     jobs: int = 1,
     on_trials: Callable[[int, float], None] = lambda done, best: None,
+    ahead: int | None = 0,
 ) -> Tuned:
     """Search from `start` for the constants with the highest track AP; same seed, same outcome.
 
-    The associator and the kind of similarity stay: they belong to how a model was trained. Every few trials
-    `on_trials` is called with the number done and the best AP so far.
+    The associator and the kind of similarity stay: they belong to how a model was trained. With frames
+    `ahead`, only what links tracks is searched. Every few trials `on_trials` is called with the number done
+    and the best AP so far.
+    """
+    ranges = linker.RANGES if ahead != 0 else {**ANY_TRACKER, **make_associator(start).ranges}
+    start_ap = average_precision(cache, start, linked(ahead))
+    with _parallel(cache, ahead, jobs) as evaluate:
+
+        def score(drawn: list[dict[str, Any]]) -> Iterator[float]:
+            return evaluate([start.changed(changes) for changes in drawn])
+
+        changes, ap = maximise(ranges, score, start_ap, trials, seed, on_trials)
+    return Tuned(start.changed(changes), ap, start_ap)
+
+
+def maximise(
+    ranges: Mapping[str, Range],
+    score: Callable[[list[dict[str, Any]]], Iterable[float]],
+    least: float,
+    trials: int,
+    seed: int = 0,
+    on_trials: Callable[[int, float], None] = lambda done, best: None,
+) -> tuple[dict[str, Any], float]:
+    """The values with the best score above `least`, and that score; none if nothing is above it.
+
+    `score` gets the values of several trials at once.
     """
     try:
         import optuna
@@ -95,45 +139,41 @@ def tune(
         seed=seed, n_startup_trials=24, multivariate=True, constant_liar=True
     )
     study = optuna.create_study(direction="maximize", sampler=sampler)
-    best = Tuned(start, start_ap := average_precision(cache, start), start_ap)
-    with _parallel(cache, jobs) as evaluate:
-        for first in range(0, trials, BATCH):
-            asked = [study.ask() for _ in range(min(BATCH, trials - first))]
-            configs = [_draw(trial, start) for trial in asked]
-            for trial, config, ap in zip(asked, configs, evaluate(configs), strict=True):
-                study.tell(trial, ap)
-                if ap > best.ap:
-                    best = Tuned(config, ap, start_ap)
-            on_trials(first + len(asked), best.ap)
+    best: tuple[dict[str, Any], float] = {}, least
+    for first in range(0, trials, BATCH):
+        asked = [study.ask() for _ in range(min(BATCH, trials - first))]
+        drawn = [_draw(trial, ranges) for trial in asked]
+        for trial, values, reached in zip(asked, drawn, score(drawn), strict=True):
+            study.tell(trial, reached)
+            if reached > best[1]:
+                best = values, reached
+        on_trials(first + len(asked), best[1])
     return best
 
 
-def _draw(trial: Any, start: TrackerConfig) -> TrackerConfig:
-    """The constants of one of Optuna's trials."""
-    return start.model_copy(
-        update={
-            "select_score": trial.suggest_float("select_score", LOOSEST, 0.3),
-            "mask_nms": trial.suggest_float("mask_nms", 0.2, 0.9),
-            "scale": trial.suggest_float("scale", start.scale / 5, start.scale * 5, log=True),
-            "match": trial.suggest_float("match", 0.05, 0.9),
-            "nearness": trial.suggest_float("nearness", 0.0, 8.0),
-            "prefer_lasting": trial.suggest_categorical("prefer_lasting", [True, False]),
-            "memory_length": trial.suggest_int("memory_length", 1, 10),
-            "prefer_recent": trial.suggest_categorical("prefer_recent", [True, False]),
-            "horizon": trial.suggest_int("horizon", 3, 40, log=True),
-            "first_score": trial.suggest_float("first_score", LOOSEST, 0.7),
-            "new_score": trial.suggest_float("new_score", LOOSEST, 0.7),
-        }
-    )
+def _draw(trial: Any, ranges: Mapping[str, Range]) -> dict[str, Any]:
+    """The values of one of Optuna's trials."""
+    drawn: dict[str, Any] = {}
+    for name, among in ranges.items():
+        match among:
+            case Choice():
+                drawn[name] = trial.suggest_categorical(name, among.values)
+            case Steps():
+                drawn[name] = trial.suggest_int(name, among.low, among.high, log=True)
+            case Between():
+                drawn[name] = trial.suggest_float(name, among.low, among.high, log=among.log)
+    return drawn
 
 
 @contextmanager
-def _parallel(cache: Cache, jobs: int) -> Iterator[Callable[[list[TrackerConfig]], Iterator[float]]]:
+def _parallel(
+    cache: Cache, ahead: int | None, jobs: int
+) -> Iterator[Callable[[list[TrackerConfig]], Iterator[float]]]:
     """A function that scores many constants, in this process or in `jobs` others that each hold the cache."""
     if jobs == 1:
-        yield lambda configs: (average_precision(cache, config) for config in configs)
+        yield lambda configs: (average_precision(cache, config, linked(ahead)) for config in configs)
         return
-    with ProcessPoolExecutor(jobs, get_context("spawn"), share, (cache,)) as pool:
+    with ProcessPoolExecutor(jobs, get_context("spawn"), share, (cache, ahead)) as pool:
         yield lambda configs: pool.map(score_shared, configs)
 
 
@@ -143,8 +183,7 @@ def _cached_video(
     label_of: dict[int, int],
     on_frame: Callable[[], None],
 ) -> CachedVideo:
-    cached = []
-    truth_area = np.zeros(len(video.tracks), np.int64)
+    cached, truth_area = [], []
     pixels = video.height * video.width
     for t, detections in enumerate(frames):
         truth = np.zeros((len(video.tracks), pixels), np.float32)
@@ -152,16 +191,18 @@ def _cached_video(
             if track.segmentations[t] is not None:
                 mask = rle.from_any(track.segmentations[t], video.height, video.width)
                 truth[g] = rle.decode(mask).ravel()
-        truth_area += truth.sum(1).astype(np.int64)
+        truth_area.append(truth.sum(1))
         everything = np.arange(len(detections))
-        masks = detections.full_size(everything)[0].reshape(-1, pixels).astype(np.float32)
+        full, boxes = detections.full_size(everything)
+        masks = full.reshape(-1, pixels).astype(np.float32)
         overlap = np.concatenate([masks.sum(1, keepdims=True), masks @ truth.T], 1).astype(np.int64)
         iou = mask_iou(detections.masks > 0)
-        cached.append(CachedFrame(detections.at(everything), detections.boxes, iou, overlap))
+        cached.append(CachedFrame(detections.at(everything), detections.boxes, boxes, iou, overlap))
         on_frame()
     return CachedVideo(
+        video.id,
         cached,
-        truth_area,
+        np.array(truth_area, np.int64).reshape(len(cached), len(video.tracks)),
         np.array([label_of[track.category_id] for track in video.tracks], np.int64),
         np.array([track.iscrowd for track in video.tracks], bool),
     )

@@ -11,6 +11,7 @@ from ookd.tracking.associators.associator import Associator
 
 # name -> where the class is; imported when first used
 ASSOCIATORS = {
+    "assignment": "ookd.tracking.associators.assignment:AssignmentAssociator",
     "memory": "ookd.tracking.associators.memory:MemoryAssociator",
     "consecutive": "ookd.tracking.associators.consecutive:ConsecutiveAssociator",
     "slot": "ookd.tracking.associators.slot:SlotAssociator",

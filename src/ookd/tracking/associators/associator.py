@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from ookd.config.tracker import TrackerConfig
 from ookd.masks import Floats, Ints
+from ookd.tracking.associators.ranges import Range
 from ookd.tracking.select import DetectionFeatures
 
 
@@ -67,6 +69,11 @@ class Associator(ABC, Generic[M]):
         self.config = config
         self.horizon = config.horizon  # for how many frames an object is remembered while it is not seen
 
+    @property
+    def ranges(self) -> Mapping[str, Range]:
+        """Where `ookd tune` looks for good values of the constants that only some associators have."""
+        return {}
+
     @abstractmethod
     def begin(self, classes: int, channels: int) -> M:
         """The memory before the first frame."""
@@ -79,8 +86,8 @@ class Associator(ABC, Generic[M]):
         """
 
     @abstractmethod
-    def note(self, arrays: dict[str, NDArray[Any]], rows: Ints, found: DetectionFeatures) -> None:
-        """Write into the memory's own arrays, which may be changed, what was found of the objects in `rows`.
+    def note(self, arrays: dict[str, NDArray[Any]], rows: Ints, found: DetectionFeatures, frame: int) -> None:
+        """Write into the memory's own arrays, which may be changed, what this frame shows of those in `rows`.
 
         New objects have rows already, filled with zeros; their `seen` is still 0.
         """
@@ -98,34 +105,34 @@ class Associator(ABC, Generic[M]):
             ids, needed = np.full(len(detections), -1, np.int64), self.config.first_score
         born = np.flatnonzero((ids < 0) & (detections.scores > needed))
         ids[born] = memory.next_id + np.arange(len(born))
-        return ids, self._remember(memory, ids, born, detections)
+        return ids, self.remember(memory, ids, detections)
 
-    def _remember(self, memory: M, ids: Ints, born: Ints, detections: DetectionFeatures) -> M:
+    def remember(self, memory: M, ids: Ints, detections: DetectionFeatures) -> M:
+        """The memory after a frame whose detections got these ids, -1 for none. Unknown ids begin anew."""
+        born = np.setdiff1d(ids[ids >= 0], memory.ids)
         arrays = {
             field.name: _grown(getattr(memory, field.name), len(born))
             for field in fields(memory)
             if field.name not in ("frame", "next_id")
         }
-        arrays["ids"][len(memory) :] = ids[born]
+        arrays["ids"][len(memory) :] = born
+        if len(born) and born[0] < memory.next_id:  # one that was forgotten
+            order = np.argsort(arrays["ids"])
+            arrays = {name: array[order] for name, array in arrays.items()}
         found = np.flatnonzero(ids >= 0)
         rows = np.searchsorted(arrays["ids"], ids[found])
         detections = detections.at(found)
-        self.note(arrays, rows, detections)
+        self.note(arrays, rows, detections, memory.frame)
         arrays["probs"][rows] += detections.probs
         arrays["seen"][rows] += 1
         arrays["last"][rows] = memory.frame
         kept = memory.frame - arrays["last"] < self.horizon
         if not kept.all():
             arrays = {name: array[kept] for name, array in arrays.items()}
-        return type(memory)(frame=memory.frame + 1, next_id=memory.next_id + len(born), **arrays)
+        next_id = max(memory.next_id, int(ids.max(initial=-1)) + 1)
+        return type(memory)(frame=memory.frame + 1, next_id=next_id, **arrays)
 
 
 def _grown(array: NDArray[Any], rows: int) -> NDArray[Any]:
     """A copy with so many rows of zeros appended."""
     return np.concatenate([array, np.zeros((rows, *array.shape[1:]), array.dtype)])
-
-
-def unit(vectors: Floats) -> Floats:
-    """Rows [N, D] scaled to length 1; zeros stay."""
-    scaled: Floats = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    return scaled

@@ -7,6 +7,7 @@ largest sum is taken.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,9 @@ from scipy.optimize import linear_sum_assignment
 
 from ookd.config.tracker import TrackerConfig
 from ookd.masks import Floats, Ints
-from ookd.tracking.associators.associator import Associator, Memory, unit
+from ookd.tracking.associators.associator import Associator, Memory
+from ookd.tracking.associators.looks import unit
+from ookd.tracking.associators.ranges import Between, Range
 from ookd.tracking.select import DetectionFeatures
 
 
@@ -34,6 +37,10 @@ class ConsecutiveAssociator(Associator[LastFrame]):
         super().__init__(config)
         self.horizon = 1  # an object that the last frame did not show is gone
 
+    @property
+    def ranges(self) -> Mapping[str, Range]:
+        return {"match": Between(0.05, 0.95)}
+
     def begin(self, classes: int, channels: int) -> LastFrame:
         return LastFrame.empty(classes, embeds=np.zeros((0, channels), np.float32))
 
@@ -45,5 +52,5 @@ class ConsecutiveAssociator(Associator[LastFrame]):
         ids[rows[alike]] = memory.ids[columns[alike]]
         return ids
 
-    def note(self, arrays: dict[str, NDArray[Any]], rows: Ints, found: DetectionFeatures) -> None:
+    def note(self, arrays: dict[str, NDArray[Any]], rows: Ints, found: DetectionFeatures, frame: int) -> None:
         arrays["embeds"][rows] = unit(found.embeds)

@@ -6,7 +6,7 @@ may match none. With the default constants this is IDOL's published tracker.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,65 +14,40 @@ from numpy.typing import NDArray
 
 from ookd.config.tracker import TrackerConfig
 from ookd.masks import Floats, Ints
-from ookd.tracking.associators.associator import Associator, Memory, unit
+from ookd.tracking.associators.associator import Associator
+from ookd.tracking.associators.looks import EmbeddingMemory, add_looks, distance, remembered, unit
+from ookd.tracking.associators.ranges import Between, Choice, Range, Steps
 from ookd.tracking.select import DetectionFeatures
-
-FAR = 2.0  # object sizes; farther places count the same, because objects leave and cameras jump
-
-
-@dataclass(frozen=True, slots=True)
-class EmbeddingMemory(Memory):
-    """Each object with its last L embeddings."""
-
-    embeds: Floats  # [M, L, D] newest last; the first L - seen slots are empty
-    scores: Floats  # [M, L] of the same frames
-    places: Floats  # [M, 3] where it was last: centre x, y and side, in frame heights
 
 
 class MemoryAssociator(Associator[EmbeddingMemory]):
     memory = EmbeddingMemory
 
+    @property
+    def ranges(self) -> Mapping[str, Range]:
+        absolute = self.config.similarity == "cosine"  # a threshold on it means something by itself
+        return {
+            "normalise": Choice("both", "memory", *(["none"] if absolute else [])),
+            "scale": Between(self.config.scale / 5, self.config.scale * 5, log=True),
+            "match": Between(0.05, 0.9),
+            "nearness": Between(0.0, 8.0),
+            "far": Between(1.0, 6.0),
+            "prefer_lasting": Choice(True, False),
+            "memory_length": Steps(1, 10),
+            "prefer_recent": Choice(True, False),
+            "horizon": Steps(3, 40),
+        }
+
     def begin(self, classes: int, channels: int) -> EmbeddingMemory:
-        slots = self.config.slots
-        return EmbeddingMemory.empty(
-            classes,
-            embeds=np.zeros((0, slots, channels), np.float32),
-            scores=np.zeros((0, slots), np.float32),
-            places=np.zeros((0, 3), np.float32),
-        )
+        return EmbeddingMemory.begin(self.config, classes, channels)
 
     def match(self, memory: EmbeddingMemory, detections: DetectionFeatures) -> Ints:
         column = choose(similarity(detections, memory, self.config), memory.seen, self.config)
         return np.where(column >= 0, memory.ids[column], -1)
 
-    def note(self, arrays: dict[str, NDArray[Any]], rows: Ints, found: DetectionFeatures) -> None:
-        embeds, scores, fresh = arrays["embeds"], arrays["scores"], found.embeds
-        if self.config.memory == "momentum":
-            share = np.where(arrays["seen"][rows] == 0, 1, self.config.momentum).astype(np.float32)[:, None]
-            fresh = share * fresh + (1 - share) * embeds[rows, -1]
-        embeds[rows, :-1], scores[rows, :-1] = embeds[rows, 1:], scores[rows, 1:]
-        embeds[rows, -1], scores[rows, -1] = fresh, found.scores
+    def note(self, arrays: dict[str, NDArray[Any]], rows: Ints, found: DetectionFeatures, frame: int) -> None:
+        add_looks(arrays, rows, found.embeds, found.scores, self.config)
         arrays["places"][rows] = found.places
-
-
-def remembered(memory: EmbeddingMemory, config: TrackerConfig) -> Floats:
-    """The embedding [M, D] that each object is recognised by.
-
-    It is the mean over the object's n filled slots, weighted by the score of the frame they come from. To
-    prefer the recent, 1/n, 2/n, .. n/n is added to the weights from the oldest to the newest.
-    """
-    if config.memory == "momentum":
-        return memory.embeds[:, -1]
-    length = memory.scores.shape[1]
-    filled = np.minimum(memory.seen, length)[:, None]  # [M, 1]
-    age = np.arange(1, length + 1) - (length - filled)  # [M, L]: 1..n in the filled slots, <= 0 before
-    weights = memory.scores.copy()
-    if config.prefer_recent:
-        weights += age.astype(np.float32) / filled.astype(np.float32)
-    weights *= age > 0
-    weights /= np.maximum(weights.sum(1, keepdims=True), 1e-12)
-    mean: Floats = np.einsum("ml,mld->md", weights, memory.embeds)
-    return mean
 
 
 def similarity(detections: DetectionFeatures, memory: EmbeddingMemory, config: TrackerConfig) -> Floats:
@@ -82,21 +57,13 @@ def similarity(detections: DetectionFeatures, memory: EmbeddingMemory, config: T
         embeds, known = unit(embeds), unit(known)
     raw: Floats = embeds @ known.T * np.float32(config.scale)
     if config.nearness:
-        raw -= np.float32(config.nearness) * distance(detections.places, memory.places)
+        raw -= np.float32(config.nearness) * distance(detections.places[:, None], memory.places, config.far)
     if config.normalise == "none":
         return raw
     over_memory = _softmax(raw, 1)
     if config.normalise == "memory":
         return over_memory
     return np.float32(0.5) * (over_memory + _softmax(raw, 0))
-
-
-def distance(here: Floats, there: Floats) -> Floats:
-    """How far places [N, 3] are from places [M, 3] in the size of the objects, at most `FAR` -> [N, M]."""
-    apart = np.linalg.norm(here[:, None, :2] - there[:, :2], axis=2)
-    size = np.sqrt(here[:, None, 2] * there[:, 2])
-    far: Floats = np.minimum(apart / np.maximum(size, 1e-6), np.float32(FAR))
-    return far
 
 
 def choose(similar: Floats, seen: Ints, config: TrackerConfig) -> Ints:

@@ -6,6 +6,7 @@ high enough. It ends, and its query is free again, when the query was not select
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from ookd.masks import Ints
 from ookd.tracking.associators.associator import Associator, Memory
+from ookd.tracking.associators.ranges import Range, Steps
 from ookd.tracking.select import DetectionFeatures
 
 
@@ -27,6 +29,10 @@ class Slots(Memory):
 class SlotAssociator(Associator[Slots]):
     memory = Slots
 
+    @property
+    def ranges(self) -> Mapping[str, Range]:
+        return {"horizon": Steps(1, 80)}
+
     def begin(self, classes: int, channels: int) -> Slots:
         return Slots.empty(classes, query=np.zeros(0, np.int64))
 
@@ -34,5 +40,5 @@ class SlotAssociator(Associator[Slots]):
         same = detections.query[:, None] == memory.query  # [N, M]
         return np.where(same.any(1), memory.ids[same.argmax(1)], -1)
 
-    def note(self, arrays: dict[str, NDArray[Any]], rows: Ints, found: DetectionFeatures) -> None:
+    def note(self, arrays: dict[str, NDArray[Any]], rows: Ints, found: DetectionFeatures, frame: int) -> None:
         arrays["query"][rows] = found.query

@@ -1,0 +1,214 @@
+"""What association is worth: the same detections joined to tracks in different ways.
+
+The model sees the tune and test videos of a world once. Every arm gets the same number of trials for its
+constants on the tune videos, together with the score and the overlap from which detections count. All
+figures are of the test videos; intervals are a paired bootstrap over them. What was computed is kept in
+--out, so that arms can be added. Trackers of other packages need `pip install --no-deps trackers==2.6.0`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pickle
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from measuring import Table
+from ookd.api import load
+from ookd.config.tracker import TrackerConfig
+from ookd.evaluation.compare import RESAMPLINGS
+from ookd.evaluation.returns import resampled
+from ookd.masks import Ints
+from ookd.models.families import family_named
+from ookd.tracking import linker
+from ookd.tracking.associators import make_associator
+from ookd.tracking.associators.ranges import Range
+from ookd.tune import replay
+from ookd.tune.replay import Cache, CachedVideo, Follow
+from ookd.tune.search import ANY_TRACKER, cache_queries, maximise
+from ookd.worlds import World
+from quality import peers
+
+WORLDS: Mapping[str, tuple[str, dict[str, Any]]] = {
+    "hard": ("identity", {"association": 0.6, "size": (0.3, 0.6), "height": 128, "width": 224}),
+    "returns": ("identity", {"association": 0.9, "frames": 64}),
+    "ytvis-like": ("ytvis-like", {}),
+    "ovis-like": ("ovis-like", {}),
+}
+# the tracker that `nano` had first: IDOL's with cosines and places
+MEMORY = {
+    "associator": "memory",
+    "similarity": "cosine",
+    "scale": 20.0,
+    "match": 0.3,
+    "nearness": 2.0,
+    "memory_length": 5,
+    "horizon": 20,
+    "first_score": 0.2,
+    "new_score": 0.4,
+}
+ARMS = (
+    "bundled",
+    "memory-untuned",
+    "memory",
+    "consecutive",
+    *peers.PEERS,
+    "assignment",
+    "link-4",
+    "link-12",
+    "link-all",
+    "true",
+)
+SPLITS = ("tune", "test")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A way to join detections."""
+
+    plan: Callable[[Mapping[str, Any], str], tuple[TrackerConfig, Follow]]  # from its constants, for a split
+    ranges: Mapping[str, Range] | None = None  # where its constants are searched
+    after: str | None = None  # the arm whose constants it begins with
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", default="nano")
+    parser.add_argument("--world", default="hard", choices=WORLDS)
+    parser.add_argument("--arms", nargs="+", default=ARMS, choices=ARMS, metavar="ARM", help=" ".join(ARMS))
+    parser.add_argument("--against", default="memory", choices=ARMS, help="what all others are compared with")
+    parser.add_argument("--tune-videos", type=int, default=100)
+    parser.add_argument("--test-videos", type=int, default=200)
+    parser.add_argument("--trials", type=int, default=64)
+    parser.add_argument("--seed", type=int, default=501, help="of the tune videos; test videos have the next")
+    parser.add_argument("--out", type=Path, default=Path("runs/association"))
+
+
+def run(given: argparse.Namespace) -> None:
+    experiment = Experiment(given)
+    for name in given.arms:  # all searches before the first row
+        experiment.constants(name)
+    compared = experiment.scores(given.against)
+    spread = {"low": "+.1f", "high": "+.1f"}
+    columns = {"arm": "", "AP": ".1f", "above": "+.1f", **spread}
+    columns |= {"returns kept": ".1f", "more kept": "+.1f", "from": "+.1f", "to": "+.1f"}
+    with Table(given, {**columns, "returns": "", "switches": "", "frames to recover": ".0f"}) as table:
+        for name in given.arms:
+            found = experiment.scores(name)
+            numbers = []
+            for score in ("ap", "share_kept"):
+                above = 100 * (found[score] - compared[score])
+                low, high = np.nanpercentile(above[1:], [2.5, 97.5])
+                numbers += [100 * found[score][0], above[0], low, high]
+            counts = [int(found[count][0]) for count in ("returns", "switches")]
+            table.add(name, *numbers, *counts, found["frames_to_recover"][0])
+
+
+class Experiment:
+    """One world. Its detections and the constants of its arms are each computed once and kept in a folder."""
+
+    def __init__(self, given: argparse.Namespace) -> None:
+        self.given, self.folder = given, given.out / given.world
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.tracker = load(given.model)
+        self.arms = own_arms(self.tracker.online()[1]) | {name: self._peer(name) for name in peers.PEERS}
+        self.detections, self.motion = cache(self._detections), cache(self._motion)
+
+    def scores(self, name: str) -> dict[str, np.ndarray]:
+        """AP, returns and switches [1 + R] of an arm: of the test videos as they are, then resampled."""
+        found = self.detections("test")
+        config, follow = self.arms[name].plan(self.constants(name), "test")
+        videos = len(found.videos)
+        drawn = np.random.default_rng(0).multinomial(videos, np.full(videos, 1 / videos), RESAMPLINGS)
+        weights = np.concatenate([np.ones((1, videos), np.int64), drawn])
+        counts = [replay.returns(video, config, follow) for video in found.videos]
+        ap = replay.resampled_ap(found, replay.tracks(found, config, follow), weights)
+        returns = weights @ [count.returns for count in counts]
+        return {"ap": ap, "returns": returns, **resampled(counts, weights)}
+
+    def constants(self, name: str) -> dict[str, Any]:
+        """The constants of an arm with the best AP on the tune videos."""
+        arm = self.arms[name]
+        start = self.constants(arm.after) if arm.after else {}
+        if arm.ranges is None:
+            return start
+
+        def score(trials: list[dict[str, Any]]) -> Iterator[float]:
+            for drawn in trials:
+                yield replay.average_precision(self.detections("tune"), *arm.plan(start | drawn, "tune"))
+
+        def search() -> dict[str, Any]:
+            best, ap = maximise(arm.ranges or {}, score, 0.0, self.given.trials)
+            return {"tune_ap": ap, "constants": start | best}
+
+        found: dict[str, Any] = self._kept(f"{name}.json", search)
+        return found["constants"]
+
+    def _detections(self, split: str) -> Cache:
+        def compute() -> Cache:
+            world, tracker = self._world(split), self.tracker
+            return cache_queries(*tracker.online()[:1], world, world.dataset(), tracker.names, tracker.config)
+
+        found: Cache = self._kept(f"{split}.pickle", compute)
+        return found
+
+    def _motion(self, split: str) -> peers.Motion:
+        found: peers.Motion = self._kept(f"{split}-motion.pickle", lambda: peers.motion(self._world(split)))
+        return found
+
+    def _world(self, split: str) -> World:
+        preset, change = WORLDS[self.given.world]
+        videos = self.given.tune_videos if split == "tune" else self.given.test_videos
+        seed = self.given.seed + SPLITS.index(split)
+        return World(preset, split=split, seed=seed, videos=videos, **change)
+
+    def _kept(self, name: str, compute: Callable[[], Any]) -> Any:
+        """What `compute` answers, read again if it was asked before."""
+        path = self.folder / name
+        if not path.is_file():
+            answer = compute()
+            path.write_bytes(
+                pickle.dumps(answer) if path.suffix == ".pickle" else json.dumps(answer, indent=1).encode()
+            )
+        data = path.read_bytes()
+        return pickle.loads(data) if path.suffix == ".pickle" else json.loads(data)
+
+    def _peer(self, name: str) -> Arm:
+        start = family_named("compact").tracker
+
+        def plan(values: Mapping[str, Any], split: str) -> tuple[TrackerConfig, Follow]:
+            return peers.plan(name, self.motion(split), start, values)
+
+        return Arm(plan, peers.ranges(name))
+
+
+def own_arms(model: TrackerConfig) -> dict[str, Arm]:
+    """The model's own tracker, this package's associators, its linker, and the truth."""
+    family = family_named("compact").tracker
+
+    def arm(config: TrackerConfig, follow: Follow, **more: Any) -> Arm:
+        return Arm(lambda values, _: (config.changed(values), follow), **more)
+
+    arms = {"bundled": arm(model, replay.online)}
+    for name in ("memory", "consecutive", "assignment"):
+        start = family.changed(MEMORY if name == "memory" else {"associator": name})
+        arms[name] = arm(start, replay.online, ranges={**ANY_TRACKER, **make_associator(start).ranges})
+    arms["memory-untuned"] = arm(family.changed(MEMORY), replay.online)
+    start = family.changed({"associator": "assignment"})
+    arms["link-all"] = arm(start, replay.linked(None), ranges=linker.RANGES, after="assignment")
+    for ahead in (4, 12):
+        arms[f"link-{ahead}"] = arm(start, replay.linked(ahead), after="link-all")
+    arms["true"] = arm(start, truth, after="assignment")
+    return arms
+
+
+def truth(video: CachedVideo, selected: Sequence[Ints], config: TrackerConfig) -> Iterator[Ints]:
+    """True identities where a detection is on an object; elsewhere those of the online tracker."""
+    for frame, (rows, ids) in enumerate(zip(selected, replay.online(video, selected, config), strict=True)):
+        true = replay.true_ids(video, frame, rows)
+        yield np.where(true >= 0, true, np.where(ids >= 0, ids + len(video.truth_label), -1))

@@ -1,0 +1,98 @@
+"""Identity by the best assignment of a frame's detections to all remembered objects, or to nobody.
+
+How sure a detection is an object: the cosine of its embedding with the object's looks, less what it is away
+from where the object should be by now. What is not above `match` is nobody's, so that a newcomer cannot take
+the id of an object that left. Of all assignments the one with the largest sum above `match` is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from ookd.masks import Floats, Ints
+from ookd.tracking.associators.associator import Associator
+from ookd.tracking.associators.looks import EmbeddingMemory, add_looks, distance, remembered, unit
+from ookd.tracking.associators.ranges import Between, Choice, Range, Steps
+from ookd.tracking.select import DetectionFeatures
+
+COASTING = 3  # frames for which a hidden object is thought to move on
+BRIEF = 2  # frames between two sightings that still tell how fast an object moves
+
+
+@dataclass(frozen=True, slots=True)
+class TrackMemory(EmbeddingMemory):
+    """Each object with its last L embeddings of length 1, all its looks, and its movement."""
+
+    whole: Floats  # [M, D] sum of the embeddings of all its frames, weighted by score
+    velocities: Floats  # [M, 2] frame heights a frame
+
+
+class AssignmentAssociator(Associator[TrackMemory]):
+    memory = TrackMemory
+
+    @property
+    def ranges(self) -> Mapping[str, Range]:
+        return {
+            "match": Between(0.3, 0.95),
+            "nearness": Between(0.0, 0.3),
+            "far": Between(1.0, 6.0),
+            "motion": Between(0.0, 1.0),
+            "whole_track": Between(0.0, 1.0),
+            "memory_length": Steps(1, 16),
+            "prefer_recent": Choice(True, False),
+            "horizon": Steps(10, 80),
+        }
+
+    def begin(self, classes: int, channels: int) -> TrackMemory:
+        return TrackMemory.begin(
+            self.config,
+            classes,
+            channels,
+            whole=np.zeros((0, channels), np.float32),
+            velocities=np.zeros((0, 2), np.float32),
+        )
+
+    def match(self, memory: TrackMemory, detections: DetectionFeatures) -> Ints:
+        above = self.affinity(memory, detections) - np.float32(self.config.match)
+        rows, columns = linear_sum_assignment(np.maximum(above, 0), maximize=True)
+        alike = above[rows, columns] > 0
+        ids = np.full(len(detections), -1, np.int64)
+        ids[rows[alike]] = memory.ids[columns[alike]]
+        return ids
+
+    def affinity(self, memory: TrackMemory, detections: DetectionFeatures) -> Floats:
+        """How much each of N detections is each of M objects -> [N, M]."""
+        config = self.config
+        known = unit(remembered(memory, config))
+        if config.whole_track:
+            share = np.float32(config.whole_track)
+            known = unit((1 - share) * known + share * unit(memory.whole))
+        affinity: Floats = unit(detections.embeds) @ known.T
+        if config.nearness:
+            apart = distance(detections.places[:, None], self.expected(memory), config.far)
+            affinity -= np.float32(config.nearness) * apart
+        return affinity
+
+    def expected(self, memory: TrackMemory) -> Floats:
+        """Where each object should be in the next frame [M, 3]."""
+        places = memory.places.copy()
+        frames = np.minimum(memory.frame - memory.last, COASTING)[:, None]
+        places[:, :2] += np.float32(self.config.motion) * memory.velocities * frames
+        return places
+
+    def note(self, arrays: dict[str, NDArray[Any]], rows: Ints, found: DetectionFeatures, frame: int) -> None:
+        looks = unit(found.embeds)
+        add_looks(arrays, rows, looks, found.scores, self.config)
+        arrays["whole"][rows] += found.scores[:, None] * looks
+        seen, gap = arrays["seen"][rows], frame - arrays["last"][rows]
+        gap = gap[:, None].astype(np.float32)
+        moved = (found.places[:, :2] - arrays["places"][rows, :2]) / gap.clip(1)
+        smooth = np.where((seen > 1)[:, None], (arrays["velocities"][rows] + moved) / 2, moved)
+        arrays["velocities"][rows] = np.where((seen > 0)[:, None] & (gap <= BRIEF), smooth, 0)
+        arrays["places"][rows] = found.places

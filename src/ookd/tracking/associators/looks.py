@@ -1,0 +1,80 @@
+"""What an object is recognised by: its last few embeddings, and where it was last."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ookd.config.tracker import TrackerConfig
+from ookd.masks import Floats, Ints
+from ookd.tracking.associators.associator import Memory
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingMemory(Memory):
+    """Each object with its last L embeddings."""
+
+    embeds: Floats  # [M, L, D] newest last; the first L - seen slots are empty
+    scores: Floats  # [M, L] of the same frames
+    places: Floats  # [M, 3] where it was last: centre x, y and side, in frame heights
+
+    @classmethod
+    def begin(cls, config: TrackerConfig, classes: int, channels: int, **own: NDArray[Any]) -> Self:
+        """No object yet."""
+        slots = config.slots
+        return cls.empty(
+            classes,
+            embeds=np.zeros((0, slots, channels), np.float32),
+            scores=np.zeros((0, slots), np.float32),
+            places=np.zeros((0, 3), np.float32),
+            **own,
+        )
+
+
+def add_looks(
+    arrays: dict[str, NDArray[Any]], rows: Ints, fresh: Floats, scores: Floats, config: TrackerConfig
+) -> None:
+    """Write the newest embedding [N, D] of the objects in `rows`, with the score that it was seen with."""
+    embeds, kept = arrays["embeds"], arrays["scores"]
+    if config.memory == "momentum":
+        share = np.where(arrays["seen"][rows] == 0, 1, config.momentum).astype(np.float32)[:, None]
+        fresh = share * fresh + (1 - share) * embeds[rows, -1]
+    embeds[rows, :-1], kept[rows, :-1] = embeds[rows, 1:], kept[rows, 1:]
+    embeds[rows, -1], kept[rows, -1] = fresh, scores
+
+
+def remembered(memory: EmbeddingMemory, config: TrackerConfig) -> Floats:
+    """The embedding [M, D] that each object is recognised by.
+
+    It is the mean over the object's n filled slots, weighted by the score of the frame they come from. To
+    prefer the recent, 1/n, 2/n, .. n/n is added to the weights from the oldest to the newest.
+    """
+    if config.memory == "momentum":
+        return memory.embeds[:, -1]
+    length = memory.scores.shape[1]
+    filled = np.minimum(memory.seen, length)[:, None]  # [M, 1]
+    age = np.arange(1, length + 1) - (length - filled)  # [M, L]: 1..n in the filled slots, <= 0 before
+    weights = memory.scores.copy()
+    if config.prefer_recent:
+        weights += age.astype(np.float32) / filled.astype(np.float32)
+    weights *= age > 0
+    weights /= np.maximum(weights.sum(1, keepdims=True), 1e-12)
+    mean: Floats = np.einsum("ml,mld->md", weights, memory.embeds)
+    return mean
+
+
+def distance(here: Floats, there: Floats, far: float) -> Floats:
+    """How far places [..., 3] are from each other in the size of the objects, at most `far`."""
+    apart = np.linalg.norm(here[..., :2] - there[..., :2], axis=-1)
+    size = np.sqrt(here[..., 2] * there[..., 2])
+    limited: Floats = np.minimum(apart / np.maximum(size, 1e-6), np.float32(far))
+    return limited
+
+
+def unit(vectors: Floats) -> Floats:
+    """Rows [N, D] scaled to length 1; zeros stay."""
+    scaled: Floats = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return scaled
