@@ -22,7 +22,12 @@ from torch import Tensor
 from ookd.errors import UserError
 from ookd.models.hub import WEIGHTS, download
 from ookd.models.protocols import OnlineModel, State
-from ookd.models.transformers_network import TransformersModelConfig, TransformersNetwork, class_names
+from ookd.models.transformers_network import (
+    TransformersModelConfig,
+    TransformersNetwork,
+    class_names,
+    library_class,
+)
 from ookd.models.videomt.pretrained import from_dinov2, resized_table
 from ookd.structures import FrameQueries
 
@@ -70,10 +75,8 @@ class VideomtConfig(TransformersModelConfig):
     @classmethod
     def from_transformers(cls, fields: Mapping[str, Any]) -> tuple[Self, list[str]]:
         """What config.json leaves out has the defaults of `transformers`, which are the large model's."""
-        from transformers import VideomtConfig as Theirs
-
         names = class_names(fields)
-        usual = Theirs()
+        usual = library_class("VideomtConfig")()
         ours = {name: fields.get(name, getattr(usual, name)) for name in cls._shared()}
         return cls.model_validate({"classes": len(names), **ours}), names
 
@@ -83,12 +86,11 @@ class VideomtConfig(TransformersModelConfig):
 
     def build(self) -> VideomtForUniversalSegmentation:
         """The model of `transformers`, with random weights."""
-        from transformers import VideomtConfig as Theirs
-        from transformers import VideomtForUniversalSegmentation
-
         fields = {name: getattr(self, name) for name in self._shared()}
         names = {label: f"class {label}" for label in range(self.classes)}
-        return VideomtForUniversalSegmentation(Theirs(**fields, id2label=names))
+        theirs = library_class("VideomtConfig")(**fields, id2label=names)
+        model: VideomtForUniversalSegmentation = library_class("VideomtForUniversalSegmentation")(theirs)
+        return model
 
 
 class TokenAnswer(NamedTuple):
