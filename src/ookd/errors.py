@@ -5,3 +5,8 @@ from __future__ import annotations
 
 class UserError(Exception):
     """Raised for bad input. The command line prints it as one line and exits with code 2."""
+
+
+def printable(text: str) -> str:
+    """A text with control characters and broken characters written out, which terminals would obey."""
+    return "".join(char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text)

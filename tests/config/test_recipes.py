@@ -39,7 +39,7 @@ def test_training_tuning_and_validation_never_share_videos(name: str) -> None:
         ("data.train.3.seed=1", "data.train.3 has no keys below it"),
         ("data.train.7=1", "the list has entries 0 to 0"),
         ("optim.lr", "write it as key=value"),
-        ("optim.lr={", "is not a YAML value"),
+        ("optim.lr={", "is not valid YAML"),
         ("data.val.kind=wold", "kind"),
         ("data.tune.sed=1", "unknown key data.tune.sed; did you mean seed?"),
         ("data.frames={kind: distill, lenght: 4}", "unknown key data.frames.lenght; did you mean length?"),

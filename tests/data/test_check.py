@@ -127,7 +127,7 @@ CASES: dict[str, tuple[Harm, str, str]] = {
     ),
     "width of zero": (put("videos.0.width", 0), "video 1", "'width' is 0; it must be at least 1"),
     "height as a text": (put("videos.0.height", "8"), "video 1", "'height' must be a whole number"),
-    "hostile size": (put("videos.0.width", 10**9), "video 1", "too large to be right"),
+    "hostile size": (put("videos.0.width", 10**9), "video 1", "more than 268435456 pixels"),
     "length that lies": (put("videos.0.length", 4), "video 1", "'length' is 4, but 'file_names' has 3"),
     "no file names": (put("videos.0.file_names", None), "video 1", "'file_names' must be a list"),
     "a video of no frames": (put("videos.1.file_names", []), "video 2", "'file_names' is empty"),

@@ -62,7 +62,7 @@ def test_tracking_an_exported_model_never_imports_torch() -> None:
         "import sys, numpy, ookd, ookd.deploy.measure\n"
         f"session = ookd.load({str(exported('onnx'))!r}).session()\n"
         "session.step(numpy.zeros((90, 160, 3), numpy.uint8))\n"
-        "print([name for name in ('torch', 'onnx', 'scipy', 'matplotlib') if name in sys.modules])"
+        "print([name for name in ('torch', 'onnx', 'matplotlib') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
@@ -86,20 +86,20 @@ def test_a_damaged_folder_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"frame\.onnx: is not the file that was exported"):
         load_exported(folder)
     (folder / "frame.onnx").unlink()
-    with pytest.raises(UserError, match=r"frame\.onnx: No such file"):
+    with pytest.raises(UserError, match=r"frame\.onnx: no such file"):
         load_exported(folder)
     (folder / "manifest.json").write_text('{"format": 2}')
     with pytest.raises(UserError, match=r"manifest\.json: format"):
         load_exported(folder)
     (folder / "manifest.json").write_text("{")
-    with pytest.raises(UserError, match=r"manifest\.json: not JSON"):
+    with pytest.raises(UserError, match=r"manifest\.json: is not JSON"):
         load_exported(folder)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda config: config["model"].pop("family"), "model.family: Field required"),
+        (lambda config: config["model"].pop("family"), "model.family: must be a text"),
         (lambda config: config.pop("names"), "names: Field required"),
         (lambda config: config.update(tracker=[1]), "tracker: Input should be a valid dictionary"),
     ],

@@ -136,7 +136,7 @@ def test_a_file_that_is_no_result_list(text: str, line: str, tmp_path: Path) -> 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:
     gt, pred = written(tmp_path, [])
-    with pytest.raises(UserError, match=r"nowhere.json: cannot be read"):
+    with pytest.raises(UserError, match=r"nowhere.json: no such file"):
         ookd.evaluate(gt, tmp_path / "nowhere.json")
     with pytest.raises(UserError, match=r"nowhere.json"):
         ookd.evaluate(tmp_path / "nowhere.json", pred)
@@ -149,13 +149,27 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
         (put("annotations", 0, "video_id", 9), "names video 9"),
         (put("annotations", 1, "segmentations", [None]), "track 2 of video 2: 1 segmentations"),
         (put("annotations", 1, "segmentations", 0, "counts", "P"), "track 2 of video 2: frame 0"),
-        (put("annotations", 1, "areas", "many"), "areas is not a list"),
-        (put("annotations", 1, "id", None), "id None"),
-        (put("categories", []), "no categories"),
-        (put("categories", 0, {"name": "x"}), "a category is an object"),
-        (put("videos", 0, "file_names", None), "needs width, height and file_names"),
-        (put("videos", 0, 5), "a video is an object"),
-        (put("videos", 0, "id", 2), "two videos have the id 2"),
+        (put("annotations", 1, "areas", "many"), "'areas' must be a list"),
+        (put("annotations", 1, "id", None), "'id' must be a whole number, not None"),
+        (put("categories", []), "at least one class"),
+        (put("categories", 0, {"name": "x"}), "'id' must be a whole number, not missing"),
+        (put("videos", 0, "file_names", None), "'file_names' must be a list"),
+        (put("videos", 0, 5), "must be an object, not None"),
+        (put("videos", 0, "id", 2), "the id 2 is used twice"),
+        (put("annotations", 0, "iscrowd", "0"), "'iscrowd' must be 0 or 1, not '0'"),
+        (put("annotations", 0, "category_id", True), "'category_id' must be a whole number, not True"),
+        (put("annotations", 0, "category_id", [1]), "'category_id' must be a whole number"),
+        (put("annotations", 0, "id", 10**400), "'id' is .*at most 53 bits|must be a whole number"),
+        (put("annotations", 1, "areas", [-1.0]), "area -1.0 must be a number of pixels"),
+        (put("annotations", 1, "areas", [float("nan")]), "area nan must be a number of pixels"),
+        (put("annotations", 1, "areas", [1e308]), "area 1e.308 must be a number of pixels"),
+        (put("annotations", 1, "areas", [True]), "area True must be a number of pixels"),
+        (put("categories", 0, "id", [1]), "'id' must be a whole number"),
+        (put("categories", 0, "name", ["x"]), "'name' must be a text"),
+        (put("categories", 0, "name", "x" * 10**6), "more than 1000 characters in the name"),
+        (put("categories", 0, "name", "\x1b[31mx"), "holds characters that cannot be shown"),
+        (put("videos", 0, "width", 2**17), "more than 65536 pixels along a side"),
+        (put("videos", 0, "height", "7" * 5000), "'height' must be a whole number"),
     ],
 )
 def test_damaged_ground_truth_is_refused(damage: Callable[[Any], Any], line: str, tmp_path: Path) -> None:

@@ -100,17 +100,17 @@ def truncate(folder: Path) -> None:
     [
         (
             lambda folder: (folder / "config.json").unlink(),
-            r"config.json: No such file .* holds config",
+            r"config.json: no such file; .* holds config",
         ),
-        (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors: missing"),
-        (lambda folder: (folder / "config.json").write_text("{"), "config.json: not JSON"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors: no such file"),
+        (lambda folder: (folder / "config.json").write_text("{"), "config.json: is not JSON"),
         (lambda folder: (folder / "config.json").write_text("[]"), "must be a JSON object"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b""), "truncated or not a safetensors"),
         (truncate, "truncated or not a safetensors"),
         (edit(model={"family": "yolo"}), "model: family: 'yolo' is none of .*idol"),
         (edit(model={"family": "idol", "depth": 5}), "model: depth: Extra inputs"),
         (edit(names=["cat"]), "names must be a list of 2 class names"),
-        (edit(tracker=7), "tracker must be an object"),
+        (edit(tracker=7), "tracker: Input should be a valid dictionary"),
         (
             edit(model=TINY.model_copy(update={"ffn": 9}).model_dump()),
             r"does not fit config.json: .*feed_forward.inner.weight is \[8, 64\], should be \[9, 64\];",

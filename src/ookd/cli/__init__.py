@@ -12,7 +12,8 @@ import typer.core
 import typer.main
 
 from ookd import __version__
-from ookd.errors import UserError
+from ookd.cli import standard
+from ookd.errors import UserError, printable
 
 # verb -> one line of help; each verb is the Typer application `app` of the module `ookd.cli.<verb>`.
 VERBS = {
@@ -75,15 +76,39 @@ def _root(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line. A user error prints one line and returns exit code 2."""
+    """Run the command line. Whatever goes wrong is one line; bad input returns exit code 2.
+
+    With OOKD_DEBUG=1 in the environment an error that nobody foresaw shows where it happened.
+    """
     # Without this, OpenMP's waiting threads keep their cores busy and slow down everything beside any other
     # program. OpenMP reads it when it is loaded, with torch.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    standard.prepare()
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()
+        return code
+    except UserError as error:
+        print(f"error: {printable(str(error))}", file=sys.stderr)
+        code = 2
+    except BrokenPipeError:  # whoever read the output has had enough
+        code = 1
+    except Exception as error:
+        if os.environ.get("OOKD_DEBUG") == "1":
+            raise
+        what = printable(" ".join(f"{type(error).__name__}: {error}".split()))
+        print(f"error: {what:.500} (unforeseen; OOKD_DEBUG=1 shows where)", file=sys.stderr)
+        code = 1
+    try:
+        sys.stdout.flush()
+    except (OSError, UserError):
+        standard.discard()
+    return code
+
+
+def _run(arguments: list[str] | None) -> int:
     try:
         app(args=arguments)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except SystemExit as stop:
         if isinstance(stop.__context__, typer.Abort):  # Ctrl-C
             return 130

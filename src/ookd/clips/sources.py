@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset as TorchDataset
 
+from ookd import limits
 from ookd.clips.sampling import FrameSampler
 from ookd.clips.transforms import Augmentation
 from ookd.clips.warps import Size, Warp, warp_clip, warp_polygon
@@ -102,6 +103,8 @@ class DatasetClips:
         """
         video, tracks = self._videos[i]
         tracks = [track for track in tracks if any(_is_visible(track, frame) for frame in frames)]
+        pixels = len(tracks) * len(set(frames)) * video.height * video.width
+        limits.MASK_PIXELS.check(pixels, f"{self.dataset.name}: video {video.id}")
         images = {frame: self._image(video, frame) for frame in set(frames)}
         masks = {frame: _masks(video, tracks, frame) for frame in set(frames)}
         clip = Clip(

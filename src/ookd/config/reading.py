@@ -11,6 +11,7 @@ from typing import Any, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from ookd import untrusted
 from ookd.config.schema import Clips, CompositeData, FolderData, PairInClip, Pairs, Recipe, Strict, WorldData
 from ookd.errors import UserError
 
@@ -63,22 +64,14 @@ def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
         raise UserError(f"recipe {name} is its own base: {' -> '.join((*seen, name))}")
     path = Path(name)
     if path.suffix in (".yaml", ".yml"):
-        try:
-            text = path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"cannot read recipe {name}: {error.strerror}") from None
-        except UnicodeDecodeError:
-            raise UserError(f"recipe {name} is not text in UTF-8") from None
+        text = untrusted.read_text(path)
     elif name in bundled():
         text = (resources.files("ookd") / "recipes" / f"{name}.yaml").read_text()
     else:
         near = difflib.get_close_matches(name, bundled(), 1, 0.3)
         hint = f"; did you mean {near[0]}?" if near else f"; choose from {', '.join(bundled())}"
         raise UserError(f"there is no recipe {name}{hint} (the name of a file must end in .yaml)")
-    try:
-        tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"recipe {name} is not YAML: {' '.join(str(error).split())}") from None
+    tree = untrusted.parse_yaml(text, f"recipe {name}")
     if not isinstance(tree, dict):
         raise UserError(f"recipe {name} must be a mapping of keys to values")
     base = tree.pop("base", None)
@@ -115,21 +108,23 @@ def _apply(tree: dict[str, Any], change: str) -> None:
     for step, parent in enumerate(parents):
         place = (
             place[int(parent)]
-            if isinstance(place, list) and parent.isdigit() and int(parent) < len(place)
+            if isinstance(place, list) and _is_index(parent, place)
             else (place.setdefault(parent, {}) if isinstance(place, dict) else None)
         )
         if not isinstance(place, dict | list):
             raise UserError(f"--set {change}: {'.'.join(parents[: step + 1])} has no keys below it")
-    try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise UserError(f"--set {change}: {value} is not a YAML value") from None
+    parsed = untrusted.parse_yaml(value, f"--set {change}")
     if isinstance(place, list):
-        if not last.isdigit() or int(last) >= len(place):
+        if not _is_index(last, place):
             raise UserError(f"--set {change}: the list has entries 0 to {len(place) - 1}")
         place[int(last)] = parsed
     else:
         place[last] = parsed
+
+
+def _is_index(text: str, entries: list[Any]) -> bool:
+    number = untrusted.whole_number(text)
+    return number is not None and number < len(entries)
 
 
 def _explain(problem: Any) -> str:

@@ -2,33 +2,31 @@
 
 A frame's path may lead *through* an archive or a video as if it were a folder: `clips.zip/cat/0001.jpg` is a
 member, and in `street.mp4/12` or `street.mp4/frame_000012.png` the last number is the frame, counted from 0.
-Nothing is unpacked. Archives stay open as long as the process runs, one handle for each process and thread.
+Nothing is unpacked.
 """
 
 from __future__ import annotations
 
 import io
-import os
 import re
-import tarfile
-import threading
-import zipfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from ookd import untrusted
+from ookd.data.archives import is_archive, read_member
 from ookd.data.image_files import open_image
 from ookd.errors import UserError
 from ookd.structures import Dataset, Video
 
 VIDEO_SUFFIXES = {".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv"}
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
+_MOST_DIGITS = 12  # of the number of a frame
 _CHUNK = 32  # frames decoded at once when a video file is split into images
-_TAR_SUFFIXES = {".tar", ".tgz", ".gz", ".bz2", ".xz"}
 
 
 def frame_path(dataset: Dataset, video: Video, index: int) -> Path:
@@ -125,30 +123,27 @@ def decode_image(content: bytes, path: Path) -> NDArray[np.uint8]:
 def image_size(path: Path) -> tuple[int, int]:
     """(width, height) of an image file from its header alone."""
     try:
-        with open_image(path if path.is_file() else io.BytesIO(read_bytes(path))) as image:
+        with open_image(path if untrusted.is_file(path) else io.BytesIO(read_bytes(path))) as image:
             return image.size
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        empty = path.is_file() and path.stat().st_size == 0
+        empty = untrusted.is_file(path) and path.stat().st_size == 0
         raise UserError(f"{path}: " + ("the image file is empty" if empty else "is not an image")) from None
 
 
 def read_bytes(path: Path) -> bytes:
     """The content of a file, which may lie in an archive."""
-    try:
-        return path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        pass
-    except ValueError:  # a NUL or a broken character in the name
-        raise UserError(f"{str(path)!r}: is not a file name") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
+    fault = untrusted.fault_of(path)
+    if fault is None:
+        return untrusted.read_bytes(path)
+    if fault != untrusted.MISSING:
+        raise UserError(f"{path}: {fault}")
     container = _container(path)
     if container is None:
         raise UserError(f"{path}: no such image")
     member = path.relative_to(container).as_posix()
     if not is_archive(container):
         raise UserError(f"{path}: {container.name} is neither a folder, an archive nor a video")
-    return _read_member(container, member)
+    return read_member(container, member)
 
 
 def through_video(path: Path) -> tuple[Path, int] | None:
@@ -156,59 +151,12 @@ def through_video(path: Path) -> tuple[Path, int] | None:
     video = next((parent for parent in path.parents if parent.suffix.lower() in VIDEO_SUFFIXES), None)
     if video is None or video.is_dir() or _container(video) is not None:  # frames in a folder of that name
         return None
-    number = re.search(r"(\d+)(?!.*\d)", path.stem)
-    if number is None:
+    number = re.search(r"([0-9]+)(?!.*[0-9])", path.stem)
+    if number is None or len(number[1]) > _MOST_DIGITS:
         raise UserError(f"{path}: names no frame of {video.name}; write, for example, {video.name}/12")
     return video, int(number[1])
 
 
-def is_archive(path: Path) -> bool:
-    return path.suffix.lower() == ".zip" or path.suffix.lower() in _TAR_SUFFIXES
-
-
 def _container(path: Path) -> Path | None:
     """The nearest ancestor that is a file."""
-    return next((parent for parent in path.parents if parent.is_file()), None)
-
-
-_open_archives = threading.local()
-
-
-def _read_member(archive: Path, member: str) -> bytes:
-    cache: dict[tuple[int, Path], Callable[[str], bytes]]
-    cache = _open_archives.__dict__.setdefault("by_path", {})
-    key = (os.getpid(), archive)  # a forked worker must not share a file position with its parent
-    try:
-        if key not in cache:
-            cache[key] = _open_archive(archive)
-        return cache[key](member)
-    except KeyError:
-        raise UserError(f"{archive}: holds no '{member}'") from None
-    except (
-        zipfile.BadZipFile,
-        tarfile.TarError,
-        OSError,
-        EOFError,
-        NotImplementedError,
-        RuntimeError,
-    ) as error:
-        reason = str(error).partition("\n")[0]  # tarfile lists all it has tried
-        raise UserError(f"{archive}: '{member}' cannot be read: {reason}") from None
-
-
-def _open_archive(archive: Path) -> Callable[[str], bytes]:
-    """A function that reads members by name, in any order; the archive is listed once, here."""
-    if archive.suffix.lower() == ".zip":
-        return zipfile.ZipFile(archive).read
-    opened = tarfile.open(archive)  # noqa: SIM115
-    members = {
-        info.name.removeprefix("./"): info for info in opened.getmembers()
-    }  # `tar -cf x.tar .` adds ./
-
-    def read(name: str) -> bytes:
-        stream = opened.extractfile(members[name])
-        if stream is None:  # a folder
-            raise KeyError(name)
-        return stream.read()
-
-    return read
+    return next((parent for parent in path.parents if untrusted.is_file(parent)), None)

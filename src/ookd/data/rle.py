@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco
 
+from ookd import limits
 from ookd.data.runs import ColumnRuns, runs_of
 from ookd.data.runs import RleError as RleError
 from ookd.structures import Rle
@@ -169,8 +170,16 @@ def _from_polygons(polygons: Any, height: int, width: int) -> Rle:
             raise RleError("a polygon is a list x, y, x, y, ... of at least three points")
         if not all(_is_number(value) and abs(value) <= _FARTHEST for value in polygon):
             raise RleError(f"a polygon's coordinates are numbers within {_FARTHEST} pixels")
+    if (fault := limits.OUTLINE.exceeded(sum(map(_outline, polygons)))) is not None:
+        raise RleError(fault)
     parts = coco.frPyObjects([list(map(float, polygon)) for polygon in polygons], height, width)
     return _owned(coco.merge(parts))
+
+
+def _outline(polygon: Sequence[float]) -> float:
+    """The length of a polygon's edges, in pixels along the longer side: so many points are drawn."""
+    points = np.array(polygon, float).reshape(-1, 2)
+    return float(np.abs(points - np.roll(points, 1, 0)).max(1).sum())
 
 
 def _is_whole(value: Any) -> bool:

@@ -10,18 +10,24 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self
 
 import pydantic
+from pydantic import Field
 
+from ookd.config.model_folder import ModelFolder, checked
 from ookd.errors import UserError
 from ookd.files import checksum, write_file
+from ookd.untrusted import check_file, read_json
 
 Kind = Literal["openvino", "onnx"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 CONFIG, MANIFEST = "config.json", "manifest.json"
 SUFFIX: dict[Kind, str] = {"openvino": ".xml", "onnx": ".onnx"}
-Record = TypeVar("Record", bound=pydantic.BaseModel)
+PARTS = ("frame", "masks", "dense")  # the graphs; the last one is not always there
+AGAIN = "; export the model again"
+Side = Annotated[int, Field(ge=1, le=2**14)]
+FileName = Annotated[str, Field(pattern=r"^[\w\-]+(\.\w+)+$")]
 
 
 class Manifest(pydantic.BaseModel, frozen=True, extra="forbid"):
@@ -31,26 +37,17 @@ class Manifest(pydantic.BaseModel, frozen=True, extra="forbid"):
     kind: Kind
     precision: Precision
     opset: int
-    size: tuple[int, int]  # height and width of the frames that the graph takes
+    size: tuple[Side, Side]  # height and width of the frames that the graph takes
     outputs: list[str]  # of the frame graph: logits, boxes if the model has them, embed
     shared: list[str]  # further outputs of the frame graph, which are inputs of the mask graph
     aspect: Literal["keep", "square"] = "keep"  # square: images are stretched to the size
-    files: dict[str, str]  # name -> SHA-256
+    files: dict[FileName, str]  # name -> SHA-256
 
-
-class _ModelFields(pydantic.BaseModel):
-    """The part of a model's configuration that tracking needs."""
-
-    family: str
-
-
-class _Config(pydantic.BaseModel):
-    model: _ModelFields
-    names: list[str]
-    tracker: dict[str, Any]
-    trained_on: str = ""
-    licence: str = ""
-    source: str = ""
+    @pydantic.model_validator(mode="after")
+    def _enough_for_tracking(self) -> Self:
+        if missing := {"logits", "embed"} - set(self.outputs):
+            raise ValueError(f"outputs lack {' and '.join(sorted(missing))}")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,25 +72,25 @@ def is_exported(source: str | Path) -> bool:
 def read_exported(folder: str | Path) -> ExportedFolder:
     """The content of an exported folder, once the checksums of its files agree."""
     path = Path(folder)
-    manifest = _read(path / MANIFEST, Manifest)
+    manifest = checked(read_json(path / MANIFEST), Manifest, path / MANIFEST, AGAIN)
+    for name in sorted(_needed(path, manifest.kind) - manifest.files.keys()):
+        raise UserError(f"{path / MANIFEST}: has no checksum of {name}{AGAIN}")
     for name, expected in manifest.files.items():
-        try:
-            found = checksum(path / name)
-        except OSError as error:
-            raise _unreadable(path / name, error) from None
-        if found != expected:
-            raise UserError(f"{path / name}: is not the file that was exported; export the model again")
-    config = _read(path / CONFIG, _Config)
-    return ExportedFolder(
-        path,
-        manifest,
-        config.model.family,
-        config.names,
-        config.tracker,
-        config.trained_on,
-        config.licence,
-        config.source,
-    )
+        check_file(path / name)
+        if checksum(path / name) != expected:
+            raise UserError(f"{path / name}: is not the file that was exported{AGAIN}")
+    config = checked(read_json(path / CONFIG), ModelFolder, path / CONFIG, AGAIN)
+    family = config.model.get("family")
+    if not isinstance(family, str):
+        raise UserError(f"{path / CONFIG}: model.family: must be a text{AGAIN}")
+    notes = (config.trained_on, config.licence, config.source)
+    return ExportedFolder(path, manifest, family, config.names, config.tracker, *notes)
+
+
+def _needed(folder: Path, kind: Kind) -> set[str]:
+    """The files that a runtime would open, which the manifest must vouch for."""
+    graphs = {part + SUFFIX[kind] for part in PARTS[:2]}
+    return {CONFIG, *graphs, *(file.name for file in folder.iterdir() if file.stem in PARTS)}
 
 
 def complete(
@@ -106,20 +103,3 @@ def complete(
     checked = Manifest.model_validate({**manifest, "files": files})
     usual = {"aspect"} if checked.aspect == "keep" else None  # earlier versions do not know the field
     write_file(folder / MANIFEST, checked.model_dump_json(indent=2, exclude=usual) + "\n")
-
-
-def _read(path: Path, record: type[Record]) -> Record:
-    try:
-        return record.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise _unreadable(path, error) from None
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "content"
-        raise UserError(f"{path}: {where}: {first['msg']}; export the model again") from None
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error}); export the model again") from None
-
-
-def _unreadable(path: Path, error: OSError) -> UserError:
-    return UserError(f"{path}: {error.strerror or error}; export the model again")

@@ -30,6 +30,10 @@ class OnnxRunner(GraphRunner):
         self._names = [output.name for output in self._frame.get_outputs()]
         self._threads = ThreadPoolExecutor(IN_FLIGHT)
 
+    @property
+    def interface(self) -> tuple[set[str], set[str]]:
+        return set(self._names), {entry.name for entry in self._masks.get_inputs()}
+
     def start(self, inputs: Arrays) -> Callable[[], Arrays]:
         running = self._threads.submit(self._frame.run, self._names, inputs)
         return lambda: dict(zip(self._names, running.result(), strict=True))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import openvino as ov
@@ -26,7 +27,8 @@ class OpenVinoRunner(GraphRunner):
         dense = frame.with_stem("dense")
         self._graphs = [self._compile(dense, "bf16")] if dense.is_file() else []
         self._graphs.append(self._compile(frame, "f32"))
-        self._masks = self._compile(masks, "f32").create_infer_request()
+        self._mask_graph = self._compile(masks, "f32")
+        self._of_thread = threading.local()  # a request computes one thing at a time
         self._free: list[list[ov.InferRequest]] = []
 
     def _compile(self, graph: Path, arithmetic: Literal["f32", "bf16"]) -> ov.CompiledModel:
@@ -46,12 +48,17 @@ class OpenVinoRunner(GraphRunner):
             reason = str(error).strip().split("\n")[-1]
             raise UserError(f"{graph}: OpenVINO rejects the graph: {reason}") from None
 
+    @property
+    def interface(self) -> tuple[set[str], set[str]]:
+        return _names(self._graphs[-1].outputs), _names(self._mask_graph.inputs)
+
     def start(self, inputs: Arrays) -> Callable[[], Arrays]:
         """Start the first graph: the dense parts where they have a graph of their own. The function returned
         runs the rest."""
-        requests = (
-            self._free.pop() if self._free else [graph.create_infer_request() for graph in self._graphs]
-        )
+        try:
+            requests = self._free.pop()
+        except IndexError:
+            requests = [graph.create_infer_request() for graph in self._graphs]
         requests[0].start_async(inputs, share_inputs=True)
 
         def finish() -> Arrays:
@@ -65,8 +72,15 @@ class OpenVinoRunner(GraphRunner):
         return finish
 
     def masks(self, inputs: Arrays) -> NDArray[np.float32]:
-        self._masks.infer(inputs, share_inputs=True)
-        return np.array(self._masks.get_output_tensor().data)
+        if not hasattr(self._of_thread, "masks"):
+            self._of_thread.masks = self._mask_graph.create_infer_request()
+        request = self._of_thread.masks
+        request.infer(inputs, share_inputs=True)
+        return np.array(request.get_output_tensor().data)
+
+
+def _names(ports: Iterable[Any]) -> set[str]:
+    return {name for port in ports for name in port.names}
 
 
 def _outputs(request: ov.InferRequest) -> Arrays:

@@ -21,6 +21,11 @@ class GraphRunner(ABC):
     def __init__(self, frame: Path, masks: Path) -> None:
         """Open the two graph files."""
 
+    @property
+    @abstractmethod
+    def interface(self) -> tuple[set[str], set[str]]:
+        """The outputs of the frame graph, and the inputs of the mask graph."""
+
     @abstractmethod
     def start(self, inputs: Arrays) -> Callable[[], Arrays]:
         """Start the frame graph. The function returned waits for its outputs."""

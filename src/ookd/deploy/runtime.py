@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image as Pillow
 
-from ookd.deploy.folder import ExportedFolder, Kind, read_exported
+from ookd.deploy.folder import AGAIN, ExportedFolder, Kind, read_exported
 from ookd.deploy.runner import IN_FLIGHT, Arrays, GraphRunner
 from ookd.errors import UserError
 from ookd.masks import Floats, Geometry, Ints
@@ -46,6 +46,10 @@ class ExportedModel(FrameModel):
         self.fingerprint = f"{manifest.source}-{manifest.kind}-{manifest.precision}"
         self.size, self.aspect = manifest.size, manifest.aspect
         self._runner = runner
+        outputs, inputs = runner.interface
+        named = {*manifest.outputs, *manifest.shared}
+        if not named <= outputs or inputs != {*manifest.shared, "select"}:
+            raise UserError(f"{folder.path}: the manifest does not describe its graphs{AGAIN}")
 
     def infer(
         self, images: Sequence[Image], short_side: int | None, state: State | None = None

@@ -19,6 +19,7 @@ import orjson
 from numpy.typing import NDArray
 
 from ookd.errors import UserError
+from ookd.untrusted import check_file
 
 _BLOCK = 1 << 18  # bytes; small enough that everything derived from a block stays in the CPU cache
 _VIDEO = re.compile(rb'"video_id"\s*:\s*(-?\d{1,18})(?=\s*[,}])')
@@ -101,6 +102,7 @@ def index_json(path: Path, whole: bool = False) -> JsonIndex:
     Wrong boundaries show when an object is read, because a wrong piece is not valid JSON: reading then raises
     NotIndexable, and the caller indexes the file again with `whole`, which parses it completely.
     """
+    check_file(path)
     try:
         return _parse_whole(path) if whole else _index(path)
     except NotIndexable:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ookd import limits
+from ookd.data.formats.records import is_number
 from ookd.errors import UserError
 from ookd.evaluation.json_index import JsonIndex, index_json
 from ookd.structures import TrackResult, Video
@@ -39,14 +40,15 @@ class Predictions:
         """
         entries: list[Prediction] = []
         faults: list[str] = []
+        places = [of_video.get(video.id, []) for of_video in self.of_video]
+        limits.PREDICTIONS.check(sum(map(len, places)), video_label(video))
         for i, result in self.in_memory.get(video.id, []):
             if (fault := _fault(_fields(result), known)) is None:
                 entries.append(Prediction(i, result))
             else:
                 faults.append(f"result {i} ({video_label(video)}): {fault}")
         offset = 0
-        for file, of_video in zip(self.files, self.of_video, strict=True):
-            indices = of_video.get(video.id, [])
+        for file, indices in zip(self.files, places, strict=True):
             for i, record in zip(indices, file.read("", indices), strict=True):
                 fault = _fault(record, known)
                 if fault is None:
@@ -135,7 +137,7 @@ def _fault(record: dict[str, Any], known: set[int] | None) -> str | None:
     category, score = record["category_id"], record["score"]
     if type(category) is not int or (known is not None and category not in known):
         return f"category {category!r:.40} is not in the ground truth"
-    if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
+    if not is_number(score):
         return f"score {score!r:.40} is not a finite number"
     if not isinstance(record["segmentations"], list):
         return "segmentations is not a list"

@@ -12,6 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ookd import limits
+from ookd.data.formats.bounds import check_classes
+from ookd.data.formats.problems import Problem, raise_problem
+from ookd.data.formats.records import JsonRecord, bad_area
+from ookd.data.formats.ytvis import read_categories, read_videos
 from ookd.errors import UserError
 from ookd.evaluation.json_index import JsonIndex, index_json
 from ookd.structures import Category, Dataset, Track, Video
@@ -44,11 +49,15 @@ class GroundTruth:
         places = split.of_video.get(video.id, [])
         tracks, faults = [], []
         known = {category.id for category in self.categories}
-        for i, record in zip(places, split.file.read("annotations", places), strict=True):
+        if (fault := limits.TRACKS.exceeded(len(places))) is not None:
+            raise UserError(f"{split.file.path}: video {video.id}: {fault}")
+        for i, fields in zip(places, split.file.read("annotations", places), strict=True):
+            where = f"annotation {i} of video {video.id}"
+            wrong: list[Problem] = []
+            record = JsonRecord(fields, split.file.path, where, wrong.append)
             track = _track(record, known)
-            if isinstance(track, str):
-                faults.append(f"{split.file.path}: annotation {i} of video {video.id}: {track}")
-            else:
+            faults += [str(problem) for problem in wrong[:1]]
+            if track is not None and not wrong:
                 tracks.append(track)
         return tracks, faults
 
@@ -112,14 +121,14 @@ def _by_id(where: str, videos: list[Video]) -> dict[int, Video]:
 
 def _from_file(path: Path, file: JsonIndex) -> GroundTruth:
     split = Split(path.stem, file, file.by_video("annotations"))
-    categories = [_category(path, record) for record in _all(file, "categories")]
-    videos = _by_id(str(path), [_video(path, record) for record in _all(file, "videos")])
+    document = {name: _all(file, name) for name in ("categories", "videos")}
+    categories, _ = read_categories(document, path, raise_problem)
+    check_classes(categories, path, raise_problem)
+    videos = read_videos(document, path, raise_problem)
     stray = [video for video in split.of_video if video not in videos]
     if stray:
         i = split.of_video[stray[0]][0]
         raise UserError(f"{path}: annotation {i} names video {stray[0]}, which is not among the videos")
-    if not categories:
-        raise UserError(f"{path}: has no categories")
     return GroundTruth(categories, videos, dict.fromkeys(videos, split), [split])
 
 
@@ -127,40 +136,18 @@ def _all(file: JsonIndex, name: str) -> list[Any]:
     return file.read(name, list(range(file.length(name)))) if name in file.names else []
 
 
-def _category(path: Path, record: Any) -> Category:
-    if not isinstance(record, dict) or type(record.get("id")) is not int:
-        raise UserError(f"{path}: a category is an object with a whole number as id, not {record!r:.80}")
-    return Category(record["id"], str(record.get("name", record["id"])))
-
-
-def _video(path: Path, record: Any) -> Video:
-    if not isinstance(record, dict) or type(record.get("id")) is not int:
-        raise UserError(f"{path}: a video is an object with a whole number as id, not {record!r:.80}")
-    names = record.get("file_names")
-    width, height = record.get("width"), record.get("height")
-    if not isinstance(names, list) or not isinstance(width, int) or not isinstance(height, int):
-        raise UserError(f"{path}: video {record['id']} needs width, height and file_names")
-    return Video(record["id"], width, height, names)
-
-
-def _track(record: Any, known: set[int]) -> Track | str:
-    """The track of an annotation, or what is wrong with it."""
-    if not isinstance(record, dict):
-        return "is not an object"
-    if type(record.get("id")) is not int:
-        return f"id {record.get('id')!r:.40} is not a whole number"
-    if record.get("category_id") not in known:
-        return f"category {record.get('category_id')!r:.40} is not among the categories"
-    segmentations, areas = record.get("segmentations"), record.get("areas")
-    if not isinstance(segmentations, list):
-        return "has no list of segmentations"
-    if areas is None:
-        areas = []
-    if not isinstance(areas, list) or not all(
-        area is None or isinstance(area, int | float) for area in areas
-    ):
-        return "areas is not a list of numbers"
-    extra = {"occlusion": record["occlusion"]} if "occlusion" in record else {}
-    return Track(
-        record["id"], record["category_id"], segmentations, [], areas, bool(record.get("iscrowd", 0)), extra
-    )
+def _track(record: JsonRecord, known: set[int]) -> Track | None:
+    """The track of an annotation; None after a report of what is wrong with it."""
+    number, category = record.integer("id"), record.integer("category_id")
+    segmentations = record.array("segmentations")
+    areas = [] if record.fields.get("areas") is None else record.array("areas")
+    if number is None or category is None or segmentations is None or areas is None:
+        return None
+    if category not in known:
+        record.complain(f"category {category} is not among the categories")
+        return None
+    if wrong := [f"frame {frame}: {what}" for frame, what in bad_area(areas)]:
+        record.complain(wrong[0])
+        return None
+    extra = {"occlusion": record.fields["occlusion"]} if "occlusion" in record.fields else {}
+    return Track(number, category, segmentations, [], areas, record.flag("iscrowd"), extra)

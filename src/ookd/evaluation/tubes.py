@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ookd import limits
 from ookd.data import rle
 from ookd.data.runs import ColumnRuns, runs_of
 from ookd.structures import Rle
@@ -154,6 +155,10 @@ def _is_compressed(track: Sequence[Any], size: list[int]) -> bool:
 def _own_size(mask: Any, size: list[int]) -> list[int]:
     own = mask.get("size") if isinstance(mask, dict) else None
     good = isinstance(own, list) and len(own) == 2 and all(type(side) is int and side > 0 for side in own)
+    if good and own is not None:
+        fault = limits.SIDE.exceeded(max(own)) or limits.PIXELS.exceeded(own[0] * own[1])
+        if fault is not None:
+            raise rle.RleError(f"the mask has {fault}")
     return own if good and own is not None else size
 
 

@@ -19,6 +19,8 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from ookd import limits, untrusted
+from ookd.config.model_folder import ModelFolder, checked
 from ookd.errors import UserError
 from ookd.files import write_file
 from ookd.models import hub
@@ -160,7 +162,7 @@ def start_from(model: nn.Module, source: str | Path) -> list[str]:
     fitting = {}
     for name, tensor in own.items():
         for known in (name, name.partition(".")[2]):
-            if known in state and state[known].shape == tensor.shape:
+            if known in state and not misfits({known: tensor}, {known: state[known]}):
                 fitting[name] = state[known]
                 break
     if not fitting:
@@ -173,11 +175,12 @@ def misfits(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list
     """How `state` differs from the `expected` weights, by name and shape."""
     odd = [f"{name} is missing" for name in sorted(expected.keys() - state.keys())]
     odd += [f"{name} is not part of the model" for name in sorted(state.keys() - expected.keys())]
-    return odd + [
-        f"{name} is {list(state[name].shape)}, should be {list(tensor.shape)}"
-        for name, tensor in expected.items()
-        if name in state and state[name].shape != tensor.shape
-    ]
+    for name, tensor in expected.items():
+        if name in state and state[name].shape != tensor.shape:
+            odd.append(f"{name} is {list(state[name].shape)}, should be {list(tensor.shape)}")
+        elif name in state and state[name].is_floating_point() != tensor.is_floating_point():
+            odd.append(f"{name} is {state[name].dtype}, should be {tensor.dtype}")
+    return odd
 
 
 def _folder(source: str | Path) -> Path:
@@ -206,13 +209,11 @@ def _read(folder: Path, source: str | Path, classes: Sequence[str] | None) -> Sa
     if "model_type" in fields:
         return _read_transformers(folder, fields, source, classes)
     config = _model_config(folder, fields)
-    names, tracker = fields.get("names"), fields.get("tracker", {})
-    if not isinstance(names, list) or len(names) != config.classes:
+    found = checked(fields, ModelFolder, path)
+    if len(found.names) != config.classes:
         raise UserError(f"{path}: names must be a list of {config.classes} class names")
-    if not isinstance(tracker, dict):
-        raise UserError(f"{path}: tracker must be an object")
-    notes = {note: str(fields.get(note, "")) for note in NOTES}
-    return Saved(build(config), [str(name) for name in names], tracker, **notes)
+    notes = {note: getattr(found, note) for note in NOTES}
+    return Saved(build(config), found.names, found.tracker, **notes)
 
 
 def _read_transformers(
@@ -267,25 +268,20 @@ def _state_of(folder: Path) -> Mapping[str, Tensor]:
 def _model_config(folder: Path, fields: Mapping[str, Any]) -> ModelConfig:
     if "backbone" in fields:
         raise UserError(f"{folder} holds a backbone to start training from, not a model")
+    model = fields.get("model", {})
+    if not isinstance(model, dict):
+        raise UserError(f"{folder / CONFIG}: model: must be an object")
     try:
-        return parse_config(fields.get("model", {}))
+        return parse_config(model)
     except UserError as error:
         raise UserError(f"{folder / CONFIG}: model: {error}") from error
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(
-            f"{path}: {error.strerror or error}; a model folder holds {CONFIG} and {WEIGHTS}"
-        ) from error
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON: {error}") from error
-    if not isinstance(fields, dict):
-        raise UserError(f"{path}: must be a JSON object")
-    return fields
+    if untrusted.fault_of(path) == untrusted.MISSING:
+        raise UserError(f"{path}: no such file; a model folder holds {CONFIG} and {WEIGHTS}")
+    return untrusted.read_json(path)
 
 
 def _write_config(folder: Path, fields: Mapping[str, Any]) -> None:
@@ -294,9 +290,14 @@ def _write_config(folder: Path, fields: Mapping[str, Any]) -> None:
 
 def _read_weights(folder: Path) -> dict[str, Tensor]:
     path = folder / WEIGHTS
+    untrusted.check_file(path, limits.WEIGHTS)
     try:
-        return load_file(path)
+        state = load_file(path)
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror or 'missing or cannot be read'}") from error
+        raise UserError(f"{path}: {error.strerror or 'cannot be read'}") from error
     except safetensors.SafetensorError as error:
         raise UserError(f"{path}: truncated or not a safetensors file: {error}") from error
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor.float()).all():
+            raise UserError(f"{path}: {name} holds values that are not finite")
+    return state

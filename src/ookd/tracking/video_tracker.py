@@ -25,13 +25,11 @@ class FullSize(Protocol):
     """Detections that can give masks [n, H, W] and boxes [n, 4] of some of them in the original frame."""
 
     @property
-    def probs(self) -> Floats: ...
-
+    def probs(self) -> Floats: ...  # [N, K]
     @property
-    def query(self) -> Ints: ...
-
+    def query(self) -> Ints: ...  # [N]
     @property
-    def everyone(self) -> Floats | None: ...
+    def everyone(self) -> Floats | None: ...  # [Q, K] class scores of all queries of the frame
 
     def full_size(self, rows: Ints) -> tuple[Bools, Floats]: ...
 

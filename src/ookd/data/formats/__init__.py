@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from ookd.data.formats.bounds import keep_bounds
 from ookd.data.formats.coco import COCO
 from ookd.data.formats.dataset_yaml import describing_file, sources_in_yaml, with_names
 from ookd.data.formats.davis import DAVIS
@@ -76,6 +77,8 @@ def read(source: AnnotationSource, report: Report) -> Dataset | None:
             dataset.root = source.frames
         if dataset is not None and source.names:
             dataset = with_names(dataset, source.names, source.path, report)
+        if dataset is not None:
+            keep_bounds(dataset, source.path, report)
     return dataset
 
 

@@ -22,6 +22,7 @@ from ookd.data.formats.ytvis import read_categories, with_category_extra
 from ookd.data.frames import video_name
 from ookd.structures import Dataset, Track, Video
 
+_MOST_DIGITS = 300  # of a number in a file name
 _IMAGE = ("id", "width", "height", "file_name")
 _ANNOTATION = ("id", "image_id", "category_id", "iscrowd", "segmentation", "bbox", "area")
 
@@ -39,7 +40,7 @@ class _Image:
         parts = re.split(r"(\d+)", self.file_name)
         return (
             frame if type(frame) is int else -1,
-            [int(part) if part.isdecimal() else part for part in parts],
+            [int(part[:_MOST_DIGITS]) if part.isdecimal() else part for part in parts],
         )
 
 

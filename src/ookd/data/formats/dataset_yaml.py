@@ -19,8 +19,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from ookd import untrusted
 from ookd.data.formats.format import SPLITS, AnnotationSource, choose
 from ookd.data.formats.problems import Problem, Report
 from ookd.data.formats.records import shown
@@ -60,16 +59,7 @@ def sources_in_yaml(file: Path, find: Find) -> list[AnnotationSource]:
 
 
 def _read(file: Path) -> dict[Any, Any]:
-    try:
-        document = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read: {error.strerror or error}") from None
-    except (UnicodeDecodeError, RecursionError, ValueError):
-        raise UserError(f"{file}: is not a YAML text in UTF-8") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f" line {mark.line + 1}:" if mark else ""
-        raise UserError(f"{file}:{place} is not valid YAML: {getattr(error, 'problem', error)}") from None
+    document = untrusted.read_yaml(file)
     if not isinstance(document, dict):
         raise UserError(f"{file}: must hold 'key: value' lines, not {shown(document)}")
     return document

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ookd import untrusted
 from ookd.data.formats.format import AnnotationSource, Format, NamedVideos, Output, split_of
 from ookd.data.formats.json_file import read_object, write_json
 from ookd.data.formats.label_images import (
@@ -58,7 +59,7 @@ def davis_splits(folder: Path) -> dict[str, list[str]]:
 def _names_in(file: Path) -> list[str]:
     """Each line holds a name or, in DAVIS-2016, an image and its annotation."""
     names: dict[str, None] = {}
-    for line in file.read_text(encoding="utf-8", errors="replace").split("\n"):
+    for line in untrusted.read_lines(file):
         if words := line.split():
             names[Path(words[0]).parent.name if "/" in words[0] else words[0]] = None
     return list(names)
@@ -121,8 +122,9 @@ def _read_meta(file: Path, report: Report) -> tuple[dict[str, dict[int, str]], l
         found[name] = {}
         for value, item in (objects if isinstance(objects, dict) else {}).items():
             category = item.get("category") if isinstance(item, dict) else None
-            if value.isdecimal() and isinstance(category, str) and category:
-                found[name][int(value)] = category
+            number = untrusted.whole_number(value)
+            if number is not None and isinstance(category, str) and category:
+                found[name][number] = category
             else:
                 report(Problem(file, f"video {name}, object {value}", 'must be {"category": NAME}'))
     names = document.get("categories", [])

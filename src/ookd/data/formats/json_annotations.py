@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from ookd import untrusted
+from ookd.data.archives import is_archive
 from ookd.data.formats.coco import read_coco
 from ookd.data.formats.format import AnnotationSource, Format, split_of
 from ookd.data.formats.json_file import read_object
 from ookd.data.formats.problems import Problem, Report
 from ookd.data.formats.ytvis import read_ytvis
-from ookd.data.frames import is_archive, read_bytes, through_video
+from ookd.data.frames import read_bytes, through_video
 from ookd.errors import UserError
 from ookd.structures import Dataset
 
@@ -37,6 +39,8 @@ def _annotation_files(folder: Path) -> list[Path]:
 
 def _is_list(file: Path) -> bool:
     """Predictions are a list; annotations are an object."""
+    if not untrusted.is_file(file):
+        return False
     with file.open("rb") as opened:
         return opened.read(64).lstrip().startswith(b"[")
 
@@ -80,13 +84,13 @@ def find_frames(annotations: Path, file_name: str) -> Path:
 
 def _holds(folder: Path, file_name: str) -> bool:
     path = folder / file_name
-    if path.is_file():
+    if untrusted.is_file(path):
         return True
-    if (video := through_video(path)) is not None:
-        return video[0].is_file()
-    if not any(is_archive(parent) and parent.is_file() for parent in path.parents):
-        return False
     try:
+        if (video := through_video(path)) is not None:
+            return untrusted.is_file(video[0])
+        if not any(is_archive(parent) and untrusted.is_file(parent) for parent in path.parents):
+            return False
         read_bytes(path)
     except UserError:
         return False

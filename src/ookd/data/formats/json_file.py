@@ -11,10 +11,12 @@ from typing import Any
 import orjson
 import yaml
 
+from ookd import untrusted
 from ookd.data.formats.format import NamedVideos, Output
 from ookd.data.formats.problems import Problem, Report
 from ookd.data.formats.records import shown
 from ookd.data.frames import copy_frames, frame_stems
+from ookd.errors import UserError
 from ookd.files import write_file
 from ookd.structures import Dataset, Video
 
@@ -24,10 +26,10 @@ ANNOTATIONS = "instances.json"
 def read_object(path: Path, report: Report) -> dict[str, Any] | None:
     """The file's JSON object, or None after a report. NaN and Infinity, which JSON lacks, become floats."""
     try:
-        raw = path.read_bytes().removeprefix(b"\xef\xbb\xbf")  # the byte order mark that some editors write
+        raw = untrusted.read_bytes(path).removeprefix(b"\xef\xbb\xbf")  # the byte order mark of some editors
         document = _parse(raw)
-    except OSError as error:
-        report(Problem(path, "", _reason(error)))
+    except UserError as error:
+        report(Problem(path, "", str(error).removeprefix(f"{path}: ")))
     except UnicodeDecodeError as error:
         report(Problem(path, f"byte {error.start}", "is not UTF-8 text; save the file as UTF-8"))
     except RecursionError:
@@ -58,14 +60,6 @@ def _parse(raw: bytes) -> Any:
 
 def _bounded(digits: str) -> int | float:
     return int(digits) if len(digits) < 19 else float(digits)
-
-
-def _reason(error: OSError) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "no such file"
-    if isinstance(error, IsADirectoryError):
-        return "is a folder, not a file"
-    return f"cannot be read: {error.strerror or error}"
 
 
 def write_json(path: Path, document: Any) -> None:

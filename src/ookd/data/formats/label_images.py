@@ -15,14 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ookd import limits, untrusted
 from ookd.data import rle
 from ookd.data.formats.problems import Problem, Report
 from ookd.data.frames import IMAGE_SUFFIXES, frame_stems
 from ookd.data.image_files import open_image
+from ookd.errors import UserError
 from ookd.structures import Rle, Track, Video
 
 Labels = NDArray[np.uint16]  # [H, W], 0 is background
 _MODES = ("P", "L", "1", "I", "I;16")
+_LARGEST = 2**16 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +39,21 @@ class Shape:
 
 def read_label_image(path: Path, report: Report) -> Labels | None:
     try:
-        with open_image(io.BytesIO(path.read_bytes())) as image:
-            if image.mode in _MODES:
-                return np.array(image).astype(np.uint16)
-            what = f"is a {image.mode} image; labels need a palette or one grey channel"
+        content = untrusted.read_bytes(path)
+        with open_image(io.BytesIO(content)) as image:
+            labels = np.array(image)
+            if image.mode not in _MODES:
+                what = f"is a {image.mode} image; labels need a palette or one grey channel"
+            elif labels.min() < 0 or labels.max() > _LARGEST:
+                what = f"holds values from {labels.min()} to {labels.max()}; labels have 16 bits"
+            elif fault := limits.LABELS.exceeded(len(np.unique(labels))):
+                what = fault
+            else:
+                return labels.astype(np.uint16)
+    except UserError as error:
+        what = str(error).removeprefix(f"{path}: ")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        empty = path.exists() and path.stat().st_size == 0
-        what = "is empty" if empty else f"is not a readable image ({error})"
+        what = f"is not a readable image ({error})" if content else "is empty"
     report(Problem(path, "", what))
     return None
 
@@ -51,11 +62,8 @@ def shapes_of(labels: Labels) -> dict[int, Shape]:
     """The objects of a label image by value."""
     values = np.unique(labels)
     values = values[values > 0]
-    masks = rle.encode_many(labels == values[:, None, None])
-    return {
-        int(value): Shape(mask, rle.box_xywh(mask), rle.area(mask))
-        for value, mask in zip(values, masks, strict=True)
-    }
+    masks = {int(value): rle.encode(labels == value) for value in values}  # one at a time: there may be many
+    return {value: Shape(mask, rle.box_xywh(mask), rle.area(mask)) for value, mask in masks.items()}
 
 
 def read_sequence(folder: Path, report: Report) -> tuple[tuple[int, int], list[dict[int, Shape]], list[Path]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from ookd import untrusted
 from ookd.data import rle
 from ookd.data.formats.format import AnnotationSource, Format, NamedVideos, Output
 from ookd.data.formats.label_images import frame_files, paint_labels, read_sequence, tracks_of, values_for
@@ -58,10 +59,11 @@ def _read_classes(file: Path, report: Report) -> dict[int, str]:
     if not file.exists():
         return dict(_CLASSES)
     names: dict[int, str] = {}
-    for line, text in enumerate(file.read_text(encoding="utf-8", errors="replace").split("\n"), 1):
-        number, _, name = text.strip().partition(" ")
-        if number.isdecimal() and name:
-            names[int(number)] = name.strip()
+    for line, text in enumerate(untrusted.read_lines(file), 1):
+        digits, _, name = text.strip().partition(" ")
+        number = untrusted.whole_number(digits)
+        if number is not None and name:
+            names[number] = name.strip()
         elif text.strip():
             report(Problem(file, f"line {line}", "must be a number and a name, as in '1 car'"))
     return names

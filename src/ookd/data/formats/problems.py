@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ookd.errors import UserError
+from ookd.errors import UserError, printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Problem:
 
     def __str__(self) -> str:
         line = f"{self.file}: {self.where}: {self.what}" if self.where else f"{self.file}: {self.what}"
-        return " ".join(line.split()).encode("utf-8", "backslashreplace").decode("utf-8")
+        return printable(" ".join(line.split()))
 
 
 Report = Callable[[Problem], None]

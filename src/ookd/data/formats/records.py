@@ -9,9 +9,10 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from ookd import limits
 from ookd.data.formats.problems import Problem, Report
 
-MAX_PIXELS = 2**28  # a larger frame is a mistake, and its masks would fill the memory
+_LARGEST = 2**53  # of whole numbers and coordinates: the last that every program reads the same
 
 _shorten = reprlib.Repr()  # stops early on huge or deeply nested values
 
@@ -35,6 +36,9 @@ class JsonRecord:
         value = self.fields.get(key)
         if type(value) is not int:
             self.complain(f"'{key}' must be a whole number, not {shown(value, key in self.fields)}")
+            return None
+        if abs(value) > _LARGEST:
+            self.complain(f"'{key}' is {shown(value)}; it must have at most 53 bits")
             return None
         if least is not None and value < least:
             self.complain(f"'{key}' is {value}; it must be at least {least}")
@@ -60,8 +64,9 @@ class JsonRecord:
         width, height = self.integer("width", 1), self.integer("height", 1)
         if width is None or height is None:
             return None
-        if width * height > MAX_PIXELS:
-            self.complain(f"a frame of {width} x {height} pixels is too large to be right")
+        fault = limits.PIXELS.exceeded(width * height) or limits.SIDE.exceeded(max(width, height))
+        if fault is not None:
+            self.complain(f"a frame of {width} x {height} has {fault}")
             return None
         return width, height
 
@@ -114,17 +119,19 @@ def bad_box(boxes: list[Any]) -> Iterator[tuple[int, str]]:
     if set(map(type, present)) <= {list} and set(map(len, present)) <= {4}:  # fast: sets are large
         flat = list(chain.from_iterable(present))
         if set(map(type, flat)) <= {int, float} and all(map(isfinite, flat)):
-            return
+            largest = max(map(abs, flat), default=0)
+            if largest <= _LARGEST:
+                return
     for frame, box in enumerate(boxes):
         if box is None:
             continue
-        if not isinstance(box, list) or len(box) != 4 or not all(map(_is_finite, box)):
+        if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
             yield frame, f"box {shown(box)} must be [x, y, width, height] with finite numbers, or null"
 
 
 def bad_area(areas: list[Any]) -> Iterator[tuple[int, str]]:
     for frame, area in enumerate(areas):
-        if area is not None and not (_is_finite(area) and area >= 0):
+        if area is not None and not (is_number(area) and 0 <= area <= limits.PIXELS.most):
             yield frame, f"area {shown(area)} must be a number of pixels, or null"
 
 
@@ -136,5 +143,6 @@ def bad_segmentation(segmentations: list[Any]) -> Iterator[tuple[int, str]]:
             yield frame, what
 
 
-def _is_finite(value: Any) -> bool:
-    return type(value) in (int, float) and isfinite(value)
+def is_number(value: Any) -> bool:
+    """Whether a value is a plain number, finite and of a size that every program can read."""
+    return type(value) in (int, float) and abs(value) <= _LARGEST  # false for NaN

@@ -17,6 +17,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from ookd import untrusted
 from ookd.data import rle
 from ookd.data.formats.format import AnnotationSource, Format, NamedVideos, Output, split_of
 from ookd.data.formats.problems import Problem, Report
@@ -63,7 +64,11 @@ def read_yolo(source: AnnotationSource, report: Report) -> Dataset | None:
             segmentation = [
                 points.round(4).ravel().tolist()
             ]  # a rounded share is no longer a tenth of a pixel
-            mask = rle.from_any(segmentation, height, width)
+            try:
+                mask = rle.from_any(segmentation, height, width)
+            except rle.RleError as error:
+                report(Problem((labels / inside).with_suffix(".txt"), "", str(error)))
+                continue
             total += 1
             video.tracks.append(
                 Track(total, label + 1, [segmentation], [rle.box_xywh(mask)], [rle.area(mask)])
@@ -79,7 +84,7 @@ def _read_labels(file: Path, classes: int, report: Report) -> list[tuple[int, li
     if not file.exists():
         return []
     found: list[tuple[int, list[float]]] = []
-    for line, text in enumerate(file.read_text(encoding="utf-8", errors="replace").split("\n"), 1):
+    for line, text in enumerate(untrusted.read_lines(file), 1):
         words = text.split()
         if not words:
             continue

@@ -22,7 +22,7 @@ _TRACK = ("id", "video_id", "category_id", "iscrowd", "segmentations", "bboxes",
 def read_ytvis(document: dict[str, Any], file: Path, report: Report) -> Dataset:
     """Everything that is right in the document; wrong records are reported and left out."""
     categories, category_extra = read_categories(document, file, report)
-    videos = _read_videos(document, file, report)
+    videos = read_videos(document, file, report)
     _read_tracks(document, file, videos, {category.id for category in categories}, report)
     known = ("videos", "annotations", "categories")
     extra = {key: value for key, value in document.items() if key not in known}
@@ -53,7 +53,8 @@ def read_categories(
     return list(categories.values()), extra
 
 
-def _read_videos(document: dict[str, Any], file: Path, report: Report) -> dict[int, Video]:
+def read_videos(document: dict[str, Any], file: Path, report: Report) -> dict[int, Video]:
+    """The videos by id, still without tracks."""
     videos: dict[int, Video] = {}
     for record in records(document, "videos", "video", file, report):
         number, size, names = record.integer("id"), record.size(), record.array("file_names")

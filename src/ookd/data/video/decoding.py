@@ -16,6 +16,7 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from ookd import untrusted
 from ookd.data.video.source import Image
 from ookd.errors import UserError
 
@@ -24,9 +25,9 @@ def open_container(address: Path | str, called: str = "", **how: Any) -> tuple[I
     """Open anything that FFmpeg can read; messages call it `called`."""
     called = called or str(address)
     if isinstance(address, Path):
-        if not address.exists():
-            raise UserError(f"{called}: no such file")
-        if address.is_file() and address.stat().st_size == 0:
+        if (fault := untrusted.fault_of(address)) is not None:
+            raise UserError(f"{called}: {fault}")
+        if address.stat().st_size == 0:
             raise UserError(f"{called}: is empty (0 bytes)")
     try:
         container = _open(str(address), **how)

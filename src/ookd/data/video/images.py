@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image as Pillow
 from PIL import ImageOps
 
+from ookd import untrusted
 from ookd.data.image_files import open_image
 from ookd.data.video.source import Decode, FrameSource, Image, Span
 from ookd.errors import UserError
@@ -20,17 +21,20 @@ log = logging.getLogger(__name__)
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"))
 FPS = 10.0  # assumed
+_MOST_DIGITS = 300  # of a number in a file name
 
 
 def natural_order(path: Path) -> list[tuple[int, str]]:
     """Sort key with which frame_9 comes before frame_10."""
     return [
-        (int(part), "") if part.isdigit() else (-1, part.lower()) for part in re.split(r"(\d+)", str(path))
+        (int(part[:_MOST_DIGITS]), "") if part.isdecimal() else (-1, part.lower())
+        for part in re.split(r"(\d+)", str(path))
     ]
 
 
 def read_image(path: Path) -> Image:
     """An image file as 8-bit RGB, turned upright by its EXIF data; alpha is dropped."""
+    untrusted.check_file(path)
     with open_image(path) as opened:
         image = ImageOps.exif_transpose(opened)
         if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip instead of scale
@@ -42,7 +46,7 @@ def read_image(path: Path) -> Image:
 def try_read(path: Path) -> Image | None:
     try:
         return read_image(path)
-    except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError):  # from damaged files
+    except (UserError, OSError, ValueError, SyntaxError, Pillow.DecompressionBombError):  # damaged files
         return None
 
 

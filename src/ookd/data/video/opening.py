@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from ookd import untrusted
 from ookd.data.video.container import ContainerSource, PipeSource
 from ookd.data.video.decoding import open_decoded
 from ookd.data.video.images import SUFFIXES, ImageSource, natural_order
@@ -37,35 +38,40 @@ def open_source(
         return source
     span = Span.parse(start, end, every)
     text = str(source)
-    if isinstance(source, int) or re.fullmatch(r"\d+", text):
+    if isinstance(source, int) or re.fullmatch(r"[0-9]{1,4}", text):
         return CameraSource(int(text), span)
     if text == "-":
         return PipeSource(span)
     if re.match(r"[a-z][a-z0-9+.-]*://", text):
         return _open_url(text, span)
-    path = Path(source)
+    path, fault = Path(source), untrusted.fault_of(Path(source))
+    if fault is None and _is_image(path):
+        return ImageSource([path], path.name, span)
+    if fault is None:
+        return ContainerSource(path, open_decoded(path), path.name, span)
     if path.is_dir():
         paths = [file for file in path.iterdir() if _is_image(file)]
         if not paths:
             raise UserError(f"{path}: no images in this folder (known types: {', '.join(sorted(SUFFIXES))})")
         return ImageSource(sorted(paths, key=natural_order), path.resolve().name, span)
-    if not path.exists() and glob.has_magic(text):
+    if fault == untrusted.MISSING and glob.has_magic(text):
         paths = [file for file in map(Path, glob.glob(text, recursive=True)) if _is_image(file)]
         if not paths:
             raise UserError(f"{text}: matches no images")
         return ImageSource(sorted(paths, key=natural_order), paths[0].resolve().parent.name, span)
-    if _is_image(path):
-        return ImageSource([path], path.name, span)
-    return ContainerSource(path, open_decoded(path), path.name, span)
+    raise UserError(f"{text}: {fault}")
 
 
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and untrusted.is_file(path)
 
 
 def _open_url(url: str, span: Span) -> FrameSource:
     """A recording if the server knows its length, else an endless stream."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise UserError(f"{url}: is not an address: {error}") from None
     name = Path(parts.path).name or parts.hostname or parts.scheme
     how: dict[str, Any] = {
         "called": url.replace(f"{parts.username}:{parts.password}@", ""),  # no password in messages

@@ -45,13 +45,15 @@ class Moment:
     def parse(cls, value: int | str) -> Moment:
         """`120` is a frame; `1:30`, `1:02:30.5` and `12.5s` are times."""
         text = str(value).strip()
-        if re.fullmatch(r"\d+", text):
+        if re.fullmatch(r"[0-9]{1,12}", text):
             return cls(frame=int(text))
-        if re.fullmatch(r"\d+(\.\d+)?s", text):
+        if re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,12})?s", text):
             return cls(seconds=float(text[:-1]))
-        if re.fullmatch(r"(\d+:)?\d+:\d+(\.\d+)?", text):
+        if re.fullmatch(r"([0-9]{1,6}:)?[0-9]{1,6}:[0-9]{1,6}(\.[0-9]{1,12})?", text):
             return cls(seconds=sum(float(part) * 60**i for i, part in enumerate(reversed(text.split(":")))))
-        raise UserError(f"{text!r} is not a place in a video; write a frame (120) or a time (1:30, 12.5s)")
+        raise UserError(
+            f"{text!r:.60} is not a place in a video; write a frame (120) or a time (1:30, 12.5s)"
+        )
 
     def reached(self, index: int, seconds: float) -> bool:
         if self.frame is not None:

@@ -1,0 +1,56 @@
+"""Standard output that may be closed, full, or of an encoding that lacks characters."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from contextlib import suppress
+from typing import Any
+
+from ookd.errors import UserError
+
+
+class _Output(io.FileIO):
+    """Standard output that says in a line why it takes nothing more."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data) or 0
+        except BrokenPipeError:  # whoever read it has had enough
+            raise
+        except OSError as error:
+            raise UserError(f"standard output: cannot be written: {error.strerror or error}") from None
+
+
+def prepare() -> None:
+    """Give streams that were closed the null device, or the next file opened would take their place."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, mode, closefd=False, encoding="utf-8"))
+    before = sys.stdout
+    if before is sys.__stdout__ and isinstance(before, io.TextIOWrapper):  # nobody has replaced it
+        before.flush()
+        output: Any = _Output(before.fileno(), "wb", closefd=False)
+        sys.stdout = io.TextIOWrapper(
+            output if before.write_through else io.BufferedWriter(output),
+            before.encoding,
+            "backslashreplace",
+            line_buffering=before.line_buffering,
+            write_through=before.write_through,
+        )
+
+
+def discard() -> None:
+    """Drop what could not be written, or Python tries again, and complains, at its end."""
+    with suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
