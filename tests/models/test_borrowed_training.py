@@ -66,6 +66,18 @@ def test_it_learns_classes_and_masks(name: str, batch: Batch) -> None:
     assert all(p.grad is not None for p in task.parameters() if p.requires_grad)  # as several GPUs need it
 
 
+def test_a_model_of_the_hub_learns_other_classes(tmp_path: Path, batch: Batch) -> None:
+    names = [f"thing {label}" for label in range(4)] + ["LABEL_4"]
+    net, folder = written("eomt-small", tmp_path, names)
+    with pytest.raises(UserError, match="keep names 4 labels, but there are 14 classes"):
+        make_model(config.Model(base=str(folder)), 14)
+    model = make_model(config.Model(base=str(folder), change={"keep": []}), 14)
+    assert torch.equal(model.net.query.weight, net.query.weight)
+    assert model.net.class_predictor.weight.shape[0] == 15
+    before, after = descend(task_for(model), batch, 12, 2e-3)
+    assert after < 0.8 * before
+
+
 def test_only_the_embedding_head_of_rf_detr_learns(batch: Batch) -> None:
     model = tiny("rf-detr-seg-small", classes=14, embed=16)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
