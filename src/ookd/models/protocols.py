@@ -27,6 +27,7 @@ class Network(nn.Module):
     """A network built from its configuration."""
 
     config: ModelConfig
+    fixed_classes: bool = False  # whether training leaves it the classes that it knows
     side: int | None = None  # of the frames, where the tracker's constants name none; None: as they are
 
     def load_pretrained(self) -> None:
