@@ -55,6 +55,7 @@ def track(
     from ookd.data.threads import BackgroundWriter
     from ookd.data.video import open_source
     from ookd.files import claim_folder
+    from ookd.locking import locked
     from ookd.tracking.sinks import Sinks, own_parts
 
     names = _sinks(save)
@@ -65,6 +66,7 @@ def track(
         open_source(source, start=start, end=end, every=every) as frames,
         FrameProgress(frames.length, show_progress) as progress,
         _sigterm_like_ctrl_c(),
+        locked(out),
     ):
         claim_folder(out, overwrite, own_parts())
         tracker = load(model, device)
