@@ -36,6 +36,10 @@ class Threaded(GraphRunner):
         self.pool = ThreadPoolExecutor(IN_FLIGHT)
         self.begun = self.running = 0
 
+    @property
+    def interface(self) -> tuple[set[str], set[str]]:
+        return {"logits", "embed", "all"}, {"all", "select"}
+
     def start(self, inputs: Arrays) -> Callable[[], Arrays]:
         self.running += 1
         number, self.begun = self.begun, self.begun + 1
