@@ -18,7 +18,7 @@ from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from ookd.config.model_folder import ModelFolder, checked
+from ookd.config.model_folder import FileName, ModelFolder, checked
 from ookd.errors import UserError
 from ookd.files import checksum, write_file
 from ookd.untrusted import check_file, read_json
@@ -31,7 +31,6 @@ SUFFIX: dict[Kind, str] = {"openvino": ".xml", "onnx": ".onnx"}
 PARTS = ("frame", "masks", "dense")  # the graphs; the last one is not always there
 AGAIN = "; export the model again"
 Side = Annotated[int, Field(ge=1, le=2**14)]
-FileName = Annotated[str, Field(pattern=r"^[\w\-]+(\.\w+)+$")]
 
 
 class Manifest(pydantic.BaseModel, frozen=True, extra="forbid"):
@@ -97,21 +96,18 @@ def _needed(folder: Path, manifest: Manifest) -> set[str]:
     """The files that a runtime would open, which the manifest must vouch for."""
     graphs = {part + SUFFIX[manifest.kind] for part in PARTS[:2]}
     start = {START} if manifest.state else set()
-    return {CONFIG, *graphs, *start, *(file.name for file in folder.iterdir() if file.stem in PARTS)}
+    return {CONFIG, *start, *graphs, *(file.name for file in folder.iterdir() if file.stem in PARTS)}
 
 
 def read_start(folder: ExportedFolder) -> dict[str, NDArray[Any]]:
     """The state [1, ...] of a model before its first frame; empty for one that carries nothing."""
     if not folder.manifest.state:
         return {}
-    path = folder.path / START
     try:
-        arrays: dict[str, NDArray[Any]] = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: cannot be read: {error}{AGAIN}") from None
-    if arrays.keys() != set(folder.manifest.state):
-        raise UserError(f"{path}: does not hold {', '.join(folder.manifest.state)}{AGAIN}")
-    return arrays
+        arrays = load_file(folder.path / START)
+        return {name: arrays[name] for name in folder.manifest.state}
+    except (KeyError, SafetensorError) as error:
+        raise UserError(f"{folder.path / START}: not the start of this model ({error}){AGAIN}") from None
 
 
 def complete(

@@ -46,11 +46,11 @@ class ExportedModel(FrameModel):
         self.fingerprint = f"{manifest.source}-{manifest.kind}-{manifest.precision}"
         self.size, self.aspect = manifest.size, manifest.aspect
         self._runner = runner
-        self._first = read_start(folder)
         outputs, inputs = runner.interface
-        named = {*manifest.outputs, *manifest.shared, *(CARRIED + name for name in manifest.state)}
+        named = {*manifest.outputs, *manifest.shared}
         if not named <= outputs or inputs != {*manifest.shared, "select"}:
             raise UserError(f"{folder.path}: the manifest does not describe its graphs{AGAIN}")
+        self._first = read_start(folder)
 
     def infer(
         self, images: Sequence[Image], short_side: int | None, state: State | None = None
