@@ -246,7 +246,7 @@ def test_a_state_from_elsewhere_is_refused(tmp_path) -> None:
     path.write_bytes(b"not a state")
     with pytest.raises(UserError, match="not a saved session"):
         session().load(path)
-    with pytest.raises(UserError, match="not a saved session"):
+    with pytest.raises(UserError, match="no such file"):
         session().load(tmp_path / "missing")
     other = Session(ColourModel(), TrackerConfig(memory_length=5), NAMES, CPU)
     other.step(scene(0))

@@ -56,6 +56,7 @@ def track(
     from ookd.data.threads import BackgroundWriter
     from ookd.data.video import open_source
     from ookd.files import claim_folder
+    from ookd.locking import locked
     from ookd.tracking.sinks import Sinks, own_parts
 
     names = _sinks(save)
@@ -63,9 +64,10 @@ def track(
     sure: set[int] = set()  # those that are drawn in
     interrupted = False
     with (
+        _stopping_signals(),
         open_source(source, start=start, end=end, every=every) as frames,
         FrameProgress(frames.length, show_progress) as progress,
-        _sigterm_like_ctrl_c(),
+        locked(out),
     ):
         claim_folder(out, overwrite, own_parts())
         tracker = load(model, device)
@@ -122,12 +124,15 @@ def _not_for_real_video(model: str, trained_on: str) -> str:
 
 
 @contextmanager
-def _sigterm_like_ctrl_c() -> Iterator[None]:
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+def _stopping_signals() -> Iterator[None]:
+    """SIGTERM ends like Ctrl-C, and so does SIGINT in a script's background job, which begins without it."""
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, signal.default_int_handler) for number in numbers]
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def _sinks(text: str) -> list[str]:

@@ -18,7 +18,7 @@ from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from ookd.config.model_folder import ModelFolder, checked
+from ookd.config.model_folder import FileName, ModelFolder, checked
 from ookd.errors import UserError
 from ookd.files import checksum, write_file
 from ookd.untrusted import check_file, read_json
@@ -31,7 +31,6 @@ SUFFIX: dict[Kind, str] = {"openvino": ".xml", "onnx": ".onnx"}
 PARTS = ("frame", "masks", "dense")  # the graphs; the last one is not always there
 AGAIN = "; export the model again"
 Side = Annotated[int, Field(ge=1, le=2**14)]
-FileName = Annotated[str, Field(pattern=r"^[\w\-]+(\.\w+)+$")]
 
 
 class Manifest(pydantic.BaseModel, frozen=True, extra="forbid"):

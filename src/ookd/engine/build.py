@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ookd.config import Model, Optim, Recipe
+from ookd.config.tracker import TrackerConfig
 from ookd.distill.task import Distillation
 from ookd.engine.muon import Muon, is_hidden
 from ookd.errors import UserError
@@ -17,12 +18,23 @@ from ookd.models import zoo
 from ookd.models.families import family_named, family_of, parse_config, preset, presets
 from ookd.models.family import Family
 from ookd.models.protocols import Network, StudentTask, TrainingTask
+from ookd.tracking.associators import make_associator
 
 
 def family_of_base(spec: Model) -> Family:
     """The family of a recipe's model, before the model is built."""
     config = presets().get(spec.base) or zoo.config_of(spec.base)
     return family_named(config.family)
+
+
+def check_tracker(recipe: Recipe) -> None:
+    """Raise for tracker constants that would make a model which cannot be loaded."""
+    try:
+        constants = family_of_base(recipe.model).tracker.changed(recipe.tracker)
+        if isinstance(constants, TrackerConfig):
+            make_associator(constants)
+    except UserError as error:
+        raise UserError(f"recipe {recipe.name}: {error}") from None
 
 
 def make_model(spec: Model, classes: int) -> Network:

@@ -72,8 +72,8 @@ def device_named(name: str) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=device).item()  # the device "meta" has no values
+    except (RuntimeError, AssertionError, NotImplementedError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
         raise UserError(
             f"device {name} is not available; choose from auto, cpu, cuda, mps ({reason})"

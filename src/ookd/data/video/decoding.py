@@ -34,11 +34,18 @@ def open_container(address: Path | str, called: str = "", **how: Any) -> tuple[I
     except av.error.InvalidDataError:
         raise UserError(f"{called}: is not a video, or its beginning is damaged") from None
     except (av.FFmpegError, OSError) as error:
-        raise UserError(f"{called}: {error.strerror or error}") from None
+        raise UserError(f"{called}: {reason(error)}") from None
     if not container.streams.video:
         container.close()
         raise UserError(f"{called}: has no video stream")
     return container, container.streams.video[0]
+
+
+def reason(error: Exception) -> str:
+    """Why FFmpeg failed, in words that say it."""
+    if isinstance(error, av.error.ExitError):  # PyAV stops FFmpeg when its time is over
+        return "no answer in time"
+    return str(getattr(error, "strerror", None) or error)
 
 
 def _open(address: str, **how: Any) -> InputContainer:
