@@ -47,7 +47,7 @@ class ExportedModel(FrameModel):
         self.size, self.aspect = manifest.size, manifest.aspect
         self._runner = runner
         outputs, inputs = runner.interface
-        named = {*manifest.outputs, *manifest.shared}
+        named = {*manifest.outputs, *manifest.shared, *(CARRIED + name for name in manifest.state)}
         if not named <= outputs or inputs != {*manifest.shared, "select"}:
             raise UserError(f"{folder.path}: the manifest does not describe its graphs{AGAIN}")
         self._first = read_start(folder)
