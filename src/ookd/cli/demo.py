@@ -156,7 +156,8 @@ def _print(summary: dict[str, Any], out: Path) -> None:
     console.print(f"\n{out}/tracked.mp4, {out}/contact-sheet.png, {out}/results.json\n", highlight=False)
     console.print(
         "Next:\n"
-        "  ookd track YOUR.mp4 --model videomt-s --out tracked   # a real model, from the Hugging Face hub\n"
+        f"  ookd track {out}/scene.mp4 --out tracked\n"
+        "  ookd track VIDEO --model videomt-s --out real   (real video; downloads a model once)\n"
         "  ookd data synth --preset identity --out my-world\n"
         "  ookd demo --distill",
         highlight=False,

@@ -118,7 +118,7 @@ def _not_for_real_video(model: str, trained_on: str) -> str:
     """What to expect on a real video of a model that has seen none, and what to do instead."""
     return (
         f"{model} was trained on {trained_on} and takes real things for what it knows from there; for real "
-        "video take a model of the hub (--model videomt-s; `ookd models` lists them) "
+        "video name a model that has seen some (--model videomt-s; ookd models lists more) "
         "or train on your own classes (ookd train nano --data DATA)"
     )
 

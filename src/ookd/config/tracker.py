@@ -81,6 +81,10 @@ class TrackerConfig(Constants):
     far: Annotated[float, Field(gt=0, le=1e6)] = 2.0
     motion: Share = 0.0
 
+    # What the overlap (IoU) of a mask with the object's last one adds to the similarity: for detectors whose
+    # embeddings were not trained to tell objects apart.
+    overlap: Annotated[float, Field(ge=0)] = 0.0
+
     # How an object is remembered: by a mean of its last embeddings, weighted by score and newness ("recent"),
     # or by a moving average to which the newest adds `momentum`; for "assignment" by the mean over all its
     # frames, too, with a share `whole_track`; and for how many frames while it is not seen.
