@@ -12,7 +12,7 @@ import argparse
 import json
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ WORLDS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "ytvis-like": ("ytvis-like", {}),
     "ovis-like": ("ovis-like", {}),
 }
+MIXED = ("hard", "ytvis-like", "ovis-like")  # `--world mixed`: the videos of these together
 # the tracker that `nano` had first: IDOL's with cosines and places
 MEMORY = {
     "associator": "memory",
@@ -79,7 +80,7 @@ class Arm:
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="nano")
-    parser.add_argument("--world", default="hard", choices=WORLDS)
+    parser.add_argument("--world", default="hard", choices=[*WORLDS, "mixed"])
     parser.add_argument("--arms", nargs="+", default=ARMS, choices=ARMS, metavar="ARM", help=" ".join(ARMS))
     parser.add_argument("--against", default="memory", choices=ARMS, help="what all others are compared with")
     parser.add_argument("--tune-videos", type=int, default=100)
@@ -113,7 +114,8 @@ class Experiment:
     """One world. Its detections and the constants of its arms are each computed once and kept in a folder."""
 
     def __init__(self, given: argparse.Namespace) -> None:
-        self.given, self.folder = given, given.out / given.world
+        self.given, self.world = given, given.world
+        self.folder = given.out / given.world
         self.folder.mkdir(parents=True, exist_ok=True)
         self.tracker = load(given.model)
         self.arms = own_arms(self.tracker.online()[1]) | {name: self._peer(name) for name in peers.PEERS}
@@ -150,6 +152,9 @@ class Experiment:
         return found["constants"]
 
     def _detections(self, split: str) -> Cache:
+        if self.world == "mixed":
+            return together([self._of(world).detections(split) for world in MIXED])
+
         def compute() -> Cache:
             world, tracker = self._world(split), self.tracker
             return cache_queries(*tracker.online()[:1], world, world.dataset(), tracker.names, tracker.config)
@@ -157,12 +162,18 @@ class Experiment:
         found: Cache = self._kept(f"{split}.pickle", compute)
         return found
 
+    def _of(self, world: str) -> Experiment:
+        return Experiment(argparse.Namespace(**{**vars(self.given), "world": world}))
+
     def _motion(self, split: str) -> peers.Motion:
-        found: peers.Motion = self._kept(f"{split}-motion.pickle", lambda: peers.motion(self._world(split)))
-        return found
+        if self.world == "mixed":
+            found = [motion for world in MIXED for motion in self._of(world).motion(split).values()]
+            return dict(enumerate(found, 1))
+        kept: peers.Motion = self._kept(f"{split}-motion.pickle", lambda: peers.motion(self._world(split)))
+        return kept
 
     def _world(self, split: str) -> World:
-        preset, change = WORLDS[self.given.world]
+        preset, change = WORLDS[self.world]
         videos = self.given.tune_videos if split == "tune" else self.given.test_videos
         seed = self.given.seed + SPLITS.index(split)
         return World(preset, split=split, seed=seed, videos=videos, **change)
@@ -185,6 +196,14 @@ class Experiment:
             return peers.plan(name, self.motion(split), start, values)
 
         return Arm(plan, peers.ranges(name))
+
+
+def together(caches: Sequence[Cache]) -> Cache:
+    """All videos, under numbers of their own."""
+    first = caches[0]
+    videos = [video for cache in caches for video in cache.videos]
+    numbered = [replace(video, id=number) for number, video in enumerate(videos, 1)]
+    return Cache(numbered, first.label_of, first.classes)
 
 
 def own_arms(model: TrackerConfig) -> dict[str, Arm]:

@@ -22,18 +22,20 @@ def track(
     every: int = 1,
     start: int | str | None = None,
     end: int | str | None = None,
+    delay: int = 0,
     device: str = "auto",
     runtime: str = "auto",
 ) -> Generator[FrameResult, None, None]:
     """Follow objects through a video file, folder, glob, camera or stream, one result a frame.
 
     `start` and `end` are a frame number (120) or a time ("1:30"). `every=N` keeps every N-th frame. With
-    `classes` and `score` only some of the objects are shown. Memory does not grow with the video.
+    `classes` and `score` only some of the objects are shown. With a `delay` each result comes so many frames
+    later, and its ids are decided with these frames in view. Memory does not grow with the video.
 
     >>> for result in ookd.track("street.mp4"):
     ...     print(result.index, result.ids, [result.names[label] for label in result.labels])
     """
     tracker = model if isinstance(model, Tracker) else load(model, device, runtime)
-    session = tracker.session(classes=classes, score=score)
+    session = tracker.session(classes=classes, score=score, delay=delay)
     with open_source(source, start=start, end=end, every=every) as frames:
         yield from follow(session, frames)

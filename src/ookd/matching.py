@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
@@ -54,6 +55,19 @@ def hungarian_rows(cost: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
         instance = instances[matched.instance.cpu()]
         query[row, instance], found[row, instance] = matched.query.cpu(), True
     return query.to(cost.device), found.to(cost.device)
+
+
+@torch.no_grad()
+def mask_cost(logits: Tensor, truth: Tensor) -> Tensor:
+    """What a query's mask or tube costs as that of an instance, by soft overlap and cross-entropy.
+
+    Logits [B, Q, S] and truth [B, N, S] in 0..1, over S cells -> [B, Q, N].
+    """
+    p = logits.sigmoid()
+    shared = p @ truth.transpose(1, 2)
+    overlap = (2 * shared + 1) / (p.sum(2, keepdim=True) + truth.sum(2).unsqueeze(1) + 1)
+    entropy = F.softplus(logits).mean(2, keepdim=True) - logits @ truth.transpose(1, 2) / logits.shape[2]
+    return 5 * (1 - overlap) + 5 * entropy
 
 
 def focal_cost(logits: Tensor, labels: Tensor) -> Tensor:

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from cli.data_and_model import FRAMES, VIDEOS, write_clip_model, write_data, write_model
-from ookd import evaluate
+from ookd import evaluate, load
 from ookd.cli import main
+from ookd.config.tracker import TrackerConfig
 from ookd.tracking import recordings as room
 
 
@@ -116,3 +117,19 @@ def test_what_is_missing_is_named(given, tmp_path, capsys, missing: str) -> None
     assert "nowhere" in error
     assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("options", [["--offline"], ["--delay", "2"]])
+def test_identities_may_be_decided_later(given, whole, tmp_path, capsys, options) -> None:
+    """An online model finds the same masks; only who is who may differ. Offline models decide late anyway."""
+    out = tmp_path / "out"
+    if not isinstance(load(given[1]).config, TrackerConfig):
+        assert run(given, out, *options) == 2
+        assert "--delay and --offline are for online models" in capsys.readouterr().err
+        assert not out.exists()
+        return
+    assert run(given, out, *options) == 0
+    assert json.loads((out / "results.json").read_text())
+    assert run(given, out) == 2  # results of another kind of run
+    assert run(given, tmp_path / "both", "--delay", "2", "--offline") == 2
+    assert "choose one" in capsys.readouterr().err

@@ -50,6 +50,26 @@ def test_better_constants_are_written(given, capsys) -> None:
     assert (model / "model.safetensors").read_bytes() == weights
 
 
+def test_another_associator_is_begun_with_and_written(given, capsys) -> None:
+    zoo.save_tracker(Path(given[1]), {"horizon": 3})
+    assert run(given, "--associator", "assignment", "--json") == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["written"]
+    assert summary["changed"]["associator"] == ["memory", "assignment"]
+    assert zoo.load(given[1]).tracker["associator"] == "assignment"
+    assert run(given, "--associator", "magic") == 2
+    assert "choose from assignment, memory" in capsys.readouterr().err
+
+
+def test_what_links_tracks_is_searched_by_itself(given, capsys) -> None:
+    zoo.save_tracker(Path(given[1]), {"horizon": 3, "link": {"match": 0.99, "keep": 0.9}})  # joins nothing
+    assert run(given, "--offline", "--json") == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["written"]
+    assert list(summary["changed"]) == ["link"]
+    assert summary["unseen"]["after"] > summary["unseen"]["before"] + 0.05
+
+
 def test_constants_that_lose_on_unseen_videos_are_not_written(given, capsys, monkeypatch) -> None:
     before = (Path(given[1]) / "config.json").read_bytes()
     forgetful = tracker_config("idol", {"horizon": 1})

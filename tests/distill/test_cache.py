@@ -190,10 +190,8 @@ def cached(tmp_path: Path, *windows: range) -> CachedTeacher:
     live = LiveTeacher.__new__(LiveTeacher)
     live.model = Boxes()
     live.family = family_of(live.model)
-    live._columns, live.known = (
-        torch.tensor([1, 0]),
-        torch.tensor([True, True]),
-    )  # classes the other way round
+    live._columns = torch.tensor([[1], [0]])  # classes the other way round
+    live.known, live.side = torch.tensor([True, True]), None
     spec = config.Distill()
     cache = TeacherCache(tmp_path, KEY)
     images = red_block().images

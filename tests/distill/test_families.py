@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from models.borrowed import CLIP, TINY
 from ookd import config
 from ookd.clips.loader import collate
 from ookd.clips.sampling import DistillSampler
@@ -27,8 +28,17 @@ DEFORMABLE: dict[str, Any] = {
     "dim": 64, "heads": 4, "points": 2, "encoder_layers": 1, "decoder_layers": 2, "ffn": 64, "queries": 10,
     "dropout": 0.0, "backbone": {"kind": "resnet", "width": 8},
 }  # fmt: skip
-STUDENTS = {"nano": COMPACT, "idol-r50": DEFORMABLE}
-TEACHERS = {"nano-clip": {**COMPACT, "width": 48, "clip_queries": 6}, "seqformer-r50": DEFORMABLE}
+STUDENTS = {
+    "nano": COMPACT,
+    "idol-r50": DEFORMABLE,
+    "rf-detr-seg-small": {"network": TINY["rf-detr-seg-small"], "embed": 16},
+    "mask2former-swin-tiny": {"network": TINY["mask2former-swin-tiny"]},
+}
+TEACHERS = {
+    "nano-clip": {**COMPACT, "width": 48, "clip_queries": 6},
+    "seqformer-r50": DEFORMABLE,
+    CLIP: {"network": TINY[CLIP]},
+}
 
 
 def signals_of(student: str, teacher: str) -> list[str]:

@@ -147,8 +147,8 @@ def test_constants_are_the_familys_own() -> None:
         tracker_config("seqformer")
     with pytest.raises(UserError, match=r"tracker constants: match = 'x'"):
         tracker_config("blobs", {"match": "x"})
-    with pytest.raises(UserError, match="'mask2former' is none of"):
-        tracker_config("mask2former")
+    with pytest.raises(UserError, match="'mask3former' is none of"):
+        tracker_config("mask3former")
 
 
 def test_a_teacher_cannot_be_tracked_with(tmp_path: Path) -> None:

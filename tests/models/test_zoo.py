@@ -70,7 +70,7 @@ def test_a_bundled_name_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(zoo, "BUNDLED", tmp_path)
     assert zoo.bundled() == ["nano"]
     assert zoo.load("nano").names == ["cat", "dog"]
-    with pytest.raises(UserError, match=r"model micro: neither .* bundled name \(nano\) nor a hub id"):
+    with pytest.raises(UserError, match=r"model micro: neither .* bundled name \(nano\),.* nor a hub id"):
         zoo.load("micro")
 
 

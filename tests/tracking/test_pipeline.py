@@ -102,7 +102,7 @@ MANIFEST = Manifest(
 
 
 def session(runner: GraphRunner) -> Session:
-    model = ExportedModel(ExportedFolder(Path(), MANIFEST, "compact", NAMES, {}, ""), runner)
+    model = ExportedModel(ExportedFolder(Path(), MANIFEST, "compact", NAMES, {}, "", "", ""), runner)
     return Session(model, CONFIG, NAMES, None)
 
 

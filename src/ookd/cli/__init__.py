@@ -22,6 +22,7 @@ VERBS = {
     "train": "Train a teacher or a student.",
     "distill": "Train a student with an offline teacher.",
     "data": "Check, describe, convert, generate and look at data.",
+    "models": "List the models that can be named.",
     "weights": "Convert published weights into model folders.",
     "eval": "Score predicted tracks and show why points are lost.",
     "predict": "Run a model over a data set; write benchmark results.",

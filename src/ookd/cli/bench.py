@@ -32,7 +32,8 @@ def bench(
     model: Annotated[
         str,
         typer.Argument(
-            help="A model's name or folder, or a configuration such as idol-r50, which gets random weights."
+            help="A model's name, folder or hub id, or a configuration such as idol-r50, which gets "
+            "random weights."
         ),
     ] = "nano",
     size: Annotated[str, typer.Option(help="Height x width of the network's frames, as in 256x448.")] = "",

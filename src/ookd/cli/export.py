@@ -18,7 +18,7 @@ app = typer.Typer(rich_markup_mode=None)
 
 @app.command()
 def export(
-    model: str = typer.Argument(help="A model's name or folder."),
+    model: str = typer.Argument(help="A model's name, folder or hub id; see `ookd models`."),
     out: Path = typer.Argument(help="Folder for the exported model."),
     to: Kind = typer.Option("openvino", help="The runtime to export for."),
     precision: Precision = typer.Option(

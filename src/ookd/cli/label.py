@@ -18,7 +18,9 @@ app = typer.Typer(rich_markup_mode=None)
 @app.command()
 def label(
     data: Annotated[Path, typer.Argument(help="A folder of videos or of image folders, or any data set.")],
-    model: Annotated[str, typer.Option(help="Model folder: an offline teacher, or an online model.")],
+    model: Annotated[
+        str, typer.Option(help="A model's name, folder or hub id: an offline teacher, or an online model.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the annotations.")],
     score: Annotated[float, typer.Option(min=0, max=1, help="Lowest confidence of a track.")] = 0.5,
     score_of: Annotated[
@@ -71,6 +73,9 @@ def label(
             for video in left:
                 found.add(video.id, confident_tracks(saved, video, thresholds, progress.step))
         labelled = annotated(dataset, saved.names, found.read)
+        if saved.licence:
+            teacher = {"id": saved.source or model, "licence": saved.licence, "fingerprint": run["model"]}
+            labelled.extra["info"] = {"teacher": teacher}
         tracks = sum(len(video.tracks) for video in labelled.videos)
         if not tracks:
             found.remove()

@@ -27,7 +27,7 @@ def track(
         help="A video, a folder or glob of images, a camera's number, an RTSP or HTTP URL, or - for stdin."
     ),
     out: Path = typer.Option(..., help="Folder for the results."),
-    model: str = typer.Option("nano", help="A model's name or folder."),
+    model: str = typer.Option("nano", help="A model's name, folder or hub id; see `ookd models`."),
     save: str = typer.Option("mp4,json", help=f"What to write: any of {','.join(SINKS)}."),
     classes: str = typer.Option("", help="Show only these classes, as in person,dog."),
     score: float | None = typer.Option(
@@ -39,6 +39,7 @@ def track(
     every: int = typer.Option(1, min=1, help="Keep every N-th frame."),
     start: str | None = typer.Option(None, help="Begin at a frame (120) or a time (1:30, 12.5s)."),
     end: str | None = typer.Option(None, help="Stop before a frame or a time."),
+    delay: int = typer.Option(0, min=0, help="Decide who is who so many frames later, knowing them."),
     device: str = typer.Option("auto", help="Where the model runs: auto, cpu, cuda, cuda:1, mps."),
     trails: bool = typer.Option(False, "--trails", help="Draw where objects came from (mp4)."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Use the folder though it holds something."),
@@ -75,7 +76,7 @@ def track(
             progress.warn(_not_for_real_video(model, tracker.trained_on))
             least = DRAWN_SCORE if score is None else score
         shown = [name.strip() for name in classes.split(",") if name.strip()] or None
-        with closing(run(frames, tracker, classes=shown, score=score)) as results:
+        with closing(run(frames, tracker, classes=shown, score=score, delay=delay)) as results:
             first = next(results, None)  # before any file is begun: the model may not load
             if first is None:
                 raise UserError(f"{source}: no frames between start and end")

@@ -12,6 +12,7 @@ import typer
 
 from ookd.cores import usable_cores
 from ookd.errors import UserError
+from ookd.tracking.associators import ASSOCIATORS
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -27,19 +28,24 @@ def tune(
     frames: Path | None = typer.Option(None, help="Where file names start: a folder, an archive or a video."),
     trials: int = typer.Option(200, min=1, help="How many sets of constants are tried."),
     seed: int = typer.Option(0, help="The same seed finds the same constants."),
+    associator: str = typer.Option("", help=f"Begin with another one: {', '.join(ASSOCIATORS)}."),
+    offline: bool = typer.Option(
+        False, "--offline", help="Search what links tracks when the whole video is known, and nothing else."
+    ),
     jobs: int = typer.Option(0, min=0, help="Processes that try constants; 0: one a core."),
     device: str = typer.Option("auto", help="Where the model runs: auto, cpu, cuda, cuda:1, mps."),
     as_json: bool = typer.Option(False, "--json", help="The summary as JSON on standard output."),
 ) -> None:
     """Search for tracker constants on two thirds of the videos and check the best on the others.
 
-    They are written only if AP does not fall on the videos that the search did not see.
+    They are written only if AP does not fall on the videos that the search did not see. Those that link
+    tracks (--offline) are for `predict --offline`, `--delay` and `label`; search the others first.
     """
     from ookd.api import load as load_model
     from ookd.cli.progress import FrameProgress
     from ookd.data.formats import load as load_data
     from ookd.models.zoo import save_tracker
-    from ookd.tune.replay import gain
+    from ookd.tune.replay import gain, linked
     from ookd.tune.search import cache_queries
     from ookd.tune.search import tune as search
 
@@ -47,6 +53,8 @@ def tune(
         raise UserError(f"{model}: not a model folder, so there is no config.json to write to")
     tracker = load_model(model, device)
     network, config = tracker.online()
+    start = config.changed({"associator": associator} if associator else {})
+    ahead = None if offline else 0
     dataset = load_data(data, split, frames)
     dataset.videos = [video for video in dataset.videos if not all(track.iscrowd for track in video.tracks)]
     if len(dataset.videos) < HELD_OUT:
@@ -54,8 +62,8 @@ def tune(
     with FrameProgress(sum(video.length for video in dataset.videos)) as progress:
         cache = cache_queries(network, dataset, dataset, tracker.names, config, progress.step)
     searched, unseen = cache[[i for i in range(len(cache.videos)) if i % HELD_OUT]], cache[::HELD_OUT]
-    tuned = search(searched, config, trials, seed, jobs or len(usable_cores()), _progress(trials))
-    gained = gain(unseen, config, tuned.config)
+    tuned = search(searched, start, trials, seed, jobs or len(usable_cores()), _progress(trials), ahead)
+    gained = gain(unseen, config, tuned.config, linked(ahead))
     old, new = config.model_dump(), tuned.config.model_dump()
     changed = {name: [old[name], new[name]] for name in new if new[name] != old[name]}
     better = bool(changed) and gained.difference >= 0

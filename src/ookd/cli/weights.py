@@ -1,4 +1,4 @@
-"""`ookd weights`: published weight files to model folders."""
+"""`ookd weights`: published weights to model folders."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ def _root() -> None: ...
 
 @app.command()
 def convert(
-    file: Path = typer.Argument(
-        help="IDOL or SeqFormer (VNext or original), or a ResNet-50/101 or Swin of ImageNet."
+    source: str = typer.Argument(
+        help="A file: IDOL or SeqFormer (VNext or original), or a ResNet-50/101 or Swin of ImageNet. "
+        "Or a hub id, a short name of `ookd models`, or a folder that transformers wrote."
     ),
     out: Path = typer.Argument(help="Folder to write: config.json and model.safetensors."),
     names: str = typer.Option(
@@ -30,10 +31,45 @@ def convert(
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace a model that is already there."),
     as_json: bool = typer.Option(False, "--json", help="Print the answer as JSON."),
 ) -> None:
-    """Convert FILE to the model folder OUT. From a ResNet or Swin it is a folder to start training from."""
+    """Convert SOURCE to the model folder OUT. From a ResNet or Swin it is a folder to start training from.
+
+    The folder of a hub model holds all that is needed: it is used without the hub and keeps the licence.
+    """
+    from ookd.models.hub import hub_id
+
+    if Path(source).is_dir() or (not Path(source).exists() and hub_id(source)):
+        answer = _from_hub(source, out, names, overwrite)
+    else:
+        answer = _from_file(Path(source), out, names, overwrite)
+    if as_json:
+        print(json.dumps(answer | {"out": str(out)}))
+    else:
+        print(f"{out}: " + ", ".join(f"{what} {value}" for what, value in answer.items()))
+
+
+def _from_hub(source: str, out: Path, names: str, overwrite: bool) -> dict[str, Any]:
+    """Copy a model of the hub, or of a folder, into a folder of our own."""
+    from ookd.models import zoo
+
+    saved = zoo.load(source, names=_named(names) if names else None)
+    zoo.save_pretrained(
+        saved.model,
+        out,
+        saved.names,
+        saved.tracker,
+        trained_on=saved.trained_on,
+        licence=saved.licence,
+        source=saved.source,
+        overwrite=overwrite,
+    )
+    config = saved.model.config
+    return {"kind": config.family, "classes": config.classes, "licence": saved.licence}
+
+
+def _from_file(file: Path, out: Path, names: str, overwrite: bool) -> dict[str, Any]:
+    """Convert a file of a training program."""
     from ookd.models import convert, zoo
     from ookd.models.families import family_of
-    from ookd.models.label_sets import LABEL_SETS
     from ookd.models.upstream import from_upstream
 
     state = convert.read_checkpoint(file)
@@ -42,22 +78,15 @@ def convert(
         if convert.is_backbone(ours):
             backbone = convert.to_backbone(ours)
             zoo.write_folder(out, ours, {"backbone": backbone.model_dump()}, overwrite=overwrite)
-            answer: dict[str, Any] = {"kind": backbone.kind, "weights": len(ours)}
-        else:
-            model = convert.to_model(ours)
-            config = model.config
-            labels = _labels(names, config.classes)
-            benchmark = next((name for name, known in LABEL_SETS.items() if known == labels), "")
-            published = family_of(model).tracker_variants.get(benchmark)
-            tracker = {} if published is None else published.model_dump(exclude_unset=True)
-            zoo.save_pretrained(model, out, labels, tracker, overwrite=overwrite)
-            answer = {"kind": config.family, "classes": config.classes, "weights": len(ours)}
+            return {"kind": backbone.kind, "weights": len(ours)}
+        model = convert.to_model(ours)
+        config = model.config
+        labels = _labels(names, config.classes)
+        tracker = family_of(model).published_constants(labels)
+        zoo.save_pretrained(model, out, labels, tracker, overwrite=overwrite)
+        return {"kind": config.family, "classes": config.classes, "weights": len(ours)}
     except UserError as error:
         raise UserError(f"{file}: {error}") from error
-    if as_json:
-        print(json.dumps(answer | {"out": str(out)}))
-    else:
-        print(f"{out}: " + ", ".join(f"{what} {value}" for what, value in answer.items()))
 
 
 def _labels(names: str, classes: int) -> list[str]:
@@ -71,15 +100,21 @@ def _labels(names: str, classes: int) -> list[str]:
         known = f", {', '.join(fitting)}" if fitting else ""
         print(f"the {classes} classes are numbered; name them with --names{known}", file=sys.stderr)
         return [f"class {label}" for label in range(classes)]
-    if names in LABEL_SETS:
-        labels = LABEL_SETS[names]
-    else:
-        try:
-            lines = Path(names).read_text(encoding="utf-8").splitlines()
-        except (OSError, ValueError) as error:
-            known = ", ".join(LABEL_SETS)
-            raise UserError(f"--names {names}: neither one of {known} nor a text file: {error}") from error
-        labels = [line.strip() for line in lines if line.strip()]
+    labels = _named(names)
     if len(labels) != classes:
         raise UserError(f"--names {names}: {len(labels)} names for {classes} classes")
     return labels
+
+
+def _named(names: str) -> list[str]:
+    """The class names that the option means: those of a benchmark, or the lines of a file."""
+    from ookd.models.label_sets import LABEL_SETS
+
+    if names in LABEL_SETS:
+        return LABEL_SETS[names]
+    try:
+        lines = Path(names).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        known = ", ".join(LABEL_SETS)
+        raise UserError(f"--names {names}: neither one of {known} nor a text file: {error}") from error
+    return [line.strip() for line in lines if line.strip()]

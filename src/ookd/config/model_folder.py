@@ -37,6 +37,8 @@ class ModelFolder(BaseModel):
     names: Annotated[list[ClassName], Field(min_length=1), AfterValidator(_different)]
     tracker: dict[str, Any] = {}  # constants that differ from the family's
     trained_on: str = ""
+    licence: str = ""
+    source: str = ""
 
 
 def checked(fields: Mapping[str, Any], record: type[Record], path: Path, hint: str = "") -> Record:

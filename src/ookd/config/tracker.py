@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from ookd.errors import UserError
 
@@ -99,10 +99,17 @@ class TrackerConfig(Constants):
     link: LinkConfig = LinkConfig()
 
     # The answer about a whole video: how class scores are pooled over a track's frames, and whether every
-    # class above `final_score` is reported or the best one only.
-    pool: Literal["mean", "max"] = "mean"
+    # class above `final_score` is reported or the best one only. "logits" is the softmax of a query's mean
+    # logits over all frames of the video, seen or not, as VidEoMT publishes; it needs the associator "slot".
+    pool: Literal["mean", "max", "logits"] = "mean"
     every_class: bool = True
     final_score: Share = 0.05
+
+    @model_validator(mode="after")
+    def _logits_of_slots(self) -> Self:
+        if self.pool == "logits" and self.associator != "slot":
+            raise ValueError('pool "logits" needs the associator "slot"')
+        return self
 
     @property
     def slots(self) -> int:

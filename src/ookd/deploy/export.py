@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -81,13 +82,13 @@ def export(
         "size": size,
         "outputs": graphs.outputs,
         "shared": graphs.shared,
-        "aspect": preprocessing.aspect,
+        "aspect": _aspect(preprocessing),
     }
     fields = {
         "model": model.config.model_dump(mode="json"),
         "names": saved.names,
         "tracker": config.model_dump(),
-        **({"trained_on": saved.trained_on} if saved.trained_on else {}),
+        **zoo.notes(saved),
     }
     with new_folder(out, overwrite, (MANIFEST,)) as part:
         files = write_graphs(graphs, part, kind, precision, _calibration(data, size, preprocessing))
@@ -121,8 +122,13 @@ def _check_size(size: tuple[int, int], preprocessing: Preprocessing) -> None:
         raise UserError(f"{text}: this model takes square frames; give the same height and width")
 
 
+def _aspect(preprocessing: Preprocessing) -> Literal["keep", "square"]:
+    """How frames get their fixed size: stretched, or as large as they fit."""
+    return "square" if preprocessing.aspect == "square" else "keep"
+
+
 def _calibration(data: str, size: tuple[int, int], preprocessing: Preprocessing) -> Iterator[Arrays]:
     videos = parity.open_videos(data, "train", CALIBRATED // 4, size)
     for image in parity.sample_images(videos, CALIBRATED):
-        frame, geometry = letterbox(image, size, preprocessing.aspect)
+        frame, geometry = letterbox(image, size, _aspect(preprocessing))
         yield {"frames": frame, "size": np.array([geometry.resized_height, geometry.resized_width])}

@@ -57,6 +57,8 @@ class ExportedFolder:
     names: list[str]  # of the classes, by label
     tracker: dict[str, Any]
     trained_on: str
+    licence: str
+    source: str
 
     def graph(self, part: Literal["frame", "masks"]) -> Path:
         return self.path / (part + SUFFIX[self.manifest.kind])
@@ -80,7 +82,8 @@ def read_exported(folder: str | Path) -> ExportedFolder:
     family = config.model.get("family")
     if not isinstance(family, str):
         raise UserError(f"{path / CONFIG}: model.family: must be a text{AGAIN}")
-    return ExportedFolder(path, manifest, family, config.names, config.tracker, config.trained_on)
+    notes = (config.trained_on, config.licence, config.source)
+    return ExportedFolder(path, manifest, family, config.names, config.tracker, *notes)
 
 
 def _needed(folder: Path, kind: Kind) -> set[str]:

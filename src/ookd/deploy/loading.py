@@ -13,6 +13,7 @@ from ookd.deploy import runtime as runtimes
 from ookd.deploy.folder import is_exported
 from ookd.errors import UserError
 from ookd.files import fingerprint
+from ookd.models.licence import announce
 from ookd.tracking.frame_model import FrameModel
 from ookd.tracking.session import MultiSession, Session
 from ookd.tracking.video_tracker import ResultFilter
@@ -34,17 +35,26 @@ class Tracker:
     config: TrackerConfig | OfflineConfig
     device: torch.device | None  # None for an exported model, whose runtime decides
     trained_on: str = ""  # "drawn worlds", if the model has seen nothing else
+    licence: str = ""  # of the weights, if somebody else made them
 
     def session(
-        self, *, classes: Collection[str] | None = None, score: float | None = None, final: bool = False
+        self,
+        *,
+        classes: Collection[str] | None = None,
+        score: float | None = None,
+        final: bool = False,
+        delay: int = 0,
     ) -> Session:
         """One stream. Only objects of these classes and at least this score are shown; all are tracked.
 
-        With `final` the session also gathers the results about the whole video.
+        With `final` the session also gathers the results about the whole video. With a `delay`, who is who is
+        decided so many frames later, when it is known how they go on.
         """
+        if delay < 0:
+            raise UserError(f"delay {delay}: a number of frames, 0 or more")
         show = self._filter(classes, score)
         model, config = self.online()
-        return Session(model, config, self.names, self.device, show=show, final=final)
+        return Session(model, config, self.names, self.device, show=show, final=final, ahead=delay)
 
     def sessions(
         self, streams: int, *, classes: Collection[str] | None = None, score: float | None = None
@@ -83,10 +93,11 @@ class Tracker:
 
 
 def load(model: str | Path = "nano", device: str = "auto", runtime: str = "auto") -> Tracker:
-    """The model of a folder, of a bundled name or of a hub id, ready to track.
+    """The model of a folder, of a bundled name, of a hub id or of a short name for one, ready to track.
 
-    `runtime` is what computes it: torch or compiled (`torch.compile`) for weights, openvino or onnx for the
-    folder of `ookd export`; auto takes the fastest that is installed. `device` is where PyTorch computes.
+    `ookd models` lists the names. The licence of other people's weights is printed once. `runtime` is what
+    computes the model: torch or compiled (`torch.compile`) for weights, openvino or onnx for the folder of
+    `ookd export`; auto takes the fastest that is installed. `device` is where PyTorch computes.
 
     >>> session = ookd.load("nano").session()
     >>> result = session.step(image)  # uint8 [H, W, 3] RGB
@@ -96,7 +107,10 @@ def load(model: str | Path = "nano", device: str = "auto", runtime: str = "auto"
     if is_exported(model):
         exported = runtimes.load_exported(model, runtime)
         config = _constants(model, TrackerConfig(), exported.folder.tracker)
-        return Tracker(exported, exported.folder.names, config, None, exported.folder.trained_on)
+        folder = exported.folder
+        if folder.licence:
+            announce(folder.source or str(model), folder.licence)
+        return Tracker(exported, folder.names, config, None, folder.trained_on, folder.licence)
     if runtime in runtimes.RUNTIMES:
         raise UserError(f"model {model}: {runtime} reads what `ookd export` writes; these are weights")
     from ookd.models import zoo
@@ -108,7 +122,7 @@ def load(model: str | Path = "nano", device: str = "auto", runtime: str = "auto"
     if runtime == "compiled":
         saved.model.compile()
     config = _constants(model, family_of(saved.model).tracker, saved.tracker)
-    return Tracker(saved.model, saved.names, config, place, saved.trained_on)
+    return Tracker(saved.model, saved.names, config, place, saved.trained_on, saved.licence)
 
 
 def _constants(

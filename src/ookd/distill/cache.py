@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,7 @@ class CacheKey:
     min_score: float  # least score of what was kept
     tube_nms: float
     short_side: int | None  # size of the frames
+    rename: dict[str, str] = field(default_factory=dict)  # names of classes that decided what was kept
 
 
 def cache_key(teacher: nn.Module, data: Data, spec: Distill) -> CacheKey:
@@ -70,7 +71,8 @@ def cache_key(teacher: nn.Module, data: Data, spec: Distill) -> CacheKey:
         [_identity(source) for source in data.train],
         spec.filter.min_score,
         spec.filter.tube_nms,
-        max(data.augment.sides) if data.augment.sides else None,
+        spec.teacher_side or (max(data.augment.sides) if data.augment.sides else None),
+        dict(spec.rename),
     )
 
 
@@ -162,6 +164,7 @@ class TeacherCache:
             ("teacher", "another teacher"),
             ("data", "other data"),
             ("short_side", "frames of another size"),
+            ("rename", "classes of other names"),
         ):
             if getattr(key, name) != getattr(self.key, name):
                 raise UserError(

@@ -92,8 +92,9 @@ class Diagnostics(nn.Module):
 
 
 def _gradient_norm(loss: Tensor, at: Sequence[Tensor]) -> Tensor:
-    """Norm of the gradient of a loss at all these tensors together."""
-    if not loss.requires_grad:
+    """Norm of the gradient of a loss at all these tensors together; 0 where they come from frozen layers."""
+    at = [tensor for tensor in at if tensor.requires_grad]
+    if not loss.requires_grad or not at:
         return loss.new_zeros(())
-    grads = torch.autograd.grad(loss, list(at), retain_graph=True, allow_unused=True)
+    grads = torch.autograd.grad(loss, at, retain_graph=True, allow_unused=True)
     return sum((g.float().pow(2).sum() for g in grads if g is not None), loss.new_zeros(())).sqrt()

@@ -36,7 +36,7 @@ class FillPlan:
         check_recipe(recipe.distill)
         self.spec = recipe.distill
         self.sources = [open_source(data) for data in recipe.data.train]
-        self.teacher = LiveTeacher(recipe.distill.teacher, class_names(recipe, self.sources))
+        self.teacher = LiveTeacher(recipe.distill, class_names(recipe, self.sources))
         self.device = device_named(device)
         self.bf16 = recipe.run.precision == "bf16"
         self.teacher.model.to(self.device)

@@ -35,10 +35,13 @@ def confident_tracks(
     thresholds: LabelThresholds,
     on_frame: Callable[[], None] = lambda: None,
 ) -> Iterator[TrackResult]:
-    """The tracks of a video that pass the thresholds, under their best class. A category is the label + 1."""
+    """The tracks of a video that pass the thresholds, under their best class. A category is the label + 1.
+
+    An online model's identities are decided when the whole video is known.
+    """
     constants = family_of(saved.model).tracker.changed({**saved.tracker, "every_class": False})
     categories = range(1, len(saved.names) + 1)
-    for result in predict_video(saved.model, recording, constants, categories, on_frame):
+    for result in predict_video(saved.model, recording, constants, categories, on_frame, ahead=None):
         shown = sum(mask is not None for mask in result.segmentations)
         least = thresholds.of_class.get(saved.names[result.category_id - 1], thresholds.score)
         if result.score >= least and shown >= thresholds.frames:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from ookd.errors import UserError
 from ookd.models.families import family_of
 from ookd.models.protocols import Network, StudentTask, TrainingTask
 from ookd.structures import Batch, ClipQueries, FrameQueries, StudentMatches
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -50,10 +53,16 @@ class Distillation(TrainingTask):
         super().__init__()
         check_recipe(spec)
         self.student = student
-        self.normalise = family_of(student.model).preprocessing.normalise
+        self.family = family_of(student.model)
         self.spec = spec
         self.used: dict[str, Signal] = {name: one for name, one in spec.signals.items() if one.weight > 0}
-        live = LiveTeacher(spec.teacher, names)
+        live = LiveTeacher(spec, names)
+        if spec.teacher_side is not None and spec.cache is None:
+            log.warning(
+                "distill.teacher_side: the teacher sees the student's frames enlarged to %d; with a cache "
+                "(--cache) it sees the original ones",
+                spec.teacher_side,
+            )
         self.known = live.known
         example = _example(self.model, live.model)
         self.features = CONTROLS[spec.control](
@@ -144,7 +153,8 @@ class Distillation(TrainingTask):
             terms = {name: 0 * value for name, value in student.learn(batch.pick([0]))[0].items()}
         shown = bare.seen_by_student()
         frames, pad = shown.frames.flatten(0, 1), shown.pad.flatten(0, 1)
-        answer: FrameQueries = self.model(self.normalise(frames, pad), pad)[0]
+        answer: FrameQueries = self.model(self.family.preprocessing.normalise(frames, pad), pad)[0]
+        answer.logits = self.family.class_logits(answer.logits)
         nothing = torch.zeros(len(frames), 0, dtype=torch.long, device=frames.device)
         answers.append(StudentAnswer(bare, StudentMatches(answer, nothing, nothing.bool()), False))
         return terms, answers

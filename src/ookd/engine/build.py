@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 
 import torch
 from torch import nn
@@ -49,6 +50,18 @@ def make_model(spec: Model, classes: int) -> Network:
     if spec.start is not None:
         zoo.start_from(model, spec.start)
     return model
+
+
+@cache
+def provenance(base: str, start: str | None) -> tuple[str, str]:
+    """The licence and the hub id of the weights that a model starts from; empty for those of our own."""
+    sources = [] if base in presets() else [base]
+    sources += [] if start is None else [start]
+    found = [zoo.notes_of(source) for source in sources]
+    licences, ids = (
+        dict.fromkeys(notes[name] for notes in found if name in notes) for name in ("licence", "source")
+    )
+    return ", ".join(licences), ", ".join(ids)
 
 
 def make_task(model: Network, recipe: Recipe, names: list[str]) -> TrainingTask:

@@ -20,7 +20,7 @@ from accelerate.utils import broadcast_object_list
 from ookd.clips.loader import Mixture
 from ookd.config import Recipe
 from ookd.engine import is_main
-from ookd.engine.build import check_tracker
+from ookd.engine.build import check_tracker, provenance
 from ookd.engine.loop import Trainer
 from ookd.engine.page import VALIDATION, write_run_page
 from ookd.engine.randomness import undisturbed
@@ -85,11 +85,21 @@ def _run(recipe: Recipe, folder: Path, cpu: bool) -> RunResult:
 
 
 def save(model: Network, folder: Path, trainer: Trainer) -> None:
-    """Write a model folder, which also says if the model has learned from drawn worlds alone."""
+    """Write a model folder, which also says what the model has learned from and under which licence."""
     recipe = trainer.recipe
     drawn = all(source.kind == "world" for source in recipe.data.train)
     trained_on = zoo.DRAWN if drawn else ""
-    zoo.save_pretrained(model, folder, trainer.names, recipe.tracker, trained_on=trained_on, overwrite=True)
+    licence, source = provenance(recipe.model.base, recipe.model.start)
+    zoo.save_pretrained(
+        model,
+        folder,
+        trainer.names,
+        recipe.tracker,
+        trained_on=trained_on,
+        licence=licence,
+        source=source,
+        overwrite=True,
+    )
 
 
 class RunMonitor:

@@ -20,6 +20,12 @@ FAMILIES = {
     "seqformer": "ookd.models.seqformer.family:SEQFORMER",
     "compact": "ookd.models.compact.family:COMPACT",
     "compact-clip": "ookd.models.compact.family:COMPACT_CLIP",
+    "rf-detr": "ookd.models.rf_detr.family:RF_DETR",
+    "eomt": "ookd.models.eomt.family:EOMT",
+    "mask2former": "ookd.models.mask2former.family:MASK2FORMER",
+    "maskformer": "ookd.models.mask2former.family:MASKFORMER",
+    "mask2former-clip": "ookd.models.mask2former.family:MASK2FORMER_CLIP",
+    "videomt": "ookd.models.videomt.family:VIDEOMT",
 }
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from ookd.config.tracker import OfflineConfig, TrackerConfig
+from ookd.models.label_sets import LABEL_SETS
 from ookd.models.preprocess import Preprocessing
 from ookd.models.protocols import ModelConfig, OfflineModel, OnlineModel, TrainingTask
 
@@ -39,6 +40,12 @@ class Family:
     def sees(self) -> Literal["frames", "clips"]:
         """Whether its models are online or offline."""
         return "clips" if issubclass(self.network, OfflineModel) else "frames"
+
+    def published_constants(self, names: Sequence[str]) -> dict[str, Any]:
+        """The tracker's constants that were published for models of these classes, where they differ."""
+        benchmark = next((name for name, known in LABEL_SETS.items() if known == list(names)), "")
+        published = self.tracker_variants.get(benchmark)
+        return {} if published is None else published.model_dump(exclude_unset=True)
 
     def class_logits(self, logits: Tensor) -> Tensor:
         """What a model says of the classes as logits [..., K] whose sigmoid is the probability."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,14 +22,23 @@ class Preprocessing:
     mean: tuple[float, float, float] = MEAN
     std: tuple[float, float, float] = STD
     multiple: int = 32  # height and width of padded frames are multiples of it
-    aspect: Literal["keep", "square"] = "keep"  # square: frames are stretched to squares
+    # square: frames are stretched to squares; letterbox: their long side fits a square, the rest is padding
+    aspect: Literal["keep", "square", "letterbox"] = "keep"
+    padding: Literal["mean", "black"] = "mean"  # the colour of the padding: 0 after or before centring
+    antialias: bool = True  # whether a frame is smoothed when it is made smaller
 
     def normalise(self, frames: Tensor, pad: Tensor) -> Tensor:
-        """Centre and scale frames [..., 3, H, W] of 0..255; exactly 0 where `pad` [..., H, W] is True."""
+        """Centre and scale frames [..., 3, H, W] of 0..255; one colour where `pad` [..., H, W] is True.
+
+        The mean colour is exactly 0.
+        """
         centre, scale = (
             frames.new_tensor(values, dtype=torch.float32).view(3, 1, 1) for values in (self.mean, self.std)
         )
-        return ((frames.float() - centre) / scale).masked_fill(pad.unsqueeze(-3), 0.0)
+        outside = pad.unsqueeze(-3)
+        if self.padding == "black":
+            return (frames.float().masked_fill(outside, 0.0) - centre) / scale
+        return ((frames.float() - centre) / scale).masked_fill(outside, 0.0)
 
     def pad(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Frames [..., 3, H, W] with zeros added at the right and bottom, and their pad mask [..., H, W]."""
@@ -45,14 +55,23 @@ class Preprocessing:
         """Height and width at which a frame is shown to the model, before padding.
 
         The short side is as asked, unless the long one would pass `LONGEST`; without `short_side` it stays.
+        For models of squares, `short_side` is the side of the square.
         """
         if self.aspect == "square":
-            side = min(short_side or min(height, width), LONGEST)
+            side = self.padded(min(short_side or min(height, width), LONGEST))
             return side, side
-        if short_side is None:
+        if self.aspect == "letterbox":
+            scale = min(short_side or max(height, width), LONGEST) / max(height, width)
+        elif short_side is None:
             return height, width
-        scale = min(short_side / min(height, width), LONGEST / max(height, width))
+        else:
+            scale = min(short_side / min(height, width), LONGEST / max(height, width))
         return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
+
+    def around(self, sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+        """Height and width of the padded frames that hold resized ones of these sizes."""
+        height, width = (self.padded(max(sides)) for sides in zip(*sizes, strict=True))
+        return (max(height, width),) * 2 if self.aspect == "letterbox" else (height, width)
 
 
 IMAGENET = Preprocessing()

@@ -6,6 +6,7 @@ Axes: B batch, T frames, H W pixels.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 
 from pydantic import BaseModel, Field
 from torch import Tensor, nn
@@ -26,9 +27,18 @@ class Network(nn.Module):
     """A network built from its configuration."""
 
     config: ModelConfig
+    side: int | None = None  # of the frames, where the tracker's constants name none; None: as they are
 
     def load_pretrained(self) -> None:
         """Fill in the pretrained weights of the backbone, where there are any."""
+
+    def stored_weights(self) -> Mapping[str, Tensor]:
+        """The weights under the names that they have in model folders."""
+        return self.state_dict()
+
+    def own_weights(self, stored: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The weights of a model folder under the names of `state_dict`."""
+        return stored
 
 
 class OnlineModel(Network):

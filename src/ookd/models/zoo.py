@@ -1,7 +1,8 @@
 """Models as folders with config.json and model.safetensors, the layout of the Hugging Face hub.
 
 config.json holds {"model": the configuration with its "family", "names": the classes, "tracker": the
-constants that differ from the family's}. Nothing in a folder is ever unpickled.
+constants that differ from the family's}. Folders that `transformers` wrote are read, too. Nothing in a folder
+is ever unpickled.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pydantic
 import safetensors
 import torch
 from safetensors.torch import load_file, save
@@ -21,10 +23,14 @@ from ookd import limits, untrusted
 from ookd.config.model_folder import ModelFolder, checked
 from ookd.errors import UserError
 from ookd.files import write_file
+from ookd.models import hub
+from ookd.models.catalogue import known_licence
 from ookd.models.families import family_named, parse_config
+from ookd.models.licence import announce, licence_in
 from ookd.models.protocols import ModelConfig, Network
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CONFIG, WEIGHTS = hub.CONFIG, hub.WEIGHTS
+NOTES = ("trained_on", "licence", "source")  # in config.json, where there is something to say
 DRAWN = "drawn worlds"  # `trained_on` in the config.json of a model that has seen nothing else
 BUNDLED = Path(__file__).parents[1] / "bundled"  # one folder for each model that comes with the package
 
@@ -37,6 +43,8 @@ class Saved:
     names: list[str]  # of the classes, by label
     tracker: dict[str, Any] = field(default_factory=dict)
     trained_on: str = ""  # DRAWN, or nothing where it was not noted
+    licence: str = ""  # of the weights, if somebody else made them
+    source: str = ""  # the hub id that they come from, or nothing
 
 
 def build(config: ModelConfig) -> Network:
@@ -49,23 +57,33 @@ def bundled() -> list[str]:
     return sorted(folder.name for folder in BUNDLED.glob("*") if (folder / CONFIG).is_file())
 
 
-def load(source: str | Path, device: torch.device | str = "cpu") -> Saved:
-    """The model of a folder, of a run, of a bundled name or of a hub id, ready for inference."""
+def load(source: str | Path, device: torch.device | str = "cpu", names: Sequence[str] | None = None) -> Saved:
+    """The model of a folder, of a run, of a bundled name, of a hub id or of a short name for one, ready for
+    inference.
+
+    `names` are the classes, for a folder that does not name them. The licence of other people's weights is
+    printed once.
+    """
     folder = _folder(source)
-    saved = _read(folder)
-    state = _read_weights(folder)
+    saved = _read(folder, source, names)
+    state = saved.model.own_weights(_read_weights(folder))
     if odd := misfits(saved.model.state_dict(), state):
         more = f" and {len(odd) - 3} more" if len(odd) > 3 else ""
         raise UserError(f"{folder / WEIGHTS} does not fit {CONFIG}: {'; '.join(odd[:3])}{more}")
     saved.model.load_state_dict(state)
     saved.model.to(device).eval()
+    if saved.licence:
+        announce(saved.source or str(source), saved.licence)
     return saved
 
 
 def config_of(source: str | Path) -> ModelConfig:
     """The configuration of a saved model, without its weights."""
     folder = _folder(source)
-    return _model_config(folder, _read_config(folder))
+    fields = _read_config(folder)
+    if "model_type" in fields:
+        return _of_transformers(folder, fields, None)[0]
+    return _model_config(folder, fields)
 
 
 def save_pretrained(
@@ -75,16 +93,35 @@ def save_pretrained(
     tracker: Mapping[str, Any] | None = None,
     *,
     trained_on: str = "",
+    licence: str = "",
+    source: str = "",
     overwrite: bool = False,
 ) -> None:
-    """Write a model folder that `load` reads."""
+    """Write a model folder that `load` reads. `licence` and `source` are of the weights that it came from."""
     config = model.config
     if len(names) != config.classes:
         raise UserError(f"{folder}: {len(names)} class names for a model of {config.classes} classes")
     fields = {"model": config.model_dump(mode="json"), "names": list(names), "tracker": dict(tracker or {})}
-    if trained_on:
-        fields["trained_on"] = trained_on
-    write_folder(folder, model.state_dict(), fields, overwrite=overwrite)
+    fields |= _notes(trained_on=trained_on, licence=licence, source=source)
+    write_folder(folder, model.stored_weights(), fields, overwrite=overwrite)
+
+
+def notes(saved: Saved) -> dict[str, str]:
+    """What config.json says of where a model comes from."""
+    return _notes(trained_on=saved.trained_on, licence=saved.licence, source=saved.source)
+
+
+def notes_of(source: str | Path) -> dict[str, str]:
+    """The same for a model that is not loaded."""
+    folder = _folder(source)
+    fields = _read_config(folder)
+    if "model_type" in fields:
+        return _notes_of_hub(folder, source)
+    return {note: str(fields[note]) for note in NOTES if note in fields}
+
+
+def _notes(**notes: str) -> dict[str, str]:
+    return {name: note for name, note in notes.items() if note}
 
 
 def write_folder(
@@ -112,7 +149,7 @@ def start_from(model: nn.Module, source: str | Path) -> list[str]:
     backbone alone, and a teacher around a frame network can start from a student.
     """
     folder = _folder(source)
-    state, own = _read_weights(folder), model.state_dict()
+    state, own = _state_of(folder), model.state_dict()
     fitting = {}
     for name, tensor in own.items():
         for known in (name, name.partition(".")[2]):
@@ -142,10 +179,13 @@ def _folder(source: str | Path) -> Path:
         return _of_run(Path(source))
     if isinstance(source, str) and source in bundled():
         return BUNDLED / source
-    if isinstance(source, str) and source.count("/") == 1 and not source.startswith((".", "~", "/")):
-        return _download(source)
+    if isinstance(source, str) and (hub_id := hub.hub_id(source)):
+        return hub.download(hub_id)
     names = ", ".join(bundled()) or "none"
-    raise UserError(f"model {source}: neither a folder, a bundled name ({names}) nor a hub id (owner/name)")
+    raise UserError(
+        f"model {source}: neither a folder, a bundled name ({names}), a short name of `ookd models` nor "
+        "a hub id (owner/name)"
+    )
 
 
 def _of_run(folder: Path) -> Path:
@@ -154,27 +194,66 @@ def _of_run(folder: Path) -> Path:
     return next((place for place in places if (place / CONFIG).is_file()), folder)
 
 
-def _download(hub_id: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(hub_id, allow_patterns=[CONFIG, WEIGHTS]))
-    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise UserError(
-            f"model {hub_id}: no such folder, and it cannot be downloaded from the hub: {reason}"
-        ) from error
-
-
-def _read(folder: Path) -> Saved:
-    """The folder's model, its weights still random."""
+def _read(folder: Path, source: str | Path, classes: Sequence[str] | None) -> Saved:
+    """The folder's model, its weights still random. `source` is how it was asked for."""
     path, fields = folder / CONFIG, _read_config(folder)
+    if "model_type" in fields:
+        return _read_transformers(folder, fields, source, classes)
     config = _model_config(folder, fields)
     found = checked(fields, ModelFolder, path)
     if len(found.names) != config.classes:
         raise UserError(f"{path}: names must be a list of {config.classes} class names")
-    return Saved(build(config), found.names, found.tracker, found.trained_on)
+    notes = {note: getattr(found, note) for note in NOTES}
+    return Saved(build(config), found.names, found.tracker, **notes)
+
+
+def _read_transformers(
+    folder: Path, fields: Mapping[str, Any], source: str | Path, classes: Sequence[str] | None
+) -> Saved:
+    """The same for a folder that `transformers` wrote."""
+    config, names = _of_transformers(folder, fields, classes)
+    constants = {**family_named(config.family).published_constants(names), **fields.get("tracker", {})}
+    return Saved(build(config), names, constants, **_notes_of_hub(folder, source))
+
+
+def _notes_of_hub(folder: Path, source: str | Path) -> dict[str, str]:
+    """Whence a folder comes that `transformers` wrote, and its licence."""
+    hub_id = None if Path(source).is_dir() else hub.hub_id(str(source))
+    if hub_id is None:
+        return {"licence": licence_in(folder)}
+    licence = known_licence(hub_id) or licence_in(folder)
+    return {"licence": licence, "source": hub.pinned(hub_id, folder)}
+
+
+def _of_transformers(
+    folder: Path, fields: Mapping[str, Any], classes: Sequence[str] | None
+) -> tuple[ModelConfig, list[str]]:
+    """The configuration and class names of a folder that `transformers` wrote."""
+    if classes is not None:
+        fields = {**fields, "id2label": dict(enumerate(classes))}
+    try:
+        return hub.read_config(fields)
+    except pydantic.ValidationError as error:
+        wrong = error.errors()[0]
+        reason = f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}"
+    except UserError as error:
+        reason = str(error)
+    raise UserError(f"{folder / CONFIG}: {reason}")
+
+
+def _state_of(folder: Path) -> Mapping[str, Tensor]:
+    """The weights of a folder under the names of our modules."""
+    fields = _read_config(folder) if (folder / CONFIG).is_file() else {}
+    if "model_type" in fields:
+        config: ModelConfig = _of_transformers(folder, fields, None)[0]
+    elif "model" in fields:
+        config = _model_config(folder, fields)
+    else:
+        return _read_weights(folder)  # a backbone
+    with torch.device("meta"):
+        empty = build(config)
+    state = empty.own_weights(_read_weights(folder))
+    return {name: tensor for name, tensor in state.items() if not tensor.is_meta}
 
 
 def _model_config(folder: Path, fields: Mapping[str, Any]) -> ModelConfig:

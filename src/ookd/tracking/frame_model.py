@@ -93,7 +93,9 @@ def detect(predictions: RawPredictions, config: TrackerConfig) -> list[Detection
         geometry = replace(predictions.geometries[b], stride=stride)
         places = mask_places(mask > 0, stride / geometry.resized_height)
         detections.append(
-            Detections(probs[b, query], predictions.embed[b, query], places, query, box, mask, geometry)
+            Detections(
+                probs[b, query], predictions.embed[b, query], places, query, box, mask, geometry, probs[b]
+            )
         )
     return detections
 

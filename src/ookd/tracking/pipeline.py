@@ -37,8 +37,7 @@ def follow(session: Session, source: FrameSource) -> Generator[FrameResult, None
             failed.append(error)
 
     with closing(source.frames()) as frames:
-        results = map(session.step, images(frames)) if source.live else session.stream(images(frames))
-        for result in results:
+        for result in session.stream(images(frames), one_by_one=source.live):
             frame = ahead.popleft()
             result.index, result.seconds = frame.index, frame.seconds
             yield result

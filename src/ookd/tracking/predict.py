@@ -9,12 +9,12 @@ from ookd.clips.sources import ClipSource
 from ookd.config.tracker import OfflineConfig, TrackerConfig
 from ookd.models.protocols import Network, OfflineModel, OnlineModel
 from ookd.structures import Dataset, TrackResult
+from ookd.tracking.delayed import make_tracker
 from ookd.tracking.frame_model import FrameModel, Image, detect
 from ookd.tracking.offline import track_offline, track_results
 from ookd.tracking.recordings import Recording, category_ids, recordings
 from ookd.tracking.select import Detections
 from ookd.tracking.torch_model import TorchFrameModel
-from ookd.tracking.video_tracker import VideoTracker
 
 BATCH = 8  # frames of a video that a model sees at once if it carries nothing between them
 
@@ -25,6 +25,7 @@ def predict(
     config: TrackerConfig | OfflineConfig,
     names: Sequence[str] | None = None,
     on_frame: Callable[[], None] = lambda: None,
+    ahead: int | None = 0,
 ) -> list[TrackResult]:
     """All results of all videos. Without `names` the model's classes are the source's, in its order."""
     if names is None:
@@ -33,7 +34,7 @@ def predict(
     return [
         result
         for recording in recordings(source)
-        for result in predict_video(model, recording, config, categories, on_frame)
+        for result in predict_video(model, recording, config, categories, on_frame, ahead)
     ]
 
 
@@ -43,10 +44,12 @@ def predict_video(
     config: TrackerConfig | OfflineConfig,
     categories: Sequence[int | None],
     on_frame: Callable[[], None] = lambda: None,
+    ahead: int | None = 0,
 ) -> Iterator[TrackResult]:
     """All results of one video, from an online model or, with an `OfflineConfig`, from an offline one.
 
-    `categories` are the data set's numbers of the model's classes, None for one that it does not have.
+    `categories` are the data set's numbers of the model's classes, None for one that it does not have. An
+    online model's identities are decided when so many frames `ahead` are known; None: all of them.
     """
     images = _counted(recording.images(), on_frame)
     if isinstance(config, OfflineConfig):
@@ -55,9 +58,9 @@ def predict_video(
             tracks = track_offline(model, images, config)
         return track_results(tracks, recording.id, categories, config)
     assert isinstance(model, OnlineModel | FrameModel), "constants of an online model for an offline one"
-    tracker = VideoTracker(config, final=True)
-    for detections in detect_video(model, images, config):
-        tracker.step(detections)
+    tracker = make_tracker(config, ahead=ahead, final=True)
+    for _ in tracker.follow((detections, None) for detections in detect_video(model, images, config)):
+        pass  # the results are gathered
     return tracker.results.tracks(recording.id, categories)
 
 

@@ -23,6 +23,7 @@ from ookd.structures import Rle, TrackResult
 # A track seen in fewer than MIN_FRAMES frames is dropped as noise once it misses MISSING frames in a row, but
 # not in the first GRACE frames of the video. The numbers are the published ones.
 MIN_FRAMES, MISSING, GRACE = 3, 2, 9
+LEAST = np.float32(1e-7)  # a probability whose logarithm is taken
 
 Mask = TypeVar("Mask")
 Stored = TypeVar("Stored", contravariant=True)
@@ -40,6 +41,7 @@ class History:
     """One track so far."""
 
     pooled: Floats  # [K] class scores over its frames: their sum or their maximum
+    query: int  # that showed it first; -1 where nobody said
     frames: int  # how many
     last: int  # the last of them
     record: int  # where the store has its mask
@@ -51,16 +53,31 @@ class Histories(Generic[Mask]):
     def __init__(self, config: TrackerConfig, store: Store[Mask]) -> None:
         self.config, self.store = config, store
         self.length = 0
+        # [Q, K + 1] the sum of log probabilities of each query over all frames, "no object" last
+        self._logits: Floats | None = None
         self._of: dict[int, History] = {}
 
-    def add(self, ids: Ints, probs: Floats, masks: Sequence[Mask]) -> None:
-        """The next frame: ids [N], their class scores [N, K] in this frame, and their masks."""
+    def add(
+        self,
+        ids: Ints,
+        probs: Floats,
+        masks: Sequence[Mask],
+        query: Ints | None = None,
+        everyone: Floats | None = None,
+    ) -> None:
+        """The next frame: ids [N], their class scores [N, K] in this frame, and their masks.
+
+        To pool logits it takes the query [N] of each, too, and the class scores [Q, K] of all queries.
+        """
+        if self.config.pool == "logits":
+            self._add_logits(everyone)
+        queries = np.full(len(ids), -1) if query is None else query
         frame, self.length = self.length, self.length + 1
-        pool = np.add if self.config.pool == "mean" else np.maximum
-        for id, prob, mask in zip(ids.tolist(), probs, masks, strict=True):
+        pool = np.maximum if self.config.pool == "max" else np.add
+        for id, prob, mask, slot in zip(ids.tolist(), probs, masks, queries.tolist(), strict=True):
             track = self._of.get(id)
             if track is None:
-                self._of[id] = History(prob.copy(), 1, frame, self.store.append(-1, frame, mask))
+                self._of[id] = History(prob.copy(), slot, 1, frame, self.store.append(-1, frame, mask))
             else:
                 pool(track.pooled, prob, out=track.pooled)
                 track.frames, track.last = track.frames + 1, frame
@@ -77,9 +94,29 @@ class Histories(Generic[Mask]):
     def __iter__(self) -> Iterator[tuple[History, list[tuple[int, float]]]]:
         """Each track with the (label, score) pairs it is reported under, if any."""
         for track in self._of.values():
-            scores = track.pooled / track.frames if self.config.pool == "mean" else track.pooled
-            if classes := reported_classes(scores, self.config):
+            if classes := reported_classes(self._scores(track), self.config):
                 yield track, classes
+
+    def _add_logits(self, everyone: Floats | None) -> None:
+        """A softmax forgets only a constant of the logits, and the mean's softmax forgets it, too."""
+        if everyone is None:
+            raise UserError(
+                'pool "logits" needs all queries of a frame, which are not kept here; choose "mean"'
+            )
+        nothing = 1 - everyone.sum(1, keepdims=True)
+        logits = np.log(np.maximum(np.concatenate([everyone, nothing], 1), LEAST))
+        self._logits = logits if self._logits is None else self._logits + logits
+
+    def _scores(self, track: History) -> Floats:
+        """[K] the pooled class scores of a track."""
+        if self.config.pool == "max":
+            return track.pooled
+        if self._logits is None:
+            return track.pooled / np.float32(track.frames)
+        mean = self._logits[track.query] / self.length
+        powers = np.exp(mean - mean.max())
+        scores: Floats = (powers / powers.sum())[:-1]
+        return scores
 
 
 def reported_classes(scores: NDArray[Any], config: TrackerConfig | OfflineConfig) -> list[tuple[int, float]]:
@@ -125,9 +162,16 @@ class VideoResults:
         self._spool = Spool()
         self._histories = Histories(config, self._spool)
 
-    def add(self, ids: Ints, probs: Floats, masks: Sequence[Rle]) -> None:
-        """The next frame: ids [N], their class scores [N, K] in this frame, and their masks."""
-        self._histories.add(ids, probs, masks)
+    def add(
+        self,
+        ids: Ints,
+        probs: Floats,
+        masks: Sequence[Rle],
+        query: Ints | None = None,
+        everyone: Floats | None = None,
+    ) -> None:
+        """The next frame, as `Histories.add` takes it."""
+        self._histories.add(ids, probs, masks, query, everyone)
 
     def tracks(self, video_id: int, category_ids: Sequence[int | None]) -> Iterator[TrackResult]:
         """One result a track and class, one track in memory at a time.

@@ -43,6 +43,7 @@ class Detections(DetectionFeatures):
     boxes: Floats | None  # [N, 4] cx cy w h in 0..1, if the model has boxes
     masks: Floats  # [N, h, w] mask logits
     geometry: Geometry  # of the frame
+    everyone: Floats | None = None  # [Q, K] class scores of all queries of the frame
 
     def full_size(self, rows: Ints) -> tuple[Bools, Floats]:
         """Masks [n, H, W] of some of them in the original frame, and their tight boxes [n, 4]."""

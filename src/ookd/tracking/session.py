@@ -20,8 +20,10 @@ from ookd.config.tracker import TrackerConfig
 from ookd.errors import UserError
 from ookd.files import new_file
 from ookd.structures import FrameResult
+from ookd.tracking.delayed import make_tracker
 from ookd.tracking.frame_model import Arrays, FrameModel, Image, detect
 from ookd.tracking.results import VideoResults
+from ookd.tracking.select import Detections
 from ookd.tracking.video_tracker import ResultFilter, VideoTracker
 from ookd.untrusted import check_file
 
@@ -90,14 +92,18 @@ class MultiSession:
             raise UserError(f"{len(images)} images for {len(chosen)} streams; each stream takes one a step")
         if not chosen:
             return []
+        frames = zip(chosen, self.detect(images, chosen), images, strict=True)
+        return [stream.tracker.step(detections, image) for stream, detections, image in frames]
+
+    def detect(self, images: Sequence[Image], chosen: Sequence[Stream]) -> list[Detections]:
+        """What the model finds in the next image of each of these streams."""
         states = [stream.model_state for stream in chosen if stream.model_state is not None]
         state = self.model.batch_states(states) if states else None
         predictions, state = self.model.infer(images, self.config.short_side, state)
         if state is not None:
             for row, stream in enumerate(chosen):
                 stream.model_state = {name: value[row : row + 1] for name, value in state.items()}
-        frames = zip(chosen, detect(predictions, self.config), images, strict=True)
-        return [stream.tracker.step(detections, image) for stream, detections, image in frames]
+        return detect(predictions, self.config)
 
     def restart(self, stream: int) -> None:
         """Begin another video in a stream while the others go on."""
@@ -120,27 +126,34 @@ class Session:
         *,
         show: ResultFilter | None = None,
         final: bool = False,
+        ahead: int | None = 0,
     ) -> None:
         self._session = MultiSession(model, config, names, device, 1, show=show, final=final)
         (self._stream,) = self._session.streams
+        if ahead != 0:
+            self._stream.tracker = make_tracker(config, names, ahead=ahead, show=show, final=final)
 
     def step(self, image: Image) -> FrameResult:
         """What is known after this image [H, W, 3] RGB."""
         return self._session.step([image])[0]
 
-    def stream(self, images: Iterable[Image]) -> Iterator[FrameResult]:
+    def stream(self, images: Iterable[Image], *, one_by_one: bool = False) -> Iterator[FrameResult]:
         """The same for one image after another.
 
-        The network may already see the next ones meanwhile, if it carries nothing from frame to frame.
+        The network may already see the next ones meanwhile, if it carries nothing from frame to frame; not
+        with `one_by_one`. A session that decides `ahead` answers as many frames later.
         """
-        if self._stream.model_state is not None:
-            yield from map(self.step, images)
+        return self._stream.tracker.follow(self._detections(images, one_by_one))
+
+    def _detections(self, images: Iterable[Image], one_by_one: bool) -> Iterator[tuple[Detections, Image]]:
+        session = self._session
+        if one_by_one or self._stream.model_state is not None:
+            for image in images:
+                yield session.detect([image], [self._stream])[0], image
             return
-        config, tracker = self._session.config, self._stream.tracker
-        with closing(self._session.model.stream(images, config.short_side)) as answers:
+        with closing(session.model.stream(images, session.config.short_side)) as answers:
             for (image,), predictions in answers:
-                (detections,) = detect(predictions, config)
-                yield tracker.step(detections, image)
+                yield detect(predictions, session.config)[0], image
 
     @property
     def results(self) -> VideoResults:

@@ -30,7 +30,7 @@ class TorchFrameModel(FrameModel):
         for image in images:
             check_image(image)
         preprocessing = self.family.preprocessing
-        frames, pad, geometries = prepare(images, short_side, preprocessing, self.device)
+        frames, pad, geometries = prepare(images, short_side or self.model.side, preprocessing, self.device)
         if state is None:
             state = self.begin(len(images))
         queries, state = self.model(preprocessing.normalise(frames, pad), pad, state)
@@ -85,10 +85,15 @@ def prepare(
 ) -> tuple[Tensor, Tensor, list[Geometry]]:
     """Images resized and padded to one size: frames [B, 3, H, W] 0..255 and their pad mask [B, H, W]."""
     resized = [
-        _resize(image, preprocessing.resized(image.shape[0], image.shape[1], short_side)) for image in images
+        _resize(
+            image,
+            preprocessing.resized(image.shape[0], image.shape[1], short_side),
+            preprocessing.antialias,
+        )
+        for image in images
     ]
     sizes = [(frame.shape[1], frame.shape[2]) for frame in resized]
-    height, width = (preprocessing.padded(max(side)) for side in zip(*sizes, strict=True))
+    height, width = preprocessing.around(sizes)
     frames = torch.zeros(len(images), 3, height, width, dtype=torch.uint8)
     pad = torch.ones(len(images), height, width, dtype=torch.bool)
     for b, (frame, (h, w)) in enumerate(zip(resized, sizes, strict=True)):
@@ -100,12 +105,12 @@ def prepare(
     return frames.to(device), pad.to(device), geometries
 
 
-def _resize(image: Image, size: tuple[int, int]) -> Tensor:
+def _resize(image: Image, size: tuple[int, int], antialias: bool) -> Tensor:
     """The image [3, h, w] at this height and width."""
     frame = torch.from_numpy(np.require(image, requirements=["C", "W"])).permute(2, 0, 1)
     if size == image.shape[:2]:
         return frame
-    return F.interpolate(frame[None], size, mode="bilinear", antialias=True)[0]
+    return F.interpolate(frame[None], size, mode="bilinear", antialias=antialias)[0]
 
 
 def _numpy(values: Tensor) -> Floats:

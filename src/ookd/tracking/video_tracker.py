@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import starmap
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +13,25 @@ from numpy.typing import NDArray
 from ookd.config.tracker import TrackerConfig
 from ookd.data import rle
 from ookd.errors import UserError
-from ookd.masks import Ints
+from ookd.masks import Bools, Floats, Ints
 from ookd.structures import FrameResult
 from ookd.tracking.associators import make_associator
 from ookd.tracking.associators.associator import Memory
 from ookd.tracking.results import VideoResults
 from ookd.tracking.select import DetectionFeatures, Detections
+
+
+class FullSize(Protocol):
+    """Detections that can give masks [n, H, W] and boxes [n, 4] of some of them in the original frame."""
+
+    @property
+    def probs(self) -> Floats: ...  # [N, K]
+    @property
+    def query(self) -> Ints: ...  # [N]
+    @property
+    def everyone(self) -> Floats | None: ...  # [Q, K] class scores of all queries of the frame
+
+    def full_size(self, rows: Ints) -> tuple[Bools, Floats]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +68,14 @@ class VideoTracker:
 
     def step(self, detections: Detections, image: NDArray[np.uint8] | None = None) -> FrameResult:
         """What is known at the next frame."""
-        ids = self.identify(detections)
+        return self.answer(self.identify(detections), detections, image)
+
+    def follow(self, frames: Iterable[tuple[Detections, NDArray[np.uint8] | None]]) -> Iterator[FrameResult]:
+        """What is known at each frame, in order."""
+        yield from starmap(self.step, frames)
+
+    def answer(self, ids: Ints, detections: FullSize, image: NDArray[np.uint8] | None) -> FrameResult:
+        """What is known at a frame whose ids [N] are decided, and which the memory saw last."""
         memory = self.memory
         assert memory is not None
         known = np.flatnonzero(ids >= 0)
@@ -68,7 +89,13 @@ class VideoTracker:
             masks, boxes = detections.full_size(known[shown])
         else:
             masks, boxes = detections.full_size(known)
-            self._results.add(ids, detections.probs[known], rle.encode_many(masks))
+            self._results.add(
+                ids,
+                detections.probs[known],
+                rle.encode_many(masks),
+                detections.query[known],
+                detections.everyone,
+            )
             if not shown.all():
                 masks, boxes = masks[shown], boxes[shown]
         ids, labels, scores = ids[shown], labels[shown], scores[shown]

@@ -64,7 +64,7 @@ def _from_opencv(image: Image) -> Image:
 class StreamSource(FrameSource):
     """A stream at a URL whose length is unknown; reconnects when it breaks. Times are those of arrival.
 
-    Behind HTTP it may be a recording. That has ended when the server says so, or begins anew when asked again.
+    Behind HTTP it may be a recording: it has ended when the server says so, or begins anew when asked again.
     """
 
     live = True

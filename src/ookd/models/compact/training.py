@@ -18,11 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ookd.losses import dice, mask_bce, mask_quality, mean_over_ranks, quality_focal
-from ookd.matching import hungarian_rows
+from ookd.matching import hungarian_rows, mask_cost
 from ookd.models.compact.model import Compact, CompactQueries, peak_places
 from ookd.models.families import family_of
+from ookd.models.parts.contrast import contrast_loss
 from ookd.models.parts.frame_targets import FINEST, FrameTargets, frame_targets, heat_loss, places_inside
-from ookd.models.parts.grid import cells_at
 from ookd.models.protocols import StudentTask
 from ookd.stopwatch import timed
 from ookd.structures import Batch, StudentMatches
@@ -37,7 +37,6 @@ WEIGHTS: Mapping[str, float] = {
     "aux_mask": 1.0,
     "aux_dice": 5.0,
 }
-TEMPERATURE = 20.0  # factor of the cosines between embeddings, as in the tracker
 
 
 class CompactTraining(StudentTask):
@@ -128,42 +127,7 @@ def match_masks(answer: CompactQueries, main: int, targets: FrameTargets) -> tup
     """
     everyone = torch.arange(main, device=answer.logits.device).expand(len(targets.valid), -1)
     logits = answer.masks_at(everyone, 4).flatten(2)  # [F, Q, hw]
-    truth = targets.masks[4].flatten(2)  # [F, N, hw]
-    p = logits.sigmoid()
-    shared = p @ truth.transpose(1, 2)
-    overlap = (2 * shared + 1) / (p.sum(2, keepdim=True) + truth.sum(2).unsqueeze(1) + 1)
-    entropy = F.softplus(logits).mean(2, keepdim=True) - logits @ truth.transpose(1, 2) / logits.shape[2]
     score = answer.logits[:, :main].float().sigmoid()
     named = score.gather(2, targets.labels.unsqueeze(1).expand(-1, main, -1))
-    cost = 5 * (1 - overlap) + 5 * entropy - 3 * named  # [F, Q, N]
+    cost = mask_cost(logits, targets.masks[4].flatten(2)) - 3 * named  # [F, Q, N]
     return hungarian_rows(cost, targets.valid)
-
-
-def contrast_loss(
-    embed: Tensor, places: Tensor, query: Tensor, found: Tensor, masks: Tensor, frames: int
-) -> Tensor:
-    """Each instance that has a query [F, N] must be recognised among all queries of every other frame of its
-    clip; masks [F, N, h, w].
-
-    Unmatched queries inside the mask of the instance are neither right nor wrong.
-    """
-    f, q = embed.shape[:2]
-    cell = cells_at(places, (masks.shape[-2], masks.shape[-1]))  # [F, Q]
-    inside = masks.flatten(2).gather(2, cell.unsqueeze(1).expand(-1, query.shape[1], -1)) > 0.5
-    taken = torch.zeros(f, q, dtype=torch.bool, device=embed.device)
-    frame, instance = found.nonzero(as_tuple=True)
-    taken[frame, query[frame, instance]] = True
-    unsure = inside & ~taken.unsqueeze(1)  # [F, N, Q]
-    unit = F.normalize(embed.float(), dim=-1).unflatten(0, (-1, frames))  # [B, T, Q, D]
-    anchors = unit.gather(
-        2, query.unflatten(0, (-1, frames)).unsqueeze(-1).expand(-1, -1, -1, unit.shape[-1])
-    )
-    logits = TEMPERATURE * torch.einsum("bind,bjqd->bijnq", anchors, unit)  # [B, T, T, N, Q]
-    logits = logits.masked_fill(unsure.unflatten(0, (-1, frames)).unsqueeze(1), -math.inf)
-    valid = found.unflatten(0, (-1, frames))
-    both = valid.unsqueeze(2) & valid.unsqueeze(1)  # [B, T, T, N]
-    both &= ~torch.eye(frames, dtype=torch.bool, device=embed.device)[None, :, :, None]
-    wanted = query.unflatten(0, (-1, frames)).unsqueeze(1).expand(-1, frames, -1, -1)
-    return F.cross_entropy(logits[both], wanted[both], reduction="sum") / mean_over_ranks(
-        both.sum(), both.device
-    ).clamp(min=1)

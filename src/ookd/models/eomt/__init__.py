@@ -1,0 +1,1 @@
+"""EoMT, a plain vision transformer that segments single images."""

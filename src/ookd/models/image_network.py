@@ -1,0 +1,123 @@
+"""Configurations of networks of `transformers` that are taken as they are, for single images.
+
+The network is described by its own config.json. It knows its classes as its authors numbered them. A model
+may use some of them only, in another order.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from ookd.errors import UserError
+from ookd.models.transformers_network import TransformersModelConfig
+
+# model_type -> class
+ARCHITECTURES = {
+    "rf_detr": "RfDetrForInstanceSegmentation",
+    "eomt": "EomtForUniversalSegmentation",
+    "eomt_dinov3": "EomtDinov3ForUniversalSegmentation",
+    "mask2former": "Mask2FormerForUniversalSegmentation",
+    "maskformer": "MaskFormerForInstanceSegmentation",
+}
+# parameters that nothing reads: of pretraining, and the last norm of a backbone whose stages have their own
+_UNREAD = re.compile(r"(.+\.)?((swin|model)\.layernorm\.\w+|embeddings\.mask_token)")
+PANOPTIC, THINGS = 133, 80  # COCO's panoptic labels: things, then stuff, which has no instances
+# what else stands in a config.json
+_NOTES = {"id2label", "label2id", "architectures", "transformers_version", "dtype", "torch_dtype", "tracker"}
+_HOLES = re.compile(r"LABEL_\d+|N/?A|background|unused|", re.IGNORECASE)  # labels that name no class
+
+
+class ImageNetworkConfig(TransformersModelConfig):
+    """A model around a network of `transformers`."""
+
+    default_type: ClassVar[str]  # the `model_type` where `network` names none
+
+    network: dict[str, Any] = Field(
+        {}, description="configuration of the network, as `transformers` names it; the rest has its defaults"
+    )
+    keep: tuple[int, ...] = Field(
+        (), description="which of the network's own labels the classes are; empty: all, in their order"
+    )
+
+    @model_validator(mode="after")
+    def _one_label_a_class(self) -> Self:
+        if self.keep and len(self.keep) != self.classes:
+            raise ValueError(
+                f"keep names {len(self.keep)} labels, but there are {self.classes} classes; "
+                "with keep: [] the class head is made for the classes, and must be trained"
+            )
+        return self
+
+    @classmethod
+    def from_transformers(cls, fields: Mapping[str, Any]) -> tuple[Self, list[str]]:
+        """The configuration and the classes: those of the labels that have a name."""
+        try:
+            table = {int(label): str(name) for label, name in (fields.get("id2label") or {}).items()}
+        except (AttributeError, ValueError):
+            table = {}
+        keep = [label for label in sorted(table) if not _HOLES.fullmatch(table[label].strip())]
+        if len(keep) == PANOPTIC and (table[keep[0]], table[keep[THINGS - 1]]) == ("person", "toothbrush"):
+            keep = keep[:THINGS]
+        if not keep:
+            raise UserError("id2label does not name the classes")
+        network = {
+            name: value
+            for name, value in fields.items()
+            if name not in _NOTES and not name.startswith("_") and value is not None
+        }
+        own = {"classes": len(keep), "network": network}
+        if len(keep) < len(table):
+            network["num_labels"] = max(table) + 1
+            own["keep"] = keep
+        return cls.model_validate(own), [table[label] for label in keep]
+
+    def build(self) -> Any:
+        """The network, with random weights."""
+        fields = dict(self.network)
+        model_type = fields.pop("model_type", self.default_type)
+        if model_type not in ARCHITECTURES:
+            raise UserError(
+                f"network.model_type {model_type!r} is none of those that are known: "
+                f"{', '.join(ARCHITECTURES)}"
+            )
+        if not self.keep:
+            fields["num_labels"] = self.classes
+        try:
+            import transformers
+
+            architecture = getattr(transformers, ARCHITECTURES[model_type])
+            network = architecture(transformers.AutoConfig.for_model(model_type, **fields))
+        except (ImportError, AttributeError) as error:
+            raise UserError(
+                f"{self.family} needs a newer `transformers`, with {ARCHITECTURES[model_type]}: "
+                f"pip install 'ookd[hf]' ({error})"
+            ) from error
+        except (KeyError, TypeError, ValueError, RuntimeError, StrictDataclassError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"network: transformers cannot build a {model_type}: {reason}") from error
+        for name, parameter in network.named_parameters():
+            if _UNREAD.fullmatch(name):
+                parameter.requires_grad_(False)
+        return network
+
+    def kept(self, logits: Tensor, no_object: bool) -> Tensor:
+        """The columns [..., K] of the classes, or [..., K + 1] with "no object" last.
+
+        The softmax of the latter stays the same: what is left out counts as "no object".
+        """
+        if not self.keep:
+            return logits
+        columns = torch.tensor(self.keep, device=logits.device)
+        if not no_object:
+            return logits[..., columns]
+        other = torch.ones(logits.shape[-1], dtype=torch.bool, device=logits.device)
+        other[columns] = False
+        rest = logits.masked_fill(~other, -torch.inf).logsumexp(-1, keepdim=True)
+        return torch.cat([logits[..., columns], rest], -1)

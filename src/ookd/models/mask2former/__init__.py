@@ -1,0 +1,1 @@
+"""Mask2Former and MaskFormer, for single images, and Mask2Former for clips."""

@@ -1,0 +1,1 @@
+"""RF-DETR-Seg, a detector of single images whose objects are tracked."""

@@ -1,0 +1,1 @@
+"""VidEoMT: a plain vision transformer that carries its queries from frame to frame."""
