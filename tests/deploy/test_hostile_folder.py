@@ -69,7 +69,7 @@ def test_devices_are_no_part_of_a_model(file: str, kind: str, tmp_path: Path) ->
     folder = copy(tmp_path)
     (folder / file).unlink()
     device(folder / file, kind)
-    with pytest.raises(UserError, match="is a pipe or a device|not a model|neither a folder"):
+    with pytest.raises(UserError, match=r"is a pipe or a device|not a model|neither a folder"):
         load_exported(folder)
 
 
@@ -120,4 +120,4 @@ def test_threads_get_the_masks_of_their_own_frame(kind: Kind) -> None:
     for thread in threads:
         thread.join(timeout=60)
     assert wrong == []
-    assert SIZE == model.size
+    assert model.size == SIZE
