@@ -16,7 +16,7 @@ from ookd.data.video.source import Image
 from ookd.files import finish, part_of, write_error
 
 TICKS = Fraction(1, 90_000)  # seconds; fine enough for constant and variable frame rates
-LONGEST = 6 * 3600 * 90_000  # ticks that a frame may stay; more do not fit MP4's 32 bits
+LONGEST = 3600 * 90_000  # ticks that a frame may stay; MP4 has 32 bits for a few such times together
 KEY_SECONDS = 2.0  # between key frames; a killed run loses at most this much
 
 
