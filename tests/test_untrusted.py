@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 
@@ -77,3 +78,10 @@ def test_only_ascii_digits_are_a_number(text: str) -> None:
 
 def test_terminals_are_not_steered() -> None:
     assert printable("a\x1b[31m\ud800\r\n") == "a\\x1b[31m\\ud800\\r\n"
+
+
+def test_the_table_of_limits_is_true() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "untrusted-input.md").read_text()
+    rows = re.findall(r"\| `(\w+)` \| (\d+) \| (.+) \|", page)
+    known = [limit for limit in vars(limits).values() if isinstance(limit, limits.Limit)]
+    assert rows == [(limit.variable, str(limit.usual), limit.what) for limit in known]
