@@ -166,6 +166,7 @@ def test_a_folder_that_holds_something(
         (["squares.mp4", "--save", "mp4,gif"], "'gif' cannot be written; choose from mp4, json"),
         (["squares.mp4", "--save", ""], "nothing cannot be written"),
         (["squares.mp4", "--start", "soon"], "'soon' is not a place in a video"),
+        (["99999"], "99999: no such file"),
         (["squares.mp4", "--start", "99"], "no frames between start and end"),
     ],
 )

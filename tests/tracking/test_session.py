@@ -15,6 +15,7 @@ from ookd.errors import UserError
 from ookd.structures import FrameResult
 from ookd.tracking.associators import ASSOCIATORS
 from ookd.tracking.session import MultiSession, Session
+from ookd.tracking.torch_model import device_named
 from ookd.tracking.video_tracker import ResultFilter
 from tracking.colour_model import LABELS, NAMES, PALETTE, ColourModel, corner, scene
 
@@ -321,3 +322,9 @@ def test_class_scores_of_long_streams_keep_moving() -> None:
     live.step(scene(3))
     grown = live.state["memory.probs"] - before
     assert ((grown > 0) & (grown < 1)).any()
+
+
+@pytest.mark.parametrize("name", ["meta", "gpu", "cuda:²", "cpu:9999999999999999999999", "", "\0"])
+def test_a_device_that_cannot_compute_is_one_line(name: str) -> None:
+    with pytest.raises(UserError, match="is not available; choose from"):
+        device_named(name)
