@@ -85,6 +85,7 @@ def export(
         "outputs": graphs.outputs,
         "shared": graphs.shared,
         "aspect": _aspect(preprocessing),
+        "antialias": preprocessing.antialias,
         "state": list(graphs.start),
     }
     fields = {
@@ -136,10 +137,11 @@ def _aspect(preprocessing: Preprocessing) -> Literal["keep", "square"]:
 def _calibration(data: str, size: tuple[int, int], model: OnlineModel) -> Iterator[Arrays]:
     """Inputs of the frame graph; the state is what the model carries over these frames."""
     reference = TorchFrameModel(model)
+    preprocessing = reference.family.preprocessing
     videos = parity.open_videos(data, "train", CALIBRATED // 4, size)
     state = reference.begin(1)
     for image in parity.sample_images(videos, CALIBRATED):
-        frame, geometry = letterbox(image, size, _aspect(reference.family.preprocessing))
+        frame, geometry = letterbox(image, size, _aspect(preprocessing), preprocessing.antialias)
         carried = {} if state is None else reference.save_state(state)
         yield {
             "frames": frame,

@@ -44,6 +44,7 @@ class Manifest(pydantic.BaseModel, frozen=True, extra="forbid"):
     outputs: list[str]  # of the frame graph: logits, boxes if the model has them, embed
     shared: list[str]  # further outputs of the frame graph, which are inputs of the mask graph
     aspect: Literal["keep", "square"] = "keep"  # square: images are stretched to the size
+    antialias: bool = True  # whether images are smoothed when they are made smaller
     # parts of what the model carries from frame to frame; START holds them as they are before the first
     state: list[str] = []
     files: dict[FileName, str]  # name -> SHA-256
@@ -119,5 +120,6 @@ def complete(
     files = {file.name: checksum(file) for file in [path, *graphs]}
     checked = Manifest.model_validate({**manifest, "files": files})
     # earlier versions do not know these fields
-    usual = {name for name, value in (("aspect", "keep"), ("state", [])) if getattr(checked, name) == value}
+    newer = {"aspect": "keep", "antialias": True, "state": []}
+    usual = {name for name, value in newer.items() if getattr(checked, name) == value}
     write_file(folder / MANIFEST, checked.model_dump_json(indent=2, exclude=usual) + "\n")

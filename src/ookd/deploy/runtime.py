@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
+import cv2
 import numpy as np
 from PIL import Image as Pillow
 
@@ -44,7 +45,7 @@ class ExportedModel(FrameModel):
         manifest = folder.manifest
         self.folder = folder
         self.fingerprint = f"{manifest.source}-{manifest.kind}-{manifest.precision}"
-        self.size, self.aspect = manifest.size, manifest.aspect
+        self.size, self.aspect, self.antialias = manifest.size, manifest.aspect, manifest.antialias
         self._runner = runner
         outputs, inputs = runner.interface
         named = {*manifest.outputs, *manifest.shared}
@@ -89,7 +90,7 @@ class ExportedModel(FrameModel):
                 finish()
 
     def _start(self, image: Image, state: State) -> Callable[[], tuple[RawPredictions, State]]:
-        frame, geometry = letterbox(image, self.size, self.aspect)
+        frame, geometry = letterbox(image, self.size, self.aspect, self.antialias)
         size = np.array([geometry.resized_height, geometry.resized_width])
         inputs = {"frames": frame, "size": size, **{STATE + name: part for name, part in state.items()}}
         finish = self._runner.start(inputs)
@@ -134,12 +135,12 @@ def _runner_class(runtime: str, kind: Kind, folder: Path) -> type[GraphRunner]:
 
 
 def letterbox(
-    image: Image, size: tuple[int, int], aspect: Literal["keep", "square"]
+    image: Image, size: tuple[int, int], aspect: Literal["keep", "square"], antialias: bool = True
 ) -> tuple[Image, Geometry]:
     """The image, as large as it fits, in the top left corner of a black frame [1, H, W, 3].
 
-    For a model that does not keep the aspect, the image is stretched to fill the frame. Pillow's resize and
-    PyTorch's, which other models use, differ by 1 of 255 in a few values.
+    For a model that does not keep the aspect, the image is stretched to fill the frame. The resize of Pillow,
+    or of OpenCV without antialias, and PyTorch's, which other models use, differ by 1 of 255 in a few values.
     """
     check_image(image)
     height, width = image.shape[:2]
@@ -148,7 +149,10 @@ def letterbox(
     if aspect == "square":
         h, w = size
     if (h, w) != (height, width):
-        image = np.asarray(Pillow.fromarray(image).resize((w, h), Pillow.Resampling.BILINEAR))
+        if antialias:
+            image = np.asarray(Pillow.fromarray(image).resize((w, h), Pillow.Resampling.BILINEAR))
+        else:
+            image = np.asarray(cv2.resize(image, (w, h), interpolation=cv2.INTER_LINEAR), np.uint8)
     frame = np.zeros((1, *size, 3), np.uint8)
     frame[0, :h, :w] = image
     return frame, Geometry(height, width, h, w)

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ookd.errors import UserError
 from ookd.models.hub import WEIGHTS, download
+from ookd.models.parts.position_table import resized_table
 from ookd.models.protocols import OnlineModel, State
 from ookd.models.transformers_network import (
     TransformersModelConfig,
@@ -28,7 +29,7 @@ from ookd.models.transformers_network import (
     class_names,
     library_class,
 )
-from ookd.models.videomt.pretrained import from_dinov2, resized_table
+from ookd.models.videomt.pretrained import from_dinov2
 from ookd.structures import FrameQueries
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ookd.errors import UserError
+from ookd.models.parts.position_table import resized_table
 
 # names in their files -> names in VidEoMT
 _RENAMED = (
@@ -49,16 +50,6 @@ def from_dinov2(theirs: Mapping[str, Tensor], patch: int, side: int) -> dict[str
     ours["embeddings.cls_token"] = ours["embeddings.cls_token"] + places[0]
     ours["embeddings.position_embeddings.weight"] = resized_table(places[1:], (side, side))
     return ours
-
-
-def resized_table(table: Tensor, grid: tuple[int, int]) -> Tensor:
-    """A square table of positions [n * n, D] for a grid of patches -> [h * w, D], as published."""
-    side = round(len(table) ** 0.5)
-    if grid == (side, side):
-        return table
-    square = table.float().T.unflatten(1, (side, side)).unsqueeze(0)
-    resized = F.interpolate(square, grid, mode="bicubic", antialias=True, align_corners=False)
-    return resized[0].flatten(1).T.to(table.dtype)
 
 
 def resized_kernel(kernel: Tensor, side: int) -> Tensor:
