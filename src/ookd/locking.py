@@ -23,8 +23,8 @@ def locked(folder: Path) -> Iterator[None]:
 
     What this process holds already may be held again.
     """
-    key = os.getpid(), folder.resolve()
     try:
+        key = os.getpid(), folder.resolve()
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = None if key in _held or sys.platform == "win32" else os.open(folder, os.O_RDONLY)
     except (OSError, ValueError) as error:

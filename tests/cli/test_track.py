@@ -24,6 +24,7 @@ from ookd.cli import main, progress
 from ookd.config.tracker import TrackerConfig
 from ookd.data.video import VideoWriter, open_source
 from ookd.deploy import loading
+from ookd.locking import locked
 from ookd.models import zoo
 from tracking.colour_model import NAMES, ColourModel, scene
 
@@ -165,6 +166,7 @@ def test_a_folder_that_holds_something(
         (["squares.mp4", "--save", "mp4,gif"], "'gif' cannot be written; choose from mp4, json"),
         (["squares.mp4", "--save", ""], "nothing cannot be written"),
         (["squares.mp4", "--start", "soon"], "'soon' is not a place in a video"),
+        (["99999"], "99999: no such file"),
         (["squares.mp4", "--start", "99"], "no frames between start and end"),
     ],
 )
@@ -255,6 +257,7 @@ from cli.test_track import colour_tracker
 from ookd.cli import main
 from ookd import api
 from ookd.deploy import loading
+from ookd.locking import locked
 api.load = colour_tracker
 sys.exit(main(sys.argv[2:]))
 """
@@ -324,3 +327,33 @@ def test_kill_leaves_only_parts_and_the_next_run_says_so(
     warnings = capsys.readouterr().err.splitlines()
     assert [line.endswith("left by a killed run; removed") for line in warnings] == [True, True]
     assert sorted(os.listdir(out)) == ["annotated.mp4", "frames.json", "thesis.part"]
+
+
+@pytest.mark.parametrize("begun", ["in front", "in the background of a script"])
+def test_a_silent_pipe_can_be_left(begun: str, tmp_path: Path) -> None:
+    def ignore() -> None:
+        if begun != "in front":
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # as shells do for their background jobs
+
+    words = [sys.executable, "-m", "ookd", "track", "-", "--out", str(tmp_path / "out")]
+    running = subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=ignore)
+    try:
+        time.sleep(6)
+        assert running.poll() is None
+        running.send_signal(signal.SIGINT)
+        assert running.wait(timeout=20) == 130
+        assert running.stderr is not None
+        assert b"Traceback" not in running.stderr.read()
+    finally:
+        running.kill()
+
+
+def test_two_runs_do_not_share_a_folder(
+    video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    with locked(out):
+        monkeypatch.setattr("ookd.locking._held", set())  # as another process sees it
+        assert main(["track", str(video), "--out", str(out)]) == 2
+    assert "another process writes there" in capsys.readouterr().err
+    assert list(out.iterdir()) == []

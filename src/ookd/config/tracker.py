@@ -39,8 +39,8 @@ class Constants(BaseModel, frozen=True, extra="forbid"):
 class LinkConfig(Constants):
     """What joins tracks once it is known how they go on. Similarities are cosines."""
 
-    match: Share = 0.5  # above it two tracks are one
-    keep: Share = 0.3  # above it a detection stays with its track, or changes to another one
+    match: Share = 0.4  # above it two tracks are one
+    keep: Share = 0.5  # above it a detection stays with its track, or changes to another one
     nearness: Factor = 0.05  # as in `TrackerConfig`, for sightings in neighbouring frames
     fade: Factor = 1.0  # how fast nearness loses weight with the frames between
     rounds: Count = 3

@@ -49,6 +49,7 @@ class _LoaderState(pydantic.BaseModel):
     epoch: int
     position: int
     epoch_length: int
+    data: str = ""  # earlier versions do not say
 
 
 class Facts(pydantic.BaseModel):

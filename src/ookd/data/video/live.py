@@ -19,6 +19,7 @@ from ookd.errors import UserError
 log = logging.getLogger(__name__)
 
 RECONNECTS = 5  # failed attempts in a row before a stream counts as over
+MOST = 9999  # a camera's number
 FIRST_WAIT = 0.5  # seconds before the first attempt; doubles with each
 
 
@@ -29,6 +30,8 @@ class CameraSource(FrameSource):
 
     def __init__(self, number: int, span: Span) -> None:
         super().__init__(span)
+        if not 0 <= number <= MOST:
+            raise UserError(f"camera {number}: cameras have numbers from 0 to {MOST}")
         self.name = f"camera{number}"
         level = cv2.utils.logging.getLogLevel()
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # our own message follows
@@ -64,7 +67,7 @@ def _from_opencv(image: Image) -> Image:
 class StreamSource(FrameSource):
     """A stream at a URL whose length is unknown; reconnects when it breaks. Times are those of arrival.
 
-    Behind HTTP it may be a recording. It has ended when the server says so, or begins anew when asked again.
+    Behind HTTP it may be a recording: it has ended when the server says so, or begins anew when asked again.
     """
 
     live = True
