@@ -119,7 +119,7 @@ def test_a_model_of_drawn_worlds_says_so(
     shown = capsys.readouterr()
     assert shown.err.count("\n") == 1
     assert all(
-        words in shown.err for words in ("drawn worlds", "ookd train nano --data", "ookd weights convert")
+        words in shown.err for words in ("drawn worlds", "ookd train nano --data", "--model videomt-s")
     )
     assert re.search(r"no objects \(and \d+ below 1.0\)", shown.out)
     assert frames_in(tmp_path / "b") == frames_in(tmp_path / "a")

@@ -28,16 +28,22 @@ DEFORMABLE: dict[str, Any] = {
     "dim": 64, "heads": 4, "points": 2, "encoder_layers": 1, "decoder_layers": 2, "ffn": 64, "queries": 10,
     "dropout": 0.0, "backbone": {"kind": "resnet", "width": 8},
 }  # fmt: skip
+STREAMING: dict[str, Any] = {
+    "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "num_blocks": 2, "num_queries": 10,
+    "image_size": 64, "train_num_points": 64,
+}  # fmt: skip
 STUDENTS = {
     "nano": COMPACT,
     "idol-r50": DEFORMABLE,
     "rf-detr-seg-small": {"network": TINY["rf-detr-seg-small"], "embed": 16},
     "mask2former-swin-tiny": {"network": TINY["mask2former-swin-tiny"]},
+    "videomt-tiny": STREAMING,
 }
 TEACHERS = {
     "nano-clip": {**COMPACT, "width": 48, "clip_queries": 6},
     "seqformer-r50": DEFORMABLE,
     CLIP: {"network": TINY[CLIP]},
+    "videomt-tiny": STREAMING,
 }
 
 

@@ -118,8 +118,8 @@ def _not_for_real_video(model: str, trained_on: str) -> str:
     """What to expect on a real video of a model that has seen none, and what to do instead."""
     return (
         f"{model} was trained on {trained_on} and takes real things for what it knows from there; for real "
-        "video train on your own classes (ookd train nano --data DATA) "
-        "or convert IDOL's weights (ookd weights convert)"
+        "video name a model that has seen some (--model videomt-s; ookd models lists more) "
+        "or train on your own classes (ookd train nano --data DATA)"
     )
 
 

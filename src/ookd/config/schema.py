@@ -208,7 +208,7 @@ class Signal(Strict):
 
 
 class Distill(Strict):
-    teacher: str = Field("", description="model folder of an offline teacher")
+    teacher: str = Field("", description="name, folder or hub id of an offline teacher")
     cache: str | None = Field(
         None, description="folder of cached teacher answers; null: the teacher runs in every step"
     )

@@ -39,8 +39,8 @@ class Constants(BaseModel, frozen=True, extra="forbid"):
 class LinkConfig(Constants):
     """What joins tracks once it is known how they go on. Similarities are cosines."""
 
-    match: Share = 0.5  # above it two tracks are one
-    keep: Share = 0.3  # above it a detection stays with its track, or changes to another one
+    match: Share = 0.4  # above it two tracks are one
+    keep: Share = 0.5  # above it a detection stays with its track, or changes to another one
     nearness: Factor = 0.05  # as in `TrackerConfig`, for sightings in neighbouring frames
     fade: Factor = 1.0  # how fast nearness loses weight with the frames between
     rounds: Count = 3
@@ -80,6 +80,10 @@ class TrackerConfig(Constants):
     nearness: Factor = 0.0
     far: Annotated[float, Field(gt=0, le=1e6)] = 2.0
     motion: Share = 0.0
+
+    # What the overlap (IoU) of a mask with the object's last one adds to the similarity: for detectors whose
+    # embeddings were not trained to tell objects apart.
+    overlap: Annotated[float, Field(ge=0)] = 0.0
 
     # How an object is remembered: by a mean of its last embeddings, weighted by score and newness ("recent"),
     # or by a moving average to which the newest adds `momentum`; for "assignment" by the mean over all its

@@ -64,6 +64,16 @@ def provenance(base: str, start: str | None) -> tuple[str, str]:
     return ", ".join(licences), ", ".join(ids)
 
 
+def check_classes(base: str, names: list[str]) -> None:
+    """Raise unless data has the classes of a model whose classes are not trained."""
+    known = zoo.names_of(base)
+    if names != known:
+        raise UserError(
+            f"data: the {len(known)} classes of {base} are not trained, so the data must have them, in this "
+            f"order: {', '.join(known)}; it has {', '.join(names)}"
+        )
+
+
 def make_task(model: Network, recipe: Recipe, names: list[str]) -> TrainingTask:
     """The training module of the model's family, with the loss weights of the recipe."""
     family = family_of(model)
@@ -71,6 +81,8 @@ def make_task(model: Network, recipe: Recipe, names: list[str]) -> TrainingTask:
         raise UserError(
             f"loss.weights: no term {', '.join(sorted(unknown))}; there are {', '.join(family.loss_weights)}"
         )
+    if model.fixed_classes and recipe.model.base not in presets():
+        check_classes(recipe.model.base, names)
     task = family.task(model, {**family.loss_weights, **recipe.loss.weights})
     if recipe.distill is None:
         return task

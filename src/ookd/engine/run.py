@@ -88,14 +88,13 @@ def save(model: Network, folder: Path, trainer: Trainer) -> None:
     """Write a model folder, which also says what the model has learned from and under which licence."""
     recipe = trainer.recipe
     drawn = all(source.kind == "world" for source in recipe.data.train)
-    trained_on = zoo.DRAWN if drawn else ""
     licence, source = provenance(recipe.model.base, recipe.model.start)
     zoo.save_pretrained(
         model,
         folder,
         trainer.names,
         recipe.tracker,
-        trained_on=trained_on,
+        trained_on=zoo.DRAWN if drawn and not licence else "",
         licence=licence,
         source=source,
         overwrite=True,

@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from ookd.errors import UserError
-from ookd.models.transformers_network import TransformersModelConfig
+from ookd.models.transformers_network import TransformersModelConfig, library_class
 
 # model_type -> class
 ARCHITECTURES = {
@@ -89,16 +89,9 @@ class ImageNetworkConfig(TransformersModelConfig):
             )
         if not self.keep:
             fields["num_labels"] = self.classes
+        architecture, configuration = library_class(ARCHITECTURES[model_type]), library_class("AutoConfig")
         try:
-            import transformers
-
-            architecture = getattr(transformers, ARCHITECTURES[model_type])
-            network = architecture(transformers.AutoConfig.for_model(model_type, **fields))
-        except (ImportError, AttributeError) as error:
-            raise UserError(
-                f"{self.family} needs a newer `transformers`, with {ARCHITECTURES[model_type]}: "
-                f"pip install 'ookd[hf]' ({error})"
-            ) from error
+            network = architecture(configuration.for_model(model_type, **fields))
         except (KeyError, TypeError, ValueError, RuntimeError, StrictDataclassError) as error:
             reason = " ".join(str(error).split())
             raise UserError(f"network: transformers cannot build a {model_type}: {reason}") from error

@@ -5,7 +5,7 @@ Everything here keeps the order of descending score, which association relies on
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -21,6 +21,7 @@ class DetectionFeatures:
     embeds: Floats  # [N, D]
     places: Floats  # [N, 3] centre x, y and side of the mask, in frame heights
     query: Ints  # [N] which query of the model
+    cells: Bools | None = field(default=None, kw_only=True)  # [N, c] the masks, coarse
 
     @property
     def scores(self) -> Floats:
@@ -30,7 +31,10 @@ class DetectionFeatures:
 
     def at(self, rows: Ints) -> DetectionFeatures:
         """Some of them."""
-        return DetectionFeatures(self.probs[rows], self.embeds[rows], self.places[rows], self.query[rows])
+        cells = None if self.cells is None else self.cells[rows]
+        return DetectionFeatures(
+            self.probs[rows], self.embeds[rows], self.places[rows], self.query[rows], cells=cells
+        )
 
     def __len__(self) -> int:
         return len(self.probs)
@@ -83,6 +87,12 @@ def box_iou(boxes: Floats) -> Floats:
     area = (high - low).prod(-1)
     iou: Floats = inter / np.maximum(area[:, None] + area - inter, np.finfo(np.float32).tiny)
     return iou
+
+
+def coarse_cells(masks: Bools) -> Bools:
+    """Masks [N, h, w] as rows [N, c] of every second cell on either axis."""
+    coarse: Bools = masks[:, 1::2, 1::2].reshape(len(masks), -1)
+    return coarse
 
 
 def mask_places(masks: Bools, cell: float) -> Floats:

@@ -45,7 +45,8 @@ class TorchFrameModel(FrameModel):
 
     @torch.inference_mode()
     def begin(self, streams: int) -> State | None:
-        return self.model.begin(streams)
+        state = self.model.begin(streams)
+        return None if state is None else {name: tensor.detach() for name, tensor in state.items()}
 
     def batch_states(self, states: Sequence[State]) -> State:
         return {name: torch.cat([state[name] for state in states]) for name in states[0]}

@@ -20,6 +20,8 @@ from ookd.tracking.associators.associator import Memory
 from ookd.tracking.results import VideoResults
 from ookd.tracking.select import DetectionFeatures, Detections
 
+NEWER = {"cells"}  # arrays that memories of earlier versions lack
+
 
 class FullSize(Protocol):
     """Detections that can give masks [n, H, W] and boxes [n, 4] of some of them in the original frame."""
@@ -129,7 +131,7 @@ class VideoTracker:
 
 def _misfit(arrays: Mapping[str, NDArray[Any]], example: Mapping[str, NDArray[Any]]) -> str | None:
     """What is wrong with the arrays of a memory, compared with an empty one of one channel."""
-    if odd := arrays.keys() ^ example.keys():
+    if odd := (arrays.keys() ^ example.keys()) - NEWER:
         return f"{', '.join(sorted(odd))} are missing or unknown"
     objects = {len(array) for name, array in arrays.items() if example[name].ndim and array.ndim}
     if len(objects) != 1:
@@ -139,6 +141,8 @@ def _misfit(arrays: Mapping[str, NDArray[Any]], example: Mapping[str, NDArray[An
         shape = example[name].shape[1:]
         if name in ("embeds", "whole"):
             shape = (*shape[:-1], *channels)
+        elif name == "cells":
+            shape = array.shape[1:2]
         if array.shape[1:] != shape or array.ndim != example[name].ndim:
             return f"{name} is {list(array.shape)}"
         if array.dtype.kind != example[name].dtype.kind or not np.isfinite(array).all():
