@@ -25,7 +25,6 @@ COMMANDS = {
             "speed.carried_state",
             "cost of a frame and drift of an exported model that carries state",
         ),
-        "associators": ("speed.associators", "cost of tracking beside the network, in a crowd"),
         "memory": ("speed.memory", "growth of memory with a video's length: reading, writing, all outputs"),
         "evaluation": ("speed.evaluation", "seconds and memory of `ookd eval`"),
         "train": ("speed.train", "seconds and memory of a training step, and where the time goes"),
