@@ -174,7 +174,7 @@ def test_matches_for_a_teacher_are_the_same_query_in_all_frames() -> None:
     assert (query == query[:, :1]).all()
     seen = torch.stack([clip.visible.T for clip in clips.tracks]).flatten(0, 1)
     assert torch.equal(matches.valid, seen)
-    assert matches.answer.logits.shape == (2 * FRAMES, 10, CLASSES)
+    assert matches.answer.logits.shape == (2 * FRAMES, 10, CLASSES + 1)
 
 
 def recipe(*changes: str) -> Recipe:

@@ -48,7 +48,7 @@ class ExportedModel(FrameModel):
         self.size, self.aspect, self.antialias = manifest.size, manifest.aspect, manifest.antialias
         self._runner = runner
         outputs, inputs = runner.interface
-        named = {*manifest.outputs, *manifest.shared, *(CARRIED + name for name in manifest.state)}
+        named = {*manifest.outputs, *manifest.shared}
         if not named <= outputs or inputs != {*manifest.shared, "select"}:
             raise UserError(f"{folder.path}: the manifest does not describe its graphs{AGAIN}")
         self._first = read_start(folder)

@@ -140,21 +140,28 @@ class Distillation(TrainingTask):
         """
         labelled = [b for b, origin in enumerate(batch.origins) if origin.labelled]
         if not batch.origins or len(labelled) == len(batch.origins):
-            terms, matches = self.student.learn(batch)
+            terms, matches = self._learn_labelled(batch)
             return terms, [StudentAnswer(batch, matches, True)]
         bare = batch.pick([b for b in range(len(batch.origins)) if b not in labelled])
         answers = []
         if labelled:
             rest = batch.pick(labelled)
-            terms, matches = self.student.learn(rest)
+            terms, matches = self._learn_labelled(rest)
             answers.append(StudentAnswer(rest, matches, True))
         else:
             terms = {name: 0 * value for name, value in self.student.learn(batch.pick([0]))[0].items()}
-        answer = self.student.answer(bare)
-        answer = replace(answer, logits=self.family.class_logits(answer.logits))
+        answer = self._with_class_logits(self.student.answer(bare))
         nothing = torch.zeros(len(answer.logits), 0, dtype=torch.long, device=answer.logits.device)
         answers.append(StudentAnswer(bare, StudentMatches(answer, nothing, nothing.bool()), False))
         return terms, answers
+
+    def _learn_labelled(self, batch: Batch) -> tuple[dict[str, Tensor], StudentMatches]:
+        terms, matches = self.student.learn(batch)
+        return terms, replace(matches, answer=self._with_class_logits(matches.answer))
+
+    def _with_class_logits(self, answer: FrameQueries) -> FrameQueries:
+        """Logits whose sigmoid is the probability, as the teacher's are, whatever the student's family."""
+        return replace(answer, logits=self.family.class_logits(answer.logits))
 
     def _keep(self, teacher: TeacherAnswer, student: StudentAnswer) -> list[KeptQueries]:
         rule = self.spec.filter

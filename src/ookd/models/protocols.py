@@ -85,10 +85,10 @@ class StudentTask(TrainingTask):
 
     @abstractmethod
     def learn(self, batch: Batch) -> tuple[dict[str, Tensor], StudentMatches]:
-        """The terms, and what the model answered for the frames it saw, with `Family.class_logits`."""
+        """The terms, and what the model answered for the frames it saw."""
 
     def answer(self, batch: Batch) -> FrameQueries:
-        """What the model itself says of the frames that it sees of clips without labels."""
+        """What the model says of the frames that it sees of clips without labels."""
         batch = batch.seen_by_student()
         pad = batch.pad.flatten(0, 1)
         queries: FrameQueries = self.model(self.normalise(batch.frames.flatten(0, 1), pad), pad)[0]

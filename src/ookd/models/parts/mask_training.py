@@ -36,8 +36,8 @@ class MaskFrameTraining(StudentTask):
 
     def __init__(self, model: OnlineModel, weights: Mapping[str, float] = WEIGHTS) -> None:
         super().__init__()
-        self.model, self.family, self.weights = model, family_of(model), dict(weights)
-        self.normalise = self.family.preprocessing.normalise
+        self.model, self.weights = model, dict(weights)
+        self.normalise = family_of(model).preprocessing.normalise
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         return self.learn(batch)[0]
@@ -51,7 +51,6 @@ class MaskFrameTraining(StudentTask):
         masks = answer.masks(_every_query(answer.logits))  # [F, Q, h, w]
         query, found = match(answer.logits, masks, targets.labels, targets.masks[STRIDE], targets.valid)
         terms = mask_terms(answer.logits, masks, targets.labels, targets.masks[STRIDE], query, found)
-        answer.logits = self.family.class_logits(answer.logits)
         return terms, StudentMatches(answer, query, found)
 
 

@@ -56,8 +56,8 @@ class VideomtTraining(StudentTask):
 
     def __init__(self, model: Videomt, weights: Mapping[str, float] = WEIGHTS) -> None:
         super().__init__()
-        self.model, self.family = model, family_of(model)
-        self.normalise = self.family.preprocessing.normalise
+        self.model = model
+        self.normalise = family_of(model).preprocessing.normalise
         self.weights = dict(weights)
         self.points = model.config.train_num_points
 
@@ -81,9 +81,7 @@ class VideomtTraining(StudentTask):
         query = torch.stack([F.pad(one.query, (0, most - len(one.query)), value=-1) for one in matches])
         seen = torch.cat([F.pad(one.tracks.visible.T, (0, most - len(one.query))) for one in matches])
         query = query.repeat_interleave(frames, 0)  # [F, N]
-        answer_of_all = last.queries()
-        answer_of_all.logits = self.family.class_logits(last.logits)
-        return terms, StudentMatches(answer_of_all, query.clamp(min=0), seen & (query >= 0))
+        return terms, StudentMatches(last.queries(), query.clamp(min=0), seen & (query >= 0))
 
     def answer(self, batch: Batch) -> FrameQueries:
         return self._answers(batch.seen_by_student())[-1].queries()
