@@ -140,6 +140,14 @@ def test_a_session_is_saved_and_restored_in_the_middle(tiny: Videomt, tmp_path: 
         assert np.array_equal(before.masks, after.masks)
 
 
+def test_a_session_is_saved_before_its_first_frame(tiny: Videomt, tmp_path: Path) -> None:
+    first, again = session(tiny), session(tiny)
+    first.save(tmp_path / "session.safetensors")
+    again.load(tmp_path / "session.safetensors")
+    (image,) = images(1)
+    assert np.array_equal(again.step(image).masks, first.step(image).masks)
+
+
 def test_streams_that_start_at_different_times_share_a_batch(tiny: Videomt) -> None:
     config = tracker_config("videomt", SURE)
     together = MultiSession(tiny, config, NAMES, CPU, 2)
