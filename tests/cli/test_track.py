@@ -54,6 +54,23 @@ def frames_in(out: Path) -> list[dict]:
     return json.loads((out / "frames.json").read_text())["frames"]
 
 
+def test_results_have_a_folder_of_their_own_if_none_is_named(
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("squares", "squares-2", "squares-3"):
+        assert main(["track", str(video), "--save", "json"]) == 0
+        assert (tmp_path / "tracked" / folder / "frames.json").is_file()
+
+
+def test_a_delay_changes_no_picture_and_no_number_of_frames(video: Path, tmp_path: Path) -> None:
+    for delay in ("0", "7", "1000"):
+        command = ["track", str(video), "--out", str(tmp_path / delay), "--save", "json", "--delay", delay]
+        assert main(command) == 0
+    at_once, later, last = (frames_in(tmp_path / delay) for delay in ("0", "7", "1000"))
+    assert at_once == later == last  # nothing is unclear in these scenes
+
+
 def test_all_outputs_at_once(video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     assert main(["track", str(video), "--out", str(out), "--save", "mp4,json,rle,png,csv,mot"]) == 0

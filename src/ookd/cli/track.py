@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 
 import orjson
@@ -26,7 +27,9 @@ def track(
     source: str = typer.Argument(
         help="A video, a folder or glob of images, a camera's number, an RTSP or HTTP URL, or - for stdin."
     ),
-    out: Path = typer.Option(..., help="Folder for the results."),
+    out: Path | None = typer.Option(
+        None, help="Folder for the results. Default: tracked/NAME, with a number if that is there."
+    ),
     model: str = typer.Option("nano", help="A model's name, folder or hub id; see `ookd models`."),
     save: str = typer.Option("mp4,json", help=f"What to write: any of {','.join(SINKS)}."),
     classes: str = typer.Option("", help="Show only these classes, as in person,dog."),
@@ -67,7 +70,7 @@ def track(
         _stopping_signals(),
         open_source(source, start=start, end=end, every=every) as frames,
         FrameProgress(frames.length, show_progress) as progress,
-        locked(out),
+        locked(out := out or _free_folder(frames.name)),
     ):
         claim_folder(out, overwrite, own_parts())
         tracker = load(model, device)
@@ -112,6 +115,13 @@ def track(
         print(f"written to {out}: {', '.join(sinks.files)}")
     if interrupted:
         raise typer.Exit(130)
+
+
+def _free_folder(name: str) -> Path:
+    """A folder for the results of a source that is not there yet."""
+    first = Path("tracked") / (re.sub(r"[^\w.-]+", "-", Path(name).stem).strip(".-") or "video")
+    others = (first.with_name(f"{first.name}-{number}") for number in count(2))
+    return next(folder for folder in chain([first], others) if not folder.exists())
 
 
 def _not_for_real_video(model: str, trained_on: str) -> str:

@@ -44,6 +44,7 @@ class TrackMemory(EmbeddingMemory):
 
 class AssignmentAssociator(Associator[TrackMemory]):
     memory = TrackMemory
+    by_looks = True
 
     @property
     def ranges(self) -> Mapping[str, Range]:

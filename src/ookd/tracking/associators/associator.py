@@ -63,6 +63,7 @@ class Associator(ABC, Generic[M]):
     """Decides which object each detection is. It holds constants only; what it remembers is handed around."""
 
     memory: ClassVar[type[Memory]]  # M
+    by_looks: ClassVar[bool] = False  # whether it knows objects that return by their embeddings
 
     def __init__(self, config: TrackerConfig) -> None:
         self.config = config

@@ -30,6 +30,7 @@ from ookd.tracking.select import DetectionFeatures
 
 class MemoryAssociator(Associator[EmbeddingMemory]):
     memory = EmbeddingMemory
+    by_looks = True
 
     @property
     def ranges(self) -> Mapping[str, Range]:
