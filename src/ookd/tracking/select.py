@@ -5,7 +5,7 @@ Everything here keeps the order of descending score, which association relies on
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -21,6 +21,8 @@ class DetectionFeatures:
     embeds: Floats  # [N, D]
     places: Floats  # [N, 3] centre x, y and side of the mask, in frame heights
     query: Ints  # [N] which query of the model
+    # [N] the object that each holds, -1 for none, if the model says who is who
+    identity: Ints | None = field(default=None, kw_only=True)
 
     @property
     def scores(self) -> Floats:
@@ -30,7 +32,13 @@ class DetectionFeatures:
 
     def at(self, rows: Ints) -> DetectionFeatures:
         """Some of them."""
-        return DetectionFeatures(self.probs[rows], self.embeds[rows], self.places[rows], self.query[rows])
+        return DetectionFeatures(
+            self.probs[rows],
+            self.embeds[rows],
+            self.places[rows],
+            self.query[rows],
+            identity=None if self.identity is None else self.identity[rows],
+        )
 
     def __len__(self) -> int:
         return len(self.probs)
