@@ -126,10 +126,10 @@ class CompactMemoryTraining(StudentTask):
             sums.count("claimed_right", (claimed & (query == wanted))[wanted >= 0])
             query, claimed = self.noise.claims(query, claimed, chance[:, t, :, :2])
             held = self.model.hold(slots, here, query, claimed, now.unheld(holds))
+            holds = now.found(holds, held)
             answer, slots = self.model.write(slots, here, look, held, elapsed[:, t])
-            for name, terms in answer_terms(answer, held, wanted, holds, now).items():
+            for name, terms in answer_terms(answer, held, holds, now).items():
                 sums.add(name, *terms)
-            holds = torch.where(held.born, now.instance.gather(1, held.query), holds)
             slots = self.noise.memory(slots, chance[:, t, :, 2:])
         sums.add("memory", *memory_terms(anchors, seen, truth))
         return sums
@@ -220,6 +220,16 @@ class SlotTargets:
         query = self.query.gather(1, holds.clamp(min=0))
         return torch.where(holds == NONE, UNKNOWN, query)
 
+    def found(self, holds: Tensor, held: Held) -> Tensor:
+        """The instances [B, S] of the slots after a frame.
+
+        A slot that began from what shows no instance gets one when it claims what shows one that is free.
+        """
+        shown = self.instance.gather(1, held.query)
+        free = self.unheld(holds).gather(1, held.query)
+        late = held.claimed & (holds == NONE) & free
+        return torch.where(held.born | late, shown, holds)
+
     def unheld(self, holds: Tensor) -> Tensor:
         """The queries [B, Q] that show no instance that a slot holds already."""
         held = (self.instance.unsqueeze(2) == holds.unsqueeze(1)).any(2)
@@ -253,9 +263,10 @@ def place_terms(look: Look, now: SlotTargets, holds: Tensor) -> tuple[Tensor, Te
 
 
 def answer_terms(
-    answer: CompactQueries, held: Held, wanted: Tensor, holds: Tensor, now: SlotTargets
+    answer: CompactQueries, held: Held, holds: Tensor, now: SlotTargets
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """Class and mask of what the slots claim. What is not a slot's own object should have no class there."""
+    wanted = now.wanted(holds)
     right = held.claimed & (held.query == wanted)
     clip, slot = right.nonzero(as_tuple=True)
     which = holds[clip, slot]
@@ -264,7 +275,7 @@ def answer_terms(
     truth = now.masks[FINEST][clip, which]
     quality = torch.zeros_like(answer.logits)
     quality[clip, slot, now.labels[clip, which]] = mask_quality(masks, truth)
-    judged = held.claimed & (wanted != UNKNOWN)
+    judged = held.claimed & ((wanted != UNKNOWN) | (holds == NONE))
     return {
         "slot_class": (quality_focal(answer.logits, quality)[judged], right),
         "slot_mask": (mask_bce(masks, truth), right),
