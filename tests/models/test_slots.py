@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from ookd.models.compact.slot_noise import SlotNoise
-from ookd.models.compact.slots import Slots, claim, distinct, give_births
+from ookd.models.compact.slots import TrackSlots, claim, distinct, give_births
 from ookd.tracking.select import mask_iou, suppress
 
 
-def free(slots: int) -> Slots:
-    return Slots.free(1, slots, 4, 4, torch.zeros(1))
+def free(slots: int) -> TrackSlots:
+    return TrackSlots.free(1, slots, 4, 4, torch.zeros(1))
 
 
 def greedy(margin: Tensor) -> dict[int, int]:
@@ -93,7 +93,7 @@ def test_noise_drops_swaps_and_disturbs_as_often_as_it_says() -> None:
     swapped = changed != query
     assert swapped.float().mean().item() == pytest.approx(0.1 * 0.8**2, abs=0.02)
     assert torch.equal(changed.sort(1).values, query)  # no query is held twice
-    slots = Slots.free(400, 10, 4, 4, torch.zeros(1))
+    slots = TrackSlots.free(400, 10, 4, 4, torch.zeros(1))
     disturbed = noise.memory(slots, torch.rand(400, 10, 9, generator=torch.Generator().manual_seed(1)))
     share = (disturbed.query != 0).any(2).float().mean().item()
     assert share == pytest.approx(0.3, abs=0.03)

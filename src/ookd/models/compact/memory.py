@@ -31,7 +31,7 @@ from ookd.models.compact.model import (
     mask_focus,
     peak_places,
 )
-from ookd.models.compact.slots import Slots, claim, distinct, give_births
+from ookd.models.compact.slots import TrackSlots, claim, distinct, give_births
 from ookd.models.parts.feed_forward import FeedForward
 from ookd.models.preprocess import unpadded_sizes
 from ookd.models.protocols import OnlineModel, State
@@ -83,7 +83,7 @@ class Candidates:
 
 
 @dataclass(slots=True)
-class Look:
+class SlotLook:
     """What the slots make of a frame before they claim anything."""
 
     x: Tensor  # [B, S, D]
@@ -167,13 +167,13 @@ class CompactMemory(OnlineModel):
     def begin(self, streams: int) -> State:
         return self.free(streams).state
 
-    def free(self, streams: int) -> Slots:
+    def free(self, streams: int) -> TrackSlots:
         """Slots that hold nothing."""
         config = self.config
-        return Slots.free(streams, config.slots, config.width, config.embed, self.absence.weight)
+        return TrackSlots.free(streams, config.slots, config.width, config.embed, self.absence.weight)
 
     def forward(self, frames: Tensor, pad: Tensor, state: State | None = None) -> tuple[FrameQueries, State]:
-        slots = self.free(len(frames)) if state is None else Slots.of_state(state)
+        slots = self.free(len(frames)) if state is None else TrackSlots.of_state(state)
         pixels = self.frame.encoder(frames, pad)
         starts = peak_places(pixels, self.config.queries)
         seen = candidates(self.frame.decode(pixels, starts)[-1], pixels, pad, starts.shape[1])
@@ -183,7 +183,7 @@ class CompactMemory(OnlineModel):
         queries, slots = self.write(slots, seen, look, held, elapsed)
         return queries, slots.state
 
-    def look(self, slots: Slots, seen: Candidates, elapsed: Tensor) -> Look:
+    def look(self, slots: TrackSlots, seen: Candidates, elapsed: Tensor) -> SlotLook:
         """The slots look at a frame that is `elapsed` [B] frames after the last one."""
         pixels = seen.pixels
         expected = slots.expected(elapsed)
@@ -201,9 +201,9 @@ class CompactMemory(OnlineModel):
         paired = (self.me(x) @ self.other(known).transpose(1, 2)).float() * x.shape[-1] ** -0.5
         likely = paired + self.alike(slots, expected, missed, seen)
         none = SHARPNESS * SAME + self.hidden(x).float()
-        return Look(x, torch.cat([likely, none], -1), expected)
+        return SlotLook(x, torch.cat([likely, none], -1), expected)
 
-    def alike(self, slots: Slots, expected: Tensor, missed: Tensor, seen: Candidates) -> Tensor:
+    def alike(self, slots: TrackSlots, expected: Tensor, missed: Tensor, seen: Candidates) -> Tensor:
         """How much each query looks like the object of each slot, and is where it should be [B, S, Q]."""
         with torch.autocast(missed.device.type, enabled=False):  # small differences decide
             cosine = slots.embed @ seen.unit.transpose(1, 2)
@@ -215,7 +215,12 @@ class CompactMemory(OnlineModel):
         return SHARPNESS * cosine + sure - NEARNESS * apart + learned
 
     def hold(
-        self, slots: Slots, seen: Candidates, query: Tensor, claimed: Tensor, open_to: Tensor | None = None
+        self,
+        slots: TrackSlots,
+        seen: Candidates,
+        query: Tensor,
+        claimed: Tensor,
+        open_to: Tensor | None = None,
     ) -> Held:
         """What each slot holds, once its claims [B, S] are settled.
 
@@ -229,8 +234,8 @@ class CompactMemory(OnlineModel):
         return Held(torch.where(born, new, query), claimed, born, number)
 
     def write(
-        self, slots: Slots, seen: Candidates, look: Look, held: Held, elapsed: Tensor
-    ) -> tuple[CompactQueries, Slots]:
+        self, slots: TrackSlots, seen: Candidates, look: SlotLook, held: Held, elapsed: Tensor
+    ) -> tuple[CompactQueries, TrackSlots]:
         """The answer about a frame, one query a slot, and the slots after it."""
         claimed, born = held.claimed.unsqueeze(-1), held.born.unsqueeze(-1)
         shown, unit = _rows(seen.features, held.query), _rows(seen.unit, held.query)
@@ -251,7 +256,7 @@ class CompactMemory(OnlineModel):
         embed = torch.where(claimed, mixed, slots.embed)
         found = _rows(seen.places, held.query)
         after = slots.moved(look.expected, found, held.claimed, elapsed)
-        return queries, Slots(
+        return queries, TrackSlots(
             query=torch.where(born, features, query),
             embed=torch.where(born, unit, embed),
             place=torch.where(born, found, after.place),
@@ -278,7 +283,7 @@ def candidates(answer: CompactQueries, pixels: PixelFeatures, pad: Tensor, count
     return Candidates(pixels, features, unit, score, answer.places[:, :count], places, kept, extent)
 
 
-def claim_queries(slots: Slots, seen: Candidates, look: Look) -> tuple[Tensor, Tensor]:
+def claim_queries(slots: TrackSlots, seen: Candidates, look: SlotLook) -> tuple[Tensor, Tensor]:
     """The query that each slot claims and whether it claims any, both [B, S]."""
     may = slots.taken.unsqueeze(2) & seen.distinct.unsqueeze(1)
     return claim(look.margin.masked_fill(~may, -torch.inf))

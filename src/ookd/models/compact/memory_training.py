@@ -25,7 +25,7 @@ from ookd.models.compact.memory import (
     Candidates,
     CompactMemory,
     Held,
-    Look,
+    SlotLook,
     candidates,
     claim_queries,
     mask_places,
@@ -245,7 +245,7 @@ def elapsed_frames(batch: Batch) -> Tensor:
     return elapsed.to(batch.frames.device)
 
 
-def claim_terms(look: Look, wanted: Tensor) -> tuple[Tensor, Tensor]:
+def claim_terms(look: SlotLook, wanted: Tensor) -> tuple[Tensor, Tensor]:
     """Cross-entropy of the query that each slot should claim, or of "none shows it"."""
     known = wanted != UNKNOWN
     none = look.likely.shape[-1] - 1
@@ -253,7 +253,7 @@ def claim_terms(look: Look, wanted: Tensor) -> tuple[Tensor, Tensor]:
     return F.cross_entropy(look.likely[known], target[known], reduction="none"), known
 
 
-def place_terms(look: Look, now: SlotTargets, holds: Tensor) -> tuple[Tensor, Tensor]:
+def place_terms(look: SlotLook, now: SlotTargets, holds: Tensor) -> tuple[Tensor, Tensor]:
     """How far, in object sizes, the object of a slot is from where the slot thinks it is."""
     which = holds.clamp(min=0)
     known = (holds != NONE) & now.visible.gather(1, which)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ookd.models.compact.slots import Slots
+from ookd.models.compact.slots import TrackSlots
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class SlotNoise:
         swapped = claimed & claimed[:, other] & (lot < self.swap / 2)
         return torch.where(swapped, query[:, other], query), claimed
 
-    def memory(self, slots: Slots, chance: Tensor) -> Slots:
+    def memory(self, slots: TrackSlots, chance: Tensor) -> TrackSlots:
         """Slots of which some remember their object badly; chance [B, S, 1 + D + E] in 0..1."""
         some = (chance[..., :1] < self.blur).float()
         noise = self.strength * some * math.sqrt(12) * (chance[..., 1:] - 0.5)  # deviation 1 before scaling

@@ -26,7 +26,7 @@ SLOWING = 0.5  # share of the speed that is left after each frame out of sight
 
 
 @dataclass(frozen=True, slots=True)
-class Slots:
+class TrackSlots:
     """The slots of B streams. All fields together are the model's state."""
 
     query: Tensor  # [B, S, D] what the slot knows of its object
@@ -39,7 +39,7 @@ class Slots:
     begun: Tensor  # [B] int64, objects so far
 
     @classmethod
-    def free(cls, streams: int, slots: int, width: int, embed: int, like: Tensor) -> Slots:
+    def free(cls, streams: int, slots: int, width: int, embed: int, like: Tensor) -> TrackSlots:
         """Slots that hold nothing."""
 
         def zeros(*shape: int) -> Tensor:
@@ -58,7 +58,7 @@ class Slots:
         )
 
     @classmethod
-    def of_state(cls, state: State) -> Slots:
+    def of_state(cls, state: State) -> TrackSlots:
         return cls(**state)
 
     @property
@@ -75,7 +75,7 @@ class Slots:
         moved = self.velocity * elapsed.clamp(max=COASTING)[:, None, None]
         return self.place + F.pad(moved, (0, 1))
 
-    def moved(self, expected: Tensor, found: Tensor, there: Tensor, elapsed: Tensor) -> Slots:
+    def moved(self, expected: Tensor, found: Tensor, there: Tensor, elapsed: Tensor) -> TrackSlots:
         """The same with new places and speeds: those `there` [B, S] at `found`, the others as `expected`.
 
         The first movement seen is the speed; later it is corrected by half of the error.
@@ -116,7 +116,7 @@ def claim(margin: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def give_births(worth: Tensor, slots: Slots, busy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def give_births(worth: Tensor, slots: TrackSlots, busy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """New objects for slots that are not `busy` [B, S]: free ones first, then those unseen for longest.
 
     worth [B, Q] is the score of each query that may begin an object, and 0 for the others. The best come
