@@ -20,7 +20,7 @@ from torch import Tensor
 from ookd.models.protocols import State
 
 ROUNDS = 6  # of claiming; one settles all claims that nobody contests
-FREE = 1e6  # frames that a free slot counts as unseen, so that it is taken first
+LONGEST = 4096.0  # frames out of sight; more count as these. A free slot counts as unseen for twice as long
 COASTING = 3.0  # frames for which an object is thought to keep its speed
 SLOWING = 0.5  # share of the speed that is left after each frame out of sight
 
@@ -125,7 +125,7 @@ def give_births(worth: Tensor, slots: TrackSlots, busy: Tensor) -> tuple[Tensor,
     count = min(worth.shape[1], busy.shape[1])
     score, query = worth.topk(count)
     order = torch.arange(busy.shape[1], device=busy.device) / (2 * busy.shape[1])  # first ones first
-    idle = torch.where(slots.taken, slots.unseen, FREE) + 1 - order
+    idle = torch.where(slots.taken, slots.unseen.clamp(max=LONGEST), 2 * LONGEST) + 1 - order
     room, slot = idle.masked_fill(busy, 0.0).topk(count)
     begins = (score > 0) & (room > 0)
     number = slots.begun.unsqueeze(1) + begins.long().cumsum(1) - 1
