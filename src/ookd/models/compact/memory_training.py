@@ -254,11 +254,16 @@ def claim_terms(look: SlotLook, wanted: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def place_terms(look: SlotLook, now: SlotTargets, holds: Tensor) -> tuple[Tensor, Tensor]:
-    """How far, in object sizes, the object of a slot is from where the slot thinks it is."""
+    """How far, in object sizes, the object of a slot is from where the slot thinks it is.
+
+    The size is that in view or, if most of the object is covered, the one that the slot remembers.
+    """
     which = holds.clamp(min=0)
     known = (holds != NONE) & now.visible.gather(1, which)
     true = now.places.take_along_dim(which.unsqueeze(-1), 1)[known]
-    away = (look.expected[known] - true)[:, :2] / true[:, 2:].clamp(min=1e-2)
+    thought = look.expected[known]
+    size = torch.maximum(thought[:, 2:], true[:, 2:])
+    away = (thought - true)[:, :2] / size.clamp(min=1e-2)
     return F.smooth_l1_loss(away, torch.zeros_like(away), reduction="none", beta=0.5), known
 
 
