@@ -234,6 +234,8 @@ class FrameQueries:
     masks: Callable[[Tensor], Tensor]  # select [B, N] -> mask logits [B, N, h, w]; H / h is the stride
     # feature maps [B, C, h', w'], each of its own size; masks are made from the first
     maps: list[Tensor] = field(default_factory=list, kw_only=True)
+    # [B, Q] int64, which object of its stream a query holds, -1 for none; None: the model does not say
+    identity: Tensor | None = field(default=None, kw_only=True)
 
 
 @dataclass(slots=True)

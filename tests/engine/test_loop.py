@@ -129,6 +129,21 @@ def test_sigterm_saves_and_resumes_to_the_same_numbers(whole: Path, tmp_path: Pa
     assert same(final_weights(tmp_path), final_weights(whole))
 
 
+def test_a_student_with_a_memory_resumes_to_the_same_numbers(tmp_path: Path) -> None:
+    small = "width: 32, mask_width: 16, embed: 16, heads: 4, hidden: 64, queries: 8, frozen: 5"
+    changes = [
+        "model.base=nano-memory",
+        f"model.change={{{small}, birth: 0.0}}",
+        "data.frames={kind: clip, length: 4, span: 4}",
+        "run.steps=8",
+    ]
+    whole = train(tmp_path / "whole", *changes)
+    with pytest.raises(Interrupted):
+        stop_at(5, tmp_path / "parts", *changes)
+    assert same(whole.model.state_dict(), train(tmp_path / "parts", *changes).model.state_dict())
+    assert curve(tmp_path / "parts") == curve(tmp_path / "whole")
+
+
 def test_a_signal_to_the_whole_job_saves_and_stops(whole: Path, tmp_path: Path) -> None:
     """As a terminal or SLURM sends it: to the trainer and to its loader processes at once."""
     arguments = command(tmp_path, "data.workers=2")

@@ -302,6 +302,19 @@ def test_the_query_is_the_identity_whatever_it_looks_like() -> None:
     assert tracker.identify(found([0.9, 0.8], [one, one], [6, 2])).tolist() == [0, 2]  # for two: another one
 
 
+def test_where_the_model_says_who_is_who_the_query_does_not_matter() -> None:
+    tracker = VideoTracker(TrackerConfig(associator="slot", horizon=9))
+    looks = [[1.0, 0.0], [0.0, 1.0]]
+
+    def identify(query: list[int], identity: list[int]) -> list[int]:
+        detections = found([0.9, 0.8], looks, query)
+        return tracker.identify(replace(detections, identity=np.array(identity))).tolist()
+
+    assert identify([6, 2], [40, 41]) == [0, 1]
+    assert identify([6, 2], [41, 40]) == [1, 0]
+    assert identify([3, 6], [40, 42]) == [0, 2]  # in query 6 an object gave way to another one
+
+
 # --- the best assignment, or nobody ----------------------------------------------------------------------
 
 

@@ -60,7 +60,8 @@ class TrackerConfig(Constants):
 
     # How queries become identities: by the best assignment to all remembered objects or to nobody
     # ("assignment"), by IDOL's choice among a "memory" of embeddings, by the best pairing with the last frame
-    # ("consecutive"), or by the index of the query ("slot"). Each reads those constants below that it names.
+    # ("consecutive"), or by what the model says itself ("slot"): which object a query holds or, where it does
+    # not say that, the index of the query. Each reads those constants below that it names.
     associator: str = "memory"
 
     # Which remembered object a query is: one whose similarity is above `match`. It is a cosine, but for

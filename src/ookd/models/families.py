@@ -19,6 +19,7 @@ FAMILIES = {
     "idol": "ookd.models.idol.family:IDOL",
     "seqformer": "ookd.models.seqformer.family:SEQFORMER",
     "compact": "ookd.models.compact.family:COMPACT",
+    "compact-memory": "ookd.models.compact.family:COMPACT_MEMORY",
     "compact-clip": "ookd.models.compact.family:COMPACT_CLIP",
     "rf-detr": "ookd.models.rf_detr.family:RF_DETR",
     "eomt": "ookd.models.eomt.family:EOMT",

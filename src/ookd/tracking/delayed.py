@@ -37,8 +37,16 @@ class WaitingDetections(DetectionFeatures):
     def of(cls, detections: Detections) -> WaitingDetections:
         masks, boxes = detections.full_size(np.arange(len(detections)))
         features = (detections.probs, detections.embeds, detections.places, detections.query)
-        height, width = masks.shape[1:]
-        return cls(*features, rle.encode_many(masks), boxes, height, width, detections.everyone)
+        _, height, width = masks.shape
+        return cls(
+            *features,
+            rle.encode_many(masks),
+            boxes,
+            height,
+            width,
+            detections.everyone,
+            identity=detections.identity,
+        )
 
     def full_size(self, rows: Ints) -> tuple[Bools, Floats]:
         """Masks [n, H, W] and boxes [n, 4] of some of them."""

@@ -31,6 +31,7 @@ class RawPredictions:
     masks: Callable[[Ints], Floats]  # select [B, N] -> mask logits [B, N, h, w]
     height: int  # of the padded frames
     geometries: Sequence[Geometry]  # B, their mask stride still unknown
+    identity: Ints | None = None  # [B, Q] the object that each query holds, -1 for none, if the network says
 
 
 class FrameModel(ABC):
@@ -75,7 +76,7 @@ class FrameModel(ABC):
 def detect(predictions: RawPredictions, config: TrackerConfig) -> list[Detections]:
     """The detections of each frame, after score filter, box and mask suppression."""
     probs: Floats = np.exp(-np.logaddexp(0, -predictions.logits))  # the sigmoid, without overflow
-    boxes = predictions.boxes
+    boxes, identity = predictions.boxes, predictions.identity
     chosen = [
         select_queries(probs[b], None if boxes is None else boxes[b], config) for b in range(len(probs))
     ]
@@ -103,6 +104,7 @@ def detect(predictions: RawPredictions, config: TrackerConfig) -> list[Detection
                 geometry,
                 probs[b],
                 cells=coarse_cells(mask > 0),
+                identity=None if identity is None else identity[b, query],
             )
         )
     return detections

@@ -22,6 +22,8 @@ class DetectionFeatures:
     places: Floats  # [N, 3] centre x, y and side of the mask, in frame heights
     query: Ints  # [N] which query of the model
     cells: Bools | None = field(default=None, kw_only=True)  # [N, c] the masks, coarse
+    # [N] the object that each holds, -1 for none, if the model says who is who
+    identity: Ints | None = field(default=None, kw_only=True)
 
     @property
     def scores(self) -> Floats:
@@ -32,9 +34,9 @@ class DetectionFeatures:
     def at(self, rows: Ints) -> DetectionFeatures:
         """Some of them."""
         cells = None if self.cells is None else self.cells[rows]
-        return DetectionFeatures(
-            self.probs[rows], self.embeds[rows], self.places[rows], self.query[rows], cells=cells
-        )
+        identity = None if self.identity is None else self.identity[rows]
+        features = (self.probs[rows], self.embeds[rows], self.places[rows], self.query[rows])
+        return DetectionFeatures(*features, cells=cells, identity=identity)
 
     def __len__(self) -> int:
         return len(self.probs)

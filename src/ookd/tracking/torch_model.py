@@ -41,7 +41,8 @@ class TorchFrameModel(FrameModel):
 
         boxes = None if queries.boxes is None else _numpy(queries.boxes)
         logits, embed = _numpy(self.family.class_logits(queries.logits)), _numpy(queries.embed)
-        return RawPredictions(logits, boxes, embed, masks, frames.shape[-2], geometries), state
+        identity = None if queries.identity is None else queries.identity.cpu().numpy()
+        return RawPredictions(logits, boxes, embed, masks, frames.shape[-2], geometries, identity), state
 
     @torch.inference_mode()
     def begin(self, streams: int) -> State | None:

@@ -35,7 +35,6 @@ from ookd.models.compact.model import (
     peak_places,
 )
 from ookd.models.parts.feed_forward import FeedForward
-from ookd.models.parts.grid import cells_at
 from ookd.models.protocols import OfflineModel
 from ookd.structures import ClipQueries
 
@@ -209,11 +208,11 @@ class CompactClip(OfflineModel):
         x = torch.cat([parts, whole.unsqueeze(1)], 1)
         time = axis_code(t, x.shape[-1], x.device)
         time = torch.cat([time, torch.zeros_like(time[:1])])  # the whole has no time
-        known = self.know(features.flatten(0, 1)) + _code(frames.places.flatten(0, 1), frames.pixels)
+        known = self.know(features.flatten(0, 1)) + frames.pixels.code_at(frames.places.flatten(0, 1))
         answers = [self._answer(x, alike, likely, known, frames, between)]
         for layer in self.layers:
             places = _picked(frames.places, answers[-1].choice)
-            place = _code(places.flatten(0, 1), frames.pixels).unflatten(0, (b, t))
+            place = frames.pixels.code_at(places.flatten(0, 1)).unflatten(0, (b, t))
             focus = mask_focus(answers[-1].frame, frames.pixels)
             x = layer(x, place, time, known, frames, focus, between)
             answers.append(self._answer(x, alike, likely, known, frames, between))
@@ -363,11 +362,6 @@ def as_clip_queries(answer: ClipAnswer, decode_at: DecodeAt) -> CompactClipQueri
 def _picked(x: Tensor, choice: Tensor) -> Tensor:
     """x [B, T, Q, D], choice [B, T, N] -> [B, T, N, D]."""
     return x.gather(2, choice.unsqueeze(-1).expand(-1, -1, -1, x.shape[-1]))
-
-
-def _code(places: Tensor, pixels: PixelFeatures) -> Tensor:
-    """Position code of places [F, N, 2], that of the stride-8 cell they lie in."""
-    return pixels.position[cells_at(places, pixels.sizes[0])]
 
 
 def _rows(x: Tensor, index: Tensor) -> Tensor:

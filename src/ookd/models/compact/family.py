@@ -1,10 +1,11 @@
-"""The records of the compact families: the online student and the clip teacher around it."""
+"""The records of the compact families: the online student, the one with a memory, and the clip teacher."""
 
 from __future__ import annotations
 
 from ookd.config.tracker import OfflineConfig, TrackerConfig
-from ookd.models.compact import clip_training, training
+from ookd.models.compact import clip_training, memory_training, training
 from ookd.models.compact.clip import CompactClip, CompactClipConfig
+from ookd.models.compact.memory import CompactMemory, CompactMemoryConfig
 from ookd.models.compact.model import Compact, CompactConfig
 from ookd.models.family import Family
 from ookd.models.preprocess import IMAGENET
@@ -47,6 +48,20 @@ COMPACT = Family(
     ),
     backbone="encoder.trunk.",
     dense=("encoder.*", "*.look.key", "*.look.value"),
+)
+
+COMPACT_MEMORY = Family(
+    name="compact-memory",
+    config=CompactMemoryConfig,
+    network=CompactMemory,
+    task=memory_training.CompactMemoryTraining,
+    preprocessing=IMAGENET,
+    loss_weights=memory_training.WEIGHTS,
+    presets={"nano-memory": CompactMemoryConfig()},
+    # the model says who is who; the tracker only forgets, later than a video of ten seconds would notice
+    tracker=TrackerConfig(short_side=160, associator="slot", first_score=0.4, new_score=0.4, horizon=300),
+    backbone="frame.encoder.trunk.",
+    dense=("frame.encoder.*", "*.look.key", "*.look.value"),
 )
 
 COMPACT_CLIP = Family(

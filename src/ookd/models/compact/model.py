@@ -66,6 +66,10 @@ class PixelFeatures:
             *(level.unflatten(2, size) for level, size in zip(levels, self.sizes, strict=True)),
         ]
 
+    def code_at(self, places: Tensor) -> Tensor:
+        """Position code of places [F, N, 2], that of the stride-8 cell they lie in."""
+        return self.position[cells_at(places, self.sizes[0])]
+
     def at(self, frames: Tensor) -> PixelFeatures:
         """The output for some frames [F] only."""
         masks = {stride: features[frames] for stride, features in self.masks.items()}

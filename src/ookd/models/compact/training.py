@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ookd.losses import dice, mask_bce, mask_quality, mean_over_ranks, quality_focal
 from ookd.matching import hungarian_rows, mask_cost
-from ookd.models.compact.model import Compact, CompactQueries, peak_places
+from ookd.models.compact.model import Compact, CompactQueries, PixelFeatures, peak_places
 from ookd.models.families import family_of
 from ookd.models.parts.contrast import contrast_loss
 from ookd.models.parts.frame_targets import FINEST, FrameTargets, frame_targets, heat_loss, places_inside
@@ -56,7 +56,11 @@ class CompactTraining(StudentTask):
 
     def learn(self, batch: Batch) -> tuple[dict[str, Tensor], StudentMatches]:
         """The terms, and the student's answer for its frames, matched to the instances."""
-        batch = batch.seen_by_student()
+        terms, matches, _ = self.learn_frames(batch.seen_by_student())
+        return terms, matches
+
+    def learn_frames(self, batch: Batch) -> tuple[dict[str, Tensor], StudentMatches, PixelFeatures]:
+        """The same for all frames of a batch, and what the encoder made of them."""
         t = batch.frames.shape[1]
         frames, pad = batch.frames.flatten(0, 1), batch.pad.flatten(0, 1)
         targets = frame_targets(batch.tracks)
@@ -82,7 +86,7 @@ class CompactTraining(StudentTask):
         losses = {name: torch.stack(values).mean() for name, values in terms.items()}
         losses["heat"] = heat_loss(pixels.heat, targets)
         losses["embed"] = contrast_loss(answers[-1].embed[:, :q], main, query, found, targets.masks[4], t)
-        return losses, StudentMatches(answers[-1], query, found)
+        return losses, StudentMatches(answers[-1], query, found), pixels
 
     def _main_terms(
         self, answer: CompactQueries, query: Tensor, found: Tensor, targets: FrameTargets, stride: int

@@ -1,7 +1,8 @@
-"""Identity from the query itself: a query stays with its object, so its index says who it is.
+"""Identity from the model: it says which object a query holds, or a query stays with its object for good.
 
-For models that carry their queries from frame to frame. An object begins when the score of a free query is
-high enough. It ends, and its query is free again, when the query was not selected for `horizon` frames.
+For models that carry their queries from frame to frame. Where the model does not say what a query holds, the
+index of the query tells. An object begins when the score of a query without one is high enough. It ends when
+it was not selected for `horizon` frames; then its query is free again.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from ookd.tracking.select import DetectionFeatures
 
 @dataclass(frozen=True, slots=True)
 class Slots(Memory):
-    """The objects, each in the slot of a query."""
+    """The objects, each under the model's own number."""
 
-    query: Ints  # [M] no query has two objects
+    query: Ints  # [M] what the model calls the object: its number, or the index of its query
 
 
 class SlotAssociator(Associator[Slots]):
@@ -37,8 +38,13 @@ class SlotAssociator(Associator[Slots]):
         return Slots.empty(classes, query=np.zeros(0, np.int64))
 
     def match(self, memory: Slots, detections: DetectionFeatures) -> Ints:
-        same = detections.query[:, None] == memory.query  # [N, M]
+        same = _held(detections)[:, None] == memory.query  # [N, M]
         return np.where(same.any(1), memory.ids[same.argmax(1)], -1)
 
     def note(self, arrays: dict[str, NDArray[Any]], rows: Ints, found: DetectionFeatures, frame: int) -> None:
-        arrays["query"][rows] = found.query
+        arrays["query"][rows] = _held(found)
+
+
+def _held(detections: DetectionFeatures) -> Ints:
+    """What the model calls the object of each detection [N]."""
+    return detections.query if detections.identity is None else detections.identity
