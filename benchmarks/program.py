@@ -20,6 +20,11 @@ COMMANDS = {
         "model": ("speed.model", "parameters, multiply-adds and CPU seconds a frame of every configuration"),
         "peers": ("speed.peers", "frames/s of idol-r50 beside Mask2Former and VidEoMT, from video to tracks"),
         "tracking": ("speed.tracking", "latency of a frame and memory, while a video gets longer and longer"),
+        "associators": ("speed.associators", "cost of tracking beside the network, in a crowd"),
+        "carried-state": (
+            "speed.carried_state",
+            "cost of a frame and drift of an exported model that carries state",
+        ),
         "memory": ("speed.memory", "growth of memory with a video's length: reading, writing, all outputs"),
         "evaluation": ("speed.evaluation", "seconds and memory of `ookd eval`"),
         "train": ("speed.train", "seconds and memory of a training step, and where the time goes"),

@@ -56,7 +56,7 @@ def ranges(name: str) -> Mapping[str, Range]:
     return searched
 
 
-def follow(
+def plan(
     name: str, motion: Motion, start: TrackerConfig, values: Mapping[str, Any]
 ) -> tuple[TrackerConfig, Follow]:
     """How a peer with these constants follows a video."""

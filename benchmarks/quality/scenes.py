@@ -1,4 +1,4 @@
-"""How good a model is on synthetic scenes that no training has seen: AP, HOTA, identity switches."""
+"""How good a model is on synthetic scenes that no training has seen: AP, HOTA, identities."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from ookd.worlds import World
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="nano")
     parser.add_argument("--worlds", nargs="+", default=["ytvis-like", "ovis-like"])
-    parser.add_argument("--videos", type=int, default=20)
+    parser.add_argument("--videos", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1000, help="training worlds have seed 0")
 
 
 def run(given: argparse.Namespace) -> None:
     tracker = load(given.model)
-    columns = {"world": "", **dict.fromkeys(["AP", "AP50", "HOTA"], ".1f"), "identity switches": ""}
+    columns = {"world": "", **dict.fromkeys(["AP", "AP50", "HOTA"], ".1f")}
+    columns |= {"identity switches": "", "returns kept": "", "returns": ""}
     with Table(given, {**columns, "frames/s, drawing included": ".0f"}) as table:
         for name in given.worlds:
             world = World(name, split="test", seed=given.seed, videos=given.videos)
@@ -30,4 +31,5 @@ def run(given: argparse.Namespace) -> None:
             speed = given.videos * world.config.frames / (time.perf_counter() - began)
             report = evaluate(world.dataset(), results)
             points = [100 * x for x in (report.ap, report.summary["AP50"], report.tracking.hota)]
-            table.add(name, *points, report.tracking.switches, speed)
+            kept = (report.returns.kept, report.returns.returns)
+            table.add(name, *points, report.tracking.switches, *kept, speed)

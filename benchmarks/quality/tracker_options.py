@@ -16,15 +16,16 @@ from ookd.worlds import World
 
 OPTIONS = {
     "associator": ("consecutive", "slot"),
-    "nearness": (0.0, 1.0, 2.0, 4.0),
+    "match": (0.5, 0.6, 0.7, 0.8),
+    "nearness": (0.0, 0.03, 0.06, 0.12),
+    "far": (2.0, 4.0, 6.0),
+    "motion": (0.0, 0.2, 0.5, 1.0),
+    "whole_track": (0.0, 0.3, 0.7, 1.0),
     "memory_length": (1, 3, 5, 8),
-    "prefer_recent": (False,),
-    "memory": ("momentum",),
-    "prefer_lasting": (False,),
-    "horizon": (5, 10, 20, 40),
-    "scale": (10.0, 20.0, 40.0),
-    "match": (0.1, 0.3, 0.5),
+    "prefer_recent": (False, True),
+    "horizon": (10, 20, 40, 60),
     "new_score": (0.1, 0.2, 0.4),
+    "select_score": (0.1, 0.2, 0.3),
     "mask_nms": (0.3, 0.5, 0.7),
 }
 

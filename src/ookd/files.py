@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from safetensors import SafetensorError
 
 from ookd.errors import UserError
+from ookd.locking import locked
 
 if TYPE_CHECKING:
     from torch import nn
@@ -154,21 +155,27 @@ def new_folder(out: Path, overwrite: bool, marks: tuple[str, ...]) -> Iterator[P
     """
     check_free(out, overwrite, marks)
     part = part_of(out)
-    try:
-        if part.exists():
-            shutil.rmtree(part)
+    with locked(part):
         try:
-            part.mkdir(parents=True)
+            _empty(part)
             yield part
             old = out.with_name(out.name + ".old")
             if out.exists():
                 out.rename(old)
             part.rename(out)
             shutil.rmtree(old, ignore_errors=True)
+        except OSError as error:
+            raise write_error(error, out) from None
         finally:
             shutil.rmtree(part, ignore_errors=True)
-    except OSError as error:
-        raise write_error(error, out) from None
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def check_free(out: Path, overwrite: bool, marks: tuple[str, ...]) -> None:

@@ -14,25 +14,42 @@ from pathlib import Path
 
 from ookd.errors import UserError
 
+_held: set[tuple[int, Path]] = set()  # by process
+
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold an existing folder while the block runs; raise if another process does."""
-    if sys.platform == "win32":
+    """Hold a folder, which is made if needed, while the block runs; raise if another process holds it.
+
+    What this process holds already may be held again.
+    """
+    try:
+        key = os.getpid(), folder.resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = None if key in _held or sys.platform == "win32" else os.open(folder, os.O_RDONLY)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{folder}: cannot be the output folder: {reason}") from None
+    if descriptor is None:
         yield
+        return
+    try:
+        _lock(descriptor, folder)
+        _held.add(key)
+        yield
+    finally:
+        _held.discard(key)
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    if sys.platform == "win32":
         return
     import fcntl
 
-    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"{folder}: another process is writing there; wait, or name another folder"
-            ) from None
-        except OSError:  # a drive without locks
-            pass
-        yield
-    finally:
-        os.close(descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(f"{folder}: another process writes there; name another folder, or wait") from None
+    except OSError:  # a drive without locks
+        pass

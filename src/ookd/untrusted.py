@@ -13,7 +13,7 @@ from ookd import limits
 from ookd.errors import UserError
 from ookd.limits import Limit
 
-MISSING = "no such file"
+MISSING, FOLDER = "no such file", "is a folder, not a file"
 
 
 def fault_of(path: Path) -> str | None:
@@ -27,7 +27,7 @@ def fault_of(path: Path) -> str | None:
     except OSError as error:
         return f"cannot be read: {error.strerror or error}"
     if stat.S_ISDIR(mode):
-        return "is a folder, not a file"
+        return FOLDER
     return None if stat.S_ISREG(mode) else "is a pipe or a device, not a regular file"
 
 
@@ -83,8 +83,8 @@ def read_yaml(path: Path) -> Any:
 
 def parse_yaml(text: str, where: object) -> Any:
     """The value of a YAML text; messages begin with `where`."""
-    loader = yaml.SafeLoader(text)
     try:
+        loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         if node is None:
             return None
@@ -100,8 +100,6 @@ def parse_yaml(text: str, where: object) -> Any:
         raise UserError(f"{where}: is nested too deeply") from None
     except (ValueError, TypeError, OverflowError) as error:  # dates and numbers that do not exist
         raise UserError(f"{where}: is not valid YAML: {_brief(error)}") from None
-    finally:
-        loader.dispose()
 
 
 def whole_number(text: str) -> int | None:

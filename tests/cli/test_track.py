@@ -24,6 +24,7 @@ from ookd.cli import main, progress
 from ookd.config.tracker import TrackerConfig
 from ookd.data.video import VideoWriter, open_source
 from ookd.deploy import loading
+from ookd.locking import locked
 from ookd.models import zoo
 from tracking.colour_model import NAMES, ColourModel, scene
 
@@ -51,6 +52,23 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def frames_in(out: Path) -> list[dict]:
     return json.loads((out / "frames.json").read_text())["frames"]
+
+
+def test_results_have_a_folder_of_their_own_if_none_is_named(
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("squares", "squares-2", "squares-3"):
+        assert main(["track", str(video), "--save", "json"]) == 0
+        assert (tmp_path / "tracked" / folder / "frames.json").is_file()
+
+
+def test_a_delay_changes_no_picture_and_no_number_of_frames(video: Path, tmp_path: Path) -> None:
+    for delay in ("0", "7", "1000"):
+        command = ["track", str(video), "--out", str(tmp_path / delay), "--save", "json", "--delay", delay]
+        assert main(command) == 0
+    at_once, later, last = (frames_in(tmp_path / delay) for delay in ("0", "7", "1000"))
+    assert at_once == later == last  # nothing is unclear in these scenes
 
 
 def test_all_outputs_at_once(video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -118,7 +136,7 @@ def test_a_model_of_drawn_worlds_says_so(
     shown = capsys.readouterr()
     assert shown.err.count("\n") == 1
     assert all(
-        words in shown.err for words in ("drawn worlds", "ookd train nano --data", "ookd weights convert")
+        words in shown.err for words in ("drawn worlds", "ookd train nano --data", "--model videomt-s")
     )
     assert re.search(r"no objects \(and \d+ below 1.0\)", shown.out)
     assert frames_in(tmp_path / "b") == frames_in(tmp_path / "a")
@@ -165,6 +183,7 @@ def test_a_folder_that_holds_something(
         (["squares.mp4", "--save", "mp4,gif"], "'gif' cannot be written; choose from mp4, json"),
         (["squares.mp4", "--save", ""], "nothing cannot be written"),
         (["squares.mp4", "--start", "soon"], "'soon' is not a place in a video"),
+        (["99999"], "99999: no such file"),
         (["squares.mp4", "--start", "99"], "no frames between start and end"),
     ],
 )
@@ -255,6 +274,7 @@ from cli.test_track import colour_tracker
 from ookd.cli import main
 from ookd import api
 from ookd.deploy import loading
+from ookd.locking import locked
 api.load = colour_tracker
 sys.exit(main(sys.argv[2:]))
 """
@@ -324,3 +344,33 @@ def test_kill_leaves_only_parts_and_the_next_run_says_so(
     warnings = capsys.readouterr().err.splitlines()
     assert [line.endswith("left by a killed run; removed") for line in warnings] == [True, True]
     assert sorted(os.listdir(out)) == ["annotated.mp4", "frames.json", "thesis.part"]
+
+
+@pytest.mark.parametrize("begun", ["in front", "in the background of a script"])
+def test_a_silent_pipe_can_be_left(begun: str, tmp_path: Path) -> None:
+    def ignore() -> None:
+        if begun != "in front":
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # as shells do for their background jobs
+
+    words = [sys.executable, "-m", "ookd", "track", "-", "--out", str(tmp_path / "out")]
+    running = subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=ignore)
+    try:
+        time.sleep(6)
+        assert running.poll() is None
+        running.send_signal(signal.SIGINT)
+        assert running.wait(timeout=20) == 130
+        assert running.stderr is not None
+        assert b"Traceback" not in running.stderr.read()
+    finally:
+        running.kill()
+
+
+def test_two_runs_do_not_share_a_folder(
+    video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    with locked(out):
+        monkeypatch.setattr("ookd.locking._held", set())  # as another process sees it
+        assert main(["track", str(video), "--out", str(out)]) == 2
+    assert "another process writes there" in capsys.readouterr().err
+    assert list(out.iterdir()) == []

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
 
+import small_set
 from ookd.clips.loader import ClipLoader, Mixture, collate, make_loader
 from ookd.clips.sampling import ClipSampler, DistillSampler, PairSampler
-from ookd.clips.sources import ClipDataset, ClipSource
+from ookd.clips.sources import ClipDataset, ClipSource, DatasetClips
+from ookd.data.formats import load
 from ookd.errors import UserError
 from ookd.structures import Batch, Clip
 
@@ -168,7 +172,8 @@ def test_a_resumed_run_sees_the_same_batches(workers: int) -> None:
     loader = make_loader(stream(), 3, workers=workers)
     take(loader, 4)  # with workers, more are under way and must not count
     state = loader.state_dict()
-    assert state == {"seed": 0, "epoch": 1, "position": 5, "epoch_length": 7}
+    data = state["data"]
+    assert state == {"seed": 0, "epoch": 1, "position": 5, "epoch_length": 7, "data": data}
     resumed = make_loader(stream(), 3, workers=workers)
     resumed.load_state_dict(state)
     assert pixels(take(resumed, 2)) == pixels(uninterrupted[4:])
@@ -233,3 +238,17 @@ def test_a_mixture_resumes_exactly() -> None:
 def test_a_mixture_needs_a_ratio_for_each_part() -> None:
     with pytest.raises(UserError, match="2 data sets need as many ratios above 0"):
         Mixture([stream(), stream()], [1])
+
+
+def test_resuming_with_other_videos_of_equal_number_is_refused(tmp_path: Path) -> None:
+    def loader(first_id: int) -> ClipLoader:
+        document = small_set.document()
+        document["annotations"][0]["id"] = first_id
+        path = tmp_path / f"{first_id}.json"
+        path.write_text(json.dumps(document))
+        data = DatasetClips(load(path, frames=tmp_path))
+        return make_loader(ClipDataset(data, PairSampler(), [], 0), 1, workers=0)
+
+    loader(70).load_state_dict(loader(70).state_dict())
+    with pytest.raises(UserError, match="began with other videos or tracks"):
+        loader(71).load_state_dict(loader(70).state_dict())

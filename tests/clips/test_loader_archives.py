@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
-import ookd.data.frames
 import small_set
 from ookd.clips.loader import make_loader
 from ookd.clips.sampling import PairSampler
 from ookd.clips.sources import ClipDataset, DatasetClips
 from ookd.clips.transforms import Augmentation, RandomShortSide
+from ookd.data import archives
 from ookd.data.formats import load
 from ookd.structures import Batch
 
@@ -60,9 +60,7 @@ def test_archives_give_the_batches_of_a_folder(kind: str, workers: int, tmp_path
 @pytest.mark.parametrize("kind", ["zip", "tar"])
 def test_an_archive_is_opened_once(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[Path] = []
-    real = ookd.data.frames._open_archive
-    monkeypatch.setattr(
-        ookd.data.frames, "_open_archive", lambda archive: (opened.append(archive), real(archive))[1]
-    )
+    real = getattr(archives, f"_open_{kind}")
+    monkeypatch.setattr(archives, f"_open_{kind}", lambda archive: (opened.append(archive), real(archive))[1])
     assert len(batches(tmp_path, kind, 0)) == EPOCHS * 2
     assert len(opened) == 1

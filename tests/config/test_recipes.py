@@ -10,6 +10,11 @@ import yaml
 from ookd import config
 from ookd.errors import UserError
 
+# nine lists, each nine times the one before: 414 bytes that stand for 4e8 values
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9)
+)
+
 
 @pytest.mark.parametrize("name", config.bundled())
 def test_bundled_recipes_are_valid_and_say_what_they_are_for(name: str) -> None:
@@ -91,7 +96,13 @@ def test_a_recipe_inherits_and_changes_kind(tmp_path: Path) -> None:
         ("base: mine.yaml\nname: x\n", "is its own base"),
         ("base: 3\n", "base must be the name of a recipe"),
         ("- a\n", "must be a mapping"),
-        ("a: [\n", "is not YAML"),
+        ("a: [\n", "is not valid YAML"),
+        ("a: &a [*a]\n", "a value contains itself"),
+        ("a: 2001-99-99\n", "is not valid YAML: month must be in"),
+        ("a: 0x_\n", "is not valid YAML"),
+        ("a: \x07\n", "is not valid YAML"),
+        ("a: " + "[" * 5000 + "\n", "is nested too deeply"),
+        (BOMB, "more than 100000 values in a YAML file"),
         ("base: nano-ytvis-lik\n", "did you mean nano-ytvis-like?"),
         ("name: x\n", "data is missing"),
     ],
@@ -107,10 +118,10 @@ def test_a_broken_file_is_one_clear_line(text: str, message: str, tmp_path: Path
 
 def test_a_file_that_is_not_text_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_bytes(b"name: \xff\xfe")
-    with pytest.raises(UserError, match="not text in UTF-8"):
+    with pytest.raises(UserError, match="is not UTF-8 text"):
         config.load(str(tmp_path / "mine.yaml"))
 
 
 def test_a_missing_file_says_so(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="No such file"):
+    with pytest.raises(UserError, match="no such file"):
         config.load(str(tmp_path / "none.yaml"))

@@ -366,3 +366,20 @@ def test_standard_input_without_video() -> None:
     code = "from ookd.data.video import open_source; open_source('-')"
     run = subprocess.run([sys.executable, "-c", code], input=b"hello", capture_output=True, check=False)
     assert b"UserError: standard input: is not a video" in run.stderr
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_damage_in_the_middle_is_told_and_no_wrong_frame_is_read(
+    seed: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_video(tmp_path / "a.mp4", 40)
+    content = bytearray(path.read_bytes())
+    rng = np.random.default_rng(seed)
+    at = int(rng.integers(len(content) // 4, len(content) // 2))
+    content[at : at + 200] = rng.bytes(200)
+    path.write_bytes(content)
+    with open_source(path) as source:
+        numbers = [number_in(image) for image in source]
+    assert numbers == list(range(len(numbers)))
+    assert len(numbers) < 40
+    assert any("damaged at frame" in message for message in caplog.messages)

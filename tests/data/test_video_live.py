@@ -249,3 +249,38 @@ def test_messages_keep_passwords_to_themselves() -> None:
     with pytest.raises(UserError, match=r"^http://127\.0\.0\.1:9/street\.ts: ") as caught:
         open_source("http://me:secret@127.0.0.1:9/street.ts")
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("how", ["nothing said", "in chunks", "in chunks without an end"])
+@pytest.mark.parametrize(
+    ("suffix", "codec"), [("ts", "libx264"), ("h264", "libx264"), ("mkv", "libx264"), ("ts", "mpeg2video")]
+)
+def test_a_recording_without_a_stated_length_ends(how: str, suffix: str, codec: str, tmp_path: Path) -> None:
+    live_muxed = {"live": "1"} if suffix == "mkv" else {}
+    path = write_video(tmp_path / f"a.{suffix}", 40, codec, container=live_muxed)
+    content = path.read_bytes()
+
+    def answer(request: BaseHTTPRequestHandler, _: int) -> None:
+        if how == "nothing said":
+            stream(request, content)
+            return
+        request.protocol_version = "HTTP/1.1"
+        request.send_response(200)
+        request.send_header("Transfer-Encoding", "chunked")
+        request.end_headers()
+        request.wfile.write(b"%x\r\n%s\r\n" % (len(content), content))
+        request.wfile.write(b"0\r\n\r\n" if how == "in chunks" else b"")
+        request.close_connection = True
+
+    with server(answer) as url, open_source(url) as source, closing(source.read()) as read:
+        indices = [index for index, _, _ in itertools.islice(read, 200)]
+    assert indices == list(range(len(indices)))
+    assert 30 <= len(indices) <= 40  # a stream that breaks off loses what its decoder waits with
+
+
+def test_a_server_that_does_not_answer_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ookd.data.video.opening.NETWORK_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        with pytest.raises(UserError, match="no answer in time"):
+            open_source(f"http://127.0.0.1:{port}/a.ts")

@@ -184,3 +184,17 @@ def test_a_killed_process_leaves_only_the_part(tmp_path: Path, caplog: pytest.Lo
         writer.write(picture(9))
     assert caplog.messages == [f"{tmp_path / 'a.mp4.part'}: left by a killed run; replaced"]
     assert numbers(path) == [9]
+
+
+def test_frames_may_be_many_hours_apart(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    hours = [0.0, 7.0, 7.001, 30.0, 30.001]
+    with VideoWriter(path, 25) as writer:
+        for number, hour in enumerate(hours):
+            writer.write(picture(number), hour * 3600)
+    with open_source(path) as source:
+        frames = list(source.frames())
+    assert [number_in(frame.image) for frame in frames] == list(range(5))
+    gaps = np.diff([frame.seconds / 3600 for frame in frames])
+    assert (gaps > 0).all()
+    assert gaps.max() <= 1.01

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ from ookd.deploy.convert import SMALL, write_graphs
 from ookd.deploy.dense import dense_outputs, weighted_nodes
 from ookd.deploy.export import export
 from ookd.deploy.folder import Kind, Precision
-from ookd.deploy.graph import OnnxGraphs, split, trace
+from ookd.deploy.graph import OnnxGraphs, split
 from ookd.deploy.parity import Parity, require
 from ookd.errors import UserError
 from ookd.models import zoo
@@ -39,7 +40,6 @@ from ookd.models.backbones.efficientnet_lite import SameConv
 from ookd.models.compact.family import COMPACT
 from ookd.models.idol.family import IDOL
 from ookd.models.preprocess import IMAGENET
-from tracking.colour_model import ColourModel
 
 MODELS = {"compact": (lambda: zoo.load(compact()).model, compact_graphs), "idol": (small_idol, idol_graphs)}
 
@@ -204,7 +204,7 @@ def test_an_export_that_differs_from_its_model_is_not_written(
     for weight in frame.graph.initializer:
         if weight.name.endswith("heads.classify.bias"):
             weight.raw_data = np.ones(weight.dims, np.float32).tobytes()
-    traced(OnnxGraphs(frame, good.masks, good.outputs, good.shared, good.family))
+    traced(replace(good, frame=frame))
     with pytest.raises(UserError, match="not written, because the exported model differs"):
         export(compact(), tmp_path / "out", "onnx", "fp32", SIZE, scenes=0)
     assert not list(tmp_path.iterdir())
@@ -216,11 +216,6 @@ def test_bf16_is_refused_where_it_would_move_the_sampling_points_of_attention(
     traced(idol_graphs())
     with pytest.raises(UserError, match="bf16 cannot hold the sampling points"):
         export(compact(), tmp_path / "out", "openvino", "bf16", SIZE, scenes=0)
-
-
-def test_a_model_with_state_is_refused() -> None:
-    with pytest.raises(UserError, match="carries state from frame to frame; only models without state"):
-        trace(ColourModel(carry=True), SIZE)
 
 
 def test_what_an_export_must_reach() -> None:

@@ -405,3 +405,29 @@ def test_beside_a_cache_the_teacher_sees_the_students_frames(tmp_path: Path) -> 
     for name in ("kd_pixels", "kd_shared"):
         assert cached_terms[name] > 0.01
         torch.testing.assert_close(cached_terms[name], live_terms[name], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda manifest: manifest.update(subject=[]),
+        lambda manifest: manifest["subject"].update(teacher=[1]),
+        lambda manifest: manifest["subject"].update(min_score="high"),
+        lambda manifest: manifest["shards"].append({"file": "x.safetensors"}),
+        lambda manifest: manifest["shards"][0].update(file="../x.safetensors"),
+        lambda manifest: manifest["shards"][0].update(videos=[1]),
+        lambda manifest: manifest["shards"][0].update(videos={"a": "b"}),
+        lambda manifest: manifest.update(shards={}),
+    ],
+)
+def test_fields_of_the_manifest_are_checked(harm, tmp_path: Path) -> None:
+    key = CacheKey("t", [], 0.3, 0.6, None)
+    cache = TeacherCache(tmp_path, key)
+    cache.add("a", [window(0)])
+    cache.flush()
+    manifest = json.loads((tmp_path / MANIFEST).read_text())
+    assert len(TeacherCache(tmp_path, key)) == 1
+    harm(manifest)
+    (tmp_path / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match="is not the manifest of a teacher's cache"):
+        TeacherCache(tmp_path, key)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,7 +13,7 @@ from models.borrowed import CLIP, TINY
 from ookd import config
 from ookd.clips.loader import collate
 from ookd.clips.sampling import DistillSampler
-from ookd.clips.sources import ClipDataset
+from ookd.clips.sources import ClipDataset, hide_labels
 from ookd.distill.frame_signals import FRAME_SIGNALS
 from ookd.distill.pair_signals import PAIR_SIGNALS
 from ookd.engine.build import make_model, make_task
@@ -28,16 +29,22 @@ DEFORMABLE: dict[str, Any] = {
     "dim": 64, "heads": 4, "points": 2, "encoder_layers": 1, "decoder_layers": 2, "ffn": 64, "queries": 10,
     "dropout": 0.0, "backbone": {"kind": "resnet", "width": 8},
 }  # fmt: skip
+STREAMING: dict[str, Any] = {
+    "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "num_blocks": 2, "num_queries": 10,
+    "image_size": 64, "train_num_points": 64,
+}  # fmt: skip
 STUDENTS = {
     "nano": COMPACT,
     "idol-r50": DEFORMABLE,
     "rf-detr-seg-small": {"network": TINY["rf-detr-seg-small"], "embed": 16},
     "mask2former-swin-tiny": {"network": TINY["mask2former-swin-tiny"]},
+    "videomt-tiny": STREAMING,
 }
 TEACHERS = {
     "nano-clip": {**COMPACT, "width": 48, "clip_queries": 6},
     "seqformer-r50": DEFORMABLE,
     CLIP: {"network": TINY[CLIP]},
+    "videomt-tiny": STREAMING,
 }
 
 
@@ -94,6 +101,18 @@ def test_every_student_learns_from_every_teacher(
     assert {name for name in taught if name.startswith("signals.")} == {
         name for name, _ in task.named_parameters() if name.startswith("signals.")
     }
+
+
+@pytest.mark.parametrize("student", ["rf-detr-seg-small", "mask2former-swin-tiny"])
+def test_a_clip_without_labels_teaches_it_too(student: str, world: World, tmp_path: Path) -> None:
+    clips = ClipDataset(world, DistillSampler(length=4))
+    mixed = collate([clips[0, 0], hide_labels(clips[0, 1], np.random.default_rng(0))])
+    rule = "filter: {kind: sure, min_score: 0, tube_nms: 1}, associate: prediction, pair_iou: 0"
+    task = task_of(student, CLIP, world, tmp_path, rule).train()
+    terms = task(mixed)
+    assert terms["kept_pairs"] > 0
+    assert all(term.isfinite().all() for term in terms.values())
+    assert terms["kd_class"] > 0
 
 
 @pytest.mark.parametrize("student", STUDENTS)

@@ -48,7 +48,7 @@ def test_quickstart(folder: Path) -> None:
 def test_readme(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     image = World("ytvis-like", split="test", videos=1, height=64, width=96).clip(0, [0]).images[0]
     names: dict[str, Any] = {"image": image}
-    exec(python_of("README.md"), names)
+    exec(python_of("README.md").replace('"videomt-s"', '"nano"'), names)  # the hub may be out of reach
     assert capsys.readouterr().out.endswith("\n0.0 0.0\n")  # AP and HOTA of an empty list
 
 

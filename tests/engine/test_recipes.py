@@ -135,6 +135,31 @@ def test_a_step_changes_the_model(
     assert frames == (2 if name.startswith("idol") else 1 if name.endswith("coco") else 5)
 
 
+@pytest.mark.parametrize("name", [name for name in config.bundled() if name.startswith("videomt-s")])
+def test_a_step_of_a_streaming_transformer(
+    name: str, downloads: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(downloads)
+    recipe = config.load(
+        name,
+        [
+            "model.change={hidden_size: 32, num_hidden_layers: 3, num_attention_heads: 2, num_blocks: 2, "
+            "num_queries: 10, image_size: 64, train_num_points: 64, backbone: ''}",
+            "model.start=null",
+            "data.augment.sides=[32, 40]",
+            "data.batch=2",
+            "data.workers=0",
+            "run.steps=1",
+        ],
+    )
+    trainer = Trainer(recipe, tmp_path, RunLog(recipe, tmp_path, quiet=True), cpu=True)
+    before = {key: value.clone() for key, value in trainer.model.state_dict().items()}
+    trainer.fit()
+    assert next(iter(trainer.loader)).frames.shape[1] == 5
+    for trained in ("query_updater.weight", "query.weight", "layers.0.mlp.fc1.weight"):
+        assert not torch.equal(before[f"net.{trained}"], trainer.model.state_dict()[f"net.{trained}"])
+
+
 @pytest.mark.parametrize(
     ("name", "batch", "lr", "milestones", "steps", "longest"),
     [
@@ -145,6 +170,7 @@ def test_a_step_changes_the_model(
         ("idol-swin-l-ovis", 16, 1e-4, [8000], 12000, 1333),
         ("seqformer-r50-ytvis19", 16, 2e-4, [8000], 12000, 1333),
         ("seqformer-swin-l-ytvis19", 16, 2e-4, [8000], 12000, 768),
+        ("videomt-s-ytvis19", 8, 1e-4, [], 40000, 768),
     ],
 )
 def test_schedules_are_the_published_ones(

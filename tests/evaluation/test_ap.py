@@ -195,3 +195,15 @@ def test_splits_are_scored_apart_and_together(tmp_path) -> None:
         assert report.splits[name] == alone.summary
     with pytest.raises(UserError, match="is in both"):
         ookd.evaluate([tmp_path / "short.json", tmp_path / "short.json"], results)
+
+
+def test_equal_scores_are_ranked_by_video_and_then_by_place_in_the_list() -> None:
+    dataset, results = random_world(3)
+    coarse = [replace(result, score=round(result.score, 1)) for result in results]
+    assert len({result.score for result in coarse}) < len(coarse) / 2  # most are equal
+    by_video = sorted(coarse, key=lambda result: -result.video_id)
+    as_listed = ookd.evaluate(dataset, coarse).summary
+    assert ookd.evaluate(dataset, by_video).summary == as_listed
+    ranked = sorted(coarse, key=lambda result: (-result.score, result.video_id))  # what it amounts to
+    clear = [replace(result, score=1 - place / 1e6) for place, result in enumerate(ranked)]
+    assert ookd.evaluate(dataset, clear).summary == as_listed

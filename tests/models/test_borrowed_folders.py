@@ -126,6 +126,9 @@ def test_what_does_not_fit_is_one_line(tmp_path: Path) -> None:
         ({"hidden_size": 48}, r"does not fit config.json: .*should be \["),
         ({"id2label": {"0": "LABEL_0"}}, "id2label does not name the classes"),
         ({"hidden_size": "wide"}, "transformers cannot build a eomt"),
+        ({"attn_implementation": "somebody/kernel"}, "attn_implementation is not part of an architecture"),
+        ({"backbone_config": {"_attn_implementation": "a/b"}}, "_attn_implementation is not part of"),
+        ({"backbone": "somebody/net"}, "backbone names a model; backbone_config must describe it"),
     ):
         (folder / "config.json").write_text(json.dumps({**fields, **changes}))
         with pytest.raises(UserError, match=message) as raised:

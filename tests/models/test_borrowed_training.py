@@ -66,6 +66,18 @@ def test_it_learns_classes_and_masks(name: str, batch: Batch) -> None:
     assert all(p.grad is not None for p in task.parameters() if p.requires_grad)  # as several GPUs need it
 
 
+def test_a_model_of_the_hub_learns_other_classes(tmp_path: Path, batch: Batch) -> None:
+    names = [f"thing {label}" for label in range(4)] + ["LABEL_4"]
+    net, folder = written("eomt-small", tmp_path, names)
+    with pytest.raises(UserError, match="keep names 4 labels, but there are 14 classes"):
+        make_model(config.Model(base=str(folder)), 14)
+    model = make_model(config.Model(base=str(folder), change={"keep": []}), 14)
+    assert torch.equal(model.net.query.weight, net.query.weight)
+    assert model.net.class_predictor.weight.shape[0] == 15
+    before, after = descend(task_for(model), batch, 12, 2e-3)
+    assert after < 0.8 * before
+
+
 def test_only_the_embedding_head_of_rf_detr_learns(batch: Batch) -> None:
     model = tiny("rf-detr-seg-small", classes=14, embed=16)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -103,6 +115,7 @@ def test_a_recipe_trains_the_head_and_saves_it(tmp_path: Path) -> None:
             "data": {"train": [world], "val": {**world, "split": "val"}, "batch": 2, "workers": 0},
             "model": {
                 "base": "rf-detr-seg-small",
+                "pretrained": False,
                 "change": {"network": TINY["rf-detr-seg-small"], "embed": 8},
             },
             "run": {"steps": 2, "precision": "fp32", "validate_every": 2},
@@ -122,9 +135,8 @@ def test_the_bundled_recipe_adds_a_head_to_a_model_of_the_hub(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    write_images(
-        tmp_path / "data/coco/annotations/instances_train2017.json", tmp_path / "data/coco/train2017"
-    )
+    coco = tmp_path / "data/coco"
+    write_images(coco / "annotations/instances_train2017.json", coco / "train2017")
     _, folder = written("rf-detr-seg-small", tmp_path / "hub", ["cat", "dog"])
     changes = [f"model.base={folder}", "data.augment.sides=[48, 64]", "data.batch=2", "data.workers=0"]
     ended = run(config.load("rf-detr-embed", [*changes, "run.steps=1"]), tmp_path / "run", cpu=True)
@@ -133,6 +145,22 @@ def test_the_bundled_recipe_adds_a_head_to_a_model_of_the_hub(
     assert trained.model.config.embed == 128  # type: ignore[attr-defined]
     for name, tensor in hub.model.state_dict().items():
         assert torch.equal(trained.model.state_dict()[name], tensor)
+
+
+def test_the_frozen_detector_needs_data_of_its_own_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    coco = tmp_path / "data/coco"
+    write_images(coco / "annotations/instances_train2017.json", coco / "train2017")
+    _, folder = written("rf-detr-seg-small", tmp_path / "hub", ["dog", "cat"])
+    with pytest.raises(UserError, match="in this order: dog, cat; it has cat, dog"):
+        run(config.load("rf-detr-embed", [f"model.base={folder}", "data.workers=0"]), tmp_path / "run")
+
+
+def test_a_preset_of_rf_detr_has_no_weights_to_build_on() -> None:
+    with pytest.raises(UserError, match="a configuration alone has random weights"):
+        make_model(config.Model(base="rf-detr-seg-nano", change={"network": TINY["rf-detr-seg-small"]}), 3)
 
 
 def test_without_a_head_there_is_nothing_to_train() -> None:

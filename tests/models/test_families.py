@@ -97,14 +97,22 @@ def test_frames_are_padded_to_its_multiple() -> None:
     assert frames.shape[-2:] == pad.shape[-2:] == (64, 80)
 
 
-def test_export_refuses_what_carries_state_and_what_sees_clips(tmp_path: Path) -> None:
-    folder = saved(tmp_path / "model", Blobs(BlobsConfig()))
-    with pytest.raises(UserError, match="carries state"):
-        exporting.export(folder, tmp_path / "out", "onnx", "fp32", (64, 96), scenes=0)
+def test_export_refuses_what_sees_clips(tmp_path: Path) -> None:
     clip = make_model(config.Model(base="nano-clip", pretrained=False, change=SMALL), 3)
     zoo.save_pretrained(clip, tmp_path / "clip", NAMES)
     with pytest.raises(UserError, match="sees whole clips"):
         exporting.export(tmp_path / "clip", tmp_path / "out", "onnx", "fp32", (64, 96), scenes=0)
+
+
+def test_an_export_counts_frames_as_pytorch_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporting, "COMPARED", 4)
+    folder = saved(tmp_path / "model", Blobs(BlobsConfig()))
+    exporting.export(folder, tmp_path / "out", "onnx", "fp32", (64, 96), scenes=0)
+    sessions = [ookd.load(tmp_path / "out").session(), ookd.load(folder, device="cpu").session()]
+    for t in range(4):
+        theirs, ours = (session.step(image(t)) for session in sessions)
+        assert np.allclose(theirs.scores, ours.scores, atol=1e-4)
+    assert sessions[0].state["model.frames"].tolist() == [[4.0]]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
+from bounded import device
 from ookd import UserError
 from ookd.models import zoo
 from ookd.models.backbones.build import LiteConfig
@@ -95,6 +97,25 @@ def truncate(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
+def weights(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Path], None]:
+    """Change the first matrix of the weights."""
+
+    def break_it(folder: Path) -> None:
+        state = load_file(folder / "model.safetensors")
+        name = next(name for name, tensor in state.items() if tensor.dim() > 1)
+        save_file({**state, name: change(state[name])}, folder / "model.safetensors")
+
+    return break_it
+
+
+def replaced_by(file: str, target: str) -> Callable[[Path], None]:
+    def break_it(folder: Path) -> None:
+        (folder / file).unlink()
+        device(folder / file, target)
+
+    return break_it
+
+
 @pytest.mark.parametrize(
     ("break_it", "message"),
     [
@@ -110,6 +131,25 @@ def truncate(folder: Path) -> None:
         (edit(model={"family": "yolo"}), "model: family: 'yolo' is none of .*idol"),
         (edit(model={"family": "idol", "depth": 5}), "model: depth: Extra inputs"),
         (edit(names=["cat"]), "names must be a list of 2 class names"),
+        (edit(names=["cat", "cat"]), "cat stands there twice"),
+        (edit(names=["cat", "\x1b[31mdog"]), r"names\.1: .*short text without control"),
+        (edit(names=["cat", "d" * 10**6]), r"names\.1: .*short text without control"),
+        (edit(names=["cat", ["dog"]]), r"names\.1: "),
+        (edit(names=[]), "names: "),
+        (edit(model=[]), "model: must be an object"),
+        (edit(trained_on={}), "trained_on: "),
+        (lambda folder: (folder / "config.json").write_text("[" * 10**5), "is nested too deeply|not JSON"),
+        (lambda folder: (folder / "config.json").write_text("7" * 5000), "not JSON: Exceeds the limit"),
+        (lambda folder: (folder / "config.json").write_bytes(b'{"\xff": 1}'), "is not UTF-8 text"),
+        (replaced_by("config.json", "pipe"), "is a pipe or a device"),
+        (replaced_by("config.json", "/dev/zero"), "is a pipe or a device"),
+        (replaced_by("model.safetensors", "pipe"), "is a pipe or a device"),
+        (replaced_by("model.safetensors", "/dev/zero"), "is a pipe or a device"),
+        (weights(lambda tensor: tensor * torch.nan), "holds values that are not finite"),
+        (weights(lambda tensor: tensor / 0), "holds values that are not finite"),
+        (weights(lambda tensor: tensor > 0), r"is torch\.bool, should be torch\.float32"),
+        (weights(lambda tensor: tensor.to(torch.int8)), r"is torch\.int8, should be torch\.float32"),
+        (weights(lambda tensor: tensor.to(torch.complex64)), r"is torch\.complex64|not a safetensors"),
         (edit(tracker=7), "tracker: Input should be a valid dictionary"),
         (
             edit(model=TINY.model_copy(update={"ffn": 9}).model_dump()),

@@ -16,8 +16,15 @@ from ookd.masks import Ints
 from ookd.models.families import family_named
 from ookd.tracking.associators import ASSOCIATORS, make_associator
 from ookd.tracking.associators.associator import Associator, Memory
-from ookd.tracking.associators.looks import distance
-from ookd.tracking.select import DetectionFeatures, mask_iou, mask_places, select_queries, suppress
+from ookd.tracking.associators.looks import distance, overlap
+from ookd.tracking.select import (
+    DetectionFeatures,
+    coarse_cells,
+    mask_iou,
+    mask_places,
+    select_queries,
+    suppress,
+)
 from ookd.tracking.video_tracker import VideoTracker
 
 CLASSES, CHANNELS, QUERIES = 3, 4, 8
@@ -37,6 +44,8 @@ CONFIGS = [
         whole_track=0.5,
         memory="momentum",
     ),
+    TrackerConfig(similarity="cosine", scale=10, overlap=4),
+    TrackerConfig(associator="assignment", overlap=0.3),
     TrackerConfig(associator="consecutive"),
     TrackerConfig(associator="consecutive", match=0.9, new_score=0.5),
     TrackerConfig(associator="slot"),
@@ -59,7 +68,8 @@ def videos(draw) -> list[DetectionFeatures]:
         embeds = kinds[rng.integers(0, len(kinds), count)] + noise * rng.normal(0, 1, (count, CHANNELS))
         places = rng.random((count, 3)).astype(np.float32)
         query = rng.permutation(QUERIES)[:count]
-        frames.append(DetectionFeatures(probs, embeds.astype(np.float32), places, query))
+        cells = rng.random((count, 12)) < 0.4
+        frames.append(DetectionFeatures(probs, embeds.astype(np.float32), places, query, cells=cells))
     return frames
 
 
@@ -198,6 +208,53 @@ def test_look_alikes_are_told_apart_by_where_they_are() -> None:
         order = [0, 1] if frame % 2 == 0 else [1, 0]
         ids = tracker.identify(DetectionFeatures(probs, embeds, places[order], np.array(order)))
         assert ids.tolist() == order
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        TrackerConfig(similarity="cosine", scale=20, overlap=5),
+        TrackerConfig(associator="assignment", overlap=0.4),
+    ],
+)
+def test_look_alikes_are_told_apart_by_their_masks(config: TrackerConfig) -> None:
+    """A ring and what it surrounds: one embedding, one centre, and they take turns at being first."""
+    embeds, probs = np.ones((2, CHANNELS), np.float32), np.full((2, CLASSES), 0.9, np.float32)
+    masks = np.zeros((2, 8, 8), bool)
+    masks[0], masks[1, 2:6, 2:6] = True, True
+    masks[0] ^= masks[1]
+    places = np.full((2, 3), 0.5, np.float32)
+    tracker = VideoTracker(config)
+    for frame in range(6):
+        order = [0, 1] if frame % 2 == 0 else [1, 0]
+        frames = DetectionFeatures(probs, embeds, places, np.array(order), cells=coarse_cells(masks[order]))
+        assert tracker.identify(frames).tolist() == order
+
+
+def test_overlap_by_hand() -> None:
+    config = TrackerConfig(overlap=1)
+    masks = np.zeros((2, 4, 8), bool)
+    masks[0, :, :4], masks[1, :, 4:] = True, True
+    first = found([0.9, 0.8], [[1.0] * CHANNELS, [2.0] * CHANNELS], [0, 1])
+    tracker = VideoTracker(config)
+    tracker.identify(replace(first, cells=coarse_cells(masks)))
+    half = np.zeros((1, 4, 8), bool)
+    half[0, :, 2:6] = True
+    second = replace(found([0.9], [[1.0] * CHANNELS], [0]), cells=coarse_cells(half))
+    np.testing.assert_allclose(overlap(second, tracker.memory), [[1 / 3, 1 / 3]])
+    larger = replace(second, cells=coarse_cells(np.ones((1, 8, 8), bool)))
+    assert overlap(larger, tracker.memory).tolist() == [[0, 0]]  # frames of another size
+    tracker.identify(larger)
+    assert tracker.memory.cells.shape[1] == 16
+
+
+def test_states_without_masks_are_still_read() -> None:
+    config = TrackerConfig(overlap=1)
+    tracker, again = VideoTracker(config), VideoTracker(config)
+    tracker.identify(found([0.9], [[1.0] * CHANNELS], [0]))
+    again.state = {name: array for name, array in tracker.state.items() if name != "cells"}
+    masks = coarse_cells(np.ones((1, 4, 4), bool))
+    assert again.identify(replace(found([0.9], [[1.0] * CHANNELS], [0]), cells=masks)).tolist() == [0]
 
 
 @pytest.mark.parametrize("associator", ASSOCIATORS)

@@ -15,6 +15,7 @@ from ookd.errors import UserError
 from ookd.structures import FrameResult
 from ookd.tracking.associators import ASSOCIATORS
 from ookd.tracking.session import MultiSession, Session
+from ookd.tracking.torch_model import device_named
 from ookd.tracking.video_tracker import ResultFilter
 from tracking.colour_model import LABELS, NAMES, PALETTE, ColourModel, corner, scene
 
@@ -246,7 +247,7 @@ def test_a_state_from_elsewhere_is_refused(tmp_path) -> None:
     path.write_bytes(b"not a state")
     with pytest.raises(UserError, match="not a saved session"):
         session().load(path)
-    with pytest.raises(UserError, match="not a saved session"):
+    with pytest.raises(UserError, match="no such file"):
         session().load(tmp_path / "missing")
     other = Session(ColourModel(), TrackerConfig(memory_length=5), NAMES, CPU)
     other.step(scene(0))
@@ -266,3 +267,64 @@ def test_results_must_be_asked_for_and_a_step_needs_an_image_a_stream() -> None:
         _ = session().results
     with pytest.raises(UserError, match="1 images for 2 streams"):
         MultiSession(ColourModel(), CONFIG, NAMES, CPU, 2).step([scene(0)])
+
+
+def without(name: str):
+    return lambda arrays: arrays.pop(name)
+
+
+def put(name: str, value):
+    return lambda arrays: arrays.update({name: value(arrays[name])})
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        without("memory.ids"),
+        without("memory.frame"),
+        lambda arrays: arrays.update({"memory.more": np.zeros(2)}),
+        put("memory.ids", lambda ids: ids[:-1]),
+        put("memory.ids", lambda ids: ids[::-1].copy()),
+        put("memory.ids", lambda ids: ids.astype(np.float32)),
+        put("memory.seen", lambda seen: seen * 0),
+        put("memory.probs", lambda probs: probs * np.nan),
+        put("memory.probs", lambda probs: probs[:, :-1].copy()),
+        put("memory.embeds", lambda embeds: embeds[:, 0].copy()),
+        put("memory.embeds", lambda embeds: embeds[:, :1].copy()),
+        put("memory.scores", lambda scores: np.full_like(scores, np.inf)),
+        put("memory.places", lambda places: places.astype(bool)),
+        put("memory.frame", lambda frame: np.array([1, 2])),
+    ],
+)
+def test_a_damaged_state_is_one_line(harm, tmp_path) -> None:
+    path, live = tmp_path / "state.safetensors", session()
+    live.step(scene(0))
+    live.save(path)
+    with safetensors.safe_open(path, "numpy") as file:
+        arrays, notes = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+    harm(arrays)
+    safetensors.numpy.save_file(arrays, path, notes)
+    with pytest.raises(UserError, match="a saved memory does not fit this tracker"):
+        session().load(path)
+
+
+def test_class_scores_of_long_streams_keep_moving() -> None:
+    live = session()
+    for frame in range(3):
+        live.step(scene(frame))
+    arrays = live.state
+    days = 2**25  # frames
+    for name in ("memory.frame", "memory.seen", "memory.last"):
+        arrays[name] = arrays[name] + days
+    arrays["memory.probs"] = arrays["memory.probs"] * 0 + days * 0.5
+    before = arrays["memory.probs"].copy()
+    live.state = arrays
+    live.step(scene(3))
+    grown = live.state["memory.probs"] - before
+    assert ((grown > 0) & (grown < 1)).any()
+
+
+@pytest.mark.parametrize("name", ["meta", "gpu", "cuda:²", "cpu:9999999999999999999999", "", "\0"])
+def test_a_device_that_cannot_compute_is_one_line(name: str) -> None:
+    with pytest.raises(UserError, match="is not available; choose from"):
+        device_named(name)

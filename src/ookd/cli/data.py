@@ -221,15 +221,12 @@ def synth(
 
 
 def _field(change: str) -> tuple[str, Any]:
-    import yaml
+    from ookd.untrusted import parse_yaml
 
     key, equals, value = change.partition("=")
-    try:
-        if not (key and equals):
-            raise ValueError
-        return key, yaml.safe_load(value)
-    except (ValueError, yaml.YAMLError):
-        raise UserError(f"--set {change}: write KEY=VALUE, such as appearance=0.8") from None
+    if not (key and equals):
+        raise UserError(f"--set {change}: write KEY=VALUE, such as appearance=0.8")
+    return key, parse_yaml(value, f"--set {change}")
 
 
 @app.command()

@@ -157,6 +157,7 @@ def _print(summary: dict[str, Any], out: Path) -> None:
     console.print(
         "Next:\n"
         f"  ookd track {out}/scene.mp4 --out tracked\n"
+        "  ookd track VIDEO --model videomt-s --out real   (real video; downloads a model once)\n"
         "  ookd data synth --preset identity --out my-world\n"
         "  ookd demo --distill",
         highlight=False,

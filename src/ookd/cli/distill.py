@@ -35,7 +35,9 @@ app = typer.Typer(help="Train a student with an offline teacher.", rich_markup_m
 @app.command()
 def distill(
     recipe: Annotated[str, typer.Argument(help="Bundled recipe, or a .yaml file.")] = "nano-distill",
-    teacher: Annotated[Path | None, typer.Option(help="Model folder of the teacher.")] = None,
+    teacher: Annotated[
+        str | None, typer.Option(help="The teacher: a model's name, folder or hub id.")
+    ] = None,
     data: Data = None,
     unlabelled: Annotated[
         Path | None,
@@ -56,12 +58,12 @@ def distill(
 ) -> None:
     """Train a student as RECIPE says, with a teacher that sees the frames around.
 
-    The teacher is an offline model, such as `ookd train nano-clip` makes. It stays unchanged. With --cache it
-    sees every video once, before training; otherwise it sees every clip in every step.
+    The teacher is an offline model, such as `ookd train nano-clip` makes, or a VidEoMT. It stays unchanged.
+    With --cache it sees every video once, before training; otherwise it sees every clip in every step.
     """
     changes = list(change or ())
     if teacher is not None:
-        changes.append(f"distill.teacher={json.dumps(str(teacher))}")
+        changes.append(f"distill.teacher={json.dumps(teacher)}")
     if cache is not None:
         changes.append(f"distill.cache={json.dumps(str(cache))}")
     parsed = load_recipe(recipe, changes, data, unlabelled)

@@ -43,6 +43,7 @@ def label(
     from ookd.data.convert import convert, markers
     from ookd.distill.labeller import LabelThresholds, annotated, confident_tracks
     from ookd.files import check_free, fingerprint
+    from ookd.locking import locked
     from ookd.models import zoo
     from ookd.tracking.recordings import recordings
     from ookd.tracking.result_folder import ResultFolder
@@ -63,22 +64,24 @@ def label(
         "score": [thresholds.score, thresholds.of_class],
         "frames": thresholds.frames,
     }
-    found = ResultFolder(out.with_name(f"{out.name}.begun"), run, overwrite)
-    left = [video for video in recordings(dataset) if not found.done(video.id)]
-    saved.model.to(device_named(device))
-    with FrameProgress(sum(video.length for video in left)) as progress:
-        for video in left:
-            found.add(video.id, confident_tracks(saved, video, thresholds, progress.step))
-    labelled = annotated(dataset, saved.names, found.read)
-    if saved.licence:
-        teacher = {"id": saved.source or model, "licence": saved.licence, "fingerprint": run["model"]}
-        labelled.extra["info"] = {"teacher": teacher}
-    tracks = sum(len(video.tracks) for video in labelled.videos)
-    if not tracks:
+    begun = out.with_name(f"{out.name}.begun")
+    with locked(begun):
+        found = ResultFolder(begun, run, overwrite)
+        left = [video for video in recordings(dataset) if not found.done(video.id)]
+        saved.model.to(device_named(device))
+        with FrameProgress(sum(video.length for video in left)) as progress:
+            for video in left:
+                found.add(video.id, confident_tracks(saved, video, thresholds, progress.step))
+        labelled = annotated(dataset, saved.names, found.read)
+        if saved.licence:
+            teacher = {"id": saved.source or model, "licence": saved.licence, "fingerprint": run["model"]}
+            labelled.extra["info"] = {"teacher": teacher}
+        tracks = sum(len(video.tracks) for video in labelled.videos)
+        if not tracks:
+            found.remove()
+            raise UserError(f"{data}: no track passes the thresholds; lower --score or --frames")
+        convert(labelled, out, "ytvis", frames=False, overwrite=overwrite)
         found.remove()
-        raise UserError(f"{data}: no track passes the thresholds; lower --score or --frames")
-    convert(labelled, out, "ytvis", frames=False, overwrite=overwrite)
-    found.remove()
     if as_json:
         summary = {"folder": str(out), "videos": len(labelled.videos), "tracks": tracks}
         sys.stdout.write(json.dumps(summary) + "\n")

@@ -35,6 +35,7 @@ def predict(
     from ookd.api import load as load_model
     from ookd.cli.progress import FrameProgress
     from ookd.data.formats import load as load_data
+    from ookd.locking import locked
     from ookd.tracking.predict import predict_video
     from ookd.tracking.recordings import category_ids, recordings
     from ookd.tracking.result_folder import ResultFolder
@@ -53,14 +54,15 @@ def predict(
         "ahead": ahead,
         "data": [[video.id, video.length] for video in dataset.videos],
     }
-    results = ResultFolder(out, run, overwrite)
     videos = recordings(dataset)
-    left = [video for video in videos if not results.done(video.id)]
-    with FrameProgress(sum(video.length for video in left)) as progress:
-        for video in left:
-            found = predict_video(tracker.model, video, tracker.config, categories, progress.step, ahead)
-            results.add(video.id, found)
-    path = results.finish(video.id for video in videos)
+    with locked(out):
+        results = ResultFolder(out, run, overwrite)
+        left = [video for video in videos if not results.done(video.id)]
+        with FrameProgress(sum(video.length for video in left)) as progress:
+            for video in left:
+                found = predict_video(tracker.model, video, tracker.config, categories, progress.step, ahead)
+                results.add(video.id, found)
+        path = results.finish(video.id for video in videos)
     if as_json:
         summary = {
             "results": str(path),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 
 import orjson
@@ -26,7 +27,9 @@ def track(
     source: str = typer.Argument(
         help="A video, a folder or glob of images, a camera's number, an RTSP or HTTP URL, or - for stdin."
     ),
-    out: Path = typer.Option(..., help="Folder for the results."),
+    out: Path | None = typer.Option(
+        None, help="Folder for the results. Default: tracked/NAME, with a number if that is there."
+    ),
     model: str = typer.Option("nano", help="A model's name, folder or hub id; see `ookd models`."),
     save: str = typer.Option("mp4,json", help=f"What to write: any of {','.join(SINKS)}."),
     classes: str = typer.Option("", help="Show only these classes, as in person,dog."),
@@ -56,6 +59,7 @@ def track(
     from ookd.data.threads import BackgroundWriter
     from ookd.data.video import open_source
     from ookd.files import claim_folder
+    from ookd.locking import locked
     from ookd.tracking.sinks import Sinks, own_parts
 
     names = _sinks(save)
@@ -63,9 +67,10 @@ def track(
     sure: set[int] = set()  # those that are drawn in
     interrupted = False
     with (
+        _stopping_signals(),
         open_source(source, start=start, end=end, every=every) as frames,
         FrameProgress(frames.length, show_progress) as progress,
-        _sigterm_like_ctrl_c(),
+        locked(out := out or _free_folder(frames.name)),
     ):
         claim_folder(out, overwrite, own_parts())
         tracker = load(model, device)
@@ -112,22 +117,32 @@ def track(
         raise typer.Exit(130)
 
 
+def _free_folder(name: str) -> Path:
+    """A folder for the results of a source that is not there yet."""
+    first = Path("tracked") / (re.sub(r"[^\w.-]+", "-", Path(name).stem).strip(".-") or "video")
+    others = (first.with_name(f"{first.name}-{number}") for number in count(2))
+    return next(folder for folder in chain([first], others) if not folder.exists())
+
+
 def _not_for_real_video(model: str, trained_on: str) -> str:
     """What to expect on a real video of a model that has seen none, and what to do instead."""
     return (
         f"{model} was trained on {trained_on} and takes real things for what it knows from there; for real "
-        "video train on your own classes (ookd train nano --data DATA) "
-        "or convert IDOL's weights (ookd weights convert)"
+        "video name a model that has seen some (--model videomt-s; ookd models lists more) "
+        "or train on your own classes (ookd train nano --data DATA)"
     )
 
 
 @contextmanager
-def _sigterm_like_ctrl_c() -> Iterator[None]:
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+def _stopping_signals() -> Iterator[None]:
+    """SIGTERM ends like Ctrl-C, and so does SIGINT in a script's background job, which begins without it."""
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, signal.default_int_handler) for number in numbers]
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def _sinks(text: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,7 @@ from ookd import config
 from ookd.cli.own_data import load_recipe
 from ookd.engine import is_main
 from ookd.errors import UserError
+from ookd.locking import locked
 
 app = typer.Typer(help="Train a teacher or a student.", rich_markup_mode=None)
 
@@ -92,15 +94,16 @@ def start(
     from ookd.engine.loop import Interrupted
     from ookd.engine.run import run
 
-    if is_main():  # the others follow the first process, which makes the folder
-        begun.check(recipe, folder, resume, changed, overwrite)
-        if overwrite:
-            begun.remove(folder)
-    try:
-        outcome = run(recipe, folder, cpu=device == "cpu")
-    except Interrupted as stop:
-        print(stop, file=sys.stderr)
-        raise typer.Exit(128 + stop.number) from None
+    with locked(folder) if is_main() else nullcontext():
+        if is_main():  # the others follow the first process, which makes the folder
+            begun.check(recipe, folder, resume, changed, overwrite)
+            if overwrite:
+                begun.remove(folder)
+        try:
+            outcome = run(recipe, folder, cpu=device == "cpu")
+        except Interrupted as stop:
+            print(stop, file=sys.stderr)
+            raise typer.Exit(128 + stop.number) from None
     if as_json and is_main():
         sys.stdout.write(json.dumps(outcome.as_dict()) + "\n")
 

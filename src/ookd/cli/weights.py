@@ -10,6 +10,7 @@ from typing import Any
 import typer
 
 from ookd.errors import UserError
+from ookd.untrusted import read_text
 
 app = typer.Typer(no_args_is_help=True, help="Convert published weights.")
 
@@ -113,8 +114,8 @@ def _named(names: str) -> list[str]:
     if names in LABEL_SETS:
         return LABEL_SETS[names]
     try:
-        lines = Path(names).read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
+        lines = read_text(Path(names)).splitlines()
+    except UserError as error:
         known = ", ".join(LABEL_SETS)
         raise UserError(f"--names {names}: neither one of {known} nor a text file: {error}") from error
     return [line.strip() for line in lines if line.strip()]

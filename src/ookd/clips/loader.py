@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
-from ookd.clips.sources import ClipDataset
+from ookd.clips.sources import ClipDataset, DatasetClips
 from ookd.errors import UserError
 from ookd.process import stop_signals
 from ookd.structures import Batch, Clip, Origin, Tracks
@@ -138,6 +138,14 @@ class LoaderState(TypedDict):
     epoch: int
     position: int
     epoch_length: int
+    data: str  # what tells the data from others; empty for worlds, which the recipe determines
+
+
+def identity_of(stream: ClipStream) -> str:
+    """What tells the videos on disk from others."""
+    parts = stream.parts if isinstance(stream, Mixture) else [stream]
+    sources = [part.source for part in parts if isinstance(part, ClipDataset)]
+    return " ".join(source.identity() for source in sources if isinstance(source, DatasetClips))
 
 
 class _KeysOfBatches(Sampler[list[Any]]):
@@ -191,6 +199,7 @@ class ClipLoader:
         self.batch_size, self.rank, self.world = batch_size, rank, world
         self._fetch = fetch
         self._clips = 0  # taken by all ranks together
+        self._data = identity_of(stream)
 
     def __iter__(self) -> Generator[Batch, None, None]:
         keys = _KeysOfBatches(self.stream, self.batch_size, self.rank, self.world, self._clips)
@@ -216,6 +225,7 @@ class ClipLoader:
             "epoch": epoch,
             "position": position,
             "epoch_length": len(self.stream),
+            "data": self._data,
         }
 
     def load_state_dict(self, state: LoaderState) -> None:
@@ -225,6 +235,8 @@ class ClipLoader:
                 f"the run has seed {state['seed']} and {state['epoch_length']} clips an epoch, this recipe "
                 f"has seed {self.stream.seed} and {len(self.stream)}: resume with the same data and seed"
             )
+        if state["data"] not in ("", self._data):
+            raise UserError("the run began with other videos or tracks: resume with the same data")
         self._clips = state["epoch"] * state["epoch_length"] + state["position"]
 
 

@@ -7,6 +7,7 @@ randomness comes from one generator seeded by (seed, epoch, index), so a clip do
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol, runtime_checkable
@@ -95,6 +96,15 @@ class DatasetClips:
 
     def size(self, i: int) -> Size:
         return self._videos[i][0].height, self._videos[i][0].width
+
+    def identity(self) -> str:
+        """A digest of the videos and tracks, apart from pixels, to tell one data set from another."""
+        digest = hashlib.sha256("\n".join(self.names).encode("utf-8", "surrogatepass"))
+        for i, (video, tracks) in enumerate(self._videos):
+            ids = [track.id for track in tracks]
+            facts = (video.id, video.file_names, self.size(i), self.labels(i), ids)
+            digest.update(repr(facts).encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()[:16]
 
     def clip(self, i: int, frames: Sequence[int], warps: Sequence[Sequence[Warp]] = ()) -> Clip:
         """The frames of video `i`, each after its warps, if any.

@@ -26,6 +26,7 @@ def _different(names: list[str]) -> list[str]:
     return names
 
 
+FileName = Annotated[str, Field(pattern=r"^[\w\-]+(\.\w+)+$")]
 ClassName = Annotated[str, AfterValidator(_shown)]
 
 

@@ -17,7 +17,9 @@ class Augment(Strict):
     """Random changes, drawn once per clip and applied to all its frames, except the published crops."""
 
     flip: Fraction = Field(0.5, description="probability of a horizontal flip")
-    sides: list[int] = Field([], description="short sides to draw from; empty: frames keep their size")
+    sides: list[Annotated[int, Field(ge=1, le=2**14)]] = Field(
+        [], description="short sides to draw from; empty: frames keep their size"
+    )
     longest: int = Field(1333, ge=32, description="largest long side after resizing")
     crop: Literal["none", "video", "image"] = Field(
         "none",
@@ -114,7 +116,7 @@ class Data(Strict):
     )
     augment: Augment = Field(Augment(), description="random changes of clips")
     batch: int = Field(4, ge=1, description="clips per step, over all processes and micro-batches")
-    workers: int = Field(2, ge=0, description="loader processes per training process; 0: no extra ones")
+    workers: int = Field(2, ge=0, le=1024, description="loader processes per process; 0: no extra ones")
 
 
 class Model(Strict):
@@ -151,7 +153,7 @@ class Optim(Strict):
 
 class Run(Strict):
     steps: int = Field(2400, ge=1, description="optimiser steps")
-    seed: int = Field(0, ge=0, description="seed of initial weights, data order and augmentation")
+    seed: int = Field(0, ge=0, lt=2**31, description="seed of initial weights, data order and augmentation")
     precision: Literal["fp32", "bf16", "fp16"] = Field("bf16", description="precision of matrix products")
     channels_last: bool = Field(True, description="memory layout that speeds up convolutions")
     accumulate: int = Field(1, ge=1, description="micro-batches per step")
@@ -164,7 +166,7 @@ class Run(Strict):
     frozen_norms: bool = Field(True, description="keep statistics and scales of batch norms as they start")
     ema: float = Field(0.0, ge=0, lt=1, description="decay of the weight average; 0: no average")
     compile: bool = Field(False, description="use torch.compile for the training step")
-    threads: int | None = Field(None, ge=1, description="CPU threads; null: all")
+    threads: int | None = Field(None, ge=1, le=1024, description="CPU threads; null: all")
     log_every: int = Field(20, ge=1, description="steps between metric lines")
     save_every: int = Field(500, ge=1, description="steps between checkpoints")
     keep: int = Field(2, ge=1, description="number of checkpoints to keep")
@@ -206,7 +208,7 @@ class Signal(Strict):
 
 
 class Distill(Strict):
-    teacher: str = Field("", description="model folder of an offline teacher")
+    teacher: str = Field("", description="name, folder or hub id of an offline teacher")
     cache: str | None = Field(
         None, description="folder of cached teacher answers; null: the teacher runs in every step"
     )

@@ -9,8 +9,10 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from ookd.errors import UserError
 
+LARGEST_SIDE = 2160  # pixels; a frame of this size takes seconds
 Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=1000)]  # memory and time grow with it
+Factor = Annotated[float, Field(ge=0, le=1e6)]
 
 
 class Constants(BaseModel, frozen=True, extra="forbid"):
@@ -37,12 +39,10 @@ class Constants(BaseModel, frozen=True, extra="forbid"):
 class LinkConfig(Constants):
     """What joins tracks once it is known how they go on. Similarities are cosines."""
 
-    match: Share = 0.5  # above it two tracks are one
-    keep: Share = 0.3  # above it a detection stays with its track, or changes to another one
-    nearness: Annotated[float, Field(ge=0)] = (
-        0.05  # as in `TrackerConfig`, for sightings in neighbouring frames
-    )
-    fade: Annotated[float, Field(ge=0)] = 1.0  # how fast nearness loses weight with the frames between
+    match: Share = 0.4  # above it two tracks are one
+    keep: Share = 0.5  # above it a detection stays with its track, or changes to another one
+    nearness: Factor = 0.05  # as in `TrackerConfig`, for sightings in neighbouring frames
+    fade: Factor = 1.0  # how fast nearness loses weight with the frames between
     rounds: Count = 3
 
 
@@ -50,7 +50,7 @@ class TrackerConfig(Constants):
     """What turns frame queries into tracks. The defaults are IDOL's; `ookd tune` finds a model's own."""
 
     # The size at which frames are shown to the model; None: as they are.
-    short_side: Annotated[int, Field(ge=32)] | None = None
+    short_side: Annotated[int, Field(ge=32, le=LARGEST_SIDE)] | None = None
 
     # Which queries of a frame are looked at: the best class score a query needs, and the IoU above which the
     # weaker of two goes (by box: of one class only; by mask: of any class).
@@ -66,21 +66,25 @@ class TrackerConfig(Constants):
 
     # Which remembered object a query is: one whose similarity is above `match`. It is a cosine, but for
     # "memory".
-    match: Annotated[float, Field(ge=0)] = 0.5
+    match: Factor = 0.5
     # There it is similarity x scale, through a softmax over the memory averaged with one over the detections
     # ("both"), over the memory only, or none. Among several above `match` those seen in more frames are
     # preferred.
     similarity: Literal["dot", "cosine"] = "dot"
-    scale: Annotated[float, Field(gt=0)] = 1.0
+    scale: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     normalise: Literal["both", "memory", "none"] = "both"
     prefer_lasting: bool = True
 
     # What being one object size away from where the object should be takes off the similarity, up to `far`
     # object sizes, because objects leave and cameras jump. "assignment": which share of an object's speed it
     # is thought to keep.
-    nearness: Annotated[float, Field(ge=0)] = 0.0
-    far: Annotated[float, Field(gt=0)] = 2.0
+    nearness: Factor = 0.0
+    far: Annotated[float, Field(gt=0, le=1e6)] = 2.0
     motion: Share = 0.0
+
+    # What the overlap (IoU) of a mask with the object's last one adds to the similarity: for detectors whose
+    # embeddings were not trained to tell objects apart.
+    overlap: Annotated[float, Field(ge=0)] = 0.0
 
     # How an object is remembered: by a mean of its last embeddings, weighted by score and newness ("recent"),
     # or by a moving average to which the newest adds `momentum`; for "assignment" by the mean over all its
@@ -90,7 +94,7 @@ class TrackerConfig(Constants):
     prefer_recent: bool = True
     whole_track: Share = 0.0
     momentum: Share = 0.8
-    horizon: Count = 10
+    horizon: Annotated[int, Field(ge=1, le=10**6)] = 10
 
     # The score that begins a new object: while nothing is remembered, and otherwise.
     first_score: Share = 0.2
@@ -121,7 +125,8 @@ class TrackerConfig(Constants):
 class OfflineConfig(Constants):
     """What turns clip queries into tracks."""
 
-    short_side: Count | None = None  # frames are resized to it; none: they keep their size
+    # Frames are resized to it; None: they keep their size.
+    short_side: Annotated[int, Field(ge=1, le=LARGEST_SIDE)] | None = None
     window: Count = 48  # frames seen at once
     shared: Count = 8  # frames that a window shares with the one before
     tube_nms: Share = 0.6  # tube IoU above which the weaker of two queries goes, whatever its class

@@ -98,6 +98,23 @@ def prefetch(items: Iterable[T], depth: int = 4, newest: bool = False) -> Genera
         thread.join(timeout=2.0)  # a source that waits for a camera or a pipe is abandoned
 
 
+def interruptible(work: Callable[[], T]) -> T:
+    """The result of work that waits outside Python, as for a silent pipe; Ctrl-C leaves it behind."""
+    done = _Queue[T](depth=1, newest=False)
+
+    def run() -> None:
+        try:
+            done.put(work())
+        except BaseException as error:
+            done.end(error)
+
+    threading.Thread(target=run, name="waiting", daemon=True).start()
+    for result in done:
+        return result
+    assert done.error is not None, "ends without a result only by an error"
+    raise done.error
+
+
 class BackgroundWriter(Generic[T]):
     """Calls `work(item)` in a thread of its own, in order, at most `depth` items behind.
 

@@ -38,7 +38,11 @@ def dense_outputs(graph: onnx.ModelProto, modules: Sequence[str]) -> list[str]:
         if needed.intersection(node.output):
             needed.update(node.input)
             inside.update(node.output)
-    dependent, read = {"frames"}, set()  # values that depend on the frames; values that the rest reads
+    given = {value.name for value in graph.graph.input} - {"size"}
+    dependent, read = (
+        given,
+        set(),
+    )  # values that depend on the frames or the state; values that the rest reads
     for node in graph.graph.node:
         if dependent.intersection(node.input):
             dependent.update(node.output)

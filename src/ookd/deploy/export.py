@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from safetensors.numpy import save_file
 
 import ookd
 from ookd.deploy import parity
 from ookd.deploy.convert import write_graphs
-from ookd.deploy.folder import MANIFEST, Kind, Precision, complete
+from ookd.deploy.folder import MANIFEST, START, STATE, Kind, Precision, complete
 from ookd.deploy.graph import OPSET, trace
 from ookd.deploy.parity import Parity
 from ookd.deploy.runner import Arrays
@@ -24,6 +25,7 @@ from ookd.models.families import family_of, tracker_config
 from ookd.models.preprocess import Preprocessing
 from ookd.models.protocols import OnlineModel
 from ookd.structures import Dataset
+from ookd.tracking.torch_model import TorchFrameModel
 
 COMPARED = 24  # frames on which the exported model is compared with its source
 CALIBRATED = 96  # frames that give int8 its value ranges
@@ -83,6 +85,8 @@ def export(
         "outputs": graphs.outputs,
         "shared": graphs.shared,
         "aspect": _aspect(preprocessing),
+        "antialias": preprocessing.antialias,
+        "state": list(graphs.start),
     }
     fields = {
         "model": model.config.model_dump(mode="json"),
@@ -91,7 +95,10 @@ def export(
         **zoo.notes(saved),
     }
     with new_folder(out, overwrite, (MANIFEST,)) as part:
-        files = write_graphs(graphs, part, kind, precision, _calibration(data, size, preprocessing))
+        files = write_graphs(graphs, part, kind, precision, _calibration(data, size, model))
+        if graphs.start:
+            save_file(graphs.start, part / START)
+            files.append(part / START)
         complete(part, manifest, fields, files)
         exported = load_exported(part)
         images = parity.sample_images(parity.open_videos(data, "test", COMPARED // 4, size), COMPARED)
@@ -127,8 +134,19 @@ def _aspect(preprocessing: Preprocessing) -> Literal["keep", "square"]:
     return "square" if preprocessing.aspect == "square" else "keep"
 
 
-def _calibration(data: str, size: tuple[int, int], preprocessing: Preprocessing) -> Iterator[Arrays]:
+def _calibration(data: str, size: tuple[int, int], model: OnlineModel) -> Iterator[Arrays]:
+    """Inputs of the frame graph; the state is what the model carries over these frames."""
+    reference = TorchFrameModel(model)
+    preprocessing = reference.family.preprocessing
     videos = parity.open_videos(data, "train", CALIBRATED // 4, size)
+    state = reference.begin(1)
     for image in parity.sample_images(videos, CALIBRATED):
-        frame, geometry = letterbox(image, size, _aspect(preprocessing))
-        yield {"frames": frame, "size": np.array([geometry.resized_height, geometry.resized_width])}
+        frame, geometry = letterbox(image, size, _aspect(preprocessing), preprocessing.antialias)
+        carried = {} if state is None else reference.save_state(state)
+        yield {
+            "frames": frame,
+            "size": np.array([geometry.resized_height, geometry.resized_width]),
+            **{STATE + name: part for name, part in carried.items()},
+        }
+        if state is not None:
+            _, state = reference.infer([image], min(size), state)

@@ -14,17 +14,20 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import onnx
 import onnx.parser
 import onnx.shape_inference
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ookd.errors import UserError
+from ookd.deploy.folder import CARRIED, STATE
 from ookd.models.families import family_of
 from ookd.models.family import Family
 from ookd.models.parts.deformable import LOOK
-from ookd.models.protocols import OnlineModel
+from ookd.models.protocols import OnlineModel, State
+from ookd.structures import FrameQueries
 
 OPSET = 18
 TRACED = 3  # queries selected while tracing; the graphs accept any number
@@ -38,11 +41,13 @@ STANDARD_FORM = onnx.parser.parse_function(f"""
 
 @dataclass(frozen=True, slots=True)
 class OnnxGraphs:
-    frame: onnx.ModelProto  # frames uint8 [1, H, W, 3] RGB, size int64 [2] -> outputs and shared
+    # frames uint8 [1, H, W, 3] RGB, size int64 [2], state.* -> outputs, carried.* and shared
+    frame: onnx.ModelProto
     masks: onnx.ModelProto  # shared, select int64 [1, N] -> masks [1, N, h, w]
     outputs: list[str]
     shared: list[str]
     family: Family
+    start: dict[str, NDArray[np.float32]]  # [1, ...] each part of the state before the first frame, by name
 
     @property
     def deformable(self) -> bool:
@@ -57,50 +62,70 @@ class ExportWrapper(nn.Module):
         super().__init__()
         self.model, self.size, self.family = model, size, family_of(model)
 
-    def forward(self, frames: Tensor, size: Tensor, select: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, frames: Tensor, size: Tensor, select: Tensor, state: State) -> tuple[Tensor, ...]:
         """frames uint8 [1, H, W, 3]; size [2], height and width of the image in their top left corner;
-        select [1, N]."""
+        select [1, N]; the state, empty for a model that has none."""
+        queries, carried = self.answer(frames, size, state)
+        named = [getattr(queries, name) for name in self.named(queries)]
+        logits = self.family.class_logits(queries.logits).float()
+        return (logits, *named, queries.masks(select).float(), *carried)
+
+    def answer(self, frames: Tensor, size: Tensor, state: State) -> tuple[FrameQueries, tuple[Tensor, ...]]:
+        """The queries of the model, and the state after the frame."""
         height, width = self.size
         below = torch.arange(height).unsqueeze(1) >= size[0]
         beside = torch.arange(width).unsqueeze(0) >= size[1]
         pad = (below | beside).unsqueeze(0)
         frames = self.family.preprocessing.normalise(frames.permute(0, 3, 1, 2), pad)
-        queries, _ = self.model(frames, pad, None)
-        logits = self.family.class_logits(queries.logits)
-        boxes = () if queries.boxes is None else (queries.boxes,)
-        return (logits.float(), *boxes, queries.embed.float(), queries.masks(select).float())
+        queries, after = self.model(frames, pad, state or None)
+        queries.embed = queries.embed.float()
+        return queries, () if after is None else tuple(after[name] for name in state)
+
+    @staticmethod
+    def named(queries: FrameQueries) -> list[str]:
+        """What the model says of its queries beside their classes and masks."""
+        return [name for name in ("boxes", "embed", "identity") if getattr(queries, name) is not None]
 
 
 @torch.no_grad()
 def trace(model: OnlineModel, size: tuple[int, int]) -> OnnxGraphs:
     """The graphs of a model in evaluation mode on the CPU, for frames of one size."""
-    if model.begin(1) is not None:
-        raise UserError("the model carries state from frame to frame; only models without state export")
+    model.fix_size(*size)
     wrapper = ExportWrapper(model, size)
+    start = {name: part.contiguous() for name, part in (model.begin(1) or {}).items()}
     inputs = (
         torch.zeros(1, *size, 3, dtype=torch.uint8),
         torch.tensor(size),
         torch.arange(TRACED).unsqueeze(0),
     )
-    boxes = len(wrapper(*inputs)) == 4
-    outputs = ["logits", "boxes", "embed"] if boxes else ["logits", "embed"]
+    outputs = ["logits", *wrapper.named(wrapper.answer(*inputs[:2], start)[0])]
     with _quiet():
         program = torch.onnx.export(
             wrapper,
             inputs,
+            kwargs={"state": start},
             dynamo=True,
             opset_version=OPSET,
-            input_names=["frames", "size", "select"],
-            output_names=[*outputs, "masks"],
-            dynamic_shapes={"frames": None, "size": None, "select": {1: torch.export.Dim("n", max=10_000)}},
+            input_names=["frames", "size", "select", *(STATE + name for name in start)],
+            output_names=[*outputs, "masks", *(CARRIED + name for name in start)],
+            dynamic_shapes={
+                "frames": None,
+                "size": None,
+                "select": {1: torch.export.Dim("n", max=10_000)},
+                "state": dict.fromkeys(start),
+            },
         )
     assert program is not None
-    return _cut_at_selection(program.model_proto, outputs, wrapper.family)
+    arrays = {name: part.float().numpy() for name, part in start.items()}
+    return _cut_at_selection(program.model_proto, outputs, wrapper.family, arrays)
 
 
-def _cut_at_selection(whole: onnx.ModelProto, outputs: list[str], family: Family) -> OnnxGraphs:
+def _cut_at_selection(
+    whole: onnx.ModelProto, outputs: list[str], family: Family, start: dict[str, NDArray[np.float32]]
+) -> OnnxGraphs:
     """Nodes that depend on no input at all go to both sides."""
-    after, before = {"select"}, {"frames", "size"}
+    given = ["frames", "size", *(STATE + name for name in start)]
+    after, before = {"select"}, set(given)
     for node in whole.graph.node:
         if after.intersection(node.input):
             after.update(node.output)
@@ -109,9 +134,9 @@ def _cut_at_selection(whole: onnx.ModelProto, outputs: list[str], family: Family
     mask_nodes = [node for node in whole.graph.node if after.intersection(node.output)]
     shared = sorted({name for node in mask_nodes for name in node.input if name in before})
     shapes = {value.name: value for value in (*whole.graph.value_info, *whole.graph.output)}
-    frame = _subgraph(whole, ["frames", "size"], [*outputs, *shared], shapes)
+    frame = _subgraph(whole, given, [*outputs, *(CARRIED + name for name in start), *shared], shapes)
     masks = _subgraph(whole, [*shared, "select"], ["masks"], shapes)
-    return OnnxGraphs(frame, masks, outputs, shared, family)
+    return OnnxGraphs(frame, masks, outputs, shared, family, start)
 
 
 def split(graph: onnx.ModelProto, names: list[str]) -> tuple[onnx.ModelProto, onnx.ModelProto]:

@@ -176,7 +176,7 @@ def _decoded(frames: Iterator[tuple[int, float, Decode]]) -> Frame | None:
 def _prepare(model: FrameModel, image: Image, short_side: int) -> None:
     """What `infer` does before the network."""
     if isinstance(model, ExportedModel):
-        letterbox(image, model.size, model.aspect)
+        letterbox(image, model.size, model.aspect, model.antialias)
         return
     from ookd.tracking.torch_model import TorchFrameModel, prepare
 

@@ -62,13 +62,17 @@ def sample_images(videos: Videos, count: int) -> list[Image]:
 def compare(
     model: OnlineModel, exported: FrameModel, images: Iterable[Image], config: TrackerConfig
 ) -> Parity:
-    reference = TorchFrameModel(model)
+    """Over images in a row: each model carries its own state, so differences add up."""
+    models: list[FrameModel] = [TorchFrameModel(model), exported]
+    states = [one.begin(1) for one in models]
     ious: list[float] = []
     differences: list[float] = []
     for image in images:
-        ours, theirs = (
-            detect(one.infer([image], config.short_side)[0], config)[0] for one in (reference, exported)
-        )
+        answers = [
+            one.infer([image], config.short_side, state) for one, state in zip(models, states, strict=True)
+        ]
+        states = [state for _, state in answers]
+        ours, theirs = (detect(predictions, config)[0] for predictions, _ in answers)
         a, b = (found.masks.reshape(len(found), -1) > 0 for found in (ours, theirs))
         shared = a.astype(np.float32) @ b.T.astype(np.float32)
         union = a.sum(1)[:, None] + b.sum(1) - shared

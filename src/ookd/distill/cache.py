@@ -13,13 +13,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pydantic
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ookd.config import Data, DataSource, Distill
+from ookd.config.model_folder import FileName
 from ookd.errors import UserError
 from ookd.files import checksum, fingerprint, new_file, write_file
+from ookd.untrusted import is_file, read_json
 
 MANIFEST = "manifest.json"
 SHARD = 64 << 20  # bytes from which a shard is closed
@@ -81,6 +84,18 @@ def _identity(source: DataSource) -> dict[str, object]:
     other = {"ratio", "videos", "unlabelled", "augment"}
     own: dict[str, object] = source.model_dump(exclude=other, exclude_none=True)
     return own
+
+
+class _Shard(pydantic.BaseModel):
+    file: FileName
+    sha256: str
+    bytes: int
+    videos: dict[str, list[int]]  # first frame of each window
+
+
+class _Manifest(pydantic.BaseModel):
+    subject: CacheKey
+    shards: list[_Shard]
 
 
 class TeacherCache:
@@ -155,11 +170,11 @@ class TeacherCache:
     def _read_manifest(self) -> None:
         path = self.folder / MANIFEST
         try:
-            found = json.loads(path.read_text())
-            key = CacheKey(**found["subject"])
-            shards = found["shards"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path} is not the manifest of a teacher's cache: {error}") from None
+            found = _Manifest.model_validate(read_json(path))
+        except (UserError, ValueError, RecursionError) as error:
+            what = " ".join(str(error).removeprefix(f"{path}: ").split())
+            raise UserError(f"{path} is not the manifest of a teacher's cache: {what:.200}") from None
+        key, shards = found.subject, [shard.model_dump() for shard in found.shards]
         for name, what in (
             ("teacher", "another teacher"),
             ("data", "other data"),
@@ -179,7 +194,7 @@ class TeacherCache:
         self.key = key
         for shard in shards:
             path = self.folder / shard["file"]
-            if path.is_file() and checksum(path) == shard["sha256"]:
+            if is_file(path) and checksum(path) == shard["sha256"]:
                 self._shards.append(shard)
                 self._remember(shard)
             else:

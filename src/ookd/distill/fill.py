@@ -18,6 +18,7 @@ from ookd.distill.cache import CachedWindow, TeacherCache, cache_key
 from ookd.distill.qfa import keep_sure
 from ookd.distill.task import check_recipe
 from ookd.distill.teacher import LiveTeacher
+from ookd.locking import locked
 from ookd.structures import ClipQueries
 from ookd.tracking.torch_model import device_named, prepare
 
@@ -57,16 +58,17 @@ class FillPlan:
         all missing videos will take.
         """
         frames = size = 0
-        try:
-            for source, i in self._left:
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-                    windows = list(self._windows(source, i))
-                self.cache.add(source.clip(i, [0]).video, windows)
-                frames += source.video_length(i)
-                size += sum(window.bytes for window in windows)
-                on_video(source.video_length(i), round(size / frames * self.missing_frames))
-        finally:
-            self.cache.flush()
+        with locked(self.cache.folder):
+            try:
+                for source, i in self._left:
+                    with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+                        windows = list(self._windows(source, i))
+                    self.cache.add(source.clip(i, [0]).video, windows)
+                    frames += source.video_length(i)
+                    size += sum(window.bytes for window in windows)
+                    on_video(source.video_length(i), round(size / frames * self.missing_frames))
+            finally:
+                self.cache.flush()
 
     def _windows(self, source: ClipSource, video: int) -> Iterator[CachedWindow]:
         length = source.video_length(video)

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 
+from ookd.config.tracker import TrackerConfig
 from ookd.data import rle
 from ookd.errors import UserError
 from ookd.models.families import family_of
 from ookd.models.zoo import Saved
 from ookd.structures import Category, Dataset, Track, TrackResult
+from ookd.tracking.associators import make_associator
 from ookd.tracking.predict import predict_video
 from ookd.tracking.recordings import Recording
 
@@ -37,11 +39,13 @@ def confident_tracks(
 ) -> Iterator[TrackResult]:
     """The tracks of a video that pass the thresholds, under their best class. A category is the label + 1.
 
-    An online model's identities are decided when the whole video is known.
+    Of an online model that knows objects by their looks, identities are decided when all frames are known.
     """
     constants = family_of(saved.model).tracker.changed({**saved.tracker, "every_class": False})
     categories = range(1, len(saved.names) + 1)
-    for result in predict_video(saved.model, recording, constants, categories, on_frame, ahead=None):
+    linked = isinstance(constants, TrackerConfig) and make_associator(constants).by_looks
+    ahead = None if linked else 0
+    for result in predict_video(saved.model, recording, constants, categories, on_frame, ahead):
         shown = sum(mask is not None for mask in result.segmentations)
         least = thresholds.of_class.get(saved.names[result.category_id - 1], thresholds.score)
         if result.score >= least and shown >= thresholds.frames:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -138,26 +138,30 @@ class Distillation(TrainingTask):
         Without any labelled clip, the terms are those of a clip taken for empty, times 0, so that their names
         and what ranks exchange stay the same.
         """
-        student = self.student
         labelled = [b for b, origin in enumerate(batch.origins) if origin.labelled]
         if not batch.origins or len(labelled) == len(batch.origins):
-            terms, matches = student.learn(batch)
+            terms, matches = self._learn_labelled(batch)
             return terms, [StudentAnswer(batch, matches, True)]
         bare = batch.pick([b for b in range(len(batch.origins)) if b not in labelled])
         answers = []
         if labelled:
             rest = batch.pick(labelled)
-            terms, matches = student.learn(rest)
+            terms, matches = self._learn_labelled(rest)
             answers.append(StudentAnswer(rest, matches, True))
         else:
-            terms = {name: 0 * value for name, value in student.learn(batch.pick([0]))[0].items()}
-        shown = bare.seen_by_student()
-        frames, pad = shown.frames.flatten(0, 1), shown.pad.flatten(0, 1)
-        answer: FrameQueries = self.model(self.family.preprocessing.normalise(frames, pad), pad)[0]
-        answer.logits = self.family.class_logits(answer.logits)
-        nothing = torch.zeros(len(frames), 0, dtype=torch.long, device=frames.device)
+            terms = {name: 0 * value for name, value in self.student.learn(batch.pick([0]))[0].items()}
+        answer = self._with_class_logits(self.student.answer(bare))
+        nothing = torch.zeros(len(answer.logits), 0, dtype=torch.long, device=answer.logits.device)
         answers.append(StudentAnswer(bare, StudentMatches(answer, nothing, nothing.bool()), False))
         return terms, answers
+
+    def _learn_labelled(self, batch: Batch) -> tuple[dict[str, Tensor], StudentMatches]:
+        terms, matches = self.student.learn(batch)
+        return terms, replace(matches, answer=self._with_class_logits(matches.answer))
+
+    def _with_class_logits(self, answer: FrameQueries) -> FrameQueries:
+        """Logits whose sigmoid is the probability, as the teacher's are, whatever the student's family."""
+        return replace(answer, logits=self.family.class_logits(answer.logits))
 
     def _keep(self, teacher: TeacherAnswer, student: StudentAnswer) -> list[KeptQueries]:
         rule = self.spec.filter

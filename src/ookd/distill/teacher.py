@@ -10,11 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ookd.config import Distill
+from ookd.config.tracker import TrackerConfig
 from ookd.errors import UserError
 from ookd.models import zoo
 from ookd.models.families import family_of
 from ookd.models.preprocess import LONGEST, Preprocessing, unpadded_sizes
-from ookd.models.protocols import OfflineModel
+from ookd.models.protocols import OfflineModel, OnlineModel
+from ookd.models.slot_clip import SlotClip
 from ookd.stopwatch import timed
 from ookd.structures import Batch, ClipQueries, Tracks
 
@@ -34,7 +36,7 @@ class TeacherAnswer:
 
 
 class LiveTeacher:
-    """Runs the offline model on every clip of every step.
+    """Runs the offline model on every clip of every step, or an online one whose queries are identities.
 
     It is no `nn.Module`, so that it is neither trained, nor saved, nor shared among processes.
     """
@@ -42,8 +44,14 @@ class LiveTeacher:
     def __init__(self, spec: Distill, names: list[str]) -> None:
         folder = spec.teacher
         saved = zoo.load(folder)
-        if not isinstance(saved.model, OfflineModel):
-            raise UserError(f"{folder}: a teacher sees whole clips; this model sees single frames")
+        model = saved.model
+        if isinstance(model, OnlineModel) and _follows_slots(model):
+            model = SlotClip(model)
+        if not isinstance(model, OfflineModel):
+            raise UserError(
+                f"{folder}: a teacher sees whole clips, or has queries that stay with their objects; this "
+                "model sees single frames"
+            )
         # [K, M] its classes for each of the student's, padded with -1
         self._columns = class_columns(saved.names, names, spec.rename)
         self.known = (self._columns >= 0).any(1)  # [K]
@@ -52,7 +60,7 @@ class LiveTeacher:
                 f"{folder}: the teacher knows none of the classes {', '.join(names)}; it knows "
                 f"{', '.join(saved.names)}; distill.rename says which are the same"
             )
-        self.model = saved.model.requires_grad_(False).eval()
+        self.model = model.requires_grad_(False).eval()
         self.family = family_of(self.model)
         self.side = spec.teacher_side
 
@@ -76,6 +84,11 @@ class LiveTeacher:
         logits = self.family.class_logits(logits)
         columns = self._columns.to(logits.device)
         return logits[..., columns.clamp(min=0)].masked_fill(columns < 0, -20.0).amax(-1)
+
+
+def _follows_slots(model: OnlineModel) -> bool:
+    constants = family_of(model).tracker
+    return isinstance(constants, TrackerConfig) and constants.associator == "slot"
 
 
 def class_columns(teacher: list[str], student: list[str], rename: Mapping[str, str]) -> Tensor:

@@ -73,7 +73,7 @@ def differences(before: Any, now: Any, place: str = "") -> Iterator[str]:
 
 
 def remove(folder: Path) -> None:
-    """Delete what a run wrote, and the folders that are empty then; what else lies there stays."""
+    """Delete what a run wrote, and its folders that are empty then; what else lies there stays."""
     if not (folder / RECIPE).exists():
         return
     try:
@@ -84,7 +84,7 @@ def remove(folder: Path) -> None:
     files = [path for pattern in patterns for path in folder.glob(pattern) if not path.is_dir()]
     for path in files:
         path.unlink()
-    parents = {parent for path in files for parent in path.relative_to(folder).parents}
+    parents = {parent for path in files for parent in path.relative_to(folder).parents} - {Path()}
     for parent in sorted(parents, key=lambda path: -len(path.parts)):
         if not any((folder / parent).iterdir()):
             (folder / parent).rmdir()

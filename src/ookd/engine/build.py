@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ookd.config import Model, Optim, Recipe
+from ookd.config.tracker import TrackerConfig
 from ookd.distill.task import Distillation
 from ookd.engine.muon import Muon, is_hidden
 from ookd.errors import UserError
@@ -17,12 +18,23 @@ from ookd.models import zoo
 from ookd.models.families import family_named, family_of, parse_config, preset, presets
 from ookd.models.family import Family
 from ookd.models.protocols import Network, StudentTask, TrainingTask
+from ookd.tracking.associators import make_associator
 
 
 def family_of_base(spec: Model) -> Family:
     """The family of a recipe's model, before the model is built."""
     config = presets().get(spec.base) or zoo.config_of(spec.base)
     return family_named(config.family)
+
+
+def check_tracker(recipe: Recipe) -> None:
+    """Raise for tracker constants that would make a model which cannot be loaded."""
+    try:
+        constants = family_of_base(recipe.model).tracker.changed(recipe.tracker)
+        if isinstance(constants, TrackerConfig):
+            make_associator(constants)
+    except UserError as error:
+        raise UserError(f"recipe {recipe.name}: {error}") from None
 
 
 def make_model(spec: Model, classes: int) -> Network:
@@ -52,6 +64,16 @@ def provenance(base: str, start: str | None) -> tuple[str, str]:
     return ", ".join(licences), ", ".join(ids)
 
 
+def check_classes(base: str, names: list[str]) -> None:
+    """Raise unless data has the classes of a model whose classes are not trained."""
+    known = zoo.names_of(base)
+    if names != known:
+        raise UserError(
+            f"data: the {len(known)} classes of {base} are not trained, so the data must have them, in this "
+            f"order: {', '.join(known)}; it has {', '.join(names)}"
+        )
+
+
 def make_task(model: Network, recipe: Recipe, names: list[str]) -> TrainingTask:
     """The training module of the model's family, with the loss weights of the recipe."""
     family = family_of(model)
@@ -59,6 +81,8 @@ def make_task(model: Network, recipe: Recipe, names: list[str]) -> TrainingTask:
         raise UserError(
             f"loss.weights: no term {', '.join(sorted(unknown))}; there are {', '.join(family.loss_weights)}"
         )
+    if model.fixed_classes and recipe.model.base not in presets():
+        check_classes(recipe.model.base, names)
     task = family.task(model, {**family.loss_weights, **recipe.loss.weights})
     if recipe.distill is None:
         return task

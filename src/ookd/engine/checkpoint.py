@@ -14,18 +14,53 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
 
+import pydantic
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from ookd import limits
+from ookd.config.model_folder import FileName, checked
 from ookd.errors import UserError
 from ookd.files import checksum, flush_to_disk
+from ookd.untrusted import check_file, read_json
 
-_MANIFEST = "manifest.json"
+_MANIFEST, _FACTS = "manifest.json", "facts.json"
+_TENSORS = ("model", "optimizer", "random")  # files that every checkpoint has
+
+
+class _Sums(pydantic.RootModel[dict[FileName, str]]):
+    """The manifest: every file with its SHA-256."""
+
+    @pydantic.model_validator(mode="after")
+    def _whole(self) -> Self:
+        for name in (_FACTS, *(f"{name}.safetensors" for name in _TENSORS)):
+            if name not in self.root:
+                raise ValueError(f"{name} is not listed")
+        return self
+
+
+class _LoaderState(pydantic.BaseModel):
+    seed: int
+    epoch: int
+    position: int
+    epoch_length: int
+    data: str = ""  # earlier versions do not say
+
+
+class Facts(pydantic.BaseModel):
+    """What a checkpoint holds besides tensors."""
+
+    step: Annotated[int, pydantic.Field(strict=True, ge=0)]
+    python: list[tuple[int, list[int], float | None]]  # states of Python's generator, by process
+    loader: _LoaderState
+    scaler: dict[str, Any] | None
+    skipped: Annotated[int, pydantic.Field(strict=True, ge=0)]
+    optimizer: str | None = None  # the class that made its state; earlier versions do not say
 
 
 @dataclass(slots=True)
@@ -40,7 +75,8 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"step-{checkpoint.step:08d}"
     part = folder / f".{final.name}.{os.getpid()}"
-    shutil.rmtree(part, ignore_errors=True)
+    for left in folder.glob(".step-*"):  # by a killed run
+        shutil.rmtree(left, ignore_errors=True)
     try:
         part.mkdir()
         for name, tensors in checkpoint.tensors.items():
@@ -48,7 +84,7 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
                 {k: v.detach().cpu().contiguous() for k, v in tensors.items()}, part / f"{name}.safetensors"
             )
         facts = {"step": checkpoint.step, **checkpoint.facts}
-        (part / "facts.json").write_text(json.dumps(facts))
+        (part / _FACTS).write_text(json.dumps(facts))
         sums = {path.name: checksum(path) for path in sorted(part.iterdir())}
         (part / _MANIFEST).write_text(json.dumps(sums, indent=1))
         for path in part.iterdir():
@@ -74,20 +110,21 @@ def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
         try:
             return read(path), warnings
         except UserError as error:
-            warnings.append(f"{error}; using the one before it")
+            warnings.append(str(error))
     return None, warnings
 
 
 def read(path: Path) -> Checkpoint:
     """Read a checkpoint and verify its checksums."""
     try:
-        sums = json.loads((path / _MANIFEST).read_text())
+        sums = checked(read_json(path / _MANIFEST), _Sums, path / _MANIFEST).root
         for name, expected in sums.items():
+            check_file(path / name, limits.WEIGHTS)
             if checksum(path / name) != expected:
-                raise UserError(f"checkpoint {path} is damaged: {name} does not match its checksum")
-        facts = json.loads((path / "facts.json").read_text())
+                raise UserError(f"{name} does not match its checksum")
+        facts = checked(read_json(path / _FACTS), Facts, path / _FACTS).model_dump()
         tensors = {Path(name).stem: load_file(path / name) for name in sums if name.endswith(".safetensors")}
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError, UserError) as error:
         raise UserError(f"checkpoint {path} is damaged: {error}") from None
     return Checkpoint(facts.pop("step"), tensors, facts)
 

@@ -222,6 +222,7 @@ class Trainer:
                 "loader": self.loader.state_dict(),
                 "scaler": scaler.state_dict() if scaler is not None else None,
                 "skipped": self._skipped,
+                "optimizer": type(self.optimizer).__name__,
             }
             checkpoint.save(
                 self.out / "checkpoints",
@@ -233,12 +234,31 @@ class Trainer:
     def resume(self) -> bool:
         """Continue from the newest undamaged checkpoint, if there is one."""
         found, warnings = checkpoint.newest(self.out / "checkpoints")
+        if found is None and warnings:
+            raise UserError(
+                f"{self.out / 'checkpoints'}: none of the {len(warnings)} checkpoints is whole, the last: "
+                f"{warnings[0]}; copy one there, or begin anew with --overwrite"
+            )
         for warning in warnings:
-            self.log.warn(warning)
-        self.log.rewind(found.step if found else 0)
+            self.log.warn(f"{warning}; using the one before it")
         if found is None:
+            self.log.rewind(0)
             return False
+        try:
+            self._restore(found)
+        except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+            what = " ".join(str(error).split())
+            raise UserError(
+                f"checkpoint {found.step} of {self.out} does not fit this recipe: {what:.300}"
+            ) from None
+        self.log.rewind(found.step)
+        return True
+
+    def _restore(self, found: checkpoint.Checkpoint) -> None:
+        """Go on from a checkpoint."""
         self.step = found.step
+        if (made_by := found.facts["optimizer"]) not in (None, type(self.optimizer).__name__):
+            raise ValueError(f"it was made by {made_by}, not {type(self.optimizer).__name__} (optim.kind)")
         task = self.accelerator.unwrap_model(self.task)
         own = self.model.state_dict()
         self.model.load_state_dict(checkpoint.shard_like(found.tensors["model"], own))
@@ -251,7 +271,6 @@ class Trainer:
         if found.facts["scaler"] is not None and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(found.facts["scaler"])
         self._skipped = found.facts["skipped"]
-        return True
 
     def trained(self) -> Network:
         """A copy of the model with the weights to use: the averaged ones if the recipe asks for them."""

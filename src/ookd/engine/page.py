@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from ookd import untrusted
 from ookd.drawing import html
 from ookd.drawing.line_chart import Curve, line_chart
 from ookd.engine.run_log import ENVIRONMENT, METRICS, RECIPE, read_lines
@@ -40,14 +38,24 @@ def write_run_page(folder: Path) -> Path:
     """Write `run.html` from the files that the run has written to `folder`."""
     if not (folder / RECIPE).is_file():
         raise UserError(f"{folder}: not a run folder; it has no {RECIPE}")
-    text = (folder / RECIPE).read_text()
-    recipe = yaml.safe_load(text)
+    try:
+        body = _body(folder)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        files = f"{RECIPE}, {METRICS}, {VALIDATION} or {ENVIRONMENT}"
+        raise UserError(f"{folder}: {files} is damaged: {type(error).__name__} {error}") from None
+    html.write_page(folder / PAGE, f"{folder.name} - ookd run", body, _STYLE)
+    return folder / PAGE
+
+
+def _body(folder: Path) -> list[str]:
+    text = untrusted.read_text(folder / RECIPE)
+    recipe = untrusted.parse_yaml(text, folder / RECIPE)
     lines = read_lines(folder / METRICS)
     steps = [line for line in lines if "loss" in line]
     vals = [line for line in lines if "val" in line]
     report = _json(folder / VALIDATION)
     environment = _json(folder / ENVIRONMENT)
-    body = [
+    return [
         _head(recipe, environment, steps, vals),
         html.section("Validation", "In points.", _validations(vals)),
         html.section(
@@ -59,8 +67,6 @@ def write_run_page(folder: Path) -> Path:
         _details("Recipe", text),
         _details("Environment", "\n".join(f"{name}: {value}" for name, value in environment.items())),
     ]
-    html.write_page(folder / PAGE, f"{folder.name} - ookd run", body, _STYLE)
-    return folder / PAGE
 
 
 def _head(
@@ -194,4 +200,4 @@ def _details(title: str, text: str) -> str:
 
 def _json(path: Path) -> dict[str, Any]:
     """The content of the file; empty if it does not exist yet."""
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    return untrusted.read_json(path) if path.is_file() else {}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,15 +20,16 @@ from accelerate.utils import broadcast_object_list
 from ookd.clips.loader import Mixture
 from ookd.config import Recipe
 from ookd.engine import is_main
-from ookd.engine.build import provenance
+from ookd.engine.build import check_tracker, provenance
 from ookd.engine.loop import Trainer
 from ookd.engine.page import VALIDATION, write_run_page
 from ookd.engine.randomness import undisturbed
-from ookd.engine.run_log import RunLog
+from ookd.engine.run_log import RECIPE, RunLog
 from ookd.engine.samples import samples
 from ookd.engine.validate import Validation
 from ookd.evaluation.report import Report
 from ookd.files import write_file
+from ookd.locking import locked
 from ookd.models import zoo
 from ookd.models.protocols import Network
 
@@ -49,12 +51,20 @@ class RunResult:
 
 def run(recipe: Recipe, folder: Path, cpu: bool = False) -> RunResult:
     """Train into `folder`, or continue the run that is there."""
+    check_tracker(recipe)
+    with locked(folder) if is_main() else nullcontext():
+        return _run(recipe, folder, cpu)
+
+
+def _run(recipe: Recipe, folder: Path, cpu: bool) -> RunResult:
     began = time.perf_counter()
     log = RunLog(recipe, folder, quiet=not is_main())
     trainer = Trainer(recipe, folder, log, cpu)
     monitor = RunMonitor(trainer, log)
     try:
-        if trainer.resume():
+        continued = trainer.resume()
+        log.begin()
+        if continued:
             done = trainer.step >= recipe.run.steps
             log.note(
                 f"finished already: {trainer.step} steps" if done else f"continuing after step {trainer.step}"
@@ -68,7 +78,7 @@ def run(recipe: Recipe, folder: Path, cpu: bool = False) -> RunResult:
             save(model, folder / MODEL, trainer)
     finally:
         log.display.close()
-        if is_main():
+        if is_main() and (folder / RECIPE).exists():
             write_run_page(folder)
         trainer.accelerator.end_training()
     return RunResult(str(folder / MODEL), trainer.step, time.perf_counter() - began, log.last_ap())
@@ -78,14 +88,13 @@ def save(model: Network, folder: Path, trainer: Trainer) -> None:
     """Write a model folder, which also says what the model has learned from and under which licence."""
     recipe = trainer.recipe
     drawn = all(source.kind == "world" for source in recipe.data.train)
-    trained_on = zoo.DRAWN if drawn else ""
     licence, source = provenance(recipe.model.base, recipe.model.start)
     zoo.save_pretrained(
         model,
         folder,
         trainer.names,
         recipe.tracker,
-        trained_on=trained_on,
+        trained_on=zoo.DRAWN if drawn and not licence else "",
         licence=licence,
         source=source,
         overwrite=True,

@@ -9,13 +9,14 @@ import subprocess
 import sys
 from collections import deque
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+import pydantic
 import torch
 import yaml
 from safetensors.torch import save_file
 
-from ookd import __version__
+from ookd import __version__, untrusted
 from ookd.config import Recipe
 from ookd.engine import is_main
 from ookd.engine.display import Display, StepProgress
@@ -27,6 +28,22 @@ RECIPE, ENVIRONMENT, METRICS = "recipe.yaml", "environment.json", "metrics.jsonl
 RECENT = 200  # steps over which speed and shares of time are measured
 
 
+class MetricLine(pydantic.BaseModel):
+    """What a line of `metrics.jsonl` holds at least: numbers of a step, or of a validation after it."""
+
+    step: pydantic.StrictInt
+    loss: dict[str, float] | None = None
+    val: dict[str, float] | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.loss is None and self.val is None:
+            raise ValueError("neither about a step nor about a validation")
+        if self.val is not None and "AP" not in self.val:
+            raise ValueError("a validation without AP")
+        return self
+
+
 class RunLog:
     """Writes `metrics.jsonl` and shows the progress of the run."""
 
@@ -36,10 +53,12 @@ class RunLog:
         out.mkdir(parents=True, exist_ok=True)
         self._metrics = out / METRICS
         self._recent: deque[tuple[int, dict[str, float]]] = deque(maxlen=RECENT)  # frames, seconds
-        if not is_main():
-            return
-        write_file(out / RECIPE, yaml.safe_dump(recipe.model_dump(), sort_keys=False))
-        write_file(out / ENVIRONMENT, json.dumps(environment(), indent=1))
+
+    def begin(self) -> None:
+        """Write what the run is, once it is clear that it can begin or go on."""
+        if is_main():
+            write_file(self.out / RECIPE, yaml.safe_dump(self.recipe.model_dump(), sort_keys=False))
+            write_file(self.out / ENVIRONMENT, json.dumps(environment(), indent=1))
 
     def step(
         self,
@@ -132,15 +151,14 @@ class RunLog:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a `metrics.jsonl`, except one that was cut off when the run was killed."""
+    """The lines of a `metrics.jsonl`, except damaged ones, as a killed run leaves one."""
     lines = []
-    for text in path.read_text().splitlines() if path.exists() else []:
+    for text in untrusted.read_lines(path) if untrusted.is_file(path) else []:
         try:
-            line = json.loads(text)
-        except ValueError:
+            MetricLine.model_validate_json(text)
+            lines.append(json.loads(text))
+        except (ValueError, RecursionError):
             continue
-        if isinstance(line, dict) and "step" in line:
-            lines.append(line)
     return lines
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ookd import limits
 from ookd.errors import UserError
 from ookd.models import zoo
 from ookd.models.backbones import build as backbone
@@ -21,6 +22,7 @@ from ookd.models.idol.model import Idol, IdolConfig
 from ookd.models.parts.pixel_encoder import LEVELS
 from ookd.models.seqformer.model import SeqFormer, SeqFormerConfig
 from ookd.models.upstream import BACKBONE
+from ookd.untrusted import check_file
 
 HEADS = 8  # of every published model; the shapes do not show it
 
@@ -35,12 +37,13 @@ _NUMBERS: list[Any] = [
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """The weights of a PyTorch file. No code in it is run."""
+    check_file(path, limits.WEIGHTS)
     try:
         with torch.serialization.safe_globals(_NUMBERS):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError) as error:
         raise UserError(
             f"{path}: not a PyTorch file with weights only (a .pkl of detectron2 is not one): "
             + _reason(error)

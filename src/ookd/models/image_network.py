@@ -7,16 +7,16 @@ may use some of them only, in another order.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Self
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from ookd.errors import UserError
-from ookd.models.transformers_network import TransformersModelConfig
+from ookd.models.transformers_network import TransformersModelConfig, library_class
 
 # model_type -> class
 ARCHITECTURES = {
@@ -34,6 +34,10 @@ _NOTES = {"id2label", "label2id", "architectures", "transformers_version", "dtyp
 _HOLES = re.compile(r"LABEL_\d+|N/?A|background|unused|", re.IGNORECASE)  # labels that name no class
 
 
+# fields, at any depth, for which `transformers` would fetch code
+_FETCHING = re.compile(r"auto_map|.*attn_implementation.*|.*experts_implementation.*|quantization_.*")
+
+
 class ImageNetworkConfig(TransformersModelConfig):
     """A model around a network of `transformers`."""
 
@@ -45,6 +49,16 @@ class ImageNetworkConfig(TransformersModelConfig):
     keep: tuple[int, ...] = Field(
         (), description="which of the network's own labels the classes are; empty: all, in their order"
     )
+
+    @field_validator("network")
+    @classmethod
+    def _says_it_all(cls, network: dict[str, Any]) -> dict[str, Any]:
+        for name, value in _fields(network):
+            if value and _FETCHING.fullmatch(name):
+                raise ValueError(f"{name} is not part of an architecture")
+        if network.get("backbone"):
+            raise ValueError("backbone names a model; backbone_config must describe it")
+        return network
 
     @model_validator(mode="after")
     def _one_label_a_class(self) -> Self:
@@ -68,9 +82,7 @@ class ImageNetworkConfig(TransformersModelConfig):
         if not keep:
             raise UserError("id2label does not name the classes")
         network = {
-            name: value
-            for name, value in fields.items()
-            if name not in _NOTES and not name.startswith("_") and value is not None
+            name: value for name, value in fields.items() if name not in _NOTES and value not in (None, "")
         }
         own = {"classes": len(keep), "network": network}
         if len(keep) < len(table):
@@ -89,16 +101,9 @@ class ImageNetworkConfig(TransformersModelConfig):
             )
         if not self.keep:
             fields["num_labels"] = self.classes
+        architecture, configuration = library_class(ARCHITECTURES[model_type]), library_class("AutoConfig")
         try:
-            import transformers
-
-            architecture = getattr(transformers, ARCHITECTURES[model_type])
-            network = architecture(transformers.AutoConfig.for_model(model_type, **fields))
-        except (ImportError, AttributeError) as error:
-            raise UserError(
-                f"{self.family} needs a newer `transformers`, with {ARCHITECTURES[model_type]}: "
-                f"pip install 'ookd[hf]' ({error})"
-            ) from error
+            network = architecture(configuration.for_model(model_type, **fields))
         except (KeyError, TypeError, ValueError, RuntimeError, StrictDataclassError) as error:
             reason = " ".join(str(error).split())
             raise UserError(f"network: transformers cannot build a {model_type}: {reason}") from error
@@ -121,3 +126,11 @@ class ImageNetworkConfig(TransformersModelConfig):
         other[columns] = False
         rest = logits.masked_fill(~other, -torch.inf).logsumexp(-1, keepdim=True)
         return torch.cat([logits[..., columns], rest], -1)
+
+
+def _fields(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """All names and values, those of nested configurations too."""
+    for name, value in values.items():
+        yield name, value
+        if isinstance(value, dict):
+            yield from _fields(value)

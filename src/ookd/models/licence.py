@@ -6,7 +6,8 @@ import re
 import sys
 from pathlib import Path
 
-import yaml
+from ookd import untrusted
+from ookd.errors import UserError
 
 CARD = "README.md"  # a model's page on the hub; its head names the licence
 UNKNOWN = "unknown"  # what is said of weights whose licence nobody wrote down
@@ -17,10 +18,10 @@ _announced: set[tuple[str, str]] = set()
 def licence_in(folder: Path) -> str:
     """The licence in the head of a folder's model card; "unknown" where there is none."""
     try:
-        text = (folder / CARD).read_text(encoding="utf-8")
+        text = untrusted.read_text(folder / CARD)
         head = re.match(r"---\n(.*?)\n---", text.replace("\r\n", "\n"), re.DOTALL)
-        fields = yaml.safe_load(head[1]) if head else {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        fields = untrusted.parse_yaml(head[1], CARD) if head else {}
+    except UserError:
         return UNKNOWN
     if not isinstance(fields, dict):
         return UNKNOWN

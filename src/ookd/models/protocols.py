@@ -6,7 +6,7 @@ Axes: B batch, T frames, H W pixels.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from pydantic import BaseModel, Field
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ class Network(nn.Module):
     """A network built from its configuration."""
 
     config: ModelConfig
+    fixed_classes: bool = False  # whether training leaves it the classes that it knows
     side: int | None = None  # of the frames, where the tracker's constants name none; None: as they are
 
     def load_pretrained(self) -> None:
@@ -54,6 +55,9 @@ class OnlineModel(Network):
         """The state before the first frames; None for a model that carries nothing."""
         return None
 
+    def fix_size(self, height: int, width: int) -> None:
+        """Compute once what depends on the padded size only. An export is traced for one size."""
+
 
 class OfflineModel(Network):
     """Sees whole clips."""
@@ -77,6 +81,15 @@ class TrainingTask(nn.Module):
 class StudentTask(TrainingTask):
     """The training of a model that can also learn from a teacher."""
 
+    normalise: Callable[[Tensor, Tensor], Tensor]  # of the model's family: frames and their padding
+
     @abstractmethod
     def learn(self, batch: Batch) -> tuple[dict[str, Tensor], StudentMatches]:
         """The terms, and what the model answered for the frames it saw."""
+
+    def answer(self, batch: Batch) -> FrameQueries:
+        """What the model says of the frames that it sees of clips without labels."""
+        batch = batch.seen_by_student()
+        pad = batch.pad.flatten(0, 1)
+        queries: FrameQueries = self.model(self.normalise(batch.frames.flatten(0, 1), pad), pad)[0]
+        return queries

@@ -90,6 +90,18 @@ def class_names(fields: Mapping[str, Any]) -> list[str]:
     return names
 
 
+def library_class(name: str) -> Any:
+    """A class of `transformers`, which is imported only now."""
+    import transformers
+
+    try:
+        return getattr(transformers, name)
+    except (AttributeError, ImportError):
+        raise UserError(
+            f"transformers {transformers.__version__} has no {name}; pip install 'ookd[hf]' brings it"
+        ) from None
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Without the progress bars and remarks of `transformers`."""

@@ -86,6 +86,15 @@ def config_of(source: str | Path) -> ModelConfig:
     return _model_config(folder, fields)
 
 
+def names_of(source: str | Path) -> list[str]:
+    """The classes of a saved model, without its weights."""
+    folder = _folder(source)
+    fields = _read_config(folder)
+    if "model_type" in fields:
+        return _of_transformers(folder, fields, None)[1]
+    return [str(name) for name in fields.get("names", [])]
+
+
 def save_pretrained(
     model: Network,
     folder: str | Path,

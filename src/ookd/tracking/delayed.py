@@ -31,13 +31,13 @@ class WaitingDetections(DetectionFeatures):
     boxes: Floats  # [N, 4] around the masks
     height: int  # of the frame
     width: int
-    everyone: Floats | None  # [Q, K] class scores of all queries of the frame
+    everyone: Floats | None  # [Q, K] as in `Detections`
 
     @classmethod
     def of(cls, detections: Detections) -> WaitingDetections:
         masks, boxes = detections.full_size(np.arange(len(detections)))
         features = (detections.probs, detections.embeds, detections.places, detections.query)
-        _, height, width = masks.shape
+        height, width = masks.shape[1:]
         return cls(
             *features,
             rle.encode_many(masks),

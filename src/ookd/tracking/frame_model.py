@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ookd.config.tracker import TrackerConfig
 from ookd.errors import UserError
 from ookd.masks import Floats, Geometry, Ints
-from ookd.tracking.select import Detections, mask_iou, mask_places, select_queries, suppress
+from ookd.tracking.select import Detections, coarse_cells, mask_iou, mask_places, select_queries, suppress
 
 Image = NDArray[np.uint8]  # [H, W, 3] RGB
 Arrays = dict[str, NDArray[Any]]
@@ -103,6 +103,7 @@ def detect(predictions: RawPredictions, config: TrackerConfig) -> list[Detection
                 mask,
                 geometry,
                 probs[b],
+                cells=coarse_cells(mask > 0),
                 identity=None if identity is None else identity[b, query],
             )
         )

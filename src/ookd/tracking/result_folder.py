@@ -16,6 +16,7 @@ import orjson
 from ookd.errors import UserError
 from ookd.files import new_file, write_error
 from ookd.structures import TrackResult
+from ookd.untrusted import read_json
 
 RUN, RESULTS, VIDEOS = "run.json", "results.json", "videos"
 
@@ -56,7 +57,10 @@ class ResultFolder:
 
     def read(self, video: int) -> list[TrackResult]:
         """The results of one video that were added."""
-        return [TrackResult(**orjson.loads(line)) for line in _lines(self._file(video))]
+        try:
+            return [TrackResult(**orjson.loads(line)) for line in _lines(self._file(video))]
+        except (ValueError, TypeError):
+            raise UserError(f"{self._file(video)}: is damaged; delete it") from None
 
     def remove(self) -> None:
         """Remove the folder, once its results are elsewhere or of no use."""
@@ -79,8 +83,8 @@ class ResultFolder:
     def _other(self, run: Mapping[str, Any]) -> list[str]:
         """The keys in which the run that began the folder differs from this one."""
         try:
-            begun = json.loads((self.folder / RUN).read_text())
-        except ValueError:
+            begun = read_json(self.folder / RUN)
+        except UserError:
             begun = {}
         return [key for key in run if begun.get(key) != run[key]]
 

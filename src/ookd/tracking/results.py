@@ -112,10 +112,11 @@ class Histories(Generic[Mask]):
         if self.config.pool == "max":
             return track.pooled
         if self._logits is None:
-            return track.pooled / np.float32(track.frames)
+            scores: Floats = track.pooled / np.float32(track.frames)
+            return scores
         mean = self._logits[track.query] / self.length
         powers = np.exp(mean - mean.max())
-        scores: Floats = (powers / powers.sum())[:-1]
+        scores = powers[:-1] / powers.sum()
         return scores
 
 

@@ -21,6 +21,7 @@ class DetectionFeatures:
     embeds: Floats  # [N, D]
     places: Floats  # [N, 3] centre x, y and side of the mask, in frame heights
     query: Ints  # [N] which query of the model
+    cells: Bools | None = field(default=None, kw_only=True)  # [N, c] the masks, coarse
     # [N] the object that each holds, -1 for none, if the model says who is who
     identity: Ints | None = field(default=None, kw_only=True)
 
@@ -32,12 +33,15 @@ class DetectionFeatures:
 
     def at(self, rows: Ints) -> DetectionFeatures:
         """Some of them."""
+        cells = None if self.cells is None else self.cells[rows]
+        identity = None if self.identity is None else self.identity[rows]
         return DetectionFeatures(
             self.probs[rows],
             self.embeds[rows],
             self.places[rows],
             self.query[rows],
-            identity=None if self.identity is None else self.identity[rows],
+            cells=cells,
+            identity=identity,
         )
 
     def __len__(self) -> int:
@@ -91,6 +95,12 @@ def box_iou(boxes: Floats) -> Floats:
     area = (high - low).prod(-1)
     iou: Floats = inter / np.maximum(area[:, None] + area - inter, np.finfo(np.float32).tiny)
     return iou
+
+
+def coarse_cells(masks: Bools) -> Bools:
+    """Masks [N, h, w] as rows [N, c] of every second cell on either axis."""
+    coarse: Bools = masks[:, 1::2, 1::2].reshape(len(masks), -1)
+    return coarse
 
 
 def mask_places(masks: Bools, cell: float) -> Floats:

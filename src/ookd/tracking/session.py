@@ -25,6 +25,7 @@ from ookd.tracking.frame_model import Arrays, FrameModel, Image, detect
 from ookd.tracking.results import VideoResults
 from ookd.tracking.select import Detections
 from ookd.tracking.video_tracker import ResultFilter, VideoTracker
+from ookd.untrusted import check_file
 
 if TYPE_CHECKING:
     import torch
@@ -51,9 +52,15 @@ class Stream:
 
     @state.setter
     def state(self, arrays: Arrays) -> None:
-        carried = _under("model.", arrays)
+        carried, fresh = _under("model.", arrays), self._model.begin(1)
+        usual = {} if fresh is None else self._model.save_state(fresh)
+        shapes = [
+            {name: (array.shape, array.dtype) for name, array in state.items()} for state in (carried, usual)
+        ]
+        if carried and shapes[0] != shapes[1]:
+            raise UserError("a saved state does not fit this model")
         self.tracker.state = _under("memory.", arrays)
-        self.model_state = self._model.load_state(carried) if carried else self._model.begin(1)
+        self.model_state = self._model.load_state(carried) if carried else fresh
 
 
 class MultiSession:
@@ -169,15 +176,19 @@ class Session:
 
     def load(self, path: str | Path) -> None:
         """Go on from a state saved with the same classes and tracker constants."""
+        check_file(Path(path))
         try:
             with safetensors.safe_open(path, "numpy") as file:
                 made_with = file.metadata()
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        except (OSError, safetensors.SafetensorError) as error:
+        except (OSError, TypeError, AttributeError, safetensors.SafetensorError) as error:  # of unknown types
             raise UserError(f"{path}: not a saved session ({error})") from None
         if not self._fits(made_with):
             raise UserError(f"{path}: saved with other classes or tracker constants than this session's")
-        self.state = arrays
+        try:
+            self.state = arrays
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
 
     def _made_with(self) -> dict[str, str]:
         """What a saved state must agree with."""

@@ -46,7 +46,8 @@ class TorchFrameModel(FrameModel):
 
     @torch.inference_mode()
     def begin(self, streams: int) -> State | None:
-        return self.model.begin(streams)
+        state = self.model.begin(streams)
+        return None if state is None else {name: tensor.detach() for name, tensor in state.items()}
 
     def batch_states(self, states: Sequence[State]) -> State:
         return {name: torch.cat([state[name] for state in states]) for name in states[0]}
@@ -72,8 +73,8 @@ def device_named(name: str) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=device).item()  # the device "meta" has no values
+    except (RuntimeError, AssertionError, NotImplementedError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
         raise UserError(
             f"device {name} is not available; choose from auto, cpu, cuda, mps ({reason})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import starmap
 from typing import Any, Protocol
@@ -19,6 +19,8 @@ from ookd.tracking.associators import make_associator
 from ookd.tracking.associators.associator import Memory
 from ookd.tracking.results import VideoResults
 from ookd.tracking.select import DetectionFeatures, Detections
+
+NEWER = {"cells"}  # arrays that memories of earlier versions lack
 
 
 class FullSize(Protocol):
@@ -115,4 +117,36 @@ class VideoTracker:
 
     @state.setter
     def state(self, arrays: dict[str, NDArray[Any]]) -> None:
-        self.memory = self.associator.memory.of_arrays(arrays) if arrays else None
+        if not arrays:
+            self.memory = None
+            return
+        classes = len(self.names) or arrays.get("probs", np.zeros((0, 0))).shape[-1]
+        example = self.associator.begin(classes, 1).arrays()
+        if (fault := _misfit(arrays, example)) is not None:
+            raise UserError(f"a saved memory does not fit this tracker: {fault}")
+        self.memory = self.associator.memory.of_arrays(
+            {name: array.astype(example[name].dtype) for name, array in arrays.items()}
+        )
+
+
+def _misfit(arrays: Mapping[str, NDArray[Any]], example: Mapping[str, NDArray[Any]]) -> str | None:
+    """What is wrong with the arrays of a memory, compared with an empty one of one channel."""
+    if odd := (arrays.keys() ^ example.keys()) - NEWER:
+        return f"{', '.join(sorted(odd))} are missing or unknown"
+    objects = {len(array) for name, array in arrays.items() if example[name].ndim and array.ndim}
+    if len(objects) != 1:
+        return "its arrays are about different numbers of objects"
+    channels = arrays["embeds"].shape[-1:] if "embeds" in arrays else ()
+    for name, array in arrays.items():
+        shape = example[name].shape[1:]
+        if name in ("embeds", "whole"):
+            shape = (*shape[:-1], *channels)
+        elif name == "cells":
+            shape = array.shape[1:2]
+        if array.shape[1:] != shape or array.ndim != example[name].ndim:
+            return f"{name} is {list(array.shape)}"
+        if array.dtype.kind != example[name].dtype.kind or not np.isfinite(array).all():
+            return f"{name} holds no finite numbers of its kind"
+    if (arrays["seen"] < 1).any() or (np.diff(arrays["ids"]) < 1).any():
+        return "its objects are not in order"
+    return None

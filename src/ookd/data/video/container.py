@@ -13,7 +13,16 @@ from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from ookd.data.video.decoding import Opened, ToRgb, intact_frames, open_container, open_decoded, rate_of
+from ookd.data.threads import interruptible
+from ookd.data.video.decoding import (
+    Opened,
+    ToRgb,
+    intact_frames,
+    open_container,
+    open_decoded,
+    rate_of,
+    reason,
+)
 from ookd.data.video.seeking import open_at
 from ookd.data.video.source import Decode, FrameSource, Span
 from ookd.errors import UserError
@@ -53,7 +62,7 @@ class PipeSource(FrameSource):
     def __init__(self, span: Span) -> None:
         super().__init__(span)
         self.name = "stdin"
-        self._opened = open_decoded("pipe:0", called="standard input")
+        self._opened = interruptible(partial(open_decoded, "pipe:0", called="standard input"))
         self.height, self.width = self._opened.first.shape[:2]
         self.fps = rate_of(self._opened.stream) / span.every
         self.length = None
@@ -94,7 +103,7 @@ def timed_frames(
             yield index, seconds, partial(to_rgb, frame)
             index += 1
     except av.FFmpegError as error:
-        log.warning("%s: damaged at frame %d (%s); read up to there", name, index, error.strerror)
+        log.warning("%s: damaged at frame %d (%s); read up to there", name, index, reason(error))
         return
     duration = _duration(container, stream)
     missing = stream.frames - index if stream.frames else round(((duration or 0.0) - seconds) * rate) - 1

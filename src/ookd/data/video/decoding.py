@@ -34,11 +34,32 @@ def open_container(address: Path | str, called: str = "", **how: Any) -> tuple[I
     except av.error.InvalidDataError:
         raise UserError(f"{called}: is not a video, or its beginning is damaged") from None
     except (av.FFmpegError, OSError) as error:
-        raise UserError(f"{called}: {error.strerror or error}") from None
+        raise UserError(f"{called}: {reason(error)}") from None
     if not container.streams.video:
         container.close()
         raise UserError(f"{called}: has no video stream")
-    return container, container.streams.video[0]
+    stream = container.streams.video[0]
+    if isinstance(address, Path) and container.format.name != "mpegts":
+        _tell_damage(stream)
+    return container, stream
+
+
+def _tell_damage(stream: VideoStream) -> None:
+    """Let the decoder fail at damage. Otherwise it guesses what is missing, and later frames are wrong, too.
+
+    Threads for the slices of a frame would keep the failure to themselves. Broadcasts and live streams, which
+    lose packets all the time, are better guessed.
+    """
+    if stream.codec_context.name in ("h264", "hevc"):
+        stream.codec_context.thread_type = "NONE"
+        stream.codec_context.options = {"err_detect": "explode"}
+
+
+def reason(error: Exception) -> str:
+    """Why FFmpeg failed, in words that say it."""
+    if isinstance(error, av.error.ExitError):  # PyAV stops FFmpeg when its time is over
+        return "no answer in time"
+    return str(getattr(error, "strerror", None) or error)
 
 
 def _open(address: str, **how: Any) -> InputContainer:
@@ -83,13 +104,17 @@ def turned(image: Image, matrix: NDArray[np.int32]) -> Image:
 def intact_frames(container: InputContainer, stream: VideoStream) -> Generator[VideoFrame, None, None]:
     """Frames in display order up to the first damage, then `av.FFmpegError`."""
     packets_tell_damage = container.format.name != "mpegts"  # where they mark gaps that decoders can handle
+    decoding = False
     try:
         for packet in container.demux(stream):
             if packet.is_corrupt and packets_tell_damage:
                 raise av.error.InvalidDataError(1, "a packet is cut off")
+            decoding = True
             yield from packet.decode()
+            decoding = False
     except av.FFmpegError:
-        yield from stream.codec_context.decode(None)  # frames still in the decoder come before the damage
+        if not decoding:  # frames still in the decoder come before the damage; else they are next to it
+            yield from stream.codec_context.decode(None)
         raise
 
 

@@ -19,6 +19,7 @@ from ookd.errors import UserError
 log = logging.getLogger(__name__)
 
 RECONNECTS = 5  # failed attempts in a row before a stream counts as over
+MOST = 9999  # a camera's number
 FIRST_WAIT = 0.5  # seconds before the first attempt; doubles with each
 
 
@@ -29,6 +30,8 @@ class CameraSource(FrameSource):
 
     def __init__(self, number: int, span: Span) -> None:
         super().__init__(span)
+        if not 0 <= number <= MOST:
+            raise UserError(f"camera {number}: cameras have numbers from 0 to {MOST}")
         self.name = f"camera{number}"
         level = cv2.utils.logging.getLogLevel()
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # our own message follows
@@ -62,7 +65,10 @@ def _from_opencv(image: Image) -> Image:
 
 
 class StreamSource(FrameSource):
-    """An endless stream at a URL; reconnects when it breaks. Times are those of arrival."""
+    """A stream at a URL whose length is unknown; reconnects when it breaks. Times are those of arrival.
+
+    Behind HTTP it may be a recording: it has ended when the server says so, or begins anew when asked again.
+    """
 
     live = True
 
@@ -72,6 +78,7 @@ class StreamSource(FrameSource):
         self._url = url
         self._how = how
         self._opened: Opened | None = opened
+        self._recorded = url.startswith("http") and opened.container.format.name != "mpjpeg"
         self.height, self.width = opened.first.shape[:2]
         self.fps = rate_of(opened.stream) / span.every
         self.length = None
@@ -81,14 +88,20 @@ class StreamSource(FrameSource):
         begin = time.monotonic()
         index = failures = 0
         warned = False
+        first: Image | None = None
         while failures <= RECONNECTS:
             try:
                 opened, self._opened = self._opened or open_decoded(self._url, **self._how), None
                 with opened.container:
+                    if self._recorded and first is not None and np.array_equal(first, opened.first):
+                        return
+                    first = opened.first if first is None else first
                     for frame in opened.frames:
                         failures = 0
                         yield index, time.monotonic() - begin, partial(to_rgb, frame)
                         index += 1
+                if self._recorded:
+                    return
             except (UserError, av.FFmpegError):
                 pass
             failures += 1

@@ -49,7 +49,7 @@ def open_source(
         return ImageSource([path], path.name, span)
     if fault is None:
         return ContainerSource(path, open_decoded(path), path.name, span)
-    if path.is_dir():
+    if fault == untrusted.FOLDER:
         paths = [file for file in path.iterdir() if _is_image(file)]
         if not paths:
             raise UserError(f"{path}: no images in this folder (known types: {', '.join(sorted(SUFFIXES))})")

@@ -16,6 +16,7 @@ from ookd.data.video.source import Image
 from ookd.files import finish, part_of, write_error
 
 TICKS = Fraction(1, 90_000)  # seconds; fine enough for constant and variable frame rates
+LONGEST = 3600 * 90_000  # ticks that a frame may stay; MP4 has 32 bits for a few such times together
 KEY_SECONDS = 2.0  # between key frames; a killed run loses at most this much
 
 
@@ -51,7 +52,8 @@ class VideoWriter:
         if image.shape[:2] != self._size:
             raise ValueError(f"{self.path}: a frame of {image.shape[:2]} in a video of {self._size}")
         seconds = self._frames / self._fps if seconds is None else seconds
-        self._stamp = max(self._stamp + 1, round(seconds / TICKS))
+        stamp = max(self._stamp + 1, round(seconds / TICKS))
+        self._stamp = min(stamp, self._stamp + LONGEST)
         self._frames += 1
         try:
             if self._stream is None:

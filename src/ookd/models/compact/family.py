@@ -29,16 +29,22 @@ COMPACT = Family(
     preprocessing=IMAGENET,
     loss_weights=training.WEIGHTS,
     presets={"nano": CompactConfig(), "small": CompactConfig.model_validate(_SMALL)},
-    # chosen on a half-trained nano and the videos it was trained on: a start for `ookd tune`, not a result
+    # searched for the bundled nano on tuning videos of three worlds (docs/results/association.md)
     tracker=TrackerConfig(
         short_side=160,
-        similarity="cosine",
-        scale=20.0,
-        match=0.3,
-        nearness=2.0,
-        memory_length=5,
-        horizon=20,
-        new_score=0.4,
+        associator="assignment",
+        select_score=0.25,
+        mask_nms=0.3,
+        first_score=0.4,
+        new_score=0.23,
+        match=0.62,
+        nearness=0.06,
+        far=6.0,
+        motion=0.2,
+        whole_track=0.7,
+        memory_length=3,
+        prefer_recent=False,
+        horizon=60,
     ),
     backbone="encoder.trunk.",
     dense=("encoder.*", "*.look.key", "*.look.value"),
@@ -52,8 +58,17 @@ COMPACT_MEMORY = Family(
     preprocessing=IMAGENET,
     loss_weights=memory_training.WEIGHTS,
     presets={"nano-memory": CompactMemoryConfig()},
-    # the model says who is who; the tracker only forgets, later than a video of ten seconds would notice
-    tracker=TrackerConfig(short_side=160, associator="slot", first_score=0.4, new_score=0.4, horizon=300),
+    # The model says who is who; what is shown is chosen as for the stateless student. The tracker forgets
+    # later than a video of ten seconds would notice.
+    tracker=TrackerConfig(
+        short_side=160,
+        associator="slot",
+        select_score=0.25,
+        mask_nms=0.3,
+        first_score=0.4,
+        new_score=0.23,
+        horizon=300,
+    ),
     backbone="frame.encoder.trunk.",
     dense=("frame.encoder.*", "*.look.key", "*.look.value"),
 )

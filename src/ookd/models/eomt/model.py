@@ -12,12 +12,12 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
 from ookd.models.image_network import ImageNetworkConfig
 from ookd.models.parts.mask_product import product_masks
+from ookd.models.parts.position_table import resized_table
 from ookd.models.protocols import OnlineModel, State
 from ookd.models.transformers_network import TransformersNetwork
 from ookd.structures import FrameQueries
@@ -64,12 +64,7 @@ class Eomt(TransformersNetwork, OnlineModel):
     def _tokens(self, frames: Tensor, grid: tuple[int, int]) -> Tensor:
         """Patches with learned positions, resized to the grid, behind the class and register tokens."""
         parts = self.net.embeddings
-        table = parts.position_embeddings.weight  # [cells, D]
-        base = (int(self.net.config.image_size) // self.patch,) * 2
-        if grid != base:
-            square = table.float().T.unflatten(1, base).unsqueeze(0)
-            resized = F.interpolate(square, grid, mode="bicubic", antialias=True)
-            table = resized[0].flatten(1).T.to(table.dtype)
+        table = resized_table(parts.position_embeddings.weight, grid)  # [hw, D]
         patches = parts.patch_embeddings.projection(frames).flatten(2).transpose(1, 2)
         prefix = [x.expand(len(frames), -1, -1) for x in (parts.cls_token, parts.register_tokens)]
         return torch.cat([*prefix, patches + table], 1)

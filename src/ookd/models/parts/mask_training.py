@@ -11,7 +11,6 @@ frame or a clip.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -37,7 +36,8 @@ class MaskFrameTraining(StudentTask):
 
     def __init__(self, model: OnlineModel, weights: Mapping[str, float] = WEIGHTS) -> None:
         super().__init__()
-        self.model, self.family, self.weights = model, family_of(model), dict(weights)
+        self.model, self.weights = model, dict(weights)
+        self.normalise = family_of(model).preprocessing.normalise
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         return self.learn(batch)[0]
@@ -46,13 +46,12 @@ class MaskFrameTraining(StudentTask):
         """The terms, and the model's answer for the student's frames, matched to the instances."""
         batch = batch.seen_by_student()
         frames, pad = batch.frames.flatten(0, 1), batch.pad.flatten(0, 1)
-        answer, _ = self.model(self.family.preprocessing.normalise(frames, pad), pad)
+        answer, _ = self.model(self.normalise(frames, pad), pad)
         targets = frame_targets(batch.tracks)
         masks = answer.masks(_every_query(answer.logits))  # [F, Q, h, w]
         query, found = match(answer.logits, masks, targets.labels, targets.masks[STRIDE], targets.valid)
         terms = mask_terms(answer.logits, masks, targets.labels, targets.masks[STRIDE], query, found)
-        known = replace(answer, logits=self.family.class_logits(answer.logits))
-        return terms, StudentMatches(known, query, found)
+        return terms, StudentMatches(answer, query, found)
 
 
 class MaskClipTraining(TrainingTask):

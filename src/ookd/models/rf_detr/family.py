@@ -50,6 +50,7 @@ RF_DETR = Family(
         similarity="cosine",
         scale=20.0,
         nearness=2.0,
+        overlap=5.0,
         match=0.3,
         memory_length=5,
         horizon=20,

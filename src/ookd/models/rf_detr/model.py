@@ -43,6 +43,7 @@ class RfDetr(TransformersNetwork, OnlineModel):
     config: RfDetrConfig
     net: Any
     side: int
+    fixed_classes = True
 
     def __init__(self, config: RfDetrConfig) -> None:
         super().__init__()
@@ -59,6 +60,12 @@ class RfDetr(TransformersNetwork, OnlineModel):
             )
         width = int(own.d_model)
         self.embed = embedding_head(width, config.embed) if config.embed else nn.Identity()
+
+    def load_pretrained(self) -> None:
+        raise UserError(
+            "rf-detr: a configuration alone has random weights, and the detector is not trained here; name a "
+            "model, as in model.base=Roboflow/rf-detr-seg-nano (or set model.pretrained=false)"
+        )
 
     def train(self, mode: bool = True) -> RfDetr:
         """The detector stays as it is at inference: training it picks other queries."""

@@ -1,8 +1,9 @@
 """Identity by the best assignment of a frame's detections to all remembered objects, or to nobody.
 
 How sure a detection is an object: the cosine of its embedding with the object's looks, less what it is away
-from where the object should be by now. What is not above `match` is nobody's, so that a newcomer cannot take
-the id of an object that left. Of all assignments the one with the largest sum above `match` is taken.
+from where the object should be by now, and more if their masks overlap. What is not above `match` is
+nobody's, so that a newcomer cannot take the id of an object that left. Of all assignments the one with the
+largest sum above `match` is taken.
 """
 
 from __future__ import annotations
@@ -17,7 +18,15 @@ from scipy.optimize import linear_sum_assignment
 
 from ookd.masks import Floats, Ints
 from ookd.tracking.associators.associator import Associator
-from ookd.tracking.associators.looks import EmbeddingMemory, add_looks, distance, remembered, unit
+from ookd.tracking.associators.looks import (
+    EmbeddingMemory,
+    add_looks,
+    add_places,
+    distance,
+    overlap,
+    remembered,
+    unit,
+)
 from ookd.tracking.associators.ranges import Between, Choice, Range, Steps
 from ookd.tracking.select import DetectionFeatures
 
@@ -35,6 +44,7 @@ class TrackMemory(EmbeddingMemory):
 
 class AssignmentAssociator(Associator[TrackMemory]):
     memory = TrackMemory
+    by_looks = True
 
     @property
     def ranges(self) -> Mapping[str, Range]:
@@ -43,6 +53,7 @@ class AssignmentAssociator(Associator[TrackMemory]):
             "nearness": Between(0.0, 0.3),
             "far": Between(1.0, 6.0),
             "motion": Between(0.0, 1.0),
+            "overlap": Between(0.0, 0.5),
             "whole_track": Between(0.0, 1.0),
             "memory_length": Steps(1, 16),
             "prefer_recent": Choice(True, False),
@@ -77,6 +88,8 @@ class AssignmentAssociator(Associator[TrackMemory]):
         if config.nearness:
             apart = distance(detections.places[:, None], self.expected(memory), config.far)
             affinity -= np.float32(config.nearness) * apart
+        if config.overlap:
+            affinity += np.float32(config.overlap) * overlap(detections, memory)
         return affinity
 
     def expected(self, memory: TrackMemory) -> Floats:
@@ -95,4 +108,4 @@ class AssignmentAssociator(Associator[TrackMemory]):
         moved = (found.places[:, :2] - arrays["places"][rows, :2]) / gap.clip(1)
         smooth = np.where((seen > 1)[:, None], (arrays["velocities"][rows] + moved) / 2, moved)
         arrays["velocities"][rows] = np.where((seen > 0)[:, None] & (gap <= BRIEF), smooth, 0)
-        arrays["places"][rows] = found.places
+        add_places(arrays, rows, found, masks=self.config.overlap > 0)

@@ -28,13 +28,13 @@ class Memory:
     ids: Ints  # [M]
     seen: Ints  # [M] in how many frames the object was seen
     last: Ints  # [M] the last of them
-    probs: Floats  # [M, K] sum of class scores over its frames
+    probs: NDArray[np.float64]  # [M, K] sum of class scores over its frames; in float32 it would stop growing
 
     @classmethod
     def empty(cls, classes: int, **own: NDArray[Any]) -> Self:
         """No object yet. `own` are the empty arrays [0, ...] that an associator adds."""
         none = np.zeros(0, np.int64)
-        probs = np.zeros((0, classes), np.float32)
+        probs = np.zeros((0, classes), np.float64)
         return cls(frame=0, next_id=0, ids=none, seen=none, last=none, probs=probs, **own)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -49,9 +49,8 @@ class Memory:
     def mean_probs(self, ids: Ints) -> Floats:
         """Class scores [N, K] of some of the objects: the mean over their frames so far."""
         rows = np.searchsorted(self.ids, ids)
-        seen: Floats = self.seen[rows, None].astype(np.float32)
-        mean: Floats = self.probs[rows] / seen
-        return mean
+        mean = self.probs[rows] / self.seen[rows, None]
+        return mean.astype(np.float32)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -64,6 +63,7 @@ class Associator(ABC, Generic[M]):
     """Decides which object each detection is. It holds constants only; what it remembers is handed around."""
 
     memory: ClassVar[type[Memory]]  # M
+    by_looks: ClassVar[bool] = False  # whether it knows objects that return by their embeddings
 
     def __init__(self, config: TrackerConfig) -> None:
         self.config = config

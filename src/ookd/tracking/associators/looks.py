@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ookd.config.tracker import TrackerConfig
-from ookd.masks import Floats, Ints
+from ookd.masks import Bools, Floats, Ints
 from ookd.tracking.associators.associator import Memory
+from ookd.tracking.select import DetectionFeatures
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,7 @@ class EmbeddingMemory(Memory):
     embeds: Floats  # [M, L, D] newest last; the first L - seen slots are empty
     scores: Floats  # [M, L] of the same frames
     places: Floats  # [M, 3] where it was last: centre x, y and side, in frame heights
+    cells: Bools  # [M, c] its mask there, coarse; without columns where masks are not compared
 
     @classmethod
     def begin(cls, config: TrackerConfig, classes: int, channels: int, **own: NDArray[Any]) -> Self:
@@ -30,8 +32,15 @@ class EmbeddingMemory(Memory):
             embeds=np.zeros((0, slots, channels), np.float32),
             scores=np.zeros((0, slots), np.float32),
             places=np.zeros((0, 3), np.float32),
+            cells=np.zeros((0, 0), bool),
             **own,
         )
+
+    @classmethod
+    def of_arrays(cls, arrays: dict[str, Any]) -> Self:
+        """Memories of earlier versions have no masks."""
+        none = np.zeros((len(arrays["ids"]), 0), bool)
+        return super(EmbeddingMemory, cls).of_arrays({"cells": none, **arrays})
 
 
 def add_looks(
@@ -64,6 +73,25 @@ def remembered(memory: EmbeddingMemory, config: TrackerConfig) -> Floats:
     weights /= np.maximum(weights.sum(1, keepdims=True), 1e-12)
     mean: Floats = np.einsum("ml,mld->md", weights, memory.embeds)
     return mean
+
+
+def add_places(arrays: dict[str, NDArray[Any]], rows: Ints, found: DetectionFeatures, masks: bool) -> None:
+    """Write where the objects in `rows` are now, and their masks if these are compared."""
+    arrays["places"][rows] = found.places
+    if masks and found.cells is not None:
+        if arrays["cells"].shape[1] != found.cells.shape[1]:  # the first ones, or frames of another size
+            arrays["cells"] = np.zeros((len(arrays["ids"]), found.cells.shape[1]), bool)
+        arrays["cells"][rows] = found.cells
+
+
+def overlap(found: DetectionFeatures, memory: EmbeddingMemory) -> Floats:
+    """IoU [N, M] of the masks of detections with the last ones of objects; 0 where there is none."""
+    if found.cells is None or found.cells.shape[1] != memory.cells.shape[1]:
+        return np.zeros((len(found), len(memory)), np.float32)
+    here, there = found.cells.astype(np.float32), memory.cells.astype(np.float32)
+    shared = here @ there.T
+    iou: Floats = shared / np.maximum(here.sum(1)[:, None] + there.sum(1) - shared, 1)
+    return iou
 
 
 def distance(here: Floats, there: Floats, far: float) -> Floats:

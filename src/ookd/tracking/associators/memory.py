@@ -15,13 +15,22 @@ from numpy.typing import NDArray
 from ookd.config.tracker import TrackerConfig
 from ookd.masks import Floats, Ints
 from ookd.tracking.associators.associator import Associator
-from ookd.tracking.associators.looks import EmbeddingMemory, add_looks, distance, remembered, unit
+from ookd.tracking.associators.looks import (
+    EmbeddingMemory,
+    add_looks,
+    add_places,
+    distance,
+    overlap,
+    remembered,
+    unit,
+)
 from ookd.tracking.associators.ranges import Between, Choice, Range, Steps
 from ookd.tracking.select import DetectionFeatures
 
 
 class MemoryAssociator(Associator[EmbeddingMemory]):
     memory = EmbeddingMemory
+    by_looks = True
 
     @property
     def ranges(self) -> Mapping[str, Range]:
@@ -32,6 +41,7 @@ class MemoryAssociator(Associator[EmbeddingMemory]):
             "match": Between(0.05, 0.9),
             "nearness": Between(0.0, 8.0),
             "far": Between(1.0, 6.0),
+            "overlap": Between(0.0, 8.0),
             "prefer_lasting": Choice(True, False),
             "memory_length": Steps(1, 10),
             "prefer_recent": Choice(True, False),
@@ -47,7 +57,7 @@ class MemoryAssociator(Associator[EmbeddingMemory]):
 
     def note(self, arrays: dict[str, NDArray[Any]], rows: Ints, found: DetectionFeatures, frame: int) -> None:
         add_looks(arrays, rows, found.embeds, found.scores, self.config)
-        arrays["places"][rows] = found.places
+        add_places(arrays, rows, found, masks=self.config.overlap > 0)
 
 
 def similarity(detections: DetectionFeatures, memory: EmbeddingMemory, config: TrackerConfig) -> Floats:
@@ -58,6 +68,8 @@ def similarity(detections: DetectionFeatures, memory: EmbeddingMemory, config: T
     raw: Floats = embeds @ known.T * np.float32(config.scale)
     if config.nearness:
         raw -= np.float32(config.nearness) * distance(detections.places[:, None], memory.places, config.far)
+    if config.overlap:
+        raw += np.float32(config.overlap) * overlap(detections, memory)
     if config.normalise == "none":
         return raw
     over_memory = _softmax(raw, 1)

@@ -29,7 +29,7 @@ class MaskImages(Sink):
             raise write_error(error, self.path) from None
 
     def write(self, result: FrameResult) -> None:
-        if len(result) and result.ids.max() >= 65535:
+        if len(result) and result.ids.max() > 65534:  # is written as one more
             raise UserError(
                 f"frame {result.index}: more than 65535 identities do not fit 16 bits; save rle instead"
             )
