@@ -46,7 +46,7 @@ def test_births_take_free_slots_first_and_then_the_longest_unseen() -> None:
         free(4),
         seen=torch.tensor([[3.0, 0.0, 2.0, 9.0]]),
         unseen=torch.tensor([[5.0, 0.0, 0.0, 7.0]]),
-        begun=torch.tensor([10]),
+        begun=torch.tensor([10.0]),
     )
     busy = torch.tensor([[False, False, True, False]])
     worth = torch.tensor([[0.3, 0.0, 0.9, 0.5, 0.4]])

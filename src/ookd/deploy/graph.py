@@ -27,6 +27,7 @@ from ookd.models.families import family_of
 from ookd.models.family import Family
 from ookd.models.parts.deformable import LOOK
 from ookd.models.protocols import OnlineModel, State
+from ookd.structures import FrameQueries
 
 OPSET = 18
 TRACED = 3  # queries selected while tracing; the graphs accept any number
@@ -64,17 +65,26 @@ class ExportWrapper(nn.Module):
     def forward(self, frames: Tensor, size: Tensor, select: Tensor, state: State) -> tuple[Tensor, ...]:
         """frames uint8 [1, H, W, 3]; size [2], height and width of the image in their top left corner;
         select [1, N]; the state, empty for a model that has none."""
+        queries, carried = self.answer(frames, size, state)
+        named = [getattr(queries, name) for name in self.named(queries)]
+        logits = self.family.class_logits(queries.logits).float()
+        return (logits, *named, queries.masks(select).float(), *carried)
+
+    def answer(self, frames: Tensor, size: Tensor, state: State) -> tuple[FrameQueries, tuple[Tensor, ...]]:
+        """The queries of the model, and the state after the frame."""
         height, width = self.size
         below = torch.arange(height).unsqueeze(1) >= size[0]
         beside = torch.arange(width).unsqueeze(0) >= size[1]
         pad = (below | beside).unsqueeze(0)
         frames = self.family.preprocessing.normalise(frames.permute(0, 3, 1, 2), pad)
         queries, after = self.model(frames, pad, state or None)
-        logits = self.family.class_logits(queries.logits)
-        boxes = () if queries.boxes is None else (queries.boxes,)
-        masks = queries.masks(select).float()
-        carried = () if after is None else tuple(after[name] for name in state)
-        return (logits.float(), *boxes, queries.embed.float(), masks, *carried)
+        queries.embed = queries.embed.float()
+        return queries, () if after is None else tuple(after[name] for name in state)
+
+    @staticmethod
+    def named(queries: FrameQueries) -> list[str]:
+        """What the model says of its queries beside their classes and masks."""
+        return [name for name in ("boxes", "embed", "identity") if getattr(queries, name) is not None]
 
 
 @torch.no_grad()
@@ -88,8 +98,7 @@ def trace(model: OnlineModel, size: tuple[int, int]) -> OnnxGraphs:
         torch.tensor(size),
         torch.arange(TRACED).unsqueeze(0),
     )
-    boxes = len(wrapper(*inputs, start)) - len(start) == 4
-    outputs = ["logits", "boxes", "embed"] if boxes else ["logits", "embed"]
+    outputs = ["logits", *wrapper.named(wrapper.answer(*inputs[:2], start)[0])]
     with _quiet():
         program = torch.onnx.export(
             wrapper,

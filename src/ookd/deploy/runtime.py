@@ -109,7 +109,13 @@ class ExportedModel(FrameModel):
             return self._runner.masks({**shared, "select": select})
 
         return RawPredictions(
-            outputs["logits"], outputs.get("boxes"), outputs["embed"], masks, self.size[0], [geometry]
+            outputs["logits"],
+            outputs.get("boxes"),
+            outputs["embed"],
+            masks,
+            self.size[0],
+            [geometry],
+            outputs.get("identity"),
         )
 
 
@@ -172,6 +178,7 @@ def _batch(frames: list[RawPredictions]) -> RawPredictions:
         return np.concatenate([frame.masks(row[None]) for frame, row in zip(frames, select, strict=True)])
 
     boxes = [frame.boxes for frame in frames if frame.boxes is not None]
+    identity = [frame.identity for frame in frames if frame.identity is not None]
     return RawPredictions(
         np.concatenate([frame.logits for frame in frames]),
         np.concatenate(boxes) if boxes else None,
@@ -179,4 +186,5 @@ def _batch(frames: list[RawPredictions]) -> RawPredictions:
         masks,
         frames[0].height,
         [geometry for frame in frames for geometry in frame.geometries],
+        np.concatenate(identity) if identity else None,
     )

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ookd.config import Distill
-from ookd.config.tracker import TrackerConfig
 from ookd.errors import UserError
 from ookd.models import zoo
 from ookd.models.families import family_of
@@ -45,7 +44,7 @@ class LiveTeacher:
         folder = spec.teacher
         saved = zoo.load(folder)
         model = saved.model
-        if isinstance(model, OnlineModel) and _follows_slots(model):
+        if isinstance(model, OnlineModel) and model.queries_stay:
             model = SlotClip(model)
         if not isinstance(model, OfflineModel):
             raise UserError(
@@ -84,11 +83,6 @@ class LiveTeacher:
         logits = self.family.class_logits(logits)
         columns = self._columns.to(logits.device)
         return logits[..., columns.clamp(min=0)].masked_fill(columns < 0, -20.0).amax(-1)
-
-
-def _follows_slots(model: OnlineModel) -> bool:
-    constants = family_of(model).tracker
-    return isinstance(constants, TrackerConfig) and constants.associator == "slot"
 
 
 def class_columns(teacher: list[str], student: list[str], rename: Mapping[str, str]) -> Tensor:

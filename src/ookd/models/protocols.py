@@ -45,6 +45,8 @@ class Network(nn.Module):
 class OnlineModel(Network):
     """Sees one frame of each of B streams at a time."""
 
+    queries_stay: bool = False  # whether a query is the same object in all frames of a video
+
     @abstractmethod
     def forward(
         self, frames: Tensor, pad: Tensor, state: State | None = None

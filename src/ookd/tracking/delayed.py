@@ -37,7 +37,7 @@ class WaitingDetections(DetectionFeatures):
     def of(cls, detections: Detections) -> WaitingDetections:
         masks, boxes = detections.full_size(np.arange(len(detections)))
         features = (detections.probs, detections.embeds, detections.places, detections.query)
-        _, height, width = masks.shape
+        height, width = masks.shape[1:]
         return cls(
             *features,
             rle.encode_many(masks),

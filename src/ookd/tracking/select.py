@@ -35,8 +35,14 @@ class DetectionFeatures:
         """Some of them."""
         cells = None if self.cells is None else self.cells[rows]
         identity = None if self.identity is None else self.identity[rows]
-        features = (self.probs[rows], self.embeds[rows], self.places[rows], self.query[rows])
-        return DetectionFeatures(*features, cells=cells, identity=identity)
+        return DetectionFeatures(
+            self.probs[rows],
+            self.embeds[rows],
+            self.places[rows],
+            self.query[rows],
+            cells=cells,
+            identity=identity,
+        )
 
     def __len__(self) -> int:
         return len(self.probs)

@@ -58,8 +58,17 @@ COMPACT_MEMORY = Family(
     preprocessing=IMAGENET,
     loss_weights=memory_training.WEIGHTS,
     presets={"nano-memory": CompactMemoryConfig()},
-    # the model says who is who; the tracker only forgets, later than a video of ten seconds would notice
-    tracker=TrackerConfig(short_side=160, associator="slot", first_score=0.4, new_score=0.4, horizon=300),
+    # The model says who is who; what is shown is chosen as for the stateless student. The tracker forgets
+    # later than a video of ten seconds would notice.
+    tracker=TrackerConfig(
+        short_side=160,
+        associator="slot",
+        select_score=0.25,
+        mask_nms=0.3,
+        first_score=0.4,
+        new_score=0.23,
+        horizon=300,
+    ),
     backbone="frame.encoder.trunk.",
     dense=("frame.encoder.*", "*.look.key", "*.look.value"),
 )

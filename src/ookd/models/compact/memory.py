@@ -246,7 +246,7 @@ class CompactMemory(OnlineModel):
             answer,
             logits=answer.logits.float().masked_fill(out.unsqueeze(-1), HIDDEN),
             embed=unit,
-            identity=torch.where(held.born, held.number, slots.number).masked_fill(out, -1),
+            identity=torch.where(held.born, held.number, slots.number).masked_fill(out, -1).long(),
         )
         both = torch.cat([look.x, shown], -1)
         gate, trust = self.gate(both).float().sigmoid(), self.trust(both).float().sigmoid()

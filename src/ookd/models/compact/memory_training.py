@@ -113,7 +113,7 @@ class CompactMemoryTraining(StudentTask):
         clips, frames = elapsed.shape
         rows = torch.arange(clips, device=elapsed.device) * frames
         slots = self.model.free(clips)
-        holds = torch.full_like(slots.number, NONE)  # [B, S] the instance that each slot was born with
+        holds = torch.full_like(slots.number, NONE, dtype=torch.long)  # [B, S] the instance of each slot
         sums, anchors = TermSums(), []
         for t in range(frames):
             here, now = seen.at(rows + t), truth.at(t)

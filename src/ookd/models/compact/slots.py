@@ -35,8 +35,8 @@ class TrackSlots:
     velocity: Tensor  # [B, S, 2] frame heights a frame
     unseen: Tensor  # [B, S] frames since it was seen
     seen: Tensor  # [B, S] frames that showed it; 0: the slot is free
-    number: Tensor  # [B, S] int64, which object of the stream it is; -1: none
-    begun: Tensor  # [B] int64, objects so far
+    number: Tensor  # [B, S] which object of the stream it is; -1: none
+    begun: Tensor  # [B] objects so far
 
     @classmethod
     def free(cls, streams: int, slots: int, width: int, embed: int, like: Tensor) -> TrackSlots:
@@ -45,7 +45,6 @@ class TrackSlots:
         def zeros(*shape: int) -> Tensor:
             return torch.zeros(streams, *shape, dtype=torch.float32, device=like.device)
 
-        number = torch.full((streams, slots), -1, dtype=torch.long, device=like.device)
         return cls(
             zeros(slots, width),
             zeros(slots, embed),
@@ -53,8 +52,8 @@ class TrackSlots:
             zeros(slots, 2),
             zeros(slots),
             zeros(slots),
-            number,
-            torch.zeros(streams, dtype=torch.long, device=like.device),
+            zeros(slots) - 1,
+            zeros(),
         )
 
     @classmethod
@@ -128,12 +127,12 @@ def give_births(worth: Tensor, slots: TrackSlots, busy: Tensor) -> tuple[Tensor,
     idle = torch.where(slots.taken, slots.unseen.clamp(max=LONGEST), 2 * LONGEST) + 1 - order
     room, slot = idle.masked_fill(busy, 0.0).topk(count)
     begins = (score > 0) & (room > 0)
-    number = slots.begun.unsqueeze(1) + begins.long().cumsum(1) - 1
+    number = slots.begun.unsqueeze(1) + begins.float().cumsum(1) - 1
     nothing = torch.zeros_like(busy, dtype=torch.long)
     return (
         nothing.scatter(1, slot, query),
         nothing.scatter(1, slot, begins.long()) > 0,
-        nothing.scatter(1, slot, number),
+        nothing.float().scatter(1, slot, number),
     )
 
 
