@@ -118,6 +118,7 @@ class TokenAnswer(NamedTuple):
 
 
 class Videomt(TransformersNetwork, OnlineModel):
+    queries_stay = True
     config: VideomtConfig
     net: VideomtForUniversalSegmentation
     idle = r"criterion\..+|attn_mask_probs|embeddings\.mask_token"
