@@ -55,6 +55,7 @@ MEMORY = {
     "new_score": 0.4,
 }
 ARMS = (
+    "own",
     "bundled",
     "memory-untuned",
     "memory",
@@ -81,7 +82,9 @@ class Arm:
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="nano")
     parser.add_argument("--world", default="hard", choices=[*WORLDS, "mixed"])
-    parser.add_argument("--arms", nargs="+", default=ARMS, choices=ARMS, metavar="ARM", help=" ".join(ARMS))
+    parser.add_argument(
+        "--arms", nargs="+", default=ARMS[1:], choices=ARMS, metavar="ARM", help=" ".join(ARMS)
+    )
     parser.add_argument("--against", default="memory", choices=ARMS, help="what all others are compared with")
     parser.add_argument("--tune-videos", type=int, default=100)
     parser.add_argument("--test-videos", type=int, default=200)
@@ -207,13 +210,14 @@ def together(caches: Sequence[Cache]) -> Cache:
 
 
 def own_arms(model: TrackerConfig) -> dict[str, Arm]:
-    """The model's own tracker, this package's associators, its linker, and the truth."""
+    """The model's own tracker, with its constants and others, the associators, the linker, the truth."""
     family = family_named("compact").tracker
 
     def arm(config: TrackerConfig, follow: Follow, **more: Any) -> Arm:
         return Arm(lambda values, _: (config.changed(values), follow), **more)
 
     arms = {"bundled": arm(model, replay.online)}
+    arms["own"] = arm(model, replay.online, ranges={**ANY_TRACKER, **make_associator(model).ranges})
     for name in ("memory", "consecutive", "assignment"):
         start = family.changed(MEMORY if name == "memory" else {"associator": name})
         arms[name] = arm(start, replay.online, ranges={**ANY_TRACKER, **make_associator(start).ranges})
