@@ -116,7 +116,7 @@ def test_labels_at_any_size(size: tuple[int, int]) -> None:
 
 def test_captions() -> None:
     result = scene(96, 128, [12, 3, 40], names=("cat",))
-    assert captions(result) == ["cat #12 90%", "class 1 #3 70%", "cat #40 50%"]
+    assert captions(result) == ["cat #12  90%", "class 1 #3  70%", "cat #40  50%"]
 
 
 def test_trails_show_where_objects_came_from() -> None:

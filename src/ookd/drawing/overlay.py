@@ -82,9 +82,9 @@ class Overlay:
 
 
 def captions(result: FrameResult) -> list[str]:
-    """Class, identity and score, like `person #7 92%`."""
+    """Class, identity and score, like `person #7  92%`; a single space hardly shows."""
     return [
-        f"{result.class_name(label)} #{identity} {score:.0%}"
+        f"{result.class_name(label)} #{identity}  {score:.0%}"
         for label, identity, score in zip(
             result.labels.tolist(), result.ids.tolist(), result.scores.tolist(), strict=True
         )
