@@ -40,9 +40,11 @@ class LinkConfig(Constants):
     """What joins tracks once it is known how they go on. Similarities are cosines."""
 
     match: Share = 0.4  # above it two tracks are one
-    keep: Share = 0.5  # above it a detection stays with its track, or changes to another one
-    nearness: Factor = 0.05  # as in `TrackerConfig`, for sightings in neighbouring frames
-    fade: Factor = 1.0  # how fast nearness loses weight with the frames between
+    keep: Share = 0.5  # above it a detection belongs to a track
+    # What being one object size apart takes off the similarity of sightings in neighbouring frames, and how
+    # fast this fades with the frames between them.
+    nearness: Factor = 0.25
+    fade: Factor = 0.35
     rounds: Count = 3
 
 
