@@ -266,7 +266,7 @@ def cut(path: Path, name: str) -> None:
             archive.addfile(info, io.BytesIO(bytes(content)))
     whole = bytearray(path.read_bytes())
     middle = len(whole) // 2
-    whole[middle : middle + 200] = os.urandom(200)
+    whole[middle : middle + 200] = b"\xff" * 200
     path.write_bytes(whole)
 
 
