@@ -182,7 +182,10 @@ class Experiment:
         return World(preset, split=split, seed=seed, videos=videos, **change)
 
     def _kept(self, name: str, compute: Callable[[], Any]) -> Any:
-        """What `compute` answers, read again if it was asked before."""
+        """What `compute` answers, read again if it was asked before.
+
+        Pickles run code: `--out` must be a folder of your own.
+        """
         path = self.folder / name
         if not path.is_file():
             answer = compute()

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from models.tiny_videomt import TINY as TINY_VIDEOMT
 from ookd.models import zoo
 from ookd.models.families import preset
 from ookd.models.protocols import Network
@@ -33,14 +34,7 @@ _MASK2FORMER = {
     "dim_feedforward": 64,
     "num_queries": 10,
 }
-_EOMT = {
-    "hidden_size": 32,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 2,
-    "num_blocks": 2,
-    "num_queries": 10,
-    "image_size": 64,
-}
+_EOMT = TINY_VIDEOMT  # the same body
 TINY: dict[str, dict[str, Any]] = {  # preset: what differs
     "rf-detr-seg-small": {
         "backbone_config": {

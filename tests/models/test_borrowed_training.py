@@ -131,12 +131,16 @@ def test_a_recipe_trains_the_head_and_saves_it(tmp_path: Path) -> None:
     assert len(grouped) == len(list(task.model.embed.parameters()))  # type: ignore[union-attr]
 
 
-def test_the_bundled_recipe_adds_a_head_to_a_model_of_the_hub(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def coco(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images where the bundled recipe looks for COCO."""
     monkeypatch.chdir(tmp_path)
-    coco = tmp_path / "data/coco"
-    write_images(coco / "annotations/instances_train2017.json", coco / "train2017")
+    folder = tmp_path / "data/coco"
+    write_images(folder / "annotations/instances_train2017.json", folder / "train2017")
+
+
+@pytest.mark.usefixtures("coco")
+def test_the_bundled_recipe_adds_a_head_to_a_model_of_the_hub(tmp_path: Path) -> None:
     _, folder = written("rf-detr-seg-small", tmp_path / "hub", ["cat", "dog"])
     changes = [f"model.base={folder}", "data.augment.sides=[48, 64]", "data.batch=2", "data.workers=0"]
     ended = run(config.load("rf-detr-embed", [*changes, "run.steps=1"]), tmp_path / "run", cpu=True)
@@ -147,12 +151,8 @@ def test_the_bundled_recipe_adds_a_head_to_a_model_of_the_hub(
         assert torch.equal(trained.model.state_dict()[name], tensor)
 
 
-def test_the_frozen_detector_needs_data_of_its_own_classes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    coco = tmp_path / "data/coco"
-    write_images(coco / "annotations/instances_train2017.json", coco / "train2017")
+@pytest.mark.usefixtures("coco")
+def test_the_frozen_detector_needs_data_of_its_own_classes(tmp_path: Path) -> None:
     _, folder = written("rf-detr-seg-small", tmp_path / "hub", ["dog", "cat"])
     with pytest.raises(UserError, match="in this order: dog, cat; it has cat, dog"):
         run(config.load("rf-detr-embed", [f"model.base={folder}", "data.workers=0"]), tmp_path / "run")

@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from models.staggered import check_staggered
 from models.tiny_videomt import NAMES, TINY, theirs, written
 from ookd.config.tracker import TrackerConfig
 from ookd.data import rle
@@ -151,20 +152,7 @@ def test_a_session_is_saved_before_its_first_frame(tiny: Videomt, tmp_path: Path
 def test_streams_that_start_at_different_times_share_a_batch(tiny: Videomt) -> None:
     config = tracker_config("videomt", SURE)
     together = MultiSession(tiny, config, NAMES, CPU, 2)
-    videos = images(6), images(3, seed=1)
-    found: list[list[Any]] = [[], []]
-    for t in range(6):
-        streams = [0] if t < 3 else [0, 1]
-        for stream, result in zip(
-            streams, together.step([videos[s][t - 3 * s] for s in streams], streams), strict=True
-        ):
-            found[stream].append(result)
-    for video, results in zip(videos, found, strict=True):
-        alone = session(tiny)
-        for image, result in zip(video, results, strict=True):
-            expected = alone.step(image)
-            assert np.array_equal(expected.ids, result.ids)
-            assert np.mean(expected.masks != result.masks) < 1e-3
+    check_staggered(together, lambda: session(tiny), images(6), images(3, seed=1))
 
 
 @torch.no_grad()

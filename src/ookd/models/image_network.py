@@ -15,8 +15,9 @@ from huggingface_hub.errors import StrictDataclassError
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
+from ookd.config.tracker import TrackerConfig
 from ookd.errors import UserError
-from ookd.models.transformers_network import TransformersModelConfig, library_class
+from ookd.models.transformers_network import TransformersModelConfig, label_names, library_class
 
 # model_type -> class
 ARCHITECTURES = {
@@ -36,6 +37,16 @@ _HOLES = re.compile(r"LABEL_\d+|N/?A|background|unused|", re.IGNORECASE)  # labe
 
 # fields, at any depth, for which `transformers` would fetch code
 _FETCHING = re.compile(r"auto_map|.*attn_implementation.*|.*experts_implementation.*|quantization_.*")
+
+
+# Each frame is paired with the one before, as in MinVIS; what a class score must reach is ours.
+PAIRED = TrackerConfig(
+    associator="consecutive",
+    mask_nms=0.8,
+    match=0.3,
+    first_score=0.3,
+    new_score=0.3,
+)
 
 
 class ImageNetworkConfig(TransformersModelConfig):
@@ -72,10 +83,7 @@ class ImageNetworkConfig(TransformersModelConfig):
     @classmethod
     def from_transformers(cls, fields: Mapping[str, Any]) -> tuple[Self, list[str]]:
         """The configuration and the classes: those of the labels that have a name."""
-        try:
-            table = {int(label): str(name) for label, name in (fields.get("id2label") or {}).items()}
-        except (AttributeError, ValueError):
-            table = {}
+        table = label_names(fields)
         keep = [label for label in sorted(table) if not _HOLES.fullmatch(table[label].strip())]
         if len(keep) == PANOPTIC and (table[keep[0]], table[keep[THINGS - 1]]) == ("person", "toothbrush"):
             keep = keep[:THINGS]

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ookd.errors import UserError
 from ookd.models.protocols import ModelConfig, Network
@@ -31,26 +31,33 @@ class TransformersModelConfig(ModelConfig):
     def from_transformers(cls, fields: Mapping[str, Any]) -> tuple[Self, list[str]]:
         """The configuration that this config.json describes, and the names of its classes."""
 
+    @abstractmethod
+    def build(self) -> Any:
+        """The model of `transformers`, with random weights."""
+
 
 class TransformersNetwork(Network):
     """A network whose weights are those of `net`, a model of `transformers`, and of its own parts."""
 
-    net: nn.Module
+    net: Any
     # Tensors of `net` that its files may lack or hold without use, as a pattern of their names there.
     idle: ClassVar[str] = ""
+
+    def __init__(self, config: TransformersModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.net = config.build()
 
     def stored_weights(self) -> Mapping[str, Tensor]:
         from transformers.core_model_loading import revert_weight_conversion
 
-        net: Any = self.net
-        state = self.state_dict()
+        net, state = self.net, self.state_dict()
         own = {name: tensor for name, tensor in state.items() if not name.startswith(_BODY)}
         return {**revert_weight_conversion(net, net.state_dict()), **own}
 
     def own_weights(self, stored: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """The weights of a folder. One that `transformers` wrote lacks our own parts, which then stay."""
-        net: Any = self.net
-        state = self.state_dict()
+        net, state = self.net, self.state_dict()
         mine = {name: tensor for name, tensor in state.items() if not name.startswith(_BODY)}
         parts = {name.partition(".")[0] for name in mine}
         own = {name: tensor for name, tensor in stored.items() if name.partition(".")[0] in parts}
@@ -77,13 +84,17 @@ class TransformersNetwork(Network):
         return bool(self.idle) and re.fullmatch(self.idle, name) is not None
 
 
+def label_names(fields: Mapping[str, Any]) -> dict[int, str]:
+    """The names that a config.json of `transformers` gives to labels; none where they cannot be read."""
+    try:
+        return {int(label): str(name) for label, name in (fields.get("id2label") or {}).items()}
+    except (AttributeError, ValueError):
+        return {}
+
+
 def class_names(fields: Mapping[str, Any]) -> list[str]:
     """The classes of a config.json of `transformers`, by label. Names like LABEL_0 are made up by it."""
-    table = fields.get("id2label") or {}
-    try:
-        named = {int(label): str(name) for label, name in table.items()}
-    except (AttributeError, ValueError):
-        named = {}
+    named = label_names(fields)
     names = [named.get(label, "") for label in range(len(named))]
     if not all(names) or all(_UNNAMED.fullmatch(name) for name in names):
         raise UserError("id2label does not name the classes")

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
+from typing import Any
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
+from numpy.typing import NDArray
 
 from ookd.config.tracker import TrackerConfig
 from ookd.masks import Floats, Ints
 from ookd.tracking.associators import make_associator
 from ookd.tracking.associators.assignment import AssignmentAssociator, TrackMemory
 from ookd.tracking.associators.associator import Memory
-from ookd.tracking.associators.looks import distance, unit
+from ookd.tracking.associators.looks import best_pairs, distance, unit
 from ookd.tracking.associators.ranges import Between, Range
 from ookd.tracking.select import DetectionFeatures
 
@@ -146,7 +147,6 @@ class _Tracks:
 
     def _affinity(self, k: int) -> Floats:
         """How much track k is each of the others [K]; -inf where they share a column."""
-        settings = self.config.link
         alike: Floats = unit(self.sums) @ unit(self.sums[k : k + 1])[0]
         seen, own = ~np.isnan(self.times), np.flatnonzero(~np.isnan(self.times[k]))
         shared, empty = seen[:, own].any(1), ~seen.any(1)
@@ -161,14 +161,20 @@ class _Tracks:
         theirs = gaps.argmin(1)[:, None]
         mine, gap = (np.take_along_axis(array, theirs, 1)[:, 0] for array in (mine, gaps))
         there = np.take_along_axis(self.places, theirs[..., None], 1)[:, 0]
-        far = distance(self.places[k, mine], there, self.config.far)
-        alike = alike - settings.nearness * far / (1 + settings.fade * np.maximum(gap - 1, 0))
+        alike = alike - self._strangeness(self.places[k, mine], there, gap)
         alike[shared | empty] = -np.inf
         return alike
 
+    def _strangeness(self, here: Floats, there: Floats, gap: NDArray[Any]) -> Floats:
+        """What two sightings so many frames apart lose for their places [..., 3]."""
+        settings = self.config.link
+        far = distance(here, there, self.config.far)
+        lost: Floats = settings.nearness * far / (1 + settings.fade * np.maximum(gap - 1, 0))
+        return lost
+
     def assigned(self) -> list[Ints]:
         """Ids after each frame's detections were assigned anew. One that no track wants may begin another."""
-        settings, ids = self.config.link, []
+        ids: list[Ints] = []
         expected, gaps = self._expected()
         known, new = unit(self.sums), count(min(self.ids.min(initial=-1), -1) - 1, -1)
         for t, (frame, given, looks) in enumerate(zip(self.frames, self.given, self.looks, strict=True)):
@@ -179,13 +185,12 @@ class _Tracks:
             elsewhere = np.isfinite(gaps[rows, t])
             here, rows, others = here[elsewhere], rows[elsewhere], others[elsewhere]
             alike[:, rows] = looks @ unit(others).T
-            far = distance(frame.places[:, None], expected[:, t], self.config.far)
             gap = np.where(np.isfinite(gaps[:, t]), gaps[:, t], 1)
-            above = alike - settings.nearness * far / (1 + settings.fade * (gap - 1)) - settings.keep
-            chosen, tracks = linear_sum_assignment(np.maximum(above, 0), maximize=True)
-            right = above[chosen, tracks] > 0
+            strange = self._strangeness(frame.places[:, None], expected[:, t], gap)
+            above = alike - strange - self.config.link.keep
+            chosen, tracks = best_pairs(above)
             answer = np.full(len(frame), -1, np.int64)
-            answer[chosen[right]] = self.ids[tracks[right]]
+            answer[chosen] = self.ids[tracks]
             free = np.flatnonzero((answer == -1) & (frame.scores > self.config.new_score))
             answer[free] = [next(new) for _ in free]
             ids.append(answer)

@@ -21,6 +21,11 @@ _SMALL = {
     "queries": 80,
 }
 
+# Which queries are looked at and which begin an object. As the constants of the family below, it was searched
+# for the bundled nano on tuning videos of three worlds (docs/results/association.md).
+_SELECTED = TrackerConfig(short_side=160, select_score=0.25, mask_nms=0.3, first_score=0.4, new_score=0.23)
+_IN_EIGHT_BITS = ("encoder.*", "*.look.key", "*.look.value")
+
 COMPACT = Family(
     name="compact",
     config=CompactConfig,
@@ -29,25 +34,21 @@ COMPACT = Family(
     preprocessing=IMAGENET,
     loss_weights=training.WEIGHTS,
     presets={"nano": CompactConfig(), "small": CompactConfig.model_validate(_SMALL)},
-    # searched for the bundled nano on tuning videos of three worlds (docs/results/association.md)
-    tracker=TrackerConfig(
-        short_side=160,
-        associator="assignment",
-        select_score=0.25,
-        mask_nms=0.3,
-        first_score=0.4,
-        new_score=0.23,
-        match=0.62,
-        nearness=0.06,
-        far=6.0,
-        motion=0.2,
-        whole_track=0.7,
-        memory_length=3,
-        prefer_recent=False,
-        horizon=60,
+    tracker=_SELECTED.changed(
+        {
+            "associator": "assignment",
+            "match": 0.62,
+            "nearness": 0.06,
+            "far": 6.0,
+            "motion": 0.2,
+            "whole_track": 0.7,
+            "memory_length": 3,
+            "prefer_recent": False,
+            "horizon": 60,
+        }
     ),
     backbone="encoder.trunk.",
-    dense=("encoder.*", "*.look.key", "*.look.value"),
+    dense=_IN_EIGHT_BITS,
 )
 
 COMPACT_MEMORY = Family(
@@ -60,17 +61,9 @@ COMPACT_MEMORY = Family(
     presets={"nano-memory": CompactMemoryConfig()},
     # The model says who is who; what is shown is chosen as for the stateless student. The tracker forgets
     # later than a video of ten seconds would notice.
-    tracker=TrackerConfig(
-        short_side=160,
-        associator="slot",
-        select_score=0.25,
-        mask_nms=0.3,
-        first_score=0.4,
-        new_score=0.23,
-        horizon=300,
-    ),
+    tracker=_SELECTED.changed({"associator": "slot", "horizon": 300}),
     backbone="frame.encoder.trunk.",
-    dense=("frame.encoder.*", "*.look.key", "*.look.value"),
+    dense=("frame.encoder.*", *_IN_EIGHT_BITS[1:]),
 )
 
 COMPACT_CLIP = Family(

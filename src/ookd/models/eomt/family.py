@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ookd.config.tracker import TrackerConfig
 from ookd.models.eomt.model import Eomt, EomtConfig
 from ookd.models.family import Family
+from ookd.models.image_network import PAIRED
 from ookd.models.parts.mask_training import WEIGHTS, MaskFrameTraining
 from ookd.models.preprocess import Preprocessing
 
@@ -35,14 +35,7 @@ EOMT = Family(
             for size, network in _SIZES.items()
         },
     },
-    # Each frame is paired with the one before, as in MinVIS; what a class score must reach is ours.
-    tracker=TrackerConfig(
-        associator="consecutive",
-        mask_nms=0.8,
-        match=0.3,
-        first_score=0.3,
-        new_score=0.3,
-    ),
+    tracker=PAIRED,
     backbone="net.layers.",
     scores="softmax",
 )

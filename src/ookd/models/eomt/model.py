@@ -9,7 +9,7 @@ Shapes: B frames, Q queries, K classes, D channels, h w a grid of patches.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -31,12 +31,9 @@ class EomtConfig(ImageNetworkConfig):
 
 class Eomt(TransformersNetwork, OnlineModel):
     config: EomtConfig
-    net: Any
 
     def __init__(self, config: EomtConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.net = config.build()
+        super().__init__(config)
         own = self.net.config
         self.side, self.patch = int(own.image_size), int(own.patch_size)
         self.queries = int(own.num_queries)

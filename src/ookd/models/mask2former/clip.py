@@ -10,7 +10,7 @@ Shapes: B clips, T frames, Q queries, D channels, h w the cells of a level.
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -35,12 +35,6 @@ class Mask2FormerClipConfig(ImageNetworkConfig):
 
 class Mask2FormerClip(TransformersNetwork, OfflineModel):
     config: Mask2FormerClipConfig
-    net: Any
-
-    def __init__(self, config: Mask2FormerClipConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.net = config.build()
 
     def forward(self, clip: Tensor, pad: Tensor) -> ClipQueries:
         """A query is the same in all frames, and so are its features."""

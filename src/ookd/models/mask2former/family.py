@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from ookd.config.tracker import OfflineConfig, TrackerConfig
+from ookd.config.tracker import OfflineConfig
 from ookd.models.family import Family
+from ookd.models.image_network import PAIRED
 from ookd.models.mask2former.clip import Mask2FormerClip, Mask2FormerClipConfig
 from ookd.models.mask2former.model import Mask2Former, Mask2FormerConfig, MaskFormer, MaskFormerConfig
 from ookd.models.parts.mask_training import WEIGHTS, MaskClipTraining, MaskFrameTraining
 from ookd.models.preprocess import IMAGENET
-
-# Each frame is paired with the one before, as in MinVIS; what a class score must reach is ours.
-_TRACKER = TrackerConfig(
-    short_side=480,
-    associator="consecutive",
-    mask_nms=0.8,
-    match=0.3,
-    first_score=0.3,
-    new_score=0.3,
-)
 
 
 def _swin(width: int, depth: int, heads: int, window: int, queries: int = 100) -> dict[str, Any]:
@@ -54,39 +46,31 @@ MASK2FORMER = Family(
     preprocessing=IMAGENET,
     loss_weights=WEIGHTS,
     presets={f"mask2former-swin-{size}": Mask2FormerConfig(network=net) for size, net in _SWINS.items()},
-    tracker=_TRACKER,
+    tracker=PAIRED.changed({"short_side": 480}),
     backbone="net.model.pixel_level_module.encoder.",
     scores="softmax",
 )
 
-MASKFORMER = Family(
+MASKFORMER = replace(
+    MASK2FORMER,
     name="maskformer",
     config=MaskFormerConfig,
     network=MaskFormer,
-    task=MaskFrameTraining,
-    preprocessing=IMAGENET,
-    loss_weights=WEIGHTS,
     presets={
         "maskformer-swin-tiny": MaskFormerConfig(
             network={"backbone_config": _SWINS["tiny"]["backbone_config"]}
         )
     },
-    tracker=_TRACKER,
-    backbone="net.model.pixel_level_module.encoder.",
-    scores="softmax",
 )
 
-MASK2FORMER_CLIP = Family(
+MASK2FORMER_CLIP = replace(
+    MASK2FORMER,
     name="mask2former-clip",
     config=Mask2FormerClipConfig,
     network=Mask2FormerClip,
     task=MaskClipTraining,
-    preprocessing=IMAGENET,
-    loss_weights=WEIGHTS,
     presets={
         f"mask2former-clip-swin-{size}": Mask2FormerClipConfig(network=net) for size, net in _SWINS.items()
     },
     tracker=OfflineConfig(short_side=360),  # published for YouTube-VIS
-    backbone="net.model.pixel_level_module.encoder.",
-    scores="softmax",
 )

@@ -8,7 +8,7 @@ each other, after the decoder's last norm, so that objects can be tracked by pai
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 from torch import Tensor
@@ -34,12 +34,6 @@ class MaskFormerConfig(ImageNetworkConfig):
 
 class Mask2Former(TransformersNetwork, OnlineModel):
     config: Mask2FormerConfig
-    net: Any
-
-    def __init__(self, config: Mask2FormerConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.net = config.build()
 
     def forward(self, frames: Tensor, pad: Tensor, state: State | None = None) -> tuple[FrameQueries, None]:
         net = self.net.model
@@ -57,12 +51,6 @@ class Mask2Former(TransformersNetwork, OnlineModel):
 
 class MaskFormer(TransformersNetwork, OnlineModel):
     config: MaskFormerConfig
-    net: Any
-
-    def __init__(self, config: MaskFormerConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.net = config.build()
 
     def forward(self, frames: Tensor, pad: Tensor, state: State | None = None) -> tuple[FrameQueries, None]:
         seen = self.net.model(pixel_values=frames)

@@ -19,39 +19,27 @@ from torch import Tensor
 from ookd.losses import dice, mask_bce, mean_over_ranks
 from ookd.matching import hungarian_rows, mask_cost
 from ookd.models.families import family_of
-from ookd.models.parts.frame_targets import frame_targets
-from ookd.models.protocols import OfflineModel, OnlineModel, StudentTask, TrainingTask
+from ookd.models.parts.frame_targets import FrameTargets, frame_targets
+from ookd.models.parts.frame_training import FrameTraining, Judged, every_query
+from ookd.models.protocols import OfflineModel, TrainingTask
 from ookd.stopwatch import timed
-from ookd.structures import Batch, StudentMatches
+from ookd.structures import Batch, FrameQueries
 
 WEIGHTS: Mapping[str, float] = {"class": 2.0, "mask": 1.0, "dice": 5.0}
 NO_OBJECT = 0.1  # weight of "no object" in the class term
 STRIDE = 4  # of the masks that are compared
 
 
-class MaskFrameTraining(StudentTask):
+class MaskFrameTraining(FrameTraining):
     """Frames -> named loss terms, not yet weighted."""
 
-    model: OnlineModel
+    usual_weights = WEIGHTS
 
-    def __init__(self, model: OnlineModel, weights: Mapping[str, float] = WEIGHTS) -> None:
-        super().__init__()
-        self.model, self.weights = model, dict(weights)
-        self.normalise = family_of(model).preprocessing.normalise
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        return self.learn(batch)[0]
-
-    def learn(self, batch: Batch) -> tuple[dict[str, Tensor], StudentMatches]:
-        """The terms, and the model's answer for the student's frames, matched to the instances."""
-        batch = batch.seen_by_student()
-        frames, pad = batch.frames.flatten(0, 1), batch.pad.flatten(0, 1)
-        answer, _ = self.model(self.normalise(frames, pad), pad)
-        targets = frame_targets(batch.tracks)
-        masks = answer.masks(_every_query(answer.logits))  # [F, Q, h, w]
+    def judge(self, answer: FrameQueries, targets: FrameTargets, batch: Batch) -> Judged:
+        masks = answer.masks(every_query(answer.logits))  # [F, Q, h, w]
         query, found = match(answer.logits, masks, targets.labels, targets.masks[STRIDE], targets.valid)
         terms = mask_terms(answer.logits, masks, targets.labels, targets.masks[STRIDE], query, found)
-        return terms, StudentMatches(answer, query, found)
+        return terms, query, found
 
 
 class MaskClipTraining(TrainingTask):
@@ -67,7 +55,7 @@ class MaskClipTraining(TrainingTask):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         clips = batch.frames.shape[:2]
         answer = self.model(self.normalise(batch.frames, batch.pad), batch.pad)
-        masks = answer.masks(_every_query(answer.logits))  # [B, Q, T, h, w]
+        masks = answer.masks(every_query(answer.logits))  # [B, Q, T, h, w]
         targets = frame_targets(batch.tracks)
         labels = targets.labels.unflatten(0, clips)[:, 0]
         tubes = targets.masks[STRIDE].unflatten(0, clips).transpose(1, 2)  # [B, N, T, h, w]
@@ -109,8 +97,3 @@ def mask_terms(
         "mask": mask_bce(own, true).sum() / count,
         "dice": dice(own, true).sum() / count,
     }
-
-
-def _every_query(logits: Tensor) -> Tensor:
-    """[R, Q] the numbers of all queries."""
-    return torch.arange(logits.shape[1], device=logits.device).expand(len(logits), -1)

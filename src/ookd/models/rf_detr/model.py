@@ -10,7 +10,7 @@ Shapes: B frames, Q queries, K classes, D channels, S the side of the square tha
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -41,14 +41,12 @@ class RfDetr(TransformersNetwork, OnlineModel):
     """Squares are seen as they are. Frames of other shapes are squeezed, and their masks stretched back."""
 
     config: RfDetrConfig
-    net: Any
     side: int
     fixed_classes = True
 
     def __init__(self, config: RfDetrConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.net = config.build().requires_grad_(False)
+        super().__init__(config)
+        self.net.requires_grad_(False)
         own = self.net.config
         self.stride = int(own.mask_downsample_ratio)
         self.side = int(own.backbone_config.image_size)

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ookd.errors import UserError
 from ookd.models.hub import WEIGHTS, download
+from ookd.models.parts.mask_product import product_masks
 from ookd.models.parts.position_table import resized_table
 from ookd.models.protocols import OnlineModel, State
 from ookd.models.transformers_network import (
@@ -113,8 +114,7 @@ class TokenAnswer(NamedTuple):
 
     def masks(self, select: Tensor) -> Tensor:
         """select [B, N] -> mask logits [B, N, 4h, 4w]."""
-        key = self.key.take_along_dim(select.unsqueeze(-1), 1)
-        return torch.einsum("bnd,bdhw->bnhw", key, self.pixels)
+        return product_masks(self.key, self.pixels)(select)
 
 
 class Videomt(TransformersNetwork, OnlineModel):
@@ -124,9 +124,7 @@ class Videomt(TransformersNetwork, OnlineModel):
     idle = r"criterion\..+|attn_mask_probs|embeddings\.mask_token"
 
     def __init__(self, config: VideomtConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.net = config.build()
+        super().__init__(config)
         self.net.embeddings.mask_token.requires_grad_(False)  # of pretraining; nothing reads it
         self._fixed: tuple[tuple[int, int], Tensor] | None = None
 

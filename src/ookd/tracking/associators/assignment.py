@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from ookd.masks import Floats, Ints
 from ookd.tracking.associators.associator import Associator
@@ -22,6 +21,7 @@ from ookd.tracking.associators.looks import (
     EmbeddingMemory,
     add_looks,
     add_places,
+    best_pairs,
     distance,
     overlap,
     remembered,
@@ -71,10 +71,9 @@ class AssignmentAssociator(Associator[TrackMemory]):
 
     def match(self, memory: TrackMemory, detections: DetectionFeatures) -> Ints:
         above = self.affinity(memory, detections) - np.float32(self.config.match)
-        rows, columns = linear_sum_assignment(np.maximum(above, 0), maximize=True)
-        alike = above[rows, columns] > 0
+        rows, columns = best_pairs(above)
         ids = np.full(len(detections), -1, np.int64)
-        ids[rows[alike]] = memory.ids[columns[alike]]
+        ids[rows] = memory.ids[columns]
         return ids
 
     def affinity(self, memory: TrackMemory, detections: DetectionFeatures) -> Floats:

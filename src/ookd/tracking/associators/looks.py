@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 
 from ookd.config.tracker import TrackerConfig
 from ookd.masks import Bools, Floats, Ints
@@ -100,6 +101,13 @@ def distance(here: Floats, there: Floats, far: float) -> Floats:
     size = np.sqrt(here[..., 2] * there[..., 2])
     limited: Floats = np.minimum(apart / np.maximum(size, 1e-6), np.float32(far))
     return limited
+
+
+def best_pairs(above: Floats) -> tuple[Ints, Ints]:
+    """Rows and columns of the pairing with the largest sum of `above` [N, M]; 0 or less is no pair."""
+    rows, columns = linear_sum_assignment(np.maximum(above, 0), maximize=True)
+    paired = above[rows, columns] > 0
+    return rows[paired], columns[paired]
 
 
 def unit(vectors: Floats) -> Floats:
