@@ -77,7 +77,8 @@ def test_stats_as_table_and_as_json(splits: Path, capsys: pytest.CaptureFixture[
 
 def test_plot_is_not_overwritten_unasked(splits: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plot = splits.parent / "plot.png"
-    assert run(capsys, "stats", splits, "--plot", plot)[0] == 2  # of which split?
+    assert run(capsys, "stats", splits, "--plot", plot)[0] == 0
+    assert {path.name for path in plot.parent.glob("plot*.png")} == {"plot-train.png", "plot-val.png"}
     assert run(capsys, "stats", splits, "--split", "val", "--plot", plot)[0] == 0
     plot.write_text("precious")
     assert run(capsys, "stats", splits, "--split", "val", "--plot", plot)[0] == 2
