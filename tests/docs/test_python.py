@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +46,18 @@ def test_quickstart(folder: Path) -> None:
     names: dict[str, Any] = {}
     exec(python_of("docs/quickstart.md"), names)
     assert names["result"].masks.shape[1:] == (64, 96)
+
+
+def test_quickstart_has_types(tmp_path: Path) -> None:
+    """As a program with `mypy --strict` would use it."""
+    (tmp_path / "quickstart.py").write_text(python_of("docs/quickstart.md"))
+    (tmp_path / "mypy.ini").write_text("[mypy]\nfollow_imports = silent\n")
+    command = [sys.executable, "-m", "mypy", "--strict", "--config-file", "mypy.ini", "quickstart.py"]
+    where = {"MYPYPATH": str(ROOT / "src"), "MYPY_CACHE_DIR": str(ROOT / ".mypy_cache" / "quickstart")}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=os.environ | where, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_readme(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,7 +27,7 @@ def label(
         list[str] | None, typer.Option(metavar="CLASS=SCORE", help="Another lowest confidence for a class.")
     ] = None,
     frames: Annotated[int, typer.Option(min=1, help="Frames that a track must be seen in, at least.")] = 3,
-    device: Annotated[str, typer.Option(help="auto or cpu.")] = "auto",
+    device: Annotated[str, typer.Option(help="Where the model runs: auto, cpu, cuda, cuda:1, mps.")] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The summary as JSON.")] = False,
 ) -> None:

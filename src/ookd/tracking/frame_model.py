@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ookd.config.tracker import TrackerConfig
-from ookd.errors import UserError
 from ookd.masks import Floats, Geometry, Ints
 from ookd.tracking.select import Detections, coarse_cells, mask_iou, mask_places, select_queries, suppress
 
@@ -108,8 +107,3 @@ def detect(predictions: RawPredictions, config: TrackerConfig) -> list[Detection
             )
         )
     return detections
-
-
-def check_image(image: Image) -> None:
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-        raise UserError(f"a frame must be uint8 [height, width, 3] RGB, not {image.dtype} {image.shape}")
