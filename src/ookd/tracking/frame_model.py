@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -41,6 +42,12 @@ class FrameModel(ABC):
         self, images: Sequence[Image], short_side: int | None, state: State | None = None
     ) -> tuple[RawPredictions, State | None]:
         """The predictions for one image of each stream, resized so, and the state after them."""
+
+    @cached_property
+    def width(self) -> int:
+        """Channels of an embedding, as an empty image shows."""
+        predictions, _ = self.infer([np.zeros((64, 64, 3), np.uint8)], None)
+        return int(predictions.embed.shape[-1])
 
     def begin(self, streams: int) -> State | None:
         """The state before the first frames; None for a network that carries nothing."""

@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pydantic
 import safetensors
 import safetensors.numpy
@@ -60,7 +61,14 @@ class Stream:
         ]
         if carried and shapes[0] != shapes[1]:
             raise UserError("a saved state does not fit this model")
-        self.tracker.state = _under("memory.", arrays)
+        memory = _under("memory.", arrays)
+        embeds = memory.get("embeds", np.zeros(0))
+        if embeds.ndim and embeds.size and (width := embeds.shape[-1]) != self._model.width:
+            raise UserError(
+                f"a saved state does not fit this model: its embeddings have {width} channels, those of the "
+                f"model {self._model.width}"
+            )
+        self.tracker.state = memory
         self.model_state = self._model.load_state(carried) if carried else fresh
 
 
