@@ -109,6 +109,19 @@ def test_convert_annotations_only_refers_to_the_frames(
     assert run(capsys, "check", out)[0] == 0
 
 
+@pytest.mark.parametrize("to", ["davis", "mots", "yolo"])
+def test_convert_names_a_mask_that_cannot_be_read(
+    to: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = small_set.document()
+    content["annotations"][0]["segmentations"][1]["counts"][0] = -3
+    (folder / "instances.json").write_text(json.dumps(content))
+    code, _, err = run(capsys, "convert", folder, "--to", to, "--out", folder.parent / "out")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "video 1, frame 1, track 1: a run length is a whole number of at least 0" in err
+    assert not (folder.parent / "out").exists()
+
+
 def test_convert_refuses_what_it_does_not_know(splits: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = splits.parent / "out"
     assert (
