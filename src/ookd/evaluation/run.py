@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -103,7 +104,7 @@ def _each(
         for video in videos:
             yield measure(truth.videos[video], truth, predictions, rules)
         return
-    method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
+    method = "fork" if sys.platform == "linux" else "spawn"  # macOS cannot fork a process with threads
     with ProcessPoolExecutor(
         processes, multiprocessing.get_context(method), _share, (truth, predictions, rules)
     ) as pool:
