@@ -51,7 +51,7 @@ def writers(given: Material) -> dict[str, list[str]]:
         },
         "predict": ["predict", data, "--frames", frames, "--model", model, "--out", "OUT/a"],
         "label": ["label", data, "--model", model, "--score", "0.1", "--out", "OUT/a"],
-        "export": ["export", "nano", "OUT/a", "--to", "onnx", "--size", SIZE, "--scenes", "0", "--no-check"],
+        "export": ["export", model, "OUT/a", "--to", "onnx", "--size", SIZE, "--scenes", "0", "--no-check"],
         "train": ["train", "nano-ytvis-like", "--out", "OUT/a", "--device", "cpu", *tiny],
         "synth": ["data", "synth", "--out", "OUT/a", "--videos", "3", "--set", "frames=4"],
         "preview": ["data", "preview", data, "--frames", frames, "--out", "OUT/a", "--mp4"],

@@ -62,7 +62,7 @@ def tasks(place: Path) -> dict[str, Task]:
         "train": Task(["train", "nano-ytvis-like", "--device", "cpu", *train], _run, ("--resume",)),
         "predict": Task(["predict", str(given.data), "--frames", frames, "--model", model], _whole),
         "label": Task(["label", str(given.data), "--model", model, "--score", "0.1"], _whole),
-        "export": Task(["export", "nano", "--to", "onnx", "--size", SIZE, "--scenes", "0"], _whole),
+        "export": Task(["export", model, "--to", "onnx", "--size", SIZE, "--scenes", "0"], _whole),
     }
 
 

@@ -43,10 +43,9 @@ class Material:
 
     @cached_property
     def exported(self) -> Path:
-        """The bundled model for ONNX Runtime."""
-        self._ookd(
-            "export", "nano", "exported", "--to", "onnx", "--size", SIZE, "--no-check", "--scenes", "0"
-        )
+        """`model` for ONNX Runtime."""
+        words = ("exported", "--to", "onnx", "--size", SIZE, "--no-check", "--scenes", "0")
+        self._ookd("export", str(self.model), *words)
         return self.folder / "exported"
 
     @cached_property
