@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: demo demo-distill nano test check lint docs clean
+.PHONY: demo demo-distill nano test test-latest test-lowest test-wheel check lint docs clean
 demo: $(VENV)/.installed
 	$(BIN)/ookd demo --out demo --overwrite
 
@@ -21,6 +21,27 @@ nano: $(VENV)/.installed  # the bundled model anew, in runs/bundled: about two h
 
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS)
+
+# Other versions, each in an environment of its own; another Python by PYTHON=python3.13.
+QUICK := $(wildcard tests/test_*.py) tests/config tests/data tests/evaluation tests/tracking tests/drawing \
+  tests/reports tests/cli/test_track.py tests/models/test_zoo.py tests/engine/test_loop.py tests/deploy/test_runtime.py
+
+test-latest:  # the newest of every dependency
+	$(PYTHON) -m venv $(VENV)-latest
+	$(VENV)-latest/bin/pip install --quiet --upgrade --upgrade-strategy eager -e '.[train,tune,export,dev]'
+	OMP_NUM_THREADS=1 $(VENV)-latest/bin/pytest -n $(JOBS) $(QUICK)
+
+test-lowest:  # the oldest that pyproject.toml allows; TORCH= for that of torch, too
+	$(PYTHON) -m venv $(VENV)-lowest
+	$(PYTHON) tests/lowest.py $(if $(TORCH),,torch) > $(VENV)-lowest/lowest.txt
+	$(VENV)-lowest/bin/pip install --quiet -c $(VENV)-lowest/lowest.txt -e . onnxruntime openvino numba pytest pytest-xdist hypothesis
+	OMP_NUM_THREADS=1 $(VENV)-lowest/bin/pytest -n $(JOBS) $(QUICK)
+
+test-wheel:  # the wheel without extras in an empty environment, away from the sources
+	rm -rf $(VENV)-wheel && $(PYTHON) -m venv $(VENV)-wheel
+	$(VENV)-wheel/bin/pip wheel --quiet --no-deps --wheel-dir $(VENV)-wheel/dist .
+	$(VENV)-wheel/bin/pip install --quiet -c constraints.txt $(VENV)-wheel/dist/*.whl
+	cd $(VENV)-wheel && bin/ookd demo --out demo && bin/ookd track demo/scene.mp4 --out tracked --end 5
 
 check: lint docs
 
@@ -45,4 +66,4 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	touch $@ $(VENV)/.installed
 
 clean:
-	rm -rf $(VENV) demo demo-distill
+	rm -rf $(VENV) $(VENV)-latest $(VENV)-lowest $(VENV)-wheel demo demo-distill

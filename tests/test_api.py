@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import count
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import ookd
 from ookd.api import Tracker
 from ookd.config.tracker import TrackerConfig
-from ookd.drawing.overlay import as_supervision
+from ookd.drawing.overlay import Overlay
 from ookd.models import zoo
 from ookd.models.backbones.resnet import ResNetConfig
 from ookd.models.idol.family import IDOL
@@ -96,12 +102,86 @@ def test_a_device_that_is_not_there() -> None:
         ookd.load("anything", device="warp")
 
 
+def test_images_are_a_source_wherever_they_are(
+    tracker: Tracker, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrays = [scene(frame) for frame in range(4)]
+    files = sorted(folder.glob("*.png"))[:4]
+    expected = [result.boxes_xyxy.tolist() for result in ookd.track(arrays, tracker)]
+    assert len(expected) == 4
+    assert any(expected)
+    for source in (
+        np.stack(arrays),
+        map(Image.fromarray, arrays),
+        (str(file) for file in files),
+        files,
+    ):
+        assert [result.boxes_xyxy.tolist() for result in ookd.track(source, tracker)] == expected
+    part = list(ookd.track(iter(arrays), tracker, start=1, every=2))
+    assert [(result.index, result.seconds) for result in part] == [(1, 0.1), (3, 0.3)]
+    (single,) = ookd.track(Image.fromarray(arrays[0]), tracker)
+    assert single.boxes_xyxy.tolist() == expected[0]
+
+
+def test_a_generator_is_not_read_far_ahead(tracker: Tracker) -> None:
+    taken: list[int] = []
+
+    def endless() -> Iterator[np.ndarray]:
+        for frame in count():
+            taken.append(frame)
+            yield scene(frame)
+
+    with closing(ookd.track(endless(), tracker)) as results:
+        assert [next(results).index for _ in range(3)] == [0, 1, 2]
+    assert len(taken) < 12
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ([], "no image to track"),
+        ([3], "an array, a PIL image or the path of an image file, not int"),
+        (np.zeros((8, 8), np.uint8), r"uint8 \[height, width, 3\]"),
+        ([np.zeros((8, 8, 3))], "uint8"),
+        (["none.png"], "none.png: no such file"),
+    ],
+)
+def test_what_is_no_image_is_one_line(source: Any, says: str, tracker: Tracker) -> None:
+    with pytest.raises(ookd.UserError, match=says):
+        list(ookd.track(source, tracker))
+
+
+def test_a_session_takes_files_and_pil_images(tracker: Tracker, folder: Path) -> None:
+    file = sorted(folder.glob("*.png"))[0]
+    results = [tracker.session().step(given) for given in (scene(0), file, str(file), Image.open(file))]
+    assert len(results[0])
+    for result in results:
+        np.testing.assert_array_equal(result.masks, results[0].masks)
+        np.testing.assert_array_equal(result.image, scene(0))
+    (folder / "broken.png").write_bytes(file.read_bytes()[:60])
+    with pytest.raises(ookd.UserError, match=r"broken.png: not a readable image"):
+        tracker.session().step(folder / "broken.png")
+
+
+@pytest.mark.parametrize("score", [2, -0.1, float("nan")])
+def test_a_score_is_a_share(score: float, tracker: Tracker) -> None:
+    with pytest.raises(ookd.UserError, match="must lie between 0 and 1"):
+        tracker.session(score=score)
+
+
+def test_a_result_draws_itself(tracker: Tracker) -> None:
+    result = tracker.session().step(scene(0))
+    drawn = result.plot()
+    np.testing.assert_array_equal(drawn, Overlay().draw(result))
+    assert (drawn != scene(0)).any()
+
+
 def test_as_supervision(tracker: Tracker) -> None:
     result = tracker.session().step(scene(0))
-    detections = as_supervision(result)
+    detections = result.to_supervision()
     np.testing.assert_array_equal(detections.xyxy, result.boxes_xyxy)
     np.testing.assert_array_equal(detections.mask, result.masks)
     np.testing.assert_array_equal(detections.tracker_id, result.ids)
     assert detections.data["class_name"].tolist() == [NAMES[label] for label in result.labels]
-    nothing = as_supervision(tracker.session().step(np.full((96, 128, 3), 128, np.uint8)))
+    nothing = tracker.session().step(np.full((96, 128, 3), 128, np.uint8)).to_supervision()
     assert len(nothing) == 0

@@ -50,6 +50,21 @@ def test_unknown_verb_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> No
     assert "nonsense" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("given", "meant"), [(["trak"], "track"), (["distil"], "distill"), (["data", "chek"], "check")]
+)
+def test_a_mistyped_verb_gets_a_suggestion(
+    given: list[str], meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(given) == 2
+    assert f"Did you mean '{meant}'" in capsys.readouterr().err
+
+
+def test_a_mistyped_option_gets_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["track", "--modle", "nano"]) == 2
+    assert "--model" in capsys.readouterr().err
+
+
 def test_user_error_is_one_line_and_exit_code_2(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

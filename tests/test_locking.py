@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from ookd.errors import UserError
-from ookd.files import new_folder
+from ookd.files import new_folder, write_file
 from ookd.locking import locked
 
 HOLD = """
@@ -27,9 +28,12 @@ with locked(Path(sys.argv[1])):
 
 
 @contextmanager
-def held_elsewhere(folder: Path) -> Iterator[subprocess.Popen[str]]:
+def held_elsewhere(folder: Path, program: str = HOLD) -> Iterator[subprocess.Popen[str]]:
     other = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-c", program, str(folder)],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     try:
         assert other.stdout is not None
@@ -66,6 +70,49 @@ def test_leftovers_of_a_killed_process_are_replaced(tmp_path: Path) -> None:
     with new_folder(tmp_path / "out", False, ()) as part:
         (part / "new").write_text("")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["new"]
+
+
+WRITE = """
+import sys, time
+from pathlib import Path
+from ookd.files import new_file
+with new_file(Path(sys.argv[1])) as part:
+    part.write_text("theirs")
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_two_writers_of_one_file_do_not_mix(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    with held_elsewhere(path, WRITE) as other:
+        with pytest.raises(UserError, match="another process writes there"):
+            write_file(path, "ours")
+        assert (tmp_path / "file.txt.part").read_text() == "theirs"
+        other.kill()
+        other.wait()
+        write_file(path, "ours")
+    assert path.read_text() == "ours"
+    assert [file.name for file in tmp_path.iterdir()] == ["file.txt"]
+
+
+def test_many_writers_of_one_file_leave_one_of_their_contents(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+
+    def write(text: str) -> str:
+        try:
+            for _ in range(50):
+                write_file(path, text * 1000, sync=False)
+        except UserError as error:
+            return str(error)
+        return ""
+
+    with ThreadPoolExecutor(4) as pool:
+        told = list(pool.map(write, "abcd"))
+    assert "" in told
+    assert all(not line or "another process writes there" in line for line in told)
+    assert path.read_text() in {letter * 1000 for letter in "abcd"}
+    assert [file.name for file in tmp_path.iterdir()] == ["file.txt"]
 
 
 @pytest.mark.parametrize("name", ["file", "file/below", "n" * 300, "a\0b"])

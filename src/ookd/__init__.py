@@ -13,16 +13,18 @@ __version__ = "0.1.0"
 _HOME = {
     "evaluate": "ookd.evaluation.run",
     "load": "ookd.api",
+    "push_to_hub": "ookd.models.sharing",
     "track": "ookd.api",
     "UserError": "ookd.errors",
 }
 
-__all__ = ["UserError", "__version__", "evaluate", "load", "track"]
+__all__ = ["UserError", "__version__", "evaluate", "load", "push_to_hub", "track"]
 
 if TYPE_CHECKING:
     from ookd.api import load, track
     from ookd.errors import UserError
     from ookd.evaluation.run import evaluate
+    from ookd.models.sharing import push_to_hub
 
 
 def __getattr__(name: str) -> Any:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Generator
 from pathlib import Path
 
-from ookd.data.video import FrameSource, open_source
+from ookd.data.video import open_source
+from ookd.data.video.opening import Source
 from ookd.deploy.loading import Tracker, load
 from ookd.structures import FrameResult
 from ookd.tracking.pipeline import follow
@@ -14,7 +15,7 @@ __all__ = ["Tracker", "load", "track"]
 
 
 def track(
-    source: str | Path | int | FrameSource,
+    source: Source,
     model: str | Path | Tracker = "nano",
     *,
     classes: Collection[str] | None = None,
@@ -27,6 +28,9 @@ def track(
     runtime: str = "auto",
 ) -> Generator[FrameResult, None, None]:
     """Follow objects through a video file, folder, glob, camera or stream, one result a frame.
+
+    Images that are in memory or come from a generator are a source, too: arrays, uint8 [H, W, 3] RGB, PIL
+    images or paths.
 
     `start` and `end` are a frame number (120) or a time ("1:30"). `every=N` keeps every N-th frame. With
     `classes` and `score` only some of the objects are shown. With a `delay` each result comes so many frames

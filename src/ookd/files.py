@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from safetensors import SafetensorError
 
 from ookd.errors import UserError
-from ookd.locking import locked
+from ookd.locking import locked, locked_file
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,21 +31,26 @@ log = logging.getLogger(__name__)
 def new_file(path: Path, sync: bool = True) -> Iterator[Path]:
     """Where to write what becomes `path`. If the block fails, nothing of it stays.
 
-    Without `sync` the file may be lost or empty after a power cut, which is much faster for many small files.
+    Only one process, or thread, writes a file at a time; another one is refused. Without `sync` the file may
+    be lost or empty after a power cut, which is much faster for many small files.
     """
     try:
         with suppress(FileExistsError):
             path.parent.mkdir(parents=True)
-        part = part_of(path)
-        try:
-            yield part
-            if sync:
-                flush_to_disk(part)
-            part.replace(path)
-        except BaseException:
-            with suppress(OSError):
-                part.unlink()
-            raise
+        part = _part(path)
+        left = part.exists()
+        with locked_file(part):
+            if left:
+                _replaces(part)
+            try:
+                yield part
+                if sync:
+                    flush_to_disk(part)
+                part.replace(path)
+            except BaseException:
+                with suppress(OSError):
+                    part.unlink()
+                raise
     except (OSError, SafetensorError) as error:
         raise write_error(error, path) from None
 
@@ -58,10 +63,18 @@ def write_file(path: Path, content: str | bytes, sync: bool = True) -> None:
 
 def part_of(path: Path) -> Path:
     """The name under which `path` is written until it is complete. Warns of what a killed run left there."""
-    part = path.with_name(path.name + ".part")
+    part = _part(path)
     if part.exists():
-        log.warning("%s: left by a killed run; replaced", part)
+        _replaces(part)
     return part
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(path.name + ".part")
+
+
+def _replaces(part: Path) -> None:
+    log.warning("%s: left by a killed run; replaced", part)
 
 
 def finish(part: Path, path: Path) -> None:
@@ -83,7 +96,7 @@ def flush_to_disk(path: Path) -> None:
 
 def write_error(error: Exception, path: Path) -> UserError:
     """One line for a disk that is full, gone or forbidden."""
-    part = path.with_name(path.name + ".part")
+    part = _part(path)
     rest = f"; what was written so far is in {part.name}" if part.exists() else ""
     return UserError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}{rest}")
 

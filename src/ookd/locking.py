@@ -1,4 +1,4 @@
-"""Output folders that one process has for itself.
+"""Output folders, and files in the making, that one process has for itself.
 
 The system holds the lock, so a killed process leaves none behind. Windows has no locks on folders, and some
 network drives have none at all; there nothing is checked.
@@ -42,7 +42,36 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _lock(descriptor: int, folder: Path) -> None:
+@contextmanager
+def locked_file(path: Path) -> Iterator[None]:
+    """Hold a file, which is made if needed, while the block writes it and gives it another name.
+
+    Raise if it is held already, also by another thread of this process.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    descriptor = _open_locked(path)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _open_locked(path: Path) -> int:
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            _lock(descriptor, path)
+            if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # another process finished it, and gave it its name, just now
+
+
+def _lock(descriptor: int, path: Path) -> None:
     if sys.platform == "win32":
         return
     import fcntl
@@ -50,6 +79,6 @@ def _lock(descriptor: int, folder: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise UserError(f"{folder}: another process writes there; name another folder, or wait") from None
+        raise UserError(f"{path}: another process writes there; choose another name, or wait") from None
     except OSError:  # a drive without locks
         pass

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    import supervision as sv
     from torch import Tensor
 
 DEBUG = os.environ.get("OOKD_DEBUG", "") not in ("", "0")
@@ -262,6 +264,11 @@ class StudentMatches:
 # --- answers of tracking -----------------------------------------------------------------------------------
 
 
+def no_image() -> NDArray[np.uint8]:
+    """The image of a result whose frame was not kept."""
+    return np.zeros((0, 0, 3), np.uint8)
+
+
 @dataclass(slots=True, repr=False)
 class FrameResult:
     """The objects in view at one frame.
@@ -277,7 +284,7 @@ class FrameResult:
     boxes_xyxy: NDArray[np.float32]  # [N, 4] pixels
     masks: NDArray[np.bool_]  # [N, H, W]
     names: Sequence[str] = ()
-    image: NDArray[np.uint8] | None = None  # [H, W, 3] RGB
+    image: NDArray[np.uint8] = field(default_factory=no_image)  # [H, W, 3] RGB
     seconds: float | None = None  # time of the frame, from the start of the video
 
     def __post_init__(self) -> None:
@@ -311,6 +318,25 @@ class FrameResult:
 
     def class_name(self, label: int) -> str:
         return self.names[label] if label < len(self.names) else f"class {label}"
+
+    def plot(self) -> NDArray[np.uint8]:
+        """A copy of the image with the objects drawn in, as `ookd track` draws them."""
+        overlay: Any = import_module("ookd.drawing.overlay")  # is built on this module
+        drawn: NDArray[np.uint8] = overlay.Overlay().draw(self)
+        return drawn
+
+    def to_supervision(self) -> sv.Detections:
+        """The objects as `supervision.Detections`, for its annotators, zones and counters."""
+        import supervision as sv  # takes half a second
+
+        return sv.Detections(
+            xyxy=self.boxes_xyxy.astype(np.float32).reshape(-1, 4),
+            mask=self.masks,
+            confidence=self.scores.astype(np.float32),
+            class_id=self.labels.astype(int),
+            tracker_id=self.ids.astype(int),
+            data={"class_name": np.array([self.class_name(label) for label in self.labels.tolist()], str)},
+        )
 
 
 @dataclass(slots=True)

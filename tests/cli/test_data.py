@@ -77,7 +77,8 @@ def test_stats_as_table_and_as_json(splits: Path, capsys: pytest.CaptureFixture[
 
 def test_plot_is_not_overwritten_unasked(splits: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plot = splits.parent / "plot.png"
-    assert run(capsys, "stats", splits, "--plot", plot)[0] == 2  # of which split?
+    assert run(capsys, "stats", splits, "--plot", plot)[0] == 0
+    assert {path.name for path in plot.parent.glob("plot*.png")} == {"plot-train.png", "plot-val.png"}
     assert run(capsys, "stats", splits, "--split", "val", "--plot", plot)[0] == 0
     plot.write_text("precious")
     assert run(capsys, "stats", splits, "--split", "val", "--plot", plot)[0] == 2
@@ -106,6 +107,19 @@ def test_convert_annotations_only_refers_to_the_frames(
     assert run(capsys, "convert", folder, "--to", "coco", "--out", out, "--annotations-only")[0] == 0
     assert sorted(path.name for path in out.iterdir()) == ["dataset.yaml", "instances.json"]
     assert run(capsys, "check", out)[0] == 0
+
+
+@pytest.mark.parametrize("to", ["davis", "mots", "yolo"])
+def test_convert_names_a_mask_that_cannot_be_read(
+    to: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = small_set.document()
+    content["annotations"][0]["segmentations"][1]["counts"][0] = -3
+    (folder / "instances.json").write_text(json.dumps(content))
+    code, _, err = run(capsys, "convert", folder, "--to", to, "--out", folder.parent / "out")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "video 1, frame 1, track 1: a run length is a whole number of at least 0" in err
+    assert not (folder.parent / "out").exists()
 
 
 def test_convert_refuses_what_it_does_not_know(splits: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -66,6 +66,38 @@ def test_a_stopped_run_goes_on_to_the_same_results(given, whole, tmp_path, monke
     assert (out / "results.json").read_bytes() == (whole / "results.json").read_bytes()
 
 
+def test_killed_when_the_list_was_whole_it_is_done(given, whole, tmp_path) -> None:
+    out = Path(shutil.copytree(whole, tmp_path / "out"))
+    (out / "videos").mkdir()
+    (out / "videos" / f"{VIDEOS}.jsonl").write_text("the last part that was not removed yet")
+    assert run(given, out) == 0
+    assert (out / "results.json").read_bytes() == (whole / "results.json").read_bytes()
+    assert not (out / "videos").exists()
+
+
+@pytest.mark.parametrize("left", ["run.json.part", None])
+def test_killed_at_its_very_beginning(left, given, whole, tmp_path) -> None:
+    (tmp_path / "out").mkdir()
+    if left:
+        (tmp_path / "out" / left).write_text("{")
+    assert run(given, tmp_path / "out") == 0
+    assert (tmp_path / "out" / "results.json").read_bytes() == (whole / "results.json").read_bytes()
+
+
+OTHER = b'{"video_id": 2, "category_id": 1, "score": 1, "segmentations": []}\n'
+
+
+@pytest.mark.parametrize("damage", [b"\xdf", b"{}\n", OTHER])
+def test_damaged_results_of_a_video_are_named(damage, given, whole, tmp_path, capsys) -> None:
+    out = Path(shutil.copytree(whole, tmp_path / "out"))
+    (out / "results.json").unlink()
+    (out / "videos").mkdir()
+    (out / "videos" / "1.jsonl").write_bytes(damage)
+    assert run(given, out) == 2
+    assert "1.jsonl: is damaged; delete it and call again" in capsys.readouterr().err
+    assert not (out / "results.json").exists()
+
+
 def test_finished_results_are_not_replaced_unless_asked(given, tmp_path, capsys) -> None:
     out = tmp_path / "out"
     assert run(given, out) == 0
@@ -94,9 +126,13 @@ def test_overwriting_goes_on_with_what_the_same_run_began(given, whole, tmp_path
     shutil.copytree(whole, out)
     (out / "results.json").unlink()
     (out / "videos").mkdir()
-    (out / "videos" / "1.jsonl").write_text('{"done": "before"}\n')
+    (out / "videos" / "1.jsonl").write_bytes(OTHER.replace(b'"video_id": 2', b'"video_id": 1'))
     assert run(given, out, "--overwrite") == 0
-    assert (out / "results.json").read_text().startswith('[{"done": "before"}')
+    assert (
+        (out / "results.json")
+        .read_text()
+        .startswith("[" + OTHER.decode().replace('2, "cat', '1, "cat').strip())
+    )
 
 
 def test_a_folder_of_something_else_is_left_alone(given, tmp_path, capsys) -> None:

@@ -21,6 +21,7 @@ import torch
 from cli.data_and_model import write_clip_model
 from ookd import api
 from ookd.cli import main, progress
+from ookd.cli.window import Window
 from ookd.config.tracker import TrackerConfig
 from ookd.data.video import VideoWriter, open_source
 from ookd.deploy import loading
@@ -184,6 +185,7 @@ def test_a_folder_that_holds_something(
         (["squares.mp4", "--save", ""], "nothing cannot be written"),
         (["squares.mp4", "--start", "soon"], "'soon' is not a place in a video"),
         (["99999"], "99999: no such file"),
+        (["squares.mp4", "--show"], "--show: there is no display"),
         (["squares.mp4", "--start", "99"], "no frames between start and end"),
     ],
 )
@@ -199,6 +201,7 @@ def test_mistakes_are_one_line_and_exit_code_2(
     (tmp_path / "zero.mp4").write_bytes(b"")
     (tmp_path / "squares.mp4").symlink_to(video)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DISPLAY", raising=False)
     assert main(["track", *arguments, "--out", "out"]) == 2
     shown = capsys.readouterr()
     assert shown.out == ""
@@ -206,6 +209,27 @@ def test_mistakes_are_one_line_and_exit_code_2(
     assert shown.err.startswith("error: ")
     assert message in shown.err
     assert not (tmp_path / "out").exists() or os.listdir(tmp_path / "out") == []
+
+
+@pytest.mark.skipif(not os.environ.get("DISPLAY"), reason="needs a display")
+def test_a_window_that_is_closed_ends_with_whole_files(
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[tuple[int, ...]] = []
+
+    def look(window: Window, picture: np.ndarray) -> None:
+        show(window, picture)
+        shown.append(picture.shape)
+        if len(shown) == 5:
+            window._root.focus_force()
+            window._root.update()
+            window._root.event_generate("<Escape>", when="now")
+
+    show = Window.show
+    monkeypatch.setattr(Window, "show", look)
+    assert main(["track", str(video), "--out", str(tmp_path), "--show"]) == 0
+    assert shown == [(96, 128, 3)] * 5
+    assert len(frames_in(tmp_path)) == 5
 
 
 def test_a_model_of_clips_is_sent_to_predict(

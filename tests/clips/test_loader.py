@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,11 +18,15 @@ import torch
 
 import small_set
 from ookd.clips.loader import ClipLoader, Mixture, collate, make_loader
+from ookd.clips.minor_paste import MinorPaste, MinorPasteConfig
+from ookd.clips.opening import augmentation
 from ookd.clips.sampling import ClipSampler, DistillSampler, PairSampler
 from ookd.clips.sources import ClipDataset, ClipSource, DatasetClips
+from ookd.config import Augment
 from ookd.data.formats import load
 from ookd.errors import UserError
 from ookd.structures import Batch, Clip
+from ookd.worlds import World
 
 
 class Counting:
@@ -149,6 +154,18 @@ def test_workers_start_after_opencv_has_used_threads() -> None:
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
+
+
+def test_loader_processes_may_start_anew(tmp_path: Path) -> None:
+    """As on macOS and Windows, where they get what they need in a pickle."""
+    data = DatasetClips(load(small_set.write_set(tmp_path)))
+    world = World("ytvis-like", videos=2, height=64, width=96, frames=4)
+    for source in (data, world):
+        paste = MinorPaste(source, MinorPasteConfig())
+        stream = ClipDataset(source, PairSampler(2), [paste, augmentation(Augment(colour=True))], seed=3)
+        again = pickle.loads(pickle.dumps(stream))
+        for ours, theirs in zip(stream[0, 0].images, again[0, 0].images, strict=True):
+            np.testing.assert_array_equal(theirs, ours)
 
 
 def test_ranks_together_make_the_global_batch() -> None:

@@ -101,6 +101,14 @@ def test_an_onnx_file_holds_no_weight_that_nothing_reads(tmp_path: Path) -> None
         assert read.issuperset(weight.name for weight in graph.initializer)
 
 
+@pytest.mark.parametrize("kind", RUNNERS)
+def test_exported_files_do_not_say_where_the_program_lies(kind: Kind, tmp_path: Path) -> None:
+    for file in write_graphs(compact_graphs(), tmp_path, kind, "fp32", []):
+        content = file.read_bytes()
+        for place in (Path.home(), Path(torch.__file__).parents[1], Path(exporting.__file__).parents[2]):
+            assert str(place).encode() not in content.replace(b"\0", b""), file.name
+
+
 def dense_layers() -> list[nn.Module]:
     """All layers of the encoder, and those of the decoder that run on its cells."""
     model = zoo.load(compact()).model

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +208,31 @@ def test_a_stopped_run_goes_on_to_the_same_labels(
         path.name: path.read_bytes() for path in whole.iterdir()
     }
     assert sorted(path.name for path in tmp_path.glob("out*")) == ["out"]
+
+
+def test_killed_when_the_labels_were_whole_it_is_done(
+    world: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def killed(out: Path) -> Path:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ResultFolder, "remove", lambda _: sys.exit(9))
+            assert main(command(world, model, out)) == 9
+        return out.with_name(f"{out.name}.begun")
+
+    out = tmp_path / "out"
+    begun = killed(out)
+    before = (out / "instances.json").read_bytes()
+    assert begun.is_dir()
+    assert main(command(world, model, out)) == 0
+    assert (out / "instances.json").read_bytes() == before
+    assert not begun.exists()
+
+    shutil.rmtree(out)
+    begun = killed(out)
+    (out / "instances.json").write_text("{}")  # somebody else's
+    assert main(command(world, model, out)) == 2
+    assert "exists" in capsys.readouterr().err
+    assert begun.is_dir()
 
 
 def test_labels_of_another_rule_are_not_mixed_in(

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from ookd.drawing.overlay import COLOURS, Overlay, captions, colour, contact_sheet, text_colour
-from ookd.structures import FrameResult
+from ookd.errors import UserError
+from ookd.structures import FrameResult, no_image
 
 GREY = 90
 
@@ -57,8 +58,8 @@ def test_an_empty_result_is_the_frame() -> None:
 
 def test_a_result_without_a_frame_cannot_be_drawn() -> None:
     result = scene(120, 160, [1])
-    result.image = None
-    with pytest.raises(ValueError, match="no image"):
+    result.image = no_image()
+    with pytest.raises(UserError, match="no image"):
         Overlay().draw(result)
 
 

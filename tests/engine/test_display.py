@@ -29,6 +29,14 @@ def test_plain_lines_only_where_one_is_due() -> None:
     )
 
 
+def test_a_distillation_has_short_lines_unless_asked() -> None:
+    terms = {"class": 0.5, "aux_class": 0.4, "kd_relation": 0.3, "kept_share": 0.9, "agree_top": 1.0}
+    step = StepProgress(1, terms, 1e-3, 5.0, 1.0, 1.0)
+    lines = [Display(9, quiet=True, verbose=verbose).line(step) for verbose in (False, True)]
+    assert "step 1/9  class 0.500 kd_relation 0.300  lr" in lines[0]
+    assert all(f"{name} {value:.3f}" in lines[1] for name, value in terms.items())
+
+
 def test_a_live_line_on_a_terminal_that_goes_away() -> None:
     display, out = shown(terminal=True)
     display.step(STEP, line=False)

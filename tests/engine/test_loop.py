@@ -65,7 +65,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def final_weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "checkpoints" / "step-00000020" / "model.safetensors")
+    return saved(folder, "model")
+
+
+def saved(folder: Path, part: str) -> dict[str, torch.Tensor]:
+    return load_file(folder / "checkpoints" / "step-00000020" / f"{part}.safetensors")
 
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
@@ -127,6 +131,7 @@ def test_sigterm_saves_and_resumes_to_the_same_numbers(whole: Path, tmp_path: Pa
     train(tmp_path)
     assert curve(tmp_path) == curve(whole)
     assert same(final_weights(tmp_path), final_weights(whole))
+    assert same(*(saved(folder, "random") for folder in (tmp_path, whole)))  # of which dropout draws
 
 
 def test_a_student_with_a_memory_resumes_to_the_same_numbers(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from collections.abc import Iterator
@@ -14,8 +15,11 @@ COMMIT = "5f3c" * 10
 
 
 @contextmanager
-def serving(repositories: dict[str, Path | int]) -> Iterator[str]:
-    """The address of a hub that has these repositories: a folder, or the status with which it refuses one."""
+def serving(repositories: dict[str, Path | int], uploads: Path | None = None) -> Iterator[str]:
+    """The address of a hub that has these repositories: a folder, or the status with which it refuses one.
+
+    It takes others into the folder `uploads`.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -23,6 +27,32 @@ def serving(repositories: dict[str, Path | int]) -> Iterator[str]:
 
         def do_HEAD(self) -> None:
             self._answer(body=False)
+
+        def do_POST(self) -> None:
+            """Takes uploads into `repositories`, below `uploads`."""
+            content = self.rfile.read(int(self.headers["Content-Length"] or 0))
+            if uploads is None:
+                return self._send(401, b"{}", True, {"X-Error-Code": "RepoNotFound"})
+            home = f"http://{self.headers['Host']}"
+            name = "/".join(self.path.split("/")[3:5])
+            told: dict[str, object] = {"errors": [], "warnings": []}  # of the head of a card
+            if self.path.startswith("/api/repos/create"):
+                asked = json.loads(content)
+                name = "/".join(filter(None, (asked.get("organization"), asked["name"])))
+                repositories[name] = uploads / name
+                (uploads / name).mkdir(parents=True, exist_ok=True)
+                told = {"url": f"{home}/{name}"}
+            elif "/preupload/" in self.path:
+                paths = [file["path"] for file in json.loads(content)["files"]]
+                regular = {"uploadMode": "regular", "shouldIgnore": False, "oid": None}
+                told = {"files": [{"path": path, **regular} for path in paths]}
+            elif "/commit/" in self.path:
+                for line in map(json.loads, content.splitlines()):
+                    if line["key"] == "file":
+                        written = base64.b64decode(line["value"]["content"])
+                        (uploads / name / line["value"]["path"]).write_bytes(written)
+                told = {"commitUrl": f"{home}/{name}/commit/{COMMIT}", "commitOid": COMMIT, "success": True}
+            return self._send(200, json.dumps(told).encode(), True)
 
         def _answer(self, body: bool) -> None:
             path = self.path.split("?")[0]

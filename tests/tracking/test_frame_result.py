@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ookd.drawing.overlay import as_supervision
 from ookd.structures import FrameResult
 
 NAMES = ["cat", "dog"]
@@ -46,7 +45,7 @@ def result(n: int = 7) -> FrameResult:
 )
 def test_the_same_objects_as_supervision_chooses(chosen: Any) -> None:
     whole = result()
-    part, wanted = whole[chosen], as_supervision(whole)[chosen]
+    part, wanted = whole[chosen], whole.to_supervision()[chosen]
     assert len(part) == len(wanted)
     np.testing.assert_array_equal(part.ids, wanted.tracker_id)
     np.testing.assert_array_equal(part.labels, wanted.class_id)

@@ -262,6 +262,20 @@ def test_a_state_from_elsewhere_is_refused(tmp_path) -> None:
         session().save(path / "state.safetensors")
 
 
+def test_a_state_of_a_model_of_another_width_is_refused_when_it_is_loaded(tmp_path) -> None:
+    """And before the next image comes."""
+    path = tmp_path / "state.safetensors"
+    other = session()
+    other.step(scene(0))
+    state = other.state
+    state["memory.embeds"] = np.pad(state["memory.embeds"], [(0, 0), (0, 0), (0, 2)])
+    safetensors.numpy.save_file(state, path, other._made_with())
+    fresh = session()
+    with pytest.raises(UserError, match=r"have \d+ channels, those of the model \d+"):
+        fresh.load(path)
+    assert fresh.step(scene(0)).ids.tolist() == session().step(scene(0)).ids.tolist()
+
+
 def test_results_must_be_asked_for_and_a_step_needs_an_image_a_stream() -> None:
     with pytest.raises(UserError, match="final=True"):
         _ = session().results

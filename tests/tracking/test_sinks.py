@@ -178,15 +178,19 @@ def test_mask_images(tmp_path: Path) -> None:
     np.testing.assert_array_equal(picture, expected)
 
 
-def test_mask_images_hold_identities_up_to_65534(tmp_path: Path) -> None:
-    last = result(0)
-    last.ids = np.array([65534])
-    with Sinks(tmp_path, ["png"], SOURCE) as sinks:
-        sinks.write(last)
-        last.ids = np.array([65535])
-        with pytest.raises(UserError, match="frame 0: more than 65535 identities"):
+def test_mask_images_of_more_identities_than_16_bits_hold(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A stream that runs for weeks goes on."""
+    for identity, value in {65534: 65535, 65535: 1, 131071: 2}.items():
+        last = result(0)
+        last.ids = np.array([identity])
+        with Sinks(tmp_path, ["png"], SOURCE) as sinks:
             sinks.write(last)
-    assert cv2.imread(str(tmp_path / "masks" / "000000.png"), cv2.IMREAD_UNCHANGED).max() == 65535
+            sinks.write(last)
+        assert cv2.imread(str(tmp_path / "masks" / "000000.png"), cv2.IMREAD_UNCHANGED).max() == value
+        assert len(caplog.records) == (identity >= 65535)  # told once
+        caplog.clear()
 
 
 def test_masks_of_an_earlier_run_do_not_stay(tmp_path: Path) -> None:

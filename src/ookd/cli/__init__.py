@@ -36,6 +36,10 @@ VERBS = {
 class LazyVerbs(typer.core.TyperGroup):
     """Lists all verbs, but imports the module of a verb only to run it or to show its help."""
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.commands: Any = dict.fromkeys(VERBS)  # from which a mistyped one is guessed
+
     def list_commands(self, ctx: Any) -> list[str]:
         return list(VERBS)
 

@@ -71,7 +71,7 @@ def stats(
     data: Path = DATA,
     split: str | None = SPLIT,
     minor_paste: bool = typer.Option(False, "--minor-paste", help="Also count classes with Minor-Paste."),
-    plot: Path | None = typer.Option(None, help="Draw diagrams into this PNG, of one split only."),
+    plot: Path | None = typer.Option(None, help="Draw diagrams into this PNG; into one for each set."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the PNG."),
     as_json: bool = JSON,
 ) -> None:
@@ -80,21 +80,28 @@ def stats(
     from ookd.data.formats import load_source
 
     sources = _sources(data, split, None)
-    if plot is not None and len(sources) > 1:
-        raise UserError(f"{data}: holds several sets; choose one with --split to plot it")
-    if plot is not None and plot.exists() and not overwrite:
-        raise UserError(f"{plot}: exists; give another name or --overwrite")
+    plots = [] if plot is None else _plots(plot, sources)
+    for path in plots:
+        if path.exists() and not overwrite:
+            raise UserError(f"{path}: exists; give another name or --overwrite")
     described = []
-    for source in sources:
+    for i, source in enumerate(sources):
         dataset = load_source(source)
         described.append(room.describe(dataset, source.split or dataset.name, minor_paste))
-        if plot is not None:
-            room.plot(dataset, described[-1], plot)
+        if plots:
+            room.plot(dataset, described[-1], plots[i])
     if as_json:
         _answer([item.as_dict() for item in described])
     else:
         for item in described:
             _print_stats(item)
+
+
+def _plots(plot: Path, sources: list[AnnotationSource]) -> list[Path]:
+    """The PNG of each set: as it was named, or with the name of the set where there are several."""
+    if len(sources) == 1:
+        return [plot]
+    return [plot.with_name(f"{plot.stem}-{source.split or source.path.stem}.png") for source in sources]
 
 
 def _print_stats(stats: Stats) -> None:

@@ -15,14 +15,17 @@ from ookd.cli.own_data import load_recipe
 from ookd.cli.progress import FrameProgress
 from ookd.cli.train import (
     AsJson,
+    Asked,
     Change,
     Changed,
     Data,
     Device,
+    Minutes,
     Out,
     Overwrite,
     Resume,
     Show,
+    Verbose,
     run_folder,
     start,
 )
@@ -53,7 +56,9 @@ def distill(
     changed: Changed = False,
     overwrite: Overwrite = False,
     device: Device = "auto",
+    minutes: Minutes = None,
     show: Show = False,
+    verbose: Verbose = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a student as RECIPE says, with a teacher that sees the frames around.
@@ -74,13 +79,13 @@ def distill(
     if not only_cache and is_main():  # before the teacher is asked, which takes long
         from ookd.engine import begun
 
-        begun.check(parsed, folder, resume, changed, overwrite)
+        begun.check(parsed, folder, resume, changed or (resume and minutes is not None), overwrite)
     if parsed.distill is not None and parsed.distill.cache is not None:
         fill_cache(parsed, device, as_json and only_cache)
     elif only_cache:
         raise UserError("--only-cache: name the folder with --cache")
     if not only_cache:
-        start(parsed, folder, resume, changed, overwrite, device, as_json)
+        start(parsed, folder, Asked(resume, changed, overwrite, device, minutes, verbose, as_json))
 
 
 def fill_cache(recipe: config.Recipe, device: str, as_json: bool) -> None:

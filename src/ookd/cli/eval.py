@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
-GT = typer.Option(..., "--gt", help="Annotation file; repeat for several splits: --gt A --gt B.")
-PRED = typer.Option([], "--pred", help="Result list (results.json); repeat to join several.")
+GT = typer.Option(..., "--gt", help="Annotation file or other data; repeat to join several: --gt A --gt B.")
+SPLIT = typer.Option(None, help="Which split of --gt, as in train or val.")
+PRED = typer.Option([], "--pred", help="Result list, or folder of `ookd predict`; repeat to join several.")
 COMPARE = typer.Option(None, metavar="A B", help="Two result lists to compare instead of --pred.")
 JSON = typer.Option(False, "--json", help="Print the answer as JSON on standard output.")
 REPORT = typer.Option(None, metavar="FILE.html", help="Write a self-contained HTML report.")
@@ -51,6 +52,7 @@ def _no_garbage_collection() -> Iterator[None]:
 @_no_garbage_collection()
 def evaluate(
     gt: list[Path] = GT,
+    split: str | None = SPLIT,
     pred: list[Path] = PRED,
     compare: tuple[Path, Path] | None = COMPARE,
     as_json: bool = JSON,
@@ -77,6 +79,7 @@ def evaluate(
             found = evaluate(
                 gt,
                 results,
+                split=split,
                 lenient=lenient,
                 official_quirks=official_quirks,
                 class_agnostic=class_agnostic,

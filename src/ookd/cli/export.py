@@ -15,6 +15,8 @@ from ookd.errors import UserError
 
 app = typer.Typer(rich_markup_mode=None)
 
+WORLD = "ytvis-like"  # to compare models on whose training data are unknown
+
 
 @app.command()
 def export(
@@ -25,7 +27,10 @@ def export(
         "fp32", help="fp16 halves the files; bf16 (openvino only) and int8 also compute faster."
     ),
     size: str = typer.Option("160x288", help="Height x width of the frames, multiples of 32."),
-    data: str = typer.Option("ytvis-like", help="Annotated videos or a world, to compare and calibrate on."),
+    data: str | None = typer.Option(
+        None,
+        help="Annotated videos or a world, to compare and calibrate on. Default: those of the model's run.",
+    ),
     scenes: int = typer.Option(20, min=0, help="Videos on which AP is compared; 0 skips it."),
     check: bool = typer.Option(
         True, "--check/--no-check", help="Refuse an export that differs too much, and compare AP."
@@ -37,7 +42,9 @@ def export(
     _require_packages(to, precision)
     from ookd.cli.progress import FrameProgress
     from ookd.deploy import export as exporting
+    from ookd.engine.begun import data_of_run
 
+    data = data or data_of_run(Path(model)) or WORLD
     height_width = parse_size(size)
     videos = scenes if check else 0
     with FrameProgress(exporting.frames_tracked(data, videos, height_width)) as progress:

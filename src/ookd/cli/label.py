@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
+from hashlib import blake2b
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ookd.cli.progress import FrameProgress
+from ookd.data.formats.json_file import ANNOTATIONS
 from ookd.errors import UserError
+from ookd.untrusted import is_file
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -27,7 +30,7 @@ def label(
         list[str] | None, typer.Option(metavar="CLASS=SCORE", help="Another lowest confidence for a class.")
     ] = None,
     frames: Annotated[int, typer.Option(min=1, help="Frames that a track must be seen in, at least.")] = 3,
-    device: Annotated[str, typer.Option(help="auto or cpu.")] = "auto",
+    device: Annotated[str, typer.Option(help="Where the model runs: auto, cpu, cuda, cuda:1, mps.")] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The summary as JSON.")] = False,
 ) -> None:
@@ -49,7 +52,9 @@ def label(
     from ookd.tracking.result_folder import ResultFolder
     from ookd.tracking.torch_model import device_named
 
-    check_free(out, overwrite, markers())
+    begun = out.with_name(f"{out.name}.begun")
+    if not begun.is_dir():
+        check_free(out, overwrite, markers())
     thresholds = LabelThresholds(score, dict(_of_class(text) for text in score_of or ()), frames)
     dataset = videos_of(data)
     saved = zoo.load(model)
@@ -64,29 +69,40 @@ def label(
         "score": [thresholds.score, thresholds.of_class],
         "frames": thresholds.frames,
     }
-    begun = out.with_name(f"{out.name}.begun")
+    digest = blake2b(json.dumps(run).encode(), digest_size=8).hexdigest()
     with locked(begun):
         found = ResultFolder(begun, run, overwrite)
         left = [video for video in recordings(dataset) if not found.done(video.id)]
+        written = not left and _wrote(out, digest)  # and was killed before it could remove `begun`
+        if not written:
+            check_free(out, overwrite, markers())
         saved.model.to(device_named(device))
         with FrameProgress(sum(video.length for video in left)) as progress:
             for video in left:
                 found.add(video.id, confident_tracks(saved, video, thresholds, progress.step))
         labelled = annotated(dataset, saved.names, found.read)
+        labelled.extra["info"] = {"labels": digest}
         if saved.licence:
             teacher = {"id": saved.source or model, "licence": saved.licence, "fingerprint": run["model"]}
-            labelled.extra["info"] = {"teacher": teacher}
+            labelled.extra["info"]["teacher"] = teacher
         tracks = sum(len(video.tracks) for video in labelled.videos)
         if not tracks:
             found.remove()
             raise UserError(f"{data}: no track passes the thresholds; lower --score or --frames")
-        convert(labelled, out, "ytvis", frames=False, overwrite=overwrite)
+        if not written:
+            convert(labelled, out, "ytvis", frames=False, overwrite=overwrite)
         found.remove()
     if as_json:
         summary = {"folder": str(out), "videos": len(labelled.videos), "tracks": tracks}
         sys.stdout.write(json.dumps(summary) + "\n")
     else:
         print(f"{out}: {tracks} tracks in {len(labelled.videos)} videos")
+
+
+def _wrote(out: Path, digest: str) -> bool:
+    """Whether a folder holds the labels of this very call."""
+    file = out / ANNOTATIONS
+    return is_file(file) and digest.encode() in file.read_bytes()
 
 
 def _of_class(text: str) -> tuple[str, float]:

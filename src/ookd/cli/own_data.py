@@ -22,7 +22,7 @@ def load_recipe(
         if unlabelled is not None:
             raise UserError("--unlabelled adds to videos with labels: name these with --data")
         return config.load(name, changes)
-    own = _sources(data, unlabelled)
+    own = _sources(name, data, unlabelled)
     recipe = config.load(name, [*own, *changes])
     side = recipe.tracker.get("short_side")
     if side is None or recipe.data.augment.sides:
@@ -30,7 +30,7 @@ def load_recipe(
     return config.load(name, [*own, f"data.augment.sides=[{side}]", *changes])
 
 
-def _sources(data: Path, unlabelled: Path | None) -> list[str]:
+def _sources(name: str, data: Path, unlabelled: Path | None) -> list[str]:
     from ookd.data.formats import find
 
     found = find(data)
@@ -44,6 +44,7 @@ def _sources(data: Path, unlabelled: Path | None) -> list[str]:
     if unlabelled is not None:
         train.append(_folder(unlabelled, unlabelled=True))
     return [
+        f"about={json.dumps(f'The recipe {name} on the videos of {data}.')}",
         f"data.train={json.dumps(train)}",
         *(f"data.{split}={json.dumps(sources.get(split))}" for split in ("tune", "val")),
     ]

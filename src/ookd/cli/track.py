@@ -6,7 +6,7 @@ import re
 import signal
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from itertools import chain, count
 from pathlib import Path
 
@@ -45,6 +45,7 @@ def track(
     delay: int = typer.Option(0, min=0, help="Decide who is who so many frames later, knowing them."),
     device: str = typer.Option("auto", help="Where the model runs: auto, cpu, cuda, cuda:1, mps."),
     trails: bool = typer.Option(False, "--trails", help="Draw where objects came from (mp4)."),
+    show: bool = typer.Option(False, "--show", help="Also show it in a window; q closes it and ends."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Use the folder though it holds something."),
     show_progress: bool = typer.Option(True, "--show-progress/--hide-progress", help="Show progress."),
     as_json: bool = typer.Option(False, "--json", help="The summary as JSON on standard output."),
@@ -56,13 +57,15 @@ def track(
     from ookd.api import load
     from ookd.api import track as run
     from ookd.cli.progress import FrameProgress
+    from ookd.cli.window import Window
     from ookd.data.threads import BackgroundWriter
     from ookd.data.video import open_source
+    from ookd.drawing.overlay import Overlay
     from ookd.files import claim_folder
     from ookd.locking import locked
     from ookd.tracking.sinks import Sinks, own_parts
 
-    names = _sinks(save)
+    names, overlay = _sinks(save), Overlay(trails)
     objects: dict[int, str] = {}
     sure: set[int] = set()  # those that are drawn in
     interrupted = False
@@ -70,6 +73,7 @@ def track(
         _stopping_signals(),
         open_source(source, start=start, end=end, every=every) as frames,
         FrameProgress(frames.length, show_progress) as progress,
+        Window(frames.name) if show else nullcontext() as window,
         locked(out := out or _free_folder(frames.name)),
     ):
         claim_folder(out, overwrite, own_parts())
@@ -92,6 +96,10 @@ def track(
                                 objects[id] = result.names[label]
                             sure.update(result.ids[result.scores >= least].tolist())
                             progress.step()
+                            if window is not None:
+                                window.show(overlay.draw(result[result.scores >= least]))
+                                if window.closed:
+                                    break
                 except KeyboardInterrupt:
                     interrupted = True
     if as_json:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -31,9 +33,26 @@ Changed = Annotated[
     bool, typer.Option("--resume-changed", help="Continue the run in --out though the recipe is another one.")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Delete the run in --out first.")]
-Device = Annotated[str, typer.Option(help="auto or cpu.")]
+Device = Annotated[Literal["auto", "cpu"], typer.Option(help="Train on the GPUs that are there, or not.")]
+Minutes = Annotated[
+    float | None, typer.Option(min=0, help="Train as many steps as fit into this time, instead of run.steps.")
+]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Show every term of the loss.")]
 Show = Annotated[bool, typer.Option("--show", help="Print the whole recipe, explained.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How a run is begun or continued."""
+
+    resume: bool
+    changed: bool
+    overwrite: bool
+    device: str
+    minutes: float | None
+    verbose: bool
+    as_json: bool
 
 
 @app.command()
@@ -46,11 +65,13 @@ def train(
     changed: Changed = False,
     overwrite: Overwrite = False,
     device: Device = "auto",
+    minutes: Minutes = None,
     list_: Annotated[bool, typer.Option("--list", help="List the bundled recipes.")] = False,
     show: Show = False,
     page: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Write run.html of a run anew, and stop.")
     ] = None,
+    verbose: Verbose = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a teacher or a student as RECIPE says.
@@ -73,39 +94,57 @@ def train(
     if show:
         sys.stdout.write(config.describe(parsed))
     else:
-        start(parsed, run_folder(parsed, out), resume, changed, overwrite, device, as_json)
+        asked = Asked(resume, changed, overwrite, device, minutes, verbose, as_json)
+        start(parsed, run_folder(parsed, out), asked)
 
 
 def run_folder(recipe: config.Recipe, out: Path | None) -> Path:
     return out or Path("runs") / recipe.name
 
 
-def start(
-    recipe: config.Recipe,
-    folder: Path,
-    resume: bool,
-    changed: bool,
-    overwrite: bool,
-    device: str,
-    as_json: bool,
-) -> None:
+def start(recipe: config.Recipe, folder: Path, asked: Asked) -> None:
     """Begin or continue the run, unless there is one that nobody asked to touch."""
     from ookd.engine import begun
     from ookd.engine.loop import Interrupted
+    from ookd.engine.page import PAGE
     from ookd.engine.run import run
 
     with locked(folder) if is_main() else nullcontext():
+        if asked.minutes is not None:
+            recipe = _planned(recipe, folder, asked, asked.minutes)
         if is_main():  # the others follow the first process, which makes the folder
-            begun.check(recipe, folder, resume, changed, overwrite)
-            if overwrite:
+            begun.check(recipe, folder, asked.resume, asked.changed, asked.overwrite)
+            if asked.overwrite:
                 begun.remove(folder)
         try:
-            outcome = run(recipe, folder, cpu=device == "cpu")
+            outcome = run(recipe, folder, asked.device == "cpu", asked.verbose)
         except Interrupted as stop:
             print(stop, file=sys.stderr)
             raise typer.Exit(128 + stop.number) from None
-    if as_json and is_main():
+    if not is_main():
+        return
+    if asked.as_json:
         sys.stdout.write(json.dumps(outcome.as_dict()) + "\n")
+    else:
+        print(f"{outcome.model}: the model after {outcome.steps} steps")
+        print(f"{folder / PAGE}: the page of the run, with its curves and validation")
+        print(f"Track with it: ookd track VIDEO --model {folder}")
+
+
+def _planned(recipe: config.Recipe, folder: Path, asked: Asked, minutes: float) -> config.Recipe:
+    """The recipe with the steps that fit into the time, or that did when its run began."""
+    from ookd.engine import begun, budget
+    from ookd.engine.run_log import RECIPE
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("--minutes plans runs of one process; set run.steps for several")
+    saved = folder / RECIPE
+    if saved.exists() and (asked.resume or asked.changed):
+        return budget.as_begun(recipe, config.load(str(saved)))
+    begun.check(recipe, folder, overwrite=asked.overwrite)
+    recipe = budget.within(recipe, minutes, asked.device == "cpu")
+    print(f"{minutes:g} minutes: {recipe.run.steps} steps", file=sys.stderr)
+    return recipe
 
 
 def _print_recipes() -> None:

@@ -262,6 +262,7 @@ def make_loader(
             num_workers=workers,
             worker_init_fn=_begin_worker,
             prefetch_factor=prefetch if workers else None,
+            generator=torch.Generator(),  # or each pass over the data would draw from the training's chance
         )
 
     return ClipLoader(stream, batch_size, rank, world, fetch)

@@ -153,10 +153,7 @@ def _masks(video: Video, tracks: list[Track], frame: int) -> NDArray[np.bool_]:
     masks = np.zeros((len(tracks), video.height, video.width), np.bool_)
     for n, track in enumerate(tracks):
         if _is_visible(track, frame):
-            try:
-                masks[n] = rle.decode(rle.from_any(track.segmentations[frame], video.height, video.width))
-            except rle.RleError as error:
-                raise UserError(f"video {video.id}, frame {frame}, track {track.id}: {error}") from error
+            masks[n] = rle.decode(rle.of_track(video, track, frame))
     return masks
 
 

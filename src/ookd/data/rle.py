@@ -19,7 +19,8 @@ from pycocotools import mask as coco
 from ookd import limits
 from ookd.data.runs import ColumnRuns, runs_of
 from ookd.data.runs import RleError as RleError
-from ookd.structures import Rle
+from ookd.errors import UserError
+from ookd.structures import Rle, Track, Video
 
 _FARTHEST = 100_000  # pixels; a polygon's edges are walked point by point
 
@@ -35,6 +36,14 @@ def from_any(segmentation: Any, height: int, width: int) -> Rle:
     if isinstance(segmentation, dict):
         _columns([rle])
     return rle
+
+
+def of_track(video: Video, track: Track, frame: int) -> Rle:
+    """The mask of a track in a frame that shows it."""
+    try:
+        return from_any(track.segmentations[frame], video.height, video.width)
+    except RleError as error:
+        raise UserError(f"video {video.id}, frame {frame}, track {track.id}: {error}") from None
 
 
 def _read(segmentation: Any, height: int, width: int) -> Rle:

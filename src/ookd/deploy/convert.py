@@ -47,6 +47,9 @@ def _write_onnx(graph: onnx.ModelProto, path: Path, precision: Precision) -> lis
     read = {name for node in standard.graph.node for name in node.input}
     for unread in [weight for weight in standard.graph.initializer if weight.name not in read]:
         standard.graph.initializer.remove(unread)  # ONNX Runtime would warn about it
+    for node in standard.graph.node:  # where on this machine the source of each lies
+        del node.metadata_props[:]
+        node.doc_string = ""
     if precision == "fp16":
         _store_half(standard)
     onnx.save(standard, file)

@@ -82,6 +82,8 @@ class Tracker:
         return model, self.config
 
     def _filter(self, classes: Collection[str] | None, score: float | None) -> ResultFilter:
+        if score is not None and not 0 <= score <= 1:
+            raise UserError(f"score {score}: must lie between 0 and 1")
         if classes is None:
             return ResultFilter(None, score or 0.0)
         for name in classes:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ookd.config.tracker import TrackerConfig
-from ookd.data.formats import load as load_data
+from ookd.data.formats import find, load_source
 from ookd.deploy.folder import Precision
 from ookd.errors import UserError
 from ookd.evaluation.run import evaluate
@@ -44,10 +44,14 @@ REQUIRED: dict[Precision, Parity] = {
 
 
 def open_videos(data: str, split: str, count: int, size: tuple[int, int]) -> Videos:
-    """The first `count` annotated videos of a data set, or as many of a synthetic world."""
+    """The first `count` annotated videos of a data set, or as many of a synthetic world.
+
+    Of data in several parts that is the `split`, else what is there for validation, else the first part.
+    """
     if data in PRESETS:
         return World(data, split=split, seed=SEED, videos=count, height=size[0], width=size[1])
-    dataset = load_data(Path(data), None, None)
+    parts = {source.split: source for source in reversed(find(Path(data)))}
+    dataset = load_source(parts.get(split) or parts.get("val") or [*parts.values()][-1])
     dataset.videos = dataset.videos[:count]
     return dataset
 

@@ -17,11 +17,12 @@ import cv2
 import numpy as np
 from PIL import Image as Pillow
 
+from ookd.data.video.images import check_image
 from ookd.deploy.folder import AGAIN, CARRIED, STATE, ExportedFolder, Kind, read_exported, read_start
 from ookd.deploy.runner import IN_FLIGHT, Arrays, GraphRunner
 from ookd.errors import UserError
 from ookd.masks import Floats, Geometry, Ints
-from ookd.tracking.frame_model import FrameModel, Image, RawPredictions, State, check_image
+from ookd.tracking.frame_model import FrameModel, Image, RawPredictions, State
 
 
 @dataclass(frozen=True, slots=True)

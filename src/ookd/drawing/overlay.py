@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +14,8 @@ from PIL import Image as Pillow
 from PIL import ImageDraw, ImageOps
 
 from ookd.drawing.fonts import TextFont, font_for
+from ookd.errors import UserError
 from ookd.structures import FrameResult
-
-if TYPE_CHECKING:
-    import supervision as sv  # takes half a second, so it is imported only to draw
 
 Image = NDArray[np.uint8]  # [H, W, 3] RGB
 
@@ -43,20 +40,6 @@ def text_colour(background: tuple[int, int, int]) -> tuple[int, int, int]:
     return (0, 0, 0) if luminance > 0.179 else (255, 255, 255)
 
 
-def as_supervision(result: FrameResult) -> sv.Detections:
-    """The objects as `supervision` detections, for its annotators, zones and counters."""
-    import supervision as sv
-
-    return sv.Detections(
-        xyxy=result.boxes_xyxy.astype(np.float32).reshape(-1, 4),
-        mask=result.masks,
-        confidence=result.scores.astype(np.float32),
-        class_id=result.labels.astype(int),
-        tracker_id=result.ids.astype(int),
-        data={"class_name": np.array([result.class_name(label) for label in result.labels.tolist()], str)},
-    )
-
-
 class Overlay:
     """Draws the results of one video, frame by frame. Trails show where objects came from."""
 
@@ -66,13 +49,13 @@ class Overlay:
 
     def draw(self, result: FrameResult) -> Image:
         """A copy of the frame with its objects drawn."""
-        if result.image is None:
-            raise ValueError("the result has no image to draw on")
+        if not result.image.size:
+            raise UserError("the result has no image to draw on")
         height, width = result.image.shape[:2]
         if self._annotators is None:
             self._annotators = _Annotators(height, width, font_for(frozenset("".join(result.names))))
         scene = result.image.copy()
-        detections = as_supervision(result)
+        detections = result.to_supervision()
         scene = self._annotators.fill.annotate(scene, detections)
         scene = self._annotators.outline.annotate(scene, detections)
         if self._trails:
@@ -122,7 +105,7 @@ class _Annotators:
     """Annotators with line widths and text sizes that suit the image."""
 
     def __init__(self, height: int, width: int, font: TextFont) -> None:
-        import supervision as sv
+        import supervision as sv  # takes half a second
 
         self.font = font
         line = max(1, round(min(height, width) / 300))

@@ -50,13 +50,25 @@ def check(
 
 
 def _check_same(before: Recipe, now: Recipe, folder: Path) -> None:
-    keys = [*differences(before.model_dump(), now.model_dump())]
+    found = differences(before.model_dump(), now.model_dump())
+    keys = [key for key in found if not key.startswith("about")]  # which changes nothing
     if keys:
         more = f" and {len(keys) - NAMED} more" if len(keys) > NAMED else ""
         raise UserError(
             f"{folder} was begun with another recipe: {', '.join(keys[:NAMED])}{more}; "
             "repeat what was set then, or go on with the recipe of now by --resume-changed"
         )
+
+
+def data_of_run(model: Path) -> str | None:
+    """The videos with which a run validated, or else trained, by the path of the run or of a model in it."""
+    places = [model] if (model / RECIPE).is_file() else [model.parent] if model.name in (MODEL, BEST) else []
+    for place in places:
+        if (place / RECIPE).is_file():
+            data = config.load(str(place / RECIPE)).data
+            source = data.val or data.train[0]
+            return source.preset if source.kind == "world" else source.path
+    return None
 
 
 def differences(before: Any, now: Any, place: str = "") -> Iterator[str]:

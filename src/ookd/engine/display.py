@@ -23,11 +23,21 @@ class StepProgress:
     left: float  # seconds of training, without validation
 
 
-class Display:
-    """Losses, learning rate, AP of the last validation, speed, memory and time left."""
+# how the names of terms begin that are not shown unless asked: losses of the decoder's earlier layers, and
+# what distillation notes besides its losses
+DETAILS = ("aux_", "kept_", "exact_", "share_", "agree_")
 
-    def __init__(self, steps: int, quiet: bool = False, console: Console | None = None) -> None:
-        self.steps = steps
+
+class Display:
+    """Losses, learning rate, AP of the last validation, speed, memory and time left.
+
+    The main losses, or every term with `verbose`.
+    """
+
+    def __init__(
+        self, steps: int, quiet: bool = False, console: Console | None = None, verbose: bool = False
+    ) -> None:
+        self.steps, self.verbose = steps, verbose
         self.console = console or Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
         self.ap: float | None = None  # of the last validation, in 0..1
         self._live: Live | None = None
@@ -46,7 +56,7 @@ class Display:
             self._show(Text(f"{doing} ..."))
 
     def line(self, progress: StepProgress) -> str:
-        return f"step {progress.step}/{self.steps}  {_losses(progress.terms)}  {self._rest(progress)}"
+        return f"step {progress.step}/{self.steps}  {self._losses(progress.terms)}  {self._rest(progress)}"
 
     def note(self, text: str) -> None:
         """Print a message that stays, above the live line."""
@@ -70,7 +80,7 @@ class Display:
             ProgressBar(self.steps, progress.step, width=30),
             Text(f"step {progress.step}/{self.steps}  {self._rest(progress)}"),
         )
-        return Group(bar, Text(_losses(progress.terms), style="dim"))
+        return Group(bar, Text(self._losses(progress.terms), style="dim"))
 
     def _rest(self, progress: StepProgress) -> str:
         ap = "" if self.ap is None else f"AP {100 * self.ap:.1f}  "
@@ -79,10 +89,13 @@ class Display:
             f"{clock(progress.left)} left"
         )
 
-
-def _losses(terms: dict[str, float]) -> str:
-    """The main terms, without their copies for each decoder layer."""
-    return " ".join(f"{name} {value:.3f}" for name, value in terms.items() if not name[-1].isdigit())
+    def _losses(self, terms: dict[str, float]) -> str:
+        """The main terms, without their copies for each decoder layer."""
+        return " ".join(
+            f"{name} {value:.3f}"
+            for name, value in terms.items()
+            if self.verbose or not (name[-1].isdigit() or name.startswith(DETAILS))
+        )
 
 
 def clock(seconds: float) -> str:

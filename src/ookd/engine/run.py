@@ -49,16 +49,16 @@ class RunResult:
         return asdict(self)
 
 
-def run(recipe: Recipe, folder: Path, cpu: bool = False) -> RunResult:
-    """Train into `folder`, or continue the run that is there."""
+def run(recipe: Recipe, folder: Path, cpu: bool = False, verbose: bool = False) -> RunResult:
+    """Train into `folder`, or continue the run that is there. With `verbose` all terms are shown."""
     check_tracker(recipe)
     with locked(folder) if is_main() else nullcontext():
-        return _run(recipe, folder, cpu)
+        return _run(recipe, folder, cpu, verbose)
 
 
-def _run(recipe: Recipe, folder: Path, cpu: bool) -> RunResult:
+def _run(recipe: Recipe, folder: Path, cpu: bool, verbose: bool) -> RunResult:
     began = time.perf_counter()
-    log = RunLog(recipe, folder, quiet=not is_main())
+    log = RunLog(recipe, folder, not is_main(), verbose)
     trainer = Trainer(recipe, folder, log, cpu)
     monitor = RunMonitor(trainer, log)
     try:
@@ -70,6 +70,11 @@ def _run(recipe: Recipe, folder: Path, cpu: bool) -> RunResult:
                 f"finished already: {trainer.step} steps" if done else f"continuing after step {trainer.step}"
             )
             log.display.ap = log.last_ap()
+        if recipe.run.steps <= recipe.optim.warmup:
+            log.warn(
+                f"the learning rate rises for optim.warmup = {recipe.optim.warmup} steps, and the run has "
+                f"{recipe.run.steps}: it will hardly learn; set a shorter optim.warmup, or more run.steps"
+            )
         monitor()  # make up for a validation that was interrupted
         trainer.fit(monitor)
         monitor()

@@ -47,9 +47,9 @@ class MetricLine(pydantic.BaseModel):
 class RunLog:
     """Writes `metrics.jsonl` and shows the progress of the run."""
 
-    def __init__(self, recipe: Recipe, out: Path, quiet: bool = False) -> None:
+    def __init__(self, recipe: Recipe, out: Path, quiet: bool = False, verbose: bool = False) -> None:
         self.recipe, self.out = recipe, out
-        self.display = Display(recipe.run.steps, quiet)
+        self.display = Display(recipe.run.steps, quiet, verbose=verbose)
         out.mkdir(parents=True, exist_ok=True)
         self._metrics = out / METRICS
         self._recent: deque[tuple[int, dict[str, float]]] = deque(maxlen=RECENT)  # frames, seconds

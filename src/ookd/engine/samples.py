@@ -129,7 +129,6 @@ def _row(
 
 def _enlarged(result: FrameResult) -> FrameResult:
     """The result at the width shown, so that names are readable."""
-    assert result.image is not None
     scale = WIDTH / result.image.shape[1]
     size = (WIDTH, max(1, round(result.image.shape[0] * scale)))
     result.image = np.asarray(cv2.resize(result.image, size, interpolation=cv2.INTER_AREA), np.uint8)

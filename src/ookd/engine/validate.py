@@ -1,6 +1,7 @@
 """Scores a model on a source of videos, in the same way for online and offline models.
 
-Several processes share the videos. The first one computes the scores.
+Models compute in single precision, as in `ookd predict`, whatever `run.precision` says of training; so both
+give the same scores. Several processes share the videos. The first one computes the scores.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from accelerate.utils import gather_object
 
 from ookd.clips.opening import open_source
@@ -41,7 +41,6 @@ class Validation:
         self.names = names
         self.videos = recipe.run.val_videos
         self.constants = recipe.tracker
-        self.precision = recipe.run.precision
         self._truth: Dataset | None = None
 
     @property
@@ -66,17 +65,15 @@ class Validation:
         `class_counts` is the number of training tracks of each class. `stop` is called after each video,
         equally often in every process, and must return the same in all.
         """
-        device = next(model.parameters()).device
         found: list[TrackResult] = []
         categories = category_ids(self.source, self.names)
         constants = family_of(model).tracker.changed(self.constants)
         videos = recordings(self.source)[: self.videos]
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            for first in range(0, len(videos), world):  # as often in every process
-                for video in videos[first : first + world][rank : rank + 1]:
-                    found += predict_video(model, video, constants, categories)
-                if stop():
-                    return None
+        for first in range(0, len(videos), world):  # as often in every process
+            for video in videos[first : first + world][rank : rank + 1]:
+                found += predict_video(model, video, constants, categories)
+            if stop():
+                return None
         results: list[TrackResult] = gather_object(found)
         if rank:
             return None

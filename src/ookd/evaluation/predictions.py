@@ -12,6 +12,7 @@ from ookd.data.formats.records import is_number
 from ookd.errors import UserError
 from ookd.evaluation.json_index import JsonIndex, index_json
 from ookd.structures import TrackResult, Video
+from ookd.tracking.result_folder import RESULTS, RUN
 
 MOST_LINES = 100  # problems listed in one message
 
@@ -85,7 +86,7 @@ class Predictions:
 def load_predictions(
     given: str | Path | Sequence[TrackResult] | Sequence[str | Path], whole: bool = False
 ) -> Predictions:
-    """Find the entries of one or several result files, or take results in memory."""
+    """Find the entries of result files or of folders of `ookd predict`, or take results in memory."""
     if isinstance(given, str | Path):
         given = [given]
     predictions = Predictions()
@@ -94,13 +95,24 @@ def load_predictions(
             predictions.in_memory.setdefault(part.video_id, []).append((i, part))
             predictions.count += 1
             continue
-        file = index_json(Path(part), whole)
+        file = index_json(_result_file(Path(part)), whole)
         if file.names != [""]:
             raise UserError(f"{part}: a result file is a list of entries, but this is an object")
         predictions.files.append(file)
         predictions.of_video.append(file.by_video(""))
         predictions.count += file.length("")
     return predictions
+
+
+def _result_file(path: Path) -> Path:
+    """The list itself, where a folder is named that `ookd predict` wrote."""
+    if not path.is_dir() or (path / RESULTS).is_file():
+        return path / RESULTS if path.is_dir() else path
+    if (path / RUN).is_file():
+        raise UserError(f"{path}: not all videos are predicted; call `ookd predict` once more to go on")
+    raise UserError(
+        f"{path}: is a folder without {RESULTS}; name a result list, or what `ookd predict` wrote"
+    )
 
 
 def problems(summary: str, lines: list[str]) -> UserError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -28,6 +29,7 @@ def evaluate(
     gt: Given,
     pred: Results,
     *,
+    split: str | None = None,
     lenient: bool = False,
     official_quirks: bool = False,
     class_agnostic: bool = False,
@@ -38,8 +40,9 @@ def evaluate(
 ) -> Report:
     """Score predicted tracks against ground truth.
 
-    `gt` is an annotation file, several files (splits of one benchmark) or a `Dataset`. `pred` is a result
-    list, in one or several files or in memory.
+    `gt` is an annotation file, several files (splits of one benchmark), a `Dataset`, or anything else that
+    `ookd data check` reads, with a `split` where that holds several. `pred` is a result list in memory, in
+    one or several files, or in folders that `ookd predict` wrote.
 
     Entries that do not fit the truth raise a `UserError` with one line each; with `lenient` they are dropped
     and counted. `official_quirks` reproduces the defects of the official program exactly. `class_agnostic`
@@ -50,9 +53,10 @@ def evaluate(
     rules = ScoringRules(official_quirks, class_agnostic, min_score)
     _reuse_memory()
     try:
-        truth, predictions, videos, dropped = _measured(gt, pred, rules, processes, on_progress, whole=False)
+        found = _measured(gt, split, pred, rules, processes, on_progress, whole=False)
     except NotIndexable:
-        truth, predictions, videos, dropped = _measured(gt, pred, rules, processes, on_progress, whole=True)
+        found = _measured(gt, split, pred, rules, processes, on_progress, whole=True)
+    truth, predictions, videos, dropped = found
     if wrong := [fault for video in videos for fault in video.truth_faults]:
         raise problems(f"{len(wrong)} annotations of the ground truth are damaged", wrong)
     if official_quirks and not predictions.count:
@@ -75,6 +79,7 @@ def _reuse_memory() -> None:
 
 def _measured(
     gt: Given,
+    split: str | None,
     pred: Results,
     rules: ScoringRules,
     processes: int,
@@ -82,7 +87,7 @@ def _measured(
     whole: bool,
 ) -> tuple[GroundTruth, Predictions, list[MeasuredVideo], list[str]]:
     """Read and compare everything. The last list names the entries that were left out."""
-    truth, predictions = load_truth(gt, whole), load_predictions(pred, whole)
+    truth, predictions = load_truth(gt, split, whole), load_predictions(pred, whole)
     videos: list[MeasuredVideo] = []
     for video in _each(truth, predictions, rules, processes):
         videos.append(video)
@@ -99,7 +104,7 @@ def _each(
         for video in videos:
             yield measure(truth.videos[video], truth, predictions, rules)
         return
-    method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
+    method = "fork" if sys.platform == "linux" else "spawn"  # macOS cannot fork a process with threads
     with ProcessPoolExecutor(
         processes, multiprocessing.get_context(method), _share, (truth, predictions, rules)
     ) as pool:

@@ -62,12 +62,17 @@ class GroundTruth:
         return tracks, faults
 
 
-def load_truth(given: str | Path | Dataset | Sequence[str | Path], whole: bool = False) -> GroundTruth:
-    """Read classes and videos. Tracks stay in the file until their video's turn comes."""
+def load_truth(
+    given: str | Path | Dataset | Sequence[str | Path], split: str | None = None, whole: bool = False
+) -> GroundTruth:
+    """Read classes and videos. Tracks stay in the file until their video's turn comes.
+
+    `split` is for folders that hold several sets, such as train and val.
+    """
     parts = [given] if isinstance(given, str | Path | Dataset) else list(given)
     if not parts:
         raise UserError("no ground truth given")
-    first, *others = [_load(part, whole) for part in parts]
+    first, *others = [_load(part, split, whole) for part in parts]
     for other in others:
         if other.categories != first.categories:
             names = f"{first.splits[0].name} and {other.splits[0].name}"
@@ -84,7 +89,7 @@ def load_truth(given: str | Path | Dataset | Sequence[str | Path], whole: bool =
     return first
 
 
-def _load(part: str | Path | Dataset, whole: bool) -> GroundTruth:
+def _load(part: str | Path | Dataset, split: str | None, whole: bool) -> GroundTruth:
     if isinstance(part, Dataset):
         return _in_memory(part)
     path = Path(part)
@@ -96,7 +101,7 @@ def _load(part: str | Path | Dataset, whole: bool) -> GroundTruth:
             raise UserError(f"{path}: has videos but no annotations to compare with")
     from ookd.data import formats
 
-    return _in_memory(formats.load(path))
+    return _in_memory(formats.load(path, split))
 
 
 def _in_memory(dataset: Dataset) -> GroundTruth:

@@ -64,7 +64,7 @@ def load(source: str | Path, device: torch.device | str = "cpu", names: Sequence
     `names` are the classes, for a folder that does not name them. The licence of other people's weights is
     printed once.
     """
-    folder = _folder(source)
+    folder = folder_of(source)
     saved = _read(folder, source, names)
     state = saved.model.own_weights(_read_weights(folder))
     if odd := misfits(saved.model.state_dict(), state):
@@ -79,7 +79,7 @@ def load(source: str | Path, device: torch.device | str = "cpu", names: Sequence
 
 def config_of(source: str | Path) -> ModelConfig:
     """The configuration of a saved model, without its weights."""
-    folder = _folder(source)
+    folder = folder_of(source)
     fields = _read_config(folder)
     if "model_type" in fields:
         return _of_transformers(folder, fields, None)[0]
@@ -88,7 +88,7 @@ def config_of(source: str | Path) -> ModelConfig:
 
 def names_of(source: str | Path) -> list[str]:
     """The classes of a saved model, without its weights."""
-    folder = _folder(source)
+    folder = folder_of(source)
     fields = _read_config(folder)
     if "model_type" in fields:
         return _of_transformers(folder, fields, None)[1]
@@ -122,7 +122,7 @@ def notes(saved: Saved) -> dict[str, str]:
 
 def notes_of(source: str | Path) -> dict[str, str]:
     """The same for a model that is not loaded."""
-    folder = _folder(source)
+    folder = folder_of(source)
     fields = _read_config(folder)
     if "model_type" in fields:
         return _notes_of_hub(folder, source)
@@ -157,7 +157,7 @@ def start_from(model: nn.Module, source: str | Path) -> list[str]:
     So a student can start from a model with other classes, from a teacher with the same backbone, or from a
     backbone alone, and a teacher around a frame network can start from a student.
     """
-    folder = _folder(source)
+    folder = folder_of(source)
     state, own = _state_of(folder), model.state_dict()
     fitting = {}
     for name, tensor in own.items():
@@ -183,7 +183,8 @@ def misfits(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list
     return odd
 
 
-def _folder(source: str | Path) -> Path:
+def folder_of(source: str | Path) -> Path:
+    """Where a model lies on this disk; one of the hub is downloaded once."""
     if Path(source).is_dir():
         return _of_run(Path(source))
     if isinstance(source, str) and source in bundled():

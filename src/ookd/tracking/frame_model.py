@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -12,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ookd.config.tracker import TrackerConfig
-from ookd.errors import UserError
 from ookd.masks import Floats, Geometry, Ints
 from ookd.tracking.select import Detections, coarse_cells, mask_iou, mask_places, select_queries, suppress
 
@@ -42,6 +42,12 @@ class FrameModel(ABC):
         self, images: Sequence[Image], short_side: int | None, state: State | None = None
     ) -> tuple[RawPredictions, State | None]:
         """The predictions for one image of each stream, resized so, and the state after them."""
+
+    @cached_property
+    def width(self) -> int:
+        """Channels of an embedding, as an empty image shows."""
+        predictions, _ = self.infer([np.zeros((64, 64, 3), np.uint8)], None)
+        return int(predictions.embed.shape[-1])
 
     def begin(self, streams: int) -> State | None:
         """The state before the first frames; None for a network that carries nothing."""
@@ -108,8 +114,3 @@ def detect(predictions: RawPredictions, config: TrackerConfig) -> list[Detection
             )
         )
     return detections
-
-
-def check_image(image: Image) -> None:
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-        raise UserError(f"a frame must be uint8 [height, width, 3] RGB, not {image.dtype} {image.shape}")

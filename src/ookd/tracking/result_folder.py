@@ -29,9 +29,12 @@ class ResultFolder:
 
     def __init__(self, folder: Path, run: Mapping[str, Any], overwrite: bool) -> None:
         self.folder, self.videos = folder, folder / VIDEOS
+        self._whole = False  # the list is there
         if overwrite and (folder / RUN).is_file() and ((folder / RESULTS).exists() or self._other(run)):
             self._clear()
-        if (folder / RESULTS).exists():
+        if (folder / RESULTS).exists() and self.videos.is_dir() and not self._other(run):
+            self._whole = True  # killed between writing the list and removing its parts
+        elif (folder / RESULTS).exists():
             raise UserError(f"{folder / RESULTS}: exists; name another folder or add --overwrite")
         if (folder / RUN).is_file():
             if other := " and ".join(self._other(run)):
@@ -40,16 +43,16 @@ class ResultFolder:
                 )
             self.videos.mkdir(exist_ok=True)
             return
-        if folder.is_dir() and any(folder.iterdir()):
+        if folder.is_dir() and any(path.name != f"{RUN}.part" for path in folder.iterdir()):
             raise UserError(f"{folder}: holds something other than results; name another folder")
+        _write(folder / RUN, [json.dumps(run, indent=2)])
         try:
-            self.videos.mkdir(parents=True)
+            self.videos.mkdir()
         except OSError as error:
             raise write_error(error, folder) from None
-        _write(folder / RUN, [json.dumps(run, indent=2)])
 
     def done(self, video: int) -> bool:
-        return self._file(video).is_file()
+        return self._whole or self._file(video).is_file()
 
     def add(self, video: int, results: Iterable[TrackResult]) -> None:
         """All results of one video, kept from now on."""
@@ -57,10 +60,7 @@ class ResultFolder:
 
     def read(self, video: int) -> list[TrackResult]:
         """The results of one video that were added."""
-        try:
-            return [TrackResult(**orjson.loads(line)) for line in _lines(self._file(video))]
-        except (ValueError, TypeError):
-            raise UserError(f"{self._file(video)}: is damaged; delete it") from None
+        return [found for found, _ in self._read(video)]
 
     def remove(self) -> None:
         """Remove the folder, once its results are elsewhere or of no use."""
@@ -70,12 +70,25 @@ class ResultFolder:
     def finish(self, videos: Iterable[int]) -> Path:
         """Join the results of these videos, which must all be done, into the benchmark's list."""
         path = self.folder / RESULTS
-        files = [self._file(video) for video in videos]
-        _write(path, _listed(line for file in files for line in _lines(file)))
-        for file in files:
-            file.unlink()
+        videos = list(videos)
+        if not self._whole:
+            _write(path, _listed(line for video in videos for _, line in self._read(video)))
+        for video in videos:
+            self._file(video).unlink(missing_ok=True)
         self.videos.rmdir()
         return path
+
+    def _read(self, video: int) -> Iterator[tuple[TrackResult, str]]:
+        """The results of one video, and the lines that hold them."""
+        file = self._file(video)
+        try:
+            for line in _lines(file):
+                found = TrackResult(**orjson.loads(line))
+                if found.video_id != video:
+                    raise ValueError(f"about video {found.video_id}")
+                yield found, line
+        except (ValueError, TypeError):
+            raise UserError(f"{file}: is damaged; delete it and call again") from None
 
     def _file(self, video: int) -> Path:
         return self.videos / f"{video}.jsonl"

@@ -12,11 +12,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pydantic
 import safetensors
 import safetensors.numpy
 
 from ookd.config.tracker import TrackerConfig
+from ookd.data.video.images import ImageLike, as_image
 from ookd.errors import UserError
 from ookd.files import new_file
 from ookd.structures import FrameResult
@@ -59,7 +61,14 @@ class Stream:
         ]
         if carried and shapes[0] != shapes[1]:
             raise UserError("a saved state does not fit this model")
-        self.tracker.state = _under("memory.", arrays)
+        memory = _under("memory.", arrays)
+        embeds = memory.get("embeds", np.zeros(0))
+        if embeds.ndim and embeds.size and (width := embeds.shape[-1]) != self._model.width:
+            raise UserError(
+                f"a saved state does not fit this model: its embeddings have {width} channels, those of the "
+                f"model {self._model.width}"
+            )
+        self.tracker.state = memory
         self.model_state = self._model.load_state(carried) if carried else fresh
 
 
@@ -85,14 +94,18 @@ class MultiSession:
         self._show, self._final = show, final
         self.streams = [self._new_stream() for _ in range(streams)]
 
-    def step(self, images: Sequence[Image], streams: Sequence[int] | None = None) -> list[FrameResult]:
-        """The next image of each stream, or of those `streams` that have one, and what is known at it."""
+    def step(self, images: Sequence[ImageLike], streams: Sequence[int] | None = None) -> list[FrameResult]:
+        """The next image of each stream, or of those `streams` that have one, and what is known at it.
+
+        An image is an array, uint8 [H, W, 3] RGB, a PIL image, or the path of a file.
+        """
         chosen = self.streams if streams is None else [self.streams[number] for number in streams]
         if len(images) != len(chosen):
             raise UserError(f"{len(images)} images for {len(chosen)} streams; each stream takes one a step")
         if not chosen:
             return []
-        frames = zip(chosen, self.detect(images, chosen), images, strict=True)
+        arrays = [as_image(image) for image in images]
+        frames = zip(chosen, self.detect(arrays, chosen), arrays, strict=True)
         return [stream.tracker.step(detections, image) for stream, detections, image in frames]
 
     def detect(self, images: Sequence[Image], chosen: Sequence[Stream]) -> list[Detections]:
@@ -133,8 +146,8 @@ class Session:
         if ahead != 0:
             self._stream.tracker = make_tracker(config, names, ahead=ahead, show=show, final=final)
 
-    def step(self, image: Image) -> FrameResult:
-        """What is known after this image [H, W, 3] RGB."""
+    def step(self, image: ImageLike) -> FrameResult:
+        """What is known after this image: uint8 [H, W, 3] RGB, a PIL image, or the path of a file."""
         return self._session.step([image])[0]
 
     def stream(self, images: Iterable[Image], *, one_by_one: bool = False) -> Iterator[FrameResult]:

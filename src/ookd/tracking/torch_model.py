@@ -10,12 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ookd.data.video.images import check_image
 from ookd.errors import UserError
 from ookd.masks import Floats, Geometry, Ints
 from ookd.models.families import family_of
 from ookd.models.preprocess import Preprocessing
 from ookd.models.protocols import OnlineModel, State
-from ookd.tracking.frame_model import Arrays, FrameModel, Image, RawPredictions, check_image
+from ookd.tracking.frame_model import Arrays, FrameModel, Image, RawPredictions
 
 
 class TorchFrameModel(FrameModel):

@@ -14,7 +14,7 @@ from ookd.config.tracker import TrackerConfig
 from ookd.data import rle
 from ookd.errors import UserError
 from ookd.masks import Bools, Floats, Ints
-from ookd.structures import FrameResult
+from ookd.structures import FrameResult, no_image
 from ookd.tracking.associators import make_associator
 from ookd.tracking.associators.associator import Memory
 from ookd.tracking.results import VideoResults
@@ -101,7 +101,8 @@ class VideoTracker:
             if not shown.all():
                 masks, boxes = masks[shown], boxes[shown]
         ids, labels, scores = ids[shown], labels[shown], scores[shown]
-        return FrameResult(memory.frame - 1, ids, labels, scores, boxes, masks, self.names, image)
+        shown_image = no_image() if image is None else image
+        return FrameResult(memory.frame - 1, ids, labels, scores, boxes, masks, self.names, shown_image)
 
     @property
     def results(self) -> VideoResults:

@@ -189,8 +189,7 @@ def _cached_video(
         truth = np.zeros((len(video.tracks), pixels), np.float32)
         for g, track in enumerate(video.tracks):
             if track.segmentations[t] is not None:
-                mask = rle.from_any(track.segmentations[t], video.height, video.width)
-                truth[g] = rle.decode(mask).ravel()
+                truth[g] = rle.decode(rle.of_track(video, track, t)).ravel()
         truth_area.append(truth.sum(1))
         everything = np.arange(len(detections))
         full, boxes = detections.full_size(everything)

@@ -286,18 +286,15 @@ class CompositeScene:
 
     def _layer(self, video: Video, track: Track, frame: int, affine: Affine) -> SceneLayer | None:
         """A mask of the data set warped into the frame; None if nothing of it is inside."""
-        segmentation, box = track.segmentations[frame], track.boxes_xywh[frame]
-        if segmentation is None or box is None:
+        box = track.boxes_xywh[frame]
+        if track.segmentations[frame] is None or box is None:
             return None
         x, y, w, h = box
         around = (x - 1, y - 1, x + w + 2, y + h + 2)
         region = region_of(affine, around, self._config.height, self._config.width)
         if region is None:
             return None
-        try:
-            mask = rle.decode(rle.from_any(segmentation, video.height, video.width))
-        except rle.RleError as error:
-            raise UserError(f"video {video.id}, frame {frame}, track {track.id}: {error}") from error
+        mask = rle.decode(rle.of_track(video, track, frame))
         return SceneLayer(region, warp_into(mask.astype(np.uint8) * 255, affine, region))
 
     def _visible(self, layers: list[SceneLayer | None], t: int) -> Mask:

@@ -68,7 +68,7 @@ def choose(sources: Sequence[AnnotationSource], path: Path, split: str | None) -
     choices = ", ".join(source.split or source.path.name for source in sources)
     if split is not None and not meant:
         raise UserError(f"{path}: has no split '{split}'; it has {choices}")
-    raise UserError(f"{path}: holds several sets ({choices}); name one as the split")
+    raise UserError(f"{path}: holds several sets ({choices}); name one as the split (--split)")
 
 
 def split_of(name: str) -> str:

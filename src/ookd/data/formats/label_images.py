@@ -122,7 +122,7 @@ def paint_labels(
     for frame, stem in enumerate(frame_stems(video)):
         labels = np.zeros((video.height, video.width), np.uint16)
         masks = [
-            (track.id, rle.from_any(track.segmentations[frame], video.height, video.width))
+            (track.id, rle.of_track(video, track, frame))
             for track in video.tracks
             if track.segmentations[frame] is not None
         ]

@@ -8,6 +8,7 @@ are kept with the video and written back, but are not tracks.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -18,7 +19,7 @@ from ookd.data.formats.label_images import frame_files, paint_labels, read_seque
 from ookd.data.formats.problems import Problem, Report
 from ookd.data.frames import copy_frames, frame_stems
 from ookd.errors import UserError
-from ookd.structures import Category, Dataset, Track, Video
+from ookd.structures import Category, Dataset, Rle, Track, Video
 
 _IMAGES = ("images", "image_02", "training/image_02")
 _CLASSES = {1: "car", 2: "pedestrian"}
@@ -69,6 +70,13 @@ def _read_classes(file: Path, report: Report) -> dict[int, str]:
     return names
 
 
+def _ignored(region: Any, video: Video, name: str) -> Rle:
+    try:
+        return rle.from_any(region, video.height, video.width)
+    except rle.RleError as error:
+        raise UserError(f"video {name}: ignore: {error}") from None
+
+
 def write_mots(dataset: Dataset, videos: NamedVideos, output: Output) -> list[str]:
     folder = output.folder
     class_of = _classes_for(dataset)
@@ -78,7 +86,7 @@ def write_mots(dataset: Dataset, videos: NamedVideos, output: Output) -> list[st
         pictures = paint_labels(video, name, _values(video, name, class_of), lost)
         for (stem, labels), region in zip(pictures, ignored, strict=True):
             if region is not None:
-                region = rle.decode(rle.from_any(region, video.height, video.width))
+                region = rle.decode(_ignored(region, video, name))
                 labels[region & (labels == 0)] = _IGNORE
             path = folder / "instances" / name / f"{stem}.png"
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -131,7 +131,7 @@ def write_yolo(dataset: Dataset, videos: NamedVideos, output: Output) -> list[st
                 " ".join([str(label_of[track.category_id]), *(f"{value:.8f}" for value in ring)])
                 for track in video.tracks
                 if track.segmentations[frame] is not None and not track.iscrowd
-                for ring in _rings(track.segmentations[frame], video)
+                for ring in _rings(video, track, frame)
             ]
             (folder / "labels" / inside / f"{stem}.txt").write_text("".join(f"{line}\n" for line in lines))
         if output.frames:
@@ -142,13 +142,13 @@ def write_yolo(dataset: Dataset, videos: NamedVideos, output: Output) -> list[st
     return lost
 
 
-def _rings(segmentation: Any, video: Video) -> list[list[float]]:
+def _rings(video: Video, track: Track, frame: int) -> list[list[float]]:
     """At most one ring of relative coordinates; a single polygon stays as it is."""
-    size = np.array([video.width, video.height])
+    segmentation, size = track.segmentations[frame], np.array([video.width, video.height])
     if isinstance(segmentation, list) and len(segmentation) == 1:
         points = np.array(segmentation[0], float).reshape(-1, 2)
     else:
-        mask = rle.decode(rle.from_any(segmentation, video.height, video.width))
+        mask = rle.decode(rle.of_track(video, track, frame))
         points = joined(outlines(mask))
     return [(points / size).clip(0, 1).ravel().tolist()] if len(points) else []
 

@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"))
 FPS = 10.0  # assumed
+ImageLike = Image | Pillow.Image | str | Path  # all that may stand for a frame
+_UNREADABLE = (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError)  # of damaged files
 _MOST_DIGITS = 300  # of a number in a file name
 
 
@@ -36,17 +38,44 @@ def read_image(path: Path) -> Image:
     """An image file as 8-bit RGB, turned upright by its EXIF data; alpha is dropped."""
     untrusted.check_file(path)
     with open_image(path) as opened:
-        image = ImageOps.exif_transpose(opened)
-        if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip instead of scale
-            grey = (np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)
-            return np.repeat(grey[..., None], 3, axis=2)
-        return np.array(image.convert("RGB"))
+        return _upright(opened)
+
+
+def as_image(given: ImageLike) -> Image:
+    """The pixels of a file, of a PIL image, or of an array, which must be uint8 [H, W, 3] RGB."""
+    if isinstance(given, Pillow.Image):
+        return _upright(given)
+    if not isinstance(given, str | Path):
+        check_image(given)
+        return given
+    try:
+        return read_image(Path(given))
+    except _UNREADABLE as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"{given}: not a readable image ({reason})") from None
+
+
+def check_image(image: object) -> None:
+    """Raise for anything that is not a frame's array."""
+    if not isinstance(image, np.ndarray):
+        kind = type(image).__name__
+        raise UserError(f"a frame must be an array, a PIL image or the path of an image file, not {kind}")
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+        raise UserError(f"a frame must be uint8 [height, width, 3] RGB, not {image.dtype} {image.shape}")
+
+
+def _upright(opened: Pillow.Image) -> Image:
+    image = ImageOps.exif_transpose(opened)
+    if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip instead of scale
+        grey = (np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    return np.array(image.convert("RGB"))
 
 
 def try_read(path: Path) -> Image | None:
     try:
         return read_image(path)
-    except (UserError, OSError, ValueError, SyntaxError, Pillow.DecompressionBombError):  # damaged files
+    except (UserError, *_UNREADABLE):
         return None
 
 

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import glob
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
+from PIL import Image as Pillow
+
 from ookd import untrusted
 from ookd.data.video.container import ContainerSource, PipeSource
 from ookd.data.video.decoding import open_decoded
-from ookd.data.video.images import SUFFIXES, ImageSource, natural_order
+from ookd.data.video.images import SUFFIXES, ImageLike, ImageSource, natural_order
 from ookd.data.video.live import CameraSource, StreamSource
+from ookd.data.video.memory import MemorySource
 from ookd.data.video.source import FrameSource, Span
 from ookd.errors import UserError
+
+# all that can be tracked
+Source = str | Path | int | FrameSource | ImageLike | Iterable[ImageLike]
 
 NETWORK_SECONDS = 10.0  # timeout of a server
 FETCH_ON = {"reconnect": "1", "reconnect_delay_max": "4"}  # resume downloads that break off
@@ -22,7 +30,7 @@ PROTOCOL_OPTIONS = {"rtsp": {"rtsp_transport": "tcp"}, "http": FETCH_ON, "https"
 
 
 def open_source(
-    source: str | Path | int | FrameSource,
+    source: Source,
     *,
     start: int | str | None = None,
     end: int | str | None = None,
@@ -31,12 +39,17 @@ def open_source(
     """Open any source of frames.
 
     `source` is a video file, a folder or glob of images (in natural order), a camera's number, an RTSP or
-    HTTP URL, or "-": an encoded video or a series of JPEG or PNG images on standard input. `start` and `end`
-    are a frame number (120) or a time ("1:30", "12.5s"). An open source is returned as it is.
+    HTTP URL, or "-": an encoded video or a series of JPEG or PNG images on standard input. It may also be
+    images that are in memory or come from a generator: arrays, uint8 [H, W, 3] RGB, PIL images or paths.
+    `start` and `end` are a frame number (120) or a time ("1:30", "12.5s"). An open source is returned as it
+    is.
     """
     if isinstance(source, FrameSource):
         return source
     span = Span.parse(start, end, every)
+    if not isinstance(source, str | Path | int):
+        single = isinstance(source, Pillow.Image) or (isinstance(source, np.ndarray) and source.ndim < 4)
+        return MemorySource([source] if single else source, span)  # type: ignore[list-item, arg-type]
     text = str(source)
     if isinstance(source, int) or re.fullmatch(r"[0-9]{1,4}", text):
         return CameraSource(int(text), span)

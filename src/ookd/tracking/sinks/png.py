@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from ookd.errors import UserError
 from ookd.files import write_error, write_file
 from ookd.structures import FrameResult
 from ookd.tracking.sinks.sink import Sink
 
+log = logging.getLogger(__name__)
+
+IDENTITIES = 65535  # that 16 bits hold beside the background
+
 
 @dataclass
 class MaskImages(Sink):
-    """A 16-bit PNG a frame: background 0, identity i as i + 1. Where masks overlap the better score wins."""
+    """A 16-bit PNG a frame: background 0, identity i as i + 1. Where masks overlap the better score wins.
+
+    16 bits hold 65535 identities; after them values begin again at 1.
+    """
 
     name = "png"
     file = "masks"
 
     def __post_init__(self) -> None:
+        self._wrapped = False
         try:
             self.path.mkdir(exist_ok=True)
             for old in self.path.glob("[0-9]*.png"):  # of the run that is overwritten
@@ -29,13 +37,16 @@ class MaskImages(Sink):
             raise write_error(error, self.path) from None
 
     def write(self, result: FrameResult) -> None:
-        if len(result) and result.ids.max() > 65534:  # is written as one more
-            raise UserError(
-                f"frame {result.index}: more than 65535 identities do not fit 16 bits; save rle instead"
+        if not self._wrapped and len(result) and result.ids.max() >= IDENTITIES:
+            self._wrapped = True
+            log.warning(
+                "masks: from frame %d on, values begin again at 1 after %d identities",
+                result.index,
+                IDENTITIES,
             )
         picture = np.zeros((self.source.height, self.source.width), np.uint16)
         for place in np.argsort(result.scores, kind="stable"):
-            picture[result.masks[place]] = result.ids[place] + 1
+            picture[result.masks[place]] = result.ids[place] % IDENTITIES + 1
         file = self.path / f"{result.index:06d}.png"
         png = cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
         write_file(file, png, sync=False)
