@@ -32,8 +32,8 @@ def bound(host: str, port: int) -> socket.socket:
     return listening
 
 
-def listen(app: ASGIApp, listening: socket.socket) -> None:
-    """Serve until SIGINT or SIGTERM says stop, and return."""
+def server_of(app: ASGIApp) -> uvicorn.Server:
+    """A server with all its limits, not yet running."""
     config = uvicorn.Config(
         app,
         http=PatientHttp,
@@ -47,12 +47,17 @@ def listen(app: ASGIApp, listening: socket.socket) -> None:
         log_level="warning",
         server_header=False,
     )
+    return uvicorn.Server(config)
+
+
+def listen(app: ASGIApp, listening: socket.socket) -> None:
+    """Serve until SIGINT or SIGTERM says stop, and return."""
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [
         signal.signal(number, signal.SIG_IGN) for number in numbers
     ]  # uvicorn raises them again at its end
     try:
-        uvicorn.Server(config).run([listening])
+        server_of(app).run([listening])
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)

@@ -18,12 +18,12 @@ from ookd.tracking.frame_model import Image
 class LiveStream:
     """One camera. Whoever holds it may go away and come back; the newest one to come has it."""
 
-    def __init__(self, video: TrackedVideo, stream: ModelStream, rules: ServeRules) -> None:
+    def __init__(self, video: TrackedVideo, stream: ModelStream, rules: ServeRules, holder: object) -> None:
         self.video, self._stream, self._rules = video, stream, rules
-        self.holder: object | None = None  # the connection that sends frames now
+        self.holder: object | None = holder  # the connection that sends frames now
         self.left_at = time.monotonic()
         self._begin: float | None = None
-        self._lock = threading.Lock()  # a new holder may come while the old one's frame is under way
+        self._lock = threading.Lock()  # a new holder may come while a frame of the old one is under way
         video.state = "running"
 
     def step(self, picture: bytes) -> bytes:

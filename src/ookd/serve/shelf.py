@@ -77,8 +77,8 @@ class Shelf:
         self._uploads.submit(self._track, video, source, model, show)
         return video
 
-    def begin_live(self, model: BatchedModel, show: ResultFilter) -> LiveStream:
-        """A place for a camera. The stream that was left longest ago makes room."""
+    def begin_live(self, model: BatchedModel, show: ResultFilter, holder: object) -> LiveStream:
+        """A place for a camera behind a connection. The stream that was left longest ago makes room."""
         with self._lock:
             running = [live for live in self._live.values() if live.video.state == "running"]
             if len(running) >= self.rules.streams:
@@ -94,7 +94,7 @@ class Shelf:
             except Refusal:
                 stream.release()
                 raise
-            live = self._live[video.id] = LiveStream(video, stream, self.rules)
+            live = self._live[video.id] = LiveStream(video, stream, self.rules, holder)
             return live
 
     def resume_live(self, id: str) -> LiveStream | None:

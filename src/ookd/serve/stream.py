@@ -41,7 +41,7 @@ async def serve_stream(socket: WebSocket, shelf: Shelf) -> None:
     await socket.accept()
     try:
         start = StreamStart.model_validate_json(await asyncio.wait_for(socket.receive_text(), WAIT_SECONDS))
-        live, resumed = _opened(start, shelf)
+        live, resumed = _opened(start, shelf, socket)
     except (ValidationError, KeyError):
         return await _close(socket, BAD, 'begin with a JSON text, such as {} or {"model": "nano"}')
     except (TimeoutError, WebSocketDisconnect):
@@ -51,7 +51,7 @@ async def serve_stream(socket: WebSocket, shelf: Shelf) -> None:
     except UserError as error:  # a class that the model does not know
         return await _close(socket, BAD, str(error))
     before, live.holder = live.holder, socket
-    if isinstance(before, WebSocket):
+    if isinstance(before, WebSocket) and before is not socket:
         await _close(before, TAKEN, "the stream goes on in another connection")
     video = live.video
     try:
@@ -97,12 +97,12 @@ async def _frames(socket: WebSocket, live: LiveStream, shelf: Shelf) -> None:
         await _send(socket, answer)
 
 
-def _opened(start: StreamStart, shelf: Shelf) -> tuple[LiveStream, bool]:
+def _opened(start: StreamStart, shelf: Shelf, socket: WebSocket) -> tuple[LiveStream, bool]:
     """The stream to go on with, or a new one."""
     if start.resume is not None and (live := shelf.resume_live(start.resume)) is not None:
         return live, True
     model = shelf.model(start.model)
-    return shelf.begin_live(model, model.tracker.filter(start.classes, start.score)), False
+    return shelf.begin_live(model, model.tracker.filter(start.classes, start.score), socket), False
 
 
 async def _send(socket: WebSocket, answer: bytes) -> None:

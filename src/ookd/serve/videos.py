@@ -87,14 +87,14 @@ class TrackedVideo:
         answer = orjson.dumps(
             {
                 "frame": result.index,
-                "seconds": round(result.seconds or 0.0, 4),
+                "seconds": result.seconds,
                 "objects": [
                     {
                         "id": row.id,
                         "label": row.label,
                         "class": row.name,
-                        "score": round(row.score, 4),
-                        "box_xyxy": [round(value, 1) for value in row.box],
+                        "score": row.score,
+                        "box_xyxy": row.box,
                         "rle": mask,
                     }
                     for row, mask in zip(rows(result), rle.encode_many(result.masks), strict=True)

@@ -113,6 +113,7 @@ async function openFile(file) {
   upload.file = file;
   $("welcome").hidden = true;
   try {
+    await ready;
     await upload.start(file, $("model").value, (part) => say(part < 1 ? `Uploading ${Math.round(part * 100)}%` : "Opening …"));
   } catch (error) {
     if (source === upload) fail(error.message);
@@ -147,6 +148,7 @@ async function openCamera() {
   try {
     $("camera").textContent = "Stop";
     $("camera").classList.add("stop");
+    await ready;
     await camera.start($("model").value);
   } catch (error) {
     if (source === camera) fail(error.name === "NotAllowedError" ? "The camera may not be used." : `No camera: ${error.message}`);
@@ -209,8 +211,8 @@ function onShow(answer) {
 async function listTracks() {
   const id = player.id;
   if (!id || !player.stop) return;
-  const answer = await fetch(`/videos/${id}/tracks`);
-  if (!answer.ok || id !== player.id) return;
+  const answer = await fetch(`/videos/${id}/tracks`).catch(() => null); // the next look comes soon
+  if (!answer?.ok || id !== player.id) return;
   list.update(id, await answer.json(), wanted);
   list.mark(present, player.followed);
 }
@@ -294,4 +296,5 @@ addEventListener("resize", () => player.redraw());
 setInterval(showSpeed, 250);
 setInterval(showTransport, 100);
 setInterval(() => player.running && listTracks(), LIST_PAUSE);
-begin().catch(() => say("The server does not answer.", true));
+const ready = begin();
+ready.catch(() => say("The server does not answer.", true));

@@ -5,20 +5,20 @@ const kindOf = (schema = {}) =>
   schema.$ref?.split("/").at(-1) ?? schema.enum?.join(" | ") ?? schema.anyOf?.map(kindOf).join(" or ") ??
   (schema.type === "array" ? `list of ${kindOf(schema.items)}` : schema.type ?? "");
 
-// Paragraphs, with `code` set as code.
-function prose(text) {
-  return text.trim().split(/\n\s*\n/).map((part) => {
-    const paragraph = make("p");
-    paragraph.append(...part.split("`").map((piece, i) => (i % 2 ? make("code", piece) : piece)));
-    return paragraph;
-  });
+// A text as an element, with `code` set as code.
+function spelled(name, text) {
+  const element = make(name);
+  element.append(...text.split("`").map((piece, i) => (i % 2 ? make("code", piece) : piece)));
+  return element;
 }
+
+const prose = (text) => text.trim().split(/\n\s*\n/).map((part) => spelled("p", part));
 
 function table(rows) {
   const body = make("table");
   for (const row of rows) {
     const line = make("tr");
-    line.append(...row.map((text) => make("td", text)));
+    line.append(...row.map((text) => spelled("td", text)));
     body.append(line);
   }
   return body;

@@ -160,7 +160,7 @@ export class Player {
   }
 
   async fetched(number) {
-    const answer = await fetch(`/videos/${this.id}/frames/${number}/picture`);
-    return answer.ok ? createImageBitmap(await answer.blob()) : null;
+    const answer = await fetch(`/videos/${this.id}/frames/${number}/picture`).catch(() => null);
+    return answer?.ok ? createImageBitmap(await answer.blob()) : null;
   }
 }

@@ -32,7 +32,11 @@ export class Upload {
 
   async follow() {
     for (let next = 0; this.active;) {
-      const answer = await fetch(`/videos/${this.id}/frames?start=${next}&count=${MANY}`);
+      const answer = await fetch(`/videos/${this.id}/frames?start=${next}&count=${MANY}`).catch(() => null);
+      if (!answer) {
+        await new Promise((later) => setTimeout(later, 10 * PAUSE)); // the network is away
+        continue;
+      }
       if (!answer.ok) throw new Error("the server no longer has this video");
       const { video, frames } = await answer.json();
       if (!this.active) return;
