@@ -27,6 +27,7 @@ COMMANDS = {
         ),
         "memory": ("speed.memory", "growth of memory with a video's length: reading, writing, all outputs"),
         "evaluation": ("speed.evaluation", "seconds and memory of `ookd eval`"),
+        "serve": ("speed.serve", "latency, frames/s and memory of `ookd serve` with cameras"),
         "train": ("speed.train", "seconds and memory of a training step, and where the time goes"),
         "distill": ("speed.distill", "cost of a teacher: alone, live, from a cache"),
         "estimate": ("speed.estimate", "hours and memory of the published recipes on named GPUs, computed"),

@@ -19,6 +19,8 @@ from ookd.errors import UserError, printable
 VERBS = {
     "demo": "Track an unseen scene with the bundled model.",
     "track": "Follow objects through a video, live or recorded.",
+    "serve": "Show live and recorded video with its objects in a browser; an HTTP API.",
+    "fleet": "Track many videos on processes, on Ray, or as shards of an array job.",
     "train": "Train a teacher or a student.",
     "distill": "Train a student with an offline teacher.",
     "data": "Check, describe, convert, generate and look at data.",

@@ -52,7 +52,7 @@ class Tracker:
         """
         if delay < 0:
             raise UserError(f"delay {delay}: a number of frames, 0 or more")
-        show = self._filter(classes, score)
+        show = self.filter(classes, score)
         model, config = self.online()
         return Session(model, config, self.names, self.device, show=show, final=final, ahead=delay)
 
@@ -60,7 +60,7 @@ class Tracker:
         self, streams: int, *, classes: Collection[str] | None = None, score: float | None = None
     ) -> MultiSession:
         """Several streams, each step one batch through the model."""
-        show = self._filter(classes, score)
+        show = self.filter(classes, score)
         model, config = self.online()
         return MultiSession(model, config, self.names, self.device, streams, show=show)
 
@@ -81,7 +81,8 @@ class Tracker:
         model: Any = self.model  # online, as its constants say
         return model, self.config
 
-    def _filter(self, classes: Collection[str] | None, score: float | None) -> ResultFilter:
+    def filter(self, classes: Collection[str] | None, score: float | None) -> ResultFilter:
+        """Which objects a session shows."""
         if score is not None and not 0 <= score <= 1:
             raise UserError(f"score {score}: must lie between 0 and 1")
         if classes is None:

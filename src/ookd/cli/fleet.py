@@ -1,0 +1,195 @@
+"""`ookd fleet`: many videos on the processes of a machine, on Ray, or as shards of an array job."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import typer
+
+from ookd.errors import UserError
+
+if TYPE_CHECKING:
+    from ookd.fleet.pool import FleetTask, WorkerPlan, WorkerPool
+    from ookd.fleet.run import FleetOutcome
+
+app = typer.Typer(rich_markup_mode=None)
+
+LINE_SECONDS = 10.0  # between two lines about progress
+SHOWN = 5  # failures that the summary lists
+
+
+@app.command()
+def fleet(
+    videos: str = typer.Argument(
+        help="A folder, a glob, a text file with a path or URL a line, or a CSV or Parquet table of them."
+    ),
+    out: Path = typer.Option(..., help="Folder for the results. What is there already is not done again."),
+    model: str = typer.Option("nano", help="A model's name, folder or hub id; see `ookd models`."),
+    label: bool = typer.Option(
+        False, "--label", help="Write confident tracks only, as `ookd label` finds them."
+    ),
+    classes: str = typer.Option("", help="Write only these classes, as in person,dog."),
+    score: float | None = typer.Option(
+        None, min=0, max=1, help="Least score of what is written. Default: all; with --label 0.5."
+    ),
+    workers: int | None = typer.Option(None, min=1, help="Default: as many as cores, or GPUs, allow."),
+    threads: int = typer.Option(1, min=1, help="Cores of each worker."),
+    device: str = typer.Option("auto", help="auto, cpu or cuda; workers share out the GPUs."),
+    ray: str | None = typer.Option(
+        None, help="Work on Ray: `local`, or the address of a cluster. Default: processes of this machine."
+    ),
+    gpus: float = typer.Option(0, min=0, help="With --ray: GPUs of each worker; 0.5 shares one."),
+    shard: str | None = typer.Option(None, help="Do one part of the list, as in 0/8: for array jobs."),
+    parts: float | None = typer.Option(None, min=1, help="Cut longer videos into parts of so many seconds."),
+    retries: int = typer.Option(2, min=0, help="How often a video that failed is tried again."),
+    stall: float = typer.Option(300, min=1, help="Seconds without progress after which a worker is ended."),
+    as_json: bool = typer.Option(False, "--json", help="The summary as JSON on standard output."),
+) -> None:
+    """Track the objects of many videos. One that is damaged, or ends its worker, does not stop the others.
+
+    A result is known by the video's content and the settings. Stopped and called again, it does what is
+    missing.
+    At the end all results are also in tables: videos, tracks and frames (.parquet) in OUT.
+    """
+    try:
+        from ookd.fleet.parts import cut
+        from ookd.fleet.pool import FleetTask, WorkerPlan
+        from ookd.fleet.run import run_fleet
+        from ookd.fleet.tables import write_tables
+    except ModuleNotFoundError as error:
+        raise UserError(f"{error.name} is not installed; pip install 'ookd[fleet]'") from None
+    from ookd.fleet.listing import listed, shard_of
+
+    every = shard_of(listed(videos), shard)
+    shown = tuple(name.strip() for name in classes.split(",") if name.strip()) or None
+    settings = _settings(model, device, shown, score, label)
+    tasks = {video: cut(video, parts) if parts else [FleetTask(video)] for video in every}
+    plan = WorkerPlan(settings, out.resolve(), device, threads)
+    progress = _Progress(len(every))
+    with closing(_pool(plan, workers, ray, gpus, sum(map(len, tasks.values())))) as pool:
+        outcome = run_fleet(
+            [task for of_video in tasks.values() for task in of_video],
+            pool,
+            retries=retries,
+            stall_seconds=stall,
+            on_change=progress.show,
+        )
+    keys, failed, kept = _joined(tasks, outcome, plan)
+    suffix = f"-{shard.replace('/', '-of-')}" if shard else ""
+    files = write_tables(out, every, keys, failed, suffix)
+    summary = {
+        "videos": len(every),
+        "done": len(keys) - kept,
+        "kept": kept,
+        "failed": failed,
+        "frames": outcome.frames,
+        "seconds": round(outcome.seconds, 3),
+        "fps": round(outcome.frames / outcome.seconds, 2) if outcome.seconds else 0.0,
+        "workers_lost": outcome.deaths,
+        "files": list(map(str, files)),
+    }
+    if as_json:
+        print(orjson.dumps(summary, option=orjson.OPT_INDENT_2).decode())
+    else:
+        print(f"{len(every)} videos: {summary['done']} done, {kept} kept, {len(failed)} failed", end="; ")
+        print(f"{outcome.frames} frames ({summary['fps']} frames/s)")
+        for video, reason in list(failed.items())[:SHOWN]:
+            print(f"  {video}: {reason}")
+        if len(failed) > SHOWN:
+            print(f"  and {len(failed) - SHOWN} more in {files[0].name}")
+        print(f"written to {out}: videos, {', '.join(file.name for file in files)}")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _settings(
+    model: str, device: str, classes: tuple[str, ...] | None, score: float | None, label: bool
+) -> Any:
+    """What results depend on. The model is loaded once here: its faults are told before any work begins."""
+    from ookd.api import load
+    from ookd.config.tracker import OfflineConfig
+    from ookd.deploy.folder import is_exported
+    from ookd.fleet.process import FleetSettings
+
+    if label and is_exported(model):
+        raise UserError(f"model {model}: --label needs weights, not an exported model")
+    tracker = load(model, "cpu" if device == "auto" else device)
+    if not label or not isinstance(tracker.config, OfflineConfig):
+        tracker.online()  # or an error
+    tracker.filter(classes, score)
+    fingerprint = f"{tracker.fingerprint()} {tracker.config.model_dump_json()} {list(tracker.names)}"
+    least = score if score is not None else 0.5 if label else 0.0
+    return FleetSettings(model, fingerprint, classes, least, label)
+
+
+def _pool(plan: WorkerPlan, workers: int | None, ray: str | None, gpus: float, tasks: int) -> WorkerPool:
+    if ray is not None:
+        try:
+            from ookd.fleet.on_ray import RayPool
+        except ModuleNotFoundError:
+            raise UserError("ray is not installed; pip install 'ookd[ray]'") from None
+        return RayPool(plan, workers or _workers(plan, tasks), None if ray == "local" else ray, gpus)
+    from ookd.fleet.local import LocalPool
+
+    return LocalPool(plan, workers or _workers(plan, tasks))
+
+
+def _workers(plan: WorkerPlan, tasks: int) -> int:
+    """One a GPU, else as many as cores allow; not more than there is to do."""
+    import torch
+
+    from ookd.cores import usable_cores
+
+    gpus = torch.cuda.device_count() if plan.device in ("auto", "cuda") else 0
+    return max(1, min(gpus or len(usable_cores()) // plan.threads, tasks))
+
+
+def _joined(
+    tasks: dict[str, list[FleetTask]], outcome: FleetOutcome, plan: WorkerPlan
+) -> tuple[dict[str, str], dict[str, str], int]:
+    """The key of each video that is done, the reason of each that failed, and how many were there before."""
+    from ookd.fleet.parts import join
+
+    keys, failed, kept = dict[str, str](), dict[str, str](), 0
+    for video, of_video in tasks.items():
+        reasons = [outcome.failed[task] for task in of_video if task in outcome.failed]
+        if reasons:
+            failed[video] = reasons[0]
+            continue
+        whole = outcome.done[of_video[0]]
+        if len(of_video) > 1:
+            whole = join(video, of_video, outcome.done, plan.settings, plan.out)
+        keys[video], kept = whole.key, kept + whole.kept
+    return keys, failed, kept
+
+
+class _Progress:
+    """A line now and then on standard error; on a terminal, one that changes."""
+
+    def __init__(self, videos: int) -> None:
+        self._videos, self._last = videos, 0.0
+        self._terminal = sys.stderr.isatty()
+
+    def show(self, outcome: FleetOutcome) -> None:
+        now, over = time.monotonic(), len(outcome.done) + len(outcome.failed)
+        if now - self._last < (1.0 if self._terminal else LINE_SECONDS):
+            return
+        self._last = now
+        new = sum(not one.kept for one in outcome.done.values())
+        left = outcome.seconds * (self._videos - over) / new if new else 0.0
+        text = f"{over} of {self._videos} videos, {len(outcome.failed)} failed, {outcome.frames} frames"
+        text += f", {outcome.frames / max(outcome.seconds, 1e-9):.1f} frames/s"
+        text += (
+            f", {round(left) // 3600}:{round(left) // 60 % 60:02d}:{round(left) % 60:02d} left" if new else ""
+        )
+        print(
+            f"\r{text}\033[K" if self._terminal else text,
+            end="" if self._terminal else "\n",
+            file=sys.stderr,
+            flush=True,
+        )

@@ -1,0 +1,135 @@
+"""Workers as Ray actors: on this machine, or wherever a cluster has room for them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayError
+
+from ookd.errors import UserError
+from ookd.fleet.pool import FleetEvent, FleetTask, WorkerPlan, WorkerPool, take_cores
+from ookd.fleet.process import FleetModel, process
+
+
+@dataclass(slots=True)
+class _Place:
+    """An actor and what it was asked."""
+
+    actor: Any
+    task: Any = None  # the future result
+    beat: Any = None  # the future count of frames
+    asked: float = field(default_factory=time.monotonic)
+
+
+class FleetActor:
+    """Holds the model. One thread works, another one says how far it is."""
+
+    def __init__(self, plan: WorkerPlan, place: int | None) -> None:
+        if place is not None:  # on this machine, where all workers are known
+            take_cores(place, plan.threads)
+        self.plan, self.model, self.steps = plan, FleetModel(plan.settings, plan.device), 0
+        self.frames = 0
+
+    def work(self, task: FleetTask) -> tuple[Any, str]:
+        def tell(frames: int) -> None:
+            self.frames, self.steps = frames, self.steps + 1
+
+        tell(0)
+        try:
+            return process(task.address, self.model, self.plan.out, task.part, tell), ""
+        except UserError as error:
+            return None, str(error)
+        except Exception as error:
+            return None, f"{type(error).__name__}: {error}"[:500]
+
+    def progress(self) -> tuple[int, int]:
+        """Frames of the video under way, and a number that changes whenever something is done."""
+        return self.frames, self.steps
+
+    def process_id(self) -> int:
+        return os.getpid()
+
+
+class RayPool(WorkerPool):
+    """All machines must see the folder of the results. `address` is a cluster's, None this machine."""
+
+    def __init__(self, plan: WorkerPlan, workers: int, address: str | None, gpus: float = 0.0) -> None:
+        self.plan, self.workers = plan, workers
+        local: dict[str, Any] = {"num_cpus": workers * plan.threads, "include_dashboard": False}
+        try:
+            ray.init(
+                address=address,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+                **({} if address else local),
+            )
+        except (RayError, ConnectionError, ValueError, RuntimeError) as error:
+            raise UserError(f"Ray at {address or 'this machine'}: {str(error).splitlines()[0]}") from None
+        actor: Any = ray.remote(FleetActor)
+        self._actor = actor.options(num_cpus=plan.threads, num_gpus=gpus, max_concurrency=2)
+        self._alone = address is None
+        self._places = [_Place(self._begin(worker)) for worker in range(workers)]
+        self._steps = [0] * workers
+
+    @property
+    def process_ids(self) -> list[int]:
+        pids: list[int] = ray.get([place.actor.process_id.remote() for place in self._places])
+        return pids
+
+    def start(self, worker: int, task: FleetTask) -> None:
+        place = self._places[worker]
+        place.task = place.actor.work.remote(task)
+        place.beat, place.asked = None, time.monotonic()
+
+    def events(self, seconds: float) -> list[FleetEvent]:
+        now = time.monotonic()
+        for place in self._places:
+            if place.task is not None and place.beat is None and now - place.asked > 1:
+                place.beat, place.asked = place.actor.progress.remote(), now
+        asked = [ref for place in self._places for ref in (place.task, place.beat) if ref is not None]
+        if not asked:
+            time.sleep(seconds)
+            return []
+        ready, _ = ray.wait(asked, num_returns=1, timeout=seconds)
+        found = []
+        for number, place in enumerate(self._places):
+            if place.task in ready or place.beat in ready:
+                found += self._news(number, place, place.task in ready)
+        return found
+
+    def replace(self, worker: int) -> None:
+        ray.kill(self._places[worker].actor)
+        self._places[worker] = _Place(self._begin(worker))
+
+    def close(self) -> None:
+        ray.shutdown()
+
+    def _begin(self, worker: int) -> Any:
+        return self._actor.remote(self.plan, worker if self._alone else None)
+
+    def _news(self, number: int, place: _Place, over: bool) -> list[FleetEvent]:
+        try:
+            if over:
+                result, reason = ray.get(place.task)
+                place.task = place.beat = None
+                if result is None:
+                    return [FleetEvent(number, "failed", reason=reason)]
+                return [FleetEvent(number, "done", result.frames, result)]
+            frames, steps = ray.get(place.beat)
+            place.beat, moved = None, steps != self._steps[number]
+            self._steps[number] = steps
+            return [FleetEvent(number, "progress", frames)] if moved else []
+        except RayActorError as error:
+            reason = "the worker was killed; memory may have run out"
+            if "out of memory" in str(error).lower():
+                reason = "memory ran out"
+            self._places[number] = _Place(self._begin(number))
+            return [FleetEvent(number, "died", reason=reason)]
+        except RayError as error:
+            self.replace(number)
+            return [FleetEvent(number, "died", reason=" ".join(str(error).split())[:300])]

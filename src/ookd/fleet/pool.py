@@ -1,0 +1,73 @@
+"""What the fleet asks of those who work for it, wherever they are."""
+
+from __future__ import annotations
+
+import os
+import sys
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ookd.cores import usable_cores
+from ookd.fleet.process import FleetSettings, Processed
+
+
+@dataclass(frozen=True, slots=True)
+class FleetTask:
+    """One video, or some frames of one."""
+
+    address: str
+    part: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FleetEvent:
+    """What a worker has to tell about its task."""
+
+    worker: int
+    kind: Literal["progress", "done", "failed", "died"]
+    frames: int = 0  # done so far
+    result: Processed | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerPlan:
+    """What every worker is made with."""
+
+    settings: FleetSettings
+    out: Path
+    device: str = "auto"
+    threads: int = 1
+
+
+class WorkerPool(ABC):
+    """Workers by number, each with one task at a time. A worker that died is there again at once."""
+
+    workers: int
+
+    @abstractmethod
+    def start(self, worker: int, task: FleetTask) -> None:
+        """Give a free worker its next task."""
+
+    @abstractmethod
+    def events(self, seconds: float) -> list[FleetEvent]:
+        """What happened, waiting so long if nothing has."""
+
+    @abstractmethod
+    def replace(self, worker: int) -> None:
+        """End a worker, whatever it does, and begin a new one."""
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+
+def take_cores(worker: int, threads: int) -> None:
+    """Keep this process to cores of its own. Results then do not depend on how many workers there are."""
+    cores = sorted(usable_cores())
+    if sys.platform == "linux":
+        os.sched_setaffinity(0, {cores[(worker * threads + n) % len(cores)] for n in range(threads)})
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # of libraries that are not loaded yet
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)

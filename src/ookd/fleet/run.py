@@ -1,0 +1,90 @@
+"""Hand out the videos, see that each is done or has failed often enough, and keep the workers alive."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from ookd.fleet.pool import FleetEvent, FleetTask, WorkerPool
+from ookd.fleet.process import Processed
+
+WAIT_SECONDS = 0.5
+
+
+@dataclass(slots=True)
+class FleetOutcome:
+    """How every task ended, so far."""
+
+    done: dict[FleetTask, Processed] = field(default_factory=dict)
+    failed: dict[FleetTask, str] = field(default_factory=dict)  # the last reason
+    frames: int = 0  # tracked now, those under way included
+    deaths: int = 0  # of workers
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class _Running:
+    task: FleetTask
+    heard: float
+    frames: int = 0
+
+
+def run_fleet(
+    tasks: Sequence[FleetTask],
+    pool: WorkerPool,
+    *,
+    retries: int = 2,
+    stall_seconds: float = 300.0,
+    on_change: Callable[[FleetOutcome], None] = lambda outcome: None,
+) -> FleetOutcome:
+    """All tasks on all workers. What fails is tried so many times more, after the others.
+
+    A worker that shows no progress for `stall_seconds` is ended; its video counts as failed once.
+    """
+    outcome, tries = FleetOutcome(), Counter[FleetTask]()
+    waiting, running = deque(tasks), dict[int, _Running]()
+    begin, finished = time.monotonic(), 0
+
+    def failed(worker: int, reason: str) -> None:
+        task = running.pop(worker).task
+        tries[task] += 1
+        if tries[task] > retries:
+            outcome.failed[task] = reason.removeprefix(f"{task.address}: ")
+        else:
+            waiting.append(task)
+
+    def hear(event: FleetEvent) -> None:
+        nonlocal finished
+        now = running.get(event.worker)
+        if event.kind == "died":
+            outcome.deaths += 1
+        if now is None:
+            return
+        if event.kind == "progress":
+            now.heard, now.frames = time.monotonic(), event.frames
+        elif event.kind == "done":
+            assert event.result is not None
+            del running[event.worker]
+            outcome.done[now.task] = event.result
+            finished += event.frames
+        else:
+            failed(event.worker, event.reason)
+
+    while waiting or running:
+        for worker in range(pool.workers):
+            if waiting and worker not in running:
+                task = waiting.popleft()
+                running[worker] = _Running(task, time.monotonic())
+                pool.start(worker, task)
+        for event in pool.events(WAIT_SECONDS):
+            hear(event)
+        for worker, now in list(running.items()):
+            if time.monotonic() - now.heard > stall_seconds:
+                pool.replace(worker)
+                failed(worker, f"no progress for {stall_seconds:g} seconds")
+        outcome.frames = finished + sum(now.frames for now in running.values())
+        outcome.seconds = time.monotonic() - begin
+        on_change(outcome)
+    return outcome

@@ -1,0 +1,101 @@
+"""Files for those who download: what was seen goes through the sinks of `ookd track` once more."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Collection, Generator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from ookd.data import rle
+from ookd.data.video import Frame, FrameSource
+from ookd.data.video.container import ContainerSource
+from ookd.data.video.source import Decode, Span
+from ookd.serve.live import decoded
+from ookd.serve.rules import Refusal, ServeRules
+from ookd.serve.videos import TrackedVideo
+from ookd.structures import FrameResult
+from ookd.tracking.sinks import Sinks, sink_named
+
+PICTURES = {"mp4"}  # sinks that draw on the frames
+
+
+class SpooledSource(FrameSource):
+    """The kept frames of a video. Without `pictures` they are black, for sinks that do not look."""
+
+    def __init__(self, video: TrackedVideo, rules: ServeRules, pictures: bool) -> None:
+        super().__init__(Span())
+        self.name, self.fps = video.name, max(video.fps, 1.0)
+        self.width, self.height, self.length = video.width, video.height, None
+        self._video, self._pixels, self._pictures = video, rules.pixels, pictures
+
+    def read(self) -> Generator[tuple[int, float, Decode], None, None]:
+        spool = self._video.spool
+        blank = np.zeros((self.height, self.width, 3), np.uint8)
+        for number in range(spool.first, spool.stop):
+            seconds = orjson.loads(spool.answer(number))["seconds"]
+            picture = partial(decoded, spool.picture(number), self._pixels)
+            yield number, seconds, picture if self._pictures else partial(_same, blank)
+
+
+def replayed(
+    video: TrackedVideo,
+    recording: ContainerSource | None,
+    kind: str,
+    classes: Collection[str] | None,
+    score: float,
+    out: Path,
+    rules: ServeRules,
+) -> Path:
+    """Write one kind of file about what was seen so far into the folder `out`; folders come as a zip."""
+    source: FrameSource = SpooledSource(video, rules, kind in PICTURES)
+    if kind in PICTURES and recording is not None:
+        source = recording
+    spool, name = video.spool, sink_named(kind).file
+    if not spool.stop:
+        raise Refusal(409, "no frame was tracked yet")
+    out.mkdir()
+    with Sinks(out, [kind], source, trails=True) as sinks, closing(source.frames()) as frames:
+        for frame in frames:
+            if frame.index >= spool.stop or video.stopping.is_set():
+                break
+            sinks.write(_result(video, frame, classes, score))
+    return _zipped(out / name) if (out / name).is_dir() else out / name
+
+
+def _result(video: TrackedVideo, frame: Frame, classes: Collection[str] | None, score: float) -> FrameResult:
+    """What the model said about a frame, those of its objects that are asked for."""
+    objects: list[dict[str, Any]] = [
+        one
+        for one in orjson.loads(video.spool.answer(frame.index))["objects"]
+        if one["score"] >= score and (classes is None or one["class"] in classes)
+    ]
+    masks = rle.decode_many([one["rle"] for one in objects]).reshape(-1, video.height, video.width)
+    return FrameResult(
+        frame.index,
+        np.array([one["id"] for one in objects], np.int64),
+        np.array([one["label"] for one in objects], np.int64),
+        np.array([one["score"] for one in objects], np.float32),
+        np.array([one["box_xyxy"] for one in objects], np.float32).reshape(-1, 4),
+        masks,
+        video.names,
+        frame.image,
+        frame.seconds,
+    )
+
+
+def _zipped(folder: Path) -> Path:
+    path = folder.with_suffix(".zip")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:  # PNG is packed already
+        for file in sorted(folder.iterdir()):
+            archive.write(file, f"{folder.name}/{file.name}")
+    return path
+
+
+def _same(image: np.ndarray[Any, np.dtype[np.uint8]]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    return image

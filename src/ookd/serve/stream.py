@@ -1,0 +1,115 @@
+"""`WS /stream`: a camera's pictures go in one by one, and each is answered before the next is read.
+
+The client begins with a JSON text (`StreamStart`), gets one back, and then sends JPEGs as binary messages.
+Every picture has one answer. Nothing queues: what is sent too early waits in the client's own connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from ookd.errors import UserError
+from ookd.serve.live import LiveStream
+from ookd.serve.rules import IDLE_SECONDS, WAIT_SECONDS, Refusal
+from ookd.serve.shelf import Shelf
+
+TAKEN, AGAIN_LATER, BAD = 4001, 1013, 1008  # why a connection is closed
+BAD_FRAMES = 20  # in a row, after which a client is sent away
+END = "end"  # the text that ends a stream; what was seen stays
+
+
+class StreamStart(BaseModel):
+    """What a client says first."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str | None = Field(None, description="One of the server's models; its first one if none is named.")
+    classes: list[str] | None = Field(None, description="Answer with objects of these classes only.")
+    score: float = Field(0.0, ge=0, le=1, description="Answer with objects of at least this score.")
+    resume: str | None = Field(
+        None, description="The id of a stream to go on with, for a minute after a break."
+    )
+
+
+async def serve_stream(socket: WebSocket, shelf: Shelf) -> None:
+    """One connection, from its first message to its end."""
+    await socket.accept()
+    try:
+        start = StreamStart.model_validate_json(await asyncio.wait_for(socket.receive_text(), WAIT_SECONDS))
+        live, resumed = _opened(start, shelf, socket)
+    except (ValidationError, KeyError):
+        return await _close(socket, BAD, 'begin with a JSON text, such as {} or {"model": "nano"}')
+    except (TimeoutError, WebSocketDisconnect):
+        return await _close(socket, BAD, "nothing was sent")
+    except Refusal as refusal:
+        return await _close(socket, AGAIN_LATER if refusal.status == 503 else BAD, str(refusal))
+    except UserError as error:  # a class that the model does not know
+        return await _close(socket, BAD, str(error))
+    before, live.holder = live.holder, socket
+    if isinstance(before, WebSocket) and before is not socket:
+        await _close(before, TAKEN, "the stream goes on in another connection")
+    video = live.video
+    try:
+        await _send(
+            socket,
+            orjson.dumps(
+                {
+                    "stream": video.id,
+                    "resumed": resumed,
+                    "model": video.model,
+                    "frames": video.spool.stop,
+                    "classes": list(video.names),
+                }
+            ),
+        )
+        await _frames(socket, live, shelf)
+    except (TimeoutError, WebSocketDisconnect, RuntimeError):
+        await _close(socket, BAD, "no frame came, or no answer was taken")
+    finally:
+        live.leave(socket)
+
+
+async def _frames(socket: WebSocket, live: LiveStream, shelf: Shelf) -> None:
+    """Answer one picture after the other."""
+    loop, bad = asyncio.get_running_loop(), 0
+    while live.holder is socket:
+        message = await asyncio.wait_for(socket.receive(), IDLE_SECONDS)
+        if message["type"] == "websocket.disconnect":
+            return
+        if message.get("text") == END:
+            live.end()
+            return await _close(socket, 1000, "the stream has ended")
+        try:
+            answer = await loop.run_in_executor(shelf.steps, live.step, message.get("bytes") or b"")
+            bad = 0
+        except Refusal as refusal:
+            if refusal.status == 404:  # the video was removed meanwhile
+                return await _close(socket, BAD, str(refusal))
+            shelf.metrics.add("ookd_refused_total", labels=f'status="{refusal.status}"')
+            answer, bad = orjson.dumps({"error": str(refusal)}), bad + 1
+        if bad == BAD_FRAMES:
+            return await _close(socket, BAD, "too many frames that are no pictures")
+        await _send(socket, answer)
+
+
+def _opened(start: StreamStart, shelf: Shelf, socket: WebSocket) -> tuple[LiveStream, bool]:
+    """The stream to go on with, or a new one."""
+    if start.resume is not None and (live := shelf.resume_live(start.resume)) is not None:
+        return live, True
+    model = shelf.model(start.model)
+    return shelf.begin_live(model, model.tracker.filter(start.classes, start.score), socket), False
+
+
+async def _send(socket: WebSocket, answer: bytes) -> None:
+    await asyncio.wait_for(socket.send_text(answer.decode()), WAIT_SECONDS)
+
+
+async def _close(socket: WebSocket, code: int, why: str) -> None:
+    if socket.application_state is WebSocketState.CONNECTED:
+        with suppress(TimeoutError, RuntimeError, WebSocketDisconnect):
+            await asyncio.wait_for(socket.close(code, why[:120]), WAIT_SECONDS)
