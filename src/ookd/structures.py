@@ -321,3 +321,5 @@ class TrackResult:
     category_id: int
     score: float
     segmentations: list[Rle | None]  # one a frame
+    # how sure each frame is, None where it is not seen; None: nobody said
+    frame_scores: list[float | None] | None = None
