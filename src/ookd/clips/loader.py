@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
@@ -70,7 +71,17 @@ def _tracks(clip: Clip, height: int, width: int) -> Tracks:
         boxes=torch.from_numpy(boxes[shown]),
         masks=torch.from_numpy(padded),
         visible=torch.from_numpy(visible[shown]),
+        ignore=_ignored(clip, height, width),
     )
+
+
+def _ignored(clip: Clip, height: int, width: int) -> Tensor | None:
+    if clip.ignore is None:
+        return None
+    padded = np.zeros((len(clip.ignore), height, width), np.bool_)
+    for t, region in enumerate(clip.ignore):
+        padded[t, : region.shape[0], : region.shape[1]] = region
+    return torch.from_numpy(padded)
 
 
 def boxes_of(masks: NDArray[np.bool_]) -> NDArray[np.float32]:

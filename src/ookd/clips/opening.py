@@ -35,7 +35,7 @@ def open_source(data: DataSource) -> ClipSource:
     """The videos a recipe names."""
     if isinstance(data, FolderData):
         read = videos_of if data.unlabelled else load
-        return DatasetClips(read(Path(data.path), data.split), labelled_only=not data.unlabelled)
+        return DatasetClips(read(Path(data.path), data.split), not data.unlabelled, data.sure)
     if isinstance(data, CompositeData):
         return Composite(load(Path(data.path)), data.part, data.seed, data.videos, **data.change)
     return World(data.preset, split=data.split, seed=data.seed, videos=data.videos, **data.change)
