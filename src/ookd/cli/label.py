@@ -70,6 +70,7 @@ def label(
     """
     from ookd.clips.opening import videos_of
     from ookd.data.convert import convert, markers
+    from ookd.data.formats.edits import check_no_edits
     from ookd.data.video.source import Span
     from ookd.files import check_free
     from ookd.label.labeller import LabelThresholds, annotated, plausible
@@ -80,6 +81,7 @@ def label(
     from ookd.tracking.result_folder import ResultFolder
 
     check_free(out, overwrite, markers())
+    check_no_edits(out)
     of_class = dict(_of_class(text) for text in score_of or ())
     thresholds = LabelThresholds(score, of_class, frames, sure, objects=max_objects)
     span = Span.parse(start, end, every)
