@@ -111,7 +111,8 @@ class ReviewHandler(BaseHTTPRequestHandler):
 
     def _from_here(self) -> bool:
         """Whether the request was meant for this server: another site's name may lead here, too."""
-        port = self.server.server_address[1]
+        assert isinstance(self.server, ThreadingHTTPServer)
+        port = self.server.server_port
         if self.headers.get("Host") in (f"{ADDRESS}:{port}", f"localhost:{port}"):
             return True
         self.close_connection = True

@@ -109,8 +109,8 @@ def corrected(dataset: Dataset, log: Path, report: Report) -> Dataset:
         by_video.setdefault(edit.video, []).append(edit)
     if not by_video:
         return dataset
-    for video in by_video.keys() - {video.id for video in dataset.videos}:
-        report(Problem(log, "", f"corrects video {video}, which the annotations do not have"))
+    for number in by_video.keys() - {video.id for video in dataset.videos}:
+        report(Problem(log, "", f"corrects video {number}, which the annotations do not have"))
     videos = []
     for video in dataset.videos:
         for edit in by_video.get(video.id, []):
