@@ -27,4 +27,6 @@ def _selected(video: Video, span: Span) -> Video:
         )
     rate = fps if isinstance(fps, int | float) and fps > 0 else 1.0
     frames = ((n, n / rate, name) for n, name in enumerate(video.file_names))
-    return replace(video, file_names=[name for _, _, name in span.select(frames)])
+    names = [name for _, _, name in span.select(frames)]
+    own = {"fps": round(rate / span.every, 3)} if isinstance(fps, int | float) else {}
+    return replace(video, file_names=names, extra={**video.extra, **own})
