@@ -121,15 +121,17 @@ function covers(text, place) {
 
 function paint(pixels, width, height, text, rgb, alpha, edge) {
   const inside = new Uint8Array(width * height); // column by column
-  let place = 0;
-  runsOf(text).forEach((run, n) => {
-    if (n % 2) inside.fill(1, place, place + run);
-    place += run;
-  });
-  for (let x = 0; x < width; x++) {
-    for (let y = 0; y < height; y++) {
-      const at = x * height + y;
-      if (!inside[at]) continue;
+  const spans = [];
+  runsOf(text).reduce((place, run, n) => {
+    if (n % 2) {
+      inside.fill(1, place, place + run);
+      spans.push([place, place + run]);
+    }
+    return place + run;
+  }, 0);
+  for (const [first, end] of spans) {
+    for (let at = first; at < end; at++) {
+      const x = Math.floor(at / height), y = at % height;
       const border = x === 0 || y === 0 || x === width - 1 || y === height - 1 || !inside[at - 1] || !inside[at + 1]
         || !inside[at - height] || !inside[at + height];
       const share = border ? edge : alpha, to = 4 * (y * width + x);
