@@ -104,6 +104,8 @@ class Clip:
     seed: int = 0  # of the random numbers that training draws for this clip
     placed: NDArray[np.float64] | None = None  # [T, 2, 3] affine, from pixels of the video; None: unchanged
     labelled: bool = True  # False: it has no annotations
+    # T x [H, W] True where something is that may be an object or not; None: nowhere
+    ignore: list[NDArray[np.bool_]] | None = None
 
     def __post_init__(self) -> None:
         if DEBUG:
@@ -124,6 +126,8 @@ class Tracks:
     boxes: Tensor  # [N, T, 4] cx cy w h in 0..1, zeros where not visible
     masks: Tensor  # [N, T, H, W] bool, padded like the frames
     visible: Tensor  # [N, T] bool
+    # [T, H, W] bool, where something is that is neither an object to learn nor background; None: nowhere
+    ignore: Tensor | None = None
 
     def __post_init__(self) -> None:
         if DEBUG:
@@ -138,7 +142,8 @@ class Tracks:
     def at(self, frames: Tensor) -> Tracks:
         """The same instances in some of the frames."""
         boxes, masks, visible = self.boxes[:, frames], self.masks[:, frames], self.visible[:, frames]
-        return Tracks(self.labels, self.ids, boxes, masks, visible)
+        ignore = None if self.ignore is None else self.ignore[frames]
+        return Tracks(self.labels, self.ids, boxes, masks, visible, ignore)
 
     def to(self, device: Any) -> Tracks:
         return Tracks(
@@ -147,6 +152,7 @@ class Tracks:
             self.boxes.to(device),
             self.masks.to(device),
             self.visible.to(device),
+            None if self.ignore is None else self.ignore.to(device),
         )
 
 
@@ -347,3 +353,5 @@ class TrackResult:
     category_id: int
     score: float
     segmentations: list[Rle | None]  # one a frame
+    # how sure each frame is, None where it is not seen; None: nobody said
+    frame_scores: list[float | None] | None = None

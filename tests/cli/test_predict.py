@@ -12,7 +12,7 @@ from cli.data_and_model import FRAMES, VIDEOS, write_clip_model, write_data, wri
 from ookd import evaluate, load
 from ookd.cli import main
 from ookd.config.tracker import TrackerConfig
-from ookd.tracking import recordings as room
+from ookd.data import frames as room
 
 
 @pytest.fixture(scope="module", params=[write_model, write_clip_model], ids=["online", "offline"])

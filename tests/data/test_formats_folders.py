@@ -18,7 +18,7 @@ import small_set
 from ookd.data import rle
 from ookd.data.convert import convert
 from ookd.data.formats import find, load
-from ookd.data.formats.yolo import joined, outlines
+from ookd.data.formats.rings import joined, outlines
 from ookd.data.frames import read_frame, video_name
 from ookd.data.video import VideoWriter
 from ookd.errors import UserError

@@ -31,6 +31,7 @@ VERBS = {
     "export": "Export a model to OpenVINO or ONNX Runtime.",
     "bench": "Measure how fast a model tracks on this machine.",
     "label": "Annotate videos with a model; confident tracks become training data.",
+    "review": "Look at labels on a local page and mend them.",
     "tune": "Search the tracker constants of a model on a tuning set.",
 }
 

@@ -34,6 +34,9 @@ QUIRKS = typer.Option(
     False, "--official-quirks", help="Reproduce the defects of the official program exactly."
 )
 AGNOSTIC = typer.Option(False, "--class-agnostic", help="Score all classes as one.")
+AGREEMENT = typer.Option(
+    False, "--agreement", help="GT is a teacher's labels, PRED its student's: how far they agree, by class."
+)
 MIN_SCORE = typer.Option(0.3, help="Least score of predictions that count for HOTA, IDF1, MOTA and returns.")
 
 
@@ -63,12 +66,15 @@ def evaluate(
     official_quirks: bool = QUIRKS,
     class_agnostic: bool = AGNOSTIC,
     min_score: float = MIN_SCORE,
+    agreement: bool = AGREEMENT,
 ) -> None:
     """AP exactly as in the official program, HOTA, objects that return, and what each kind of error costs."""
     if bool(pred) == (compare is not None):
         raise UserError("give either --pred RESULTS or --compare A B")
     if compare is not None and report is not None:
         raise UserError("--report describes one result and cannot be combined with --compare")
+    if agreement and (compare is not None or report is not None):
+        raise UserError("--agreement is a report of its own; leave out --compare and --report")
     if report is not None and report.exists() and not overwrite:
         raise UserError(f"{report}: already exists; choose another name or add --overwrite")
 
@@ -95,6 +101,9 @@ def evaluate(
         _compare(score([compare[0]]), score([compare[1]]), (str(compare[0]), str(compare[1])), as_json)
         return
     found = score(pred)
+    if agreement:
+        _agree(found, as_json)
+        return
     if report is not None:
         from ookd.reports.page import write_page
 
@@ -107,6 +116,20 @@ def evaluate(
         from ookd.reports.table import print_report
 
         print_report(found, Console(markup=False, highlight=False))
+
+
+def _agree(report: Report, as_json: bool) -> None:
+    from ookd.evaluation.agreement import agreement
+
+    found = agreement(report)
+    if as_json:
+        _answer(found.as_dict())
+    else:
+        from rich.console import Console
+
+        from ookd.reports.table import print_agreement
+
+        print_agreement(found, Console(markup=False, highlight=False))
 
 
 def _compare(a: Report, b: Report, names: tuple[str, str], as_json: bool) -> None:

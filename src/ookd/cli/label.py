@@ -6,7 +6,7 @@ import json
 import sys
 from hashlib import blake2b
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,83 +20,125 @@ app = typer.Typer(rich_markup_mode=None)
 
 @app.command()
 def label(
-    data: Annotated[Path, typer.Argument(help="A folder of videos or of image folders, or any data set.")],
-    model: Annotated[
-        str, typer.Option(help="A model's name, folder or hub id: an offline teacher, or an online model.")
+    videos: Annotated[Path, typer.Argument(help="A folder of videos or of image folders, or any data set.")],
+    teacher: Annotated[
+        str,
+        typer.Option(
+            "--teacher",
+            "--model",
+            help="A model's name, folder or hub id: an offline or online model, or a text teacher such as "
+            "facebook/sam3 or IDEA-Research/grounding-dino-tiny.",
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the annotations.")],
+    text: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEXT[=CLASS]", help="What a text teacher looks for; may be given often."),
+    ] = None,
+    follow: Annotated[
+        str | None,
+        typer.Option(help="A SAM 2 that follows what the teacher finds on key frames; hub id or folder."),
+    ] = None,
+    key_frames: Annotated[int, typer.Option(min=1, help="With --follow: frames between looks.")] = 5,
+    both_ways: Annotated[
+        bool, typer.Option("--both-ways", help="Label backwards, too, and join both runs: surer, slower.")
+    ] = False,
+    every: Annotated[int, typer.Option(min=1, help="Label every N-th frame only.")] = 1,
+    start: Annotated[str | None, typer.Option(help="First frame (120) or time (1:30, 12.5s).")] = None,
+    end: Annotated[str | None, typer.Option(help="The frame or time to stop at.")] = None,
+    max_objects: Annotated[
+        int | None, typer.Option(min=1, help="Most objects in a video; the surest are kept.")
+    ] = None,
+    size: Annotated[int | None, typer.Option(min=1, help="Side at which SAM 3 sees frames.")] = None,
     score: Annotated[float, typer.Option(min=0, max=1, help="Lowest confidence of a track.")] = 0.5,
     score_of: Annotated[
         list[str] | None, typer.Option(metavar="CLASS=SCORE", help="Another lowest confidence for a class.")
     ] = None,
     frames: Annotated[int, typer.Option(min=1, help="Frames that a track must be seen in, at least.")] = 3,
+    sure: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="A frame below this share of its track's confidence is unsure."),
+    ] = 0.5,
     device: Annotated[str, typer.Option(help="Where the model runs: auto, cpu, cuda, cuda:1, mps.")] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The summary as JSON.")] = False,
 ) -> None:
-    """Let MODEL annotate the videos of DATA; what it is sure of becomes a YouTube-VIS training set.
+    """Let a teacher annotate VIDEOS; what it is sure of becomes a YouTube-VIS training set.
 
-    Annotations in DATA are ignored. The images stay where they are. Train on the result as on any other data.
-    To train on labelled data, too, give each a source of its own in data.train.
+    Annotations in VIDEOS are ignored. The images stay where they are. Train on the result as on any other
+    data. Tracks that miss the thresholds are kept as crowd regions, which training ignores.
 
     Stopped and called again, it goes on with the first video that is not done. Until all are done, results
     are in OUT.begun.
     """
     from ookd.clips.opening import videos_of
     from ookd.data.convert import convert, markers
-    from ookd.distill.labeller import LabelThresholds, annotated, confident_tracks
-    from ookd.files import check_free, fingerprint
+    from ookd.data.formats.edits import check_no_edits
+    from ookd.data.video.source import Span
+    from ookd.files import check_free
+    from ookd.label.labeller import LabelThresholds, annotated, plausible
+    from ookd.label.opening import LabellerChoice, open_labeller
+    from ookd.label.selection import selected
     from ookd.locking import locked
-    from ookd.models import zoo
     from ookd.tracking.recordings import recordings
     from ookd.tracking.result_folder import ResultFolder
-    from ookd.tracking.torch_model import device_named
 
     begun = out.with_name(f"{out.name}.begun")
     if not begun.is_dir():
         check_free(out, overwrite, markers())
-    thresholds = LabelThresholds(score, dict(_of_class(text) for text in score_of or ()), frames)
-    dataset = videos_of(data)
-    saved = zoo.load(model)
-    thresholds.check(saved.names)
-    run = {
-        "model": fingerprint(saved.model),
-        "tracker": saved.tracker,
+    check_no_edits(out)
+    of_class = dict(_of_class(text) for text in score_of or ())
+    thresholds = LabelThresholds(score, of_class, frames, sure, objects=max_objects)
+    span = Span.parse(start, end, every)
+    dataset = selected(videos_of(videos), span)
+    choice = LabellerChoice(
+        teacher, text or (), follow, key_frames, size, max_objects, both_ways=both_ways, device=device
+    )
+    labeller = open_labeller(choice)
+    thresholds.check(labeller.names)
+    run: dict[str, Any] = {
+        "teacher": dict(labeller.settings),
         "data": [
             str((dataset.root or Path()).resolve()),
-            *([video.id, video.length, video.file_names[:1]] for video in dataset.videos),
+            *([video.id, video.length, video.file_names[:2]] for video in dataset.videos),
         ],
-        "score": [thresholds.score, thresholds.of_class],
-        "frames": thresholds.frames,
+        "score": [thresholds.score, of_class],
+        "sure": [thresholds.sure, thresholds.objects],
     }
     digest = blake2b(json.dumps(run).encode(), digest_size=8).hexdigest()
     with locked(begun):
-        found = ResultFolder(begun, run, overwrite)
+        found = ResultFolder(begun, run, overwrite, frame_scores=True)
         left = [video for video in recordings(dataset) if not found.done(video.id)]
         written = not left and _wrote(out, digest)  # and was killed before it could remove `begun`
         if not written:
             check_free(out, overwrite, markers())
-        saved.model.to(device_named(device))
-        with FrameProgress(sum(video.length for video in left)) as progress:
+        with FrameProgress(sum(video.length for video in left) * (1 + both_ways)) as progress:
             for video in left:
-                found.add(video.id, confident_tracks(saved, video, thresholds, progress.step))
-        labelled = annotated(dataset, saved.names, found.read)
-        labelled.extra["info"] = {"labels": digest}
-        if saved.licence:
-            teacher = {"id": saved.source or model, "licence": saved.licence, "fingerprint": run["model"]}
-            labelled.extra["info"]["teacher"] = teacher
-        tracks = sum(len(video.tracks) for video in labelled.videos)
-        if not tracks:
+                tracks = labeller.tracks(video, progress.step)
+                found.add(video.id, plausible(tracks, labeller.names, thresholds))
+        labelled = annotated(dataset, labeller.names, found.read, thresholds)
+        labelled.extra["info"] = {"teacher": dict(labeller.teacher), "labels": digest}
+        doubtful = [track.iscrowd for video in labelled.videos for track in video.tracks]
+        sure_ones = doubtful.count(False)
+        if not sure_ones:
             found.remove()
-            raise UserError(f"{data}: no track passes the thresholds; lower --score or --frames")
+            raise UserError(f"{videos}: no track passes the thresholds; lower --score or --frames")
         if not written:
             convert(labelled, out, "ytvis", frames=False, overwrite=overwrite)
         found.remove()
+    summary = {
+        "folder": str(out),
+        "videos": len(labelled.videos),
+        "tracks": sure_ones,
+        "doubtful": doubtful.count(True),
+    }
     if as_json:
-        summary = {"folder": str(out), "videos": len(labelled.videos), "tracks": tracks}
         sys.stdout.write(json.dumps(summary) + "\n")
     else:
-        print(f"{out}: {tracks} tracks in {len(labelled.videos)} videos")
+        print(
+            f"{out}: {sure_ones} tracks in {len(labelled.videos)} videos, and {summary['doubtful']} that are "
+            f"doubtful; look at them with: ookd review {out}"
+        )
 
 
 def _wrote(out: Path, digest: str) -> bool:

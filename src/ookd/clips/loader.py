@@ -7,13 +7,14 @@ for the global batch, the number of ranks. A resumed run sees the same batches a
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypedDict
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
@@ -70,7 +71,17 @@ def _tracks(clip: Clip, height: int, width: int) -> Tracks:
         boxes=torch.from_numpy(boxes[shown]),
         masks=torch.from_numpy(padded),
         visible=torch.from_numpy(visible[shown]),
+        ignore=_ignored(clip, height, width),
     )
+
+
+def _ignored(clip: Clip, height: int, width: int) -> Tensor | None:
+    if clip.ignore is None:
+        return None
+    padded = np.zeros((len(clip.ignore), height, width), np.bool_)
+    for t, region in enumerate(clip.ignore):
+        padded[t, : region.shape[0], : region.shape[1]] = region
+    return torch.from_numpy(padded)
 
 
 def boxes_of(masks: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -146,6 +157,26 @@ def identity_of(stream: ClipStream) -> str:
     parts = stream.parts if isinstance(stream, Mixture) else [stream]
     sources = [part.source for part in parts if isinstance(part, ClipDataset)]
     return " ".join(source.identity() for source in sources if isinstance(source, DatasetClips))
+
+
+def labelled_by(stream: ClipStream) -> str:
+    """The models that annotated the data, with their licences and prompts; empty for people's work."""
+    parts = stream.parts if isinstance(stream, Mixture) else [stream]
+    sources = [part.source for part in parts if isinstance(part, ClipDataset)]
+    infos = [source.dataset.extra.get("info") for source in sources if isinstance(source, DatasetClips)]
+    teachers = [info.get("teacher") for info in infos if isinstance(info, dict)]
+    found = [_described(teacher) for teacher in teachers if isinstance(teacher, dict)]
+    return "; ".join(dict.fromkeys(found))
+
+
+def _described(teacher: Mapping[str, Any]) -> str:
+    """A teacher in a line, from the `info` of the annotations that it made."""
+    name = "@".join(str(teacher[key]) for key in ("id", "revision") if teacher.get(key)) or "an unnamed model"
+    about = [str(teacher["licence"])] if teacher.get("licence") else []
+    if isinstance(teacher.get("prompts"), dict):
+        texts = (str(t) if t == name_ else f"{t}={name_}" for t, name_ in teacher["prompts"].items())
+        about.append("asked for " + ", ".join(texts))
+    return f"{name} ({'; '.join(about)})" if about else name
 
 
 class _KeysOfBatches(Sampler[list[Any]]):

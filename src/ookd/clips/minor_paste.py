@@ -118,12 +118,14 @@ class MinorPaste:
 
 def paste(clip: Clip, layers: Sequence[tuple[CutOut, Placement]], min_visible: float) -> Clip:
     """The clip with the cut-outs on top, the last one topmost; they become its last instances."""
-    images, masks = [], []
+    images, masks, ignore = [], [], []
     for t, image in enumerate(clip.images):
         image, pasted = image.copy(), np.zeros((len(layers), *image.shape[:2]), np.bool_)
         for mask, (cutout, placement) in zip(pasted, layers, strict=True):
             _put(cutout, placement, t, min_visible, image, mask)
         images.append(image)
+        if clip.ignore is not None:
+            ignore.append(clip.ignore[t] & ~pasted.any(0))
         masks.append(_uncovered(np.concatenate([clip.masks[t], pasted]), len(layers), min_visible))
     seen = np.any([frame.any((1, 2)) for frame in masks], axis=0)
     labels = np.array([cutout.label for cutout, _ in layers], np.int64)
@@ -133,6 +135,7 @@ def paste(clip: Clip, layers: Sequence[tuple[CutOut, Placement]], min_visible: f
         masks=[frame[seen] for frame in masks],
         labels=np.concatenate([clip.labels, labels])[seen],
         ids=np.concatenate([clip.ids, PASTED + np.arange(len(layers))])[seen],
+        ignore=None if clip.ignore is None else ignore,
     )
 
 

@@ -35,7 +35,7 @@ def open_source(data: DataSource) -> ClipSource:
     """The videos a recipe names."""
     if isinstance(data, FolderData):
         read = videos_of if data.unlabelled else load
-        return DatasetClips(read(Path(data.path), data.split), labelled_only=not data.unlabelled)
+        return DatasetClips(read(Path(data.path), data.split), not data.unlabelled, data.sure)
     if isinstance(data, CompositeData):
         return Composite(load(Path(data.path)), data.part, data.seed, data.videos, **data.change)
     return World(data.preset, split=data.split, seed=data.seed, videos=data.videos, **data.change)
@@ -62,14 +62,15 @@ def _videos_in(folder: Path) -> Iterator[Video]:
             with open_video(item) as source:
                 length = source.length or sum(1 for _ in source)
                 names = [f"{item.name}/{frame}" for frame in range(length)]
-                size = source.width, source.height
+                size, more = (source.width, source.height), {"fps": round(source.fps, 3)}
         elif images and all(image.suffix.lower() in IMAGE_SUFFIXES for image in images):
             with open_video(item) as source:
-                names, size = [f"{item.name}/{image.name}" for image in images], (source.width, source.height)
+                names = [f"{item.name}/{image.name}" for image in images]
+                size, more = (source.width, source.height), {}
         else:
             continue
         number += 1
-        yield Video(number, *size, names, extra={"name": item.stem})
+        yield Video(number, *size, names, extra={"name": item.stem, **more})
 
 
 def open_loader(recipe: Recipe, rank: int, world: int, multiple: int = 32) -> tuple[ClipLoader, list[str]]:

@@ -8,7 +8,7 @@ randomness comes from one generator seeded by (seed, epoch, index), so a clip do
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
@@ -21,6 +21,7 @@ from ookd.clips.sampling import FrameSampler
 from ookd.clips.transforms import Augmentation
 from ookd.clips.warps import Size, Warp, warp_clip, warp_polygon
 from ookd.data import rle
+from ookd.data.confidence import SURE, is_doubtful, is_sure
 from ookd.data.frames import read_frame
 from ookd.errors import UserError
 from ookd.structures import Clip, Dataset, Track, Video
@@ -61,11 +62,13 @@ class ClipStage(Protocol):
 class DatasetClips:
     """Clips of annotated videos. Masks stay run lengths until their frame is needed.
 
-    Crowd annotations are left out, and so are, with `labelled_only`, videos that have no other.
+    Crowd annotations are left out, and so are, with `labelled_only`, videos that have no other. Where a model
+    made the labels, its doubtful tracks and the frames that it was not `sure` of are to be ignored: clips
+    show no object there, and say so.
     """
 
-    def __init__(self, dataset: Dataset, labelled_only: bool = True) -> None:
-        self.dataset = dataset
+    def __init__(self, dataset: Dataset, labelled_only: bool = True, sure: float = SURE) -> None:
+        self.dataset, self.sure = dataset, sure
         self.names = [category.name for category in dataset.categories]
         self._label_of = dataset.label_of()
         self._videos = [
@@ -112,11 +115,12 @@ class DatasetClips:
         Warps given here act on the annotation itself, so polygons are drawn once, at their final size.
         """
         video, tracks = self._videos[i]
-        tracks = [track for track in tracks if any(_is_visible(track, frame) for frame in frames)]
+        tracks = [track for track in tracks if any(self._shows(track, frame) for frame in frames)]
         pixels = len(tracks) * len(set(frames)) * video.height * video.width
         limits.MASK_PIXELS.check(pixels, f"{self.dataset.name}: video {video.id}")
         images = {frame: self._image(video, frame) for frame in set(frames)}
-        masks = {frame: _masks(video, tracks, frame) for frame in set(frames)}
+        masks = {frame: self._masks(video, tracks, frame) for frame in set(frames)}
+        ignore = {frame: self._ignored(video, frame) for frame in set(frames)}
         clip = Clip(
             images=[images[frame] for frame in frames],
             masks=[masks[frame] for frame in frames],
@@ -124,14 +128,40 @@ class DatasetClips:
             ids=np.array([track.id for track in tracks], np.int64),
             frames=np.array(frames, np.int64),
             video=f"{self.dataset.name}:{video.id}",
+            ignore=_some_of([ignore[frame] for frame in frames], (video.height, video.width)),
         )
         if warps:
             clip = warp_clip(clip, warps)
             clip.masks = [
-                _redraw_polygons(masks, video, tracks, frame, steps)
+                _redraw_polygons(masks, video, tracks, frame, steps, self._shows)
                 for masks, frame, steps in zip(clip.masks, frames, warps, strict=True)
             ]
         return clip
+
+    def _shows(self, track: Track, frame: int) -> bool:
+        """Whether a frame shows a track for sure."""
+        return _is_visible(track, frame) and is_sure(track, frame, self.sure)
+
+    def _masks(self, video: Video, tracks: list[Track], frame: int) -> NDArray[np.bool_]:
+        """[N, H, W] of the tracks in one frame."""
+        masks = np.zeros((len(tracks), video.height, video.width), np.bool_)
+        for n, track in enumerate(tracks):
+            if self._shows(track, frame):
+                masks[n] = _mask(video, track, frame)
+        return masks
+
+    def _ignored(self, video: Video, frame: int) -> NDArray[np.bool_] | None:
+        """[H, W] what a labeller saw in a frame but was not sure of; None where there is nothing."""
+        unsure = [
+            track
+            for track in video.tracks
+            if _is_visible(track, frame)
+            and (is_doubtful(track) or not (track.iscrowd or is_sure(track, frame, self.sure)))
+        ]
+        if not unsure:
+            return None
+        region: NDArray[np.bool_] = np.any([_mask(video, track, frame) for track in unsure], axis=0)
+        return region
 
     def _image(self, video: Video, frame: int) -> NDArray[np.uint8]:
         image = read_frame(self.dataset, video, frame)
@@ -148,20 +178,28 @@ def _is_visible(track: Track, frame: int) -> bool:
     return track.segmentations[frame] is not None and track.boxes_xywh[frame] is not None
 
 
-def _masks(video: Video, tracks: list[Track], frame: int) -> NDArray[np.bool_]:
-    """[N, H, W] of the tracks in one frame."""
-    masks = np.zeros((len(tracks), video.height, video.width), np.bool_)
-    for n, track in enumerate(tracks):
-        if _is_visible(track, frame):
-            masks[n] = rle.decode(rle.of_track(video, track, frame))
-    return masks
+def _mask(video: Video, track: Track, frame: int) -> NDArray[np.bool_]:
+    """[H, W]"""
+    return rle.decode(rle.of_track(video, track, frame))
+
+
+def _some_of(regions: Sequence[NDArray[np.bool_] | None], size: Size) -> list[NDArray[np.bool_]] | None:
+    """The regions of all frames, empty ones included, unless all are empty."""
+    if all(region is None for region in regions):
+        return None
+    return [np.zeros(size, np.bool_) if region is None else region for region in regions]
 
 
 def _redraw_polygons(
-    masks: NDArray[np.bool_], video: Video, tracks: list[Track], frame: int, steps: Sequence[Warp]
+    masks: NDArray[np.bool_],
+    video: Video,
+    tracks: list[Track],
+    frame: int,
+    steps: Sequence[Warp],
+    shows: Callable[[Track, int], bool],
 ) -> NDArray[np.bool_]:
     """[N, h, w] the warped masks; polygons are warped as polygons and drawn anew."""
-    polygons = {n: track.segmentations[frame] for n, track in enumerate(tracks) if _is_visible(track, frame)}
+    polygons = {n: track.segmentations[frame] for n, track in enumerate(tracks) if shows(track, frame)}
     polygons = {n: segmentation for n, segmentation in polygons.items() if isinstance(segmentation, list)}
     if not polygons:
         return masks
@@ -184,7 +222,7 @@ def hide_labels(clip: Clip, rng: np.random.Generator) -> Clip:
     """A stage that drops all labels, for sources from which only a teacher teaches."""
     none = np.zeros(0, np.int64)
     masks = [np.zeros((0, *image.shape[:2]), np.bool_) for image in clip.images]
-    return replace(clip, masks=masks, labels=none, ids=none, labelled=False)
+    return replace(clip, masks=masks, labels=none, ids=none, labelled=False, ignore=None)
 
 
 class ClipDataset(TorchDataset[Clip]):

@@ -167,13 +167,17 @@ class Recolour:
 def warp_clip(clip: Clip, warps: Sequence[Sequence[Warp]]) -> Clip:
     """The clip after the warps of each frame. Instances keep their rows even if nothing of them is left."""
     images, masks, placed = list(clip.images), list(clip.masks), []
+    ignore = None if clip.ignore is None else [region[None] for region in clip.ignore]
     for t, steps in enumerate(warps):
         placed.append(affine(steps, (images[t].shape[0], images[t].shape[1])))
         for step in steps:
             images[t], masks[t] = step.image(images[t]), step.masks(masks[t])
+            if ignore is not None:
+                ignore[t] = step.masks(ignore[t])
     if clip.placed is not None:
         placed = [_after(then, before) for then, before in zip(placed, clip.placed, strict=True)]
-    return replace(clip, images=images, masks=masks, placed=np.stack(placed))
+    regions = None if ignore is None else [region[0] for region in ignore]
+    return replace(clip, images=images, masks=masks, placed=np.stack(placed), ignore=regions)
 
 
 def affine(warps: Sequence[Warp], size: Size) -> NDArray[np.float64]:

@@ -39,6 +39,7 @@ class ModelFolder(BaseModel):
     trained_on: str = ""
     licence: str = ""
     source: str = ""
+    labelled_by: str = ""
 
 
 def checked(fields: Mapping[str, Any], record: type[Record], path: Path, hint: str = "") -> Record:

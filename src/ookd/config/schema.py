@@ -58,6 +58,12 @@ class FolderData(Strict):
     path: str = Field(description="folder, annotation file or dataset.yaml")
     split: str | None = Field(None, description="which split, if the path holds several")
     unlabelled: bool = Field(False, description="ignore its labels, so that only a teacher teaches from it")
+    sure: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="in a model's labels, frames below this share of their track's confidence are ignored",
+    )
     augment: Augment | None = Field(None, description="augmentation of this source, in place of data.augment")
     ratio: float = Field(1.0, gt=0, description="share of training clips, relative to other sources")
 

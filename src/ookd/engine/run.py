@@ -17,7 +17,7 @@ from typing import Any
 
 from accelerate.utils import broadcast_object_list
 
-from ookd.clips.loader import Mixture
+from ookd.clips.loader import Mixture, labelled_by
 from ookd.config import Recipe
 from ookd.engine import is_main
 from ookd.engine.build import check_tracker, provenance
@@ -102,6 +102,7 @@ def save(model: Network, folder: Path, trainer: Trainer) -> None:
         trained_on=zoo.DRAWN if drawn and not licence else "",
         licence=licence,
         source=source,
+        labelled_by=labelled_by(trainer.loader.stream),
         overwrite=True,
     )
 

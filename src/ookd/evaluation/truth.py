@@ -14,6 +14,7 @@ from typing import Any
 
 from ookd import limits
 from ookd.data.formats.bounds import check_classes
+from ookd.data.formats.edits import log_beside
 from ookd.data.formats.problems import Problem, raise_problem
 from ookd.data.formats.records import JsonRecord, bad_area
 from ookd.data.formats.ytvis import read_categories, read_videos
@@ -93,7 +94,7 @@ def _load(part: str | Path | Dataset, split: str | None, whole: bool) -> GroundT
     if isinstance(part, Dataset):
         return _in_memory(part)
     path = Path(part)
-    if path.is_file() and path.suffix == ".json":
+    if path.is_file() and path.suffix == ".json" and not log_beside(path).exists():
         file = index_json(path, whole)
         if {"videos", "annotations"} <= set(file.names):
             return _from_file(path, file)

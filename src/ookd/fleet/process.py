@@ -7,7 +7,7 @@ So it may be asked for again, anywhere, at any time: what is there is not done a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -153,26 +153,29 @@ def _add(result: FrameResult, tracks: dict[int, FleetTrack], votes: dict[int, di
 
 def _labels(source: FrameSource, model: FleetModel, on_progress: Callable[[int], None]) -> VideoTracks:
     """As `ookd label`: tracks of the whole video that are sure enough."""
-    from ookd.distill.labeller import LabelThresholds, confident_tracks
+    from ookd.label.labeller import LabelThresholds, plausible
+    from ookd.label.saved import SavedLabeller
     from ookd.tracking.recordings import Recording
 
     settings, saved, frames = model.settings, model.saved, 0
 
-    def images() -> Iterator[Image]:
+    def images(_: Sequence[int]) -> Iterator[Image]:
         nonlocal frames
         for frame in source.frames():
             frames += 1
             on_progress(frames)
             yield frame.image
 
-    recording = Recording(1, source.length or 0, images)
+    recording, thresholds = Recording(1, source.length or 0, images), LabelThresholds(settings.score)
+    tracks = SavedLabeller(saved, settings.model).tracks(recording)
     found = []
     first = 0 if source.span.start is None else source.span.start.in_frames(source.fps)
-    for number, result in enumerate(confident_tracks(saved, recording, LabelThresholds(settings.score))):
+    for number, result in enumerate(plausible(tracks, saved.names, thresholds)):
         label = result.category_id - 1
-        if settings.classes is not None and saved.names[label] not in settings.classes:
+        name = saved.names[label]
+        if thresholds.doubt(result, name) or settings.classes is not None and name not in settings.classes:
             continue
-        track = FleetTrack(number, label, saved.names[label], result.score)
+        track = FleetTrack(number, label, name, result.score)
         for frame, mask in enumerate(result.segmentations):
             if mask is not None and rle.area(mask):
                 left, top, width, height = rle.box_xywh(mask)

@@ -8,7 +8,7 @@ Only safetensors are loaded, never a pickle.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -64,13 +64,16 @@ def read_config(fields: Mapping[str, Any]) -> tuple[TransformersModelConfig, lis
     return read
 
 
-def download(name: str) -> Path:
-    """The folder of a hub model. The hub is asked only if this disk does not have the model yet."""
+def download(name: str, more: Sequence[str] = ()) -> Path:
+    """The folder of a hub model. The hub is asked only if this disk does not have the model yet.
+
+    `more` are patterns of files to bring along, if there are any.
+    """
     import huggingface_hub.constants
     from huggingface_hub import errors, snapshot_download
 
     repository, _, revision = name.partition("@")
-    wanted: dict[str, Any] = {"revision": revision or None, "allow_patterns": [CONFIG, WEIGHTS, CARD]}
+    wanted: dict[str, Any] = {"revision": revision or None, "allow_patterns": [CONFIG, WEIGHTS, CARD, *more]}
     with suppress(errors.LocalEntryNotFoundError, errors.HFValidationError):
         here = Path(snapshot_download(repository, local_files_only=True, **wanted))
         if _missing(here) is None:

@@ -24,13 +24,15 @@ from ookd.config.model_folder import ModelFolder, checked
 from ookd.errors import UserError
 from ookd.files import write_file
 from ookd.models import hub
+from ookd.models.card import model_card
 from ookd.models.catalogue import known_licence
 from ookd.models.families import family_named, parse_config
-from ookd.models.licence import announce, licence_in
+from ookd.models.licence import CARD, announce, licence_in
 from ookd.models.protocols import ModelConfig, Network
 
 CONFIG, WEIGHTS = hub.CONFIG, hub.WEIGHTS
-NOTES = ("trained_on", "licence", "source")  # in config.json, where there is something to say
+# in config.json, where there is something to say
+NOTES = ("trained_on", "licence", "source", "labelled_by")
 DRAWN = "drawn worlds"  # `trained_on` in the config.json of a model that has seen nothing else
 BUNDLED = Path(__file__).parents[1] / "bundled"  # one folder for each model that comes with the package
 
@@ -45,6 +47,7 @@ class Saved:
     trained_on: str = ""  # DRAWN, or nothing where it was not noted
     licence: str = ""  # of the weights, if somebody else made them
     source: str = ""  # the hub id that they come from, or nothing
+    labelled_by: str = ""  # the model that annotated its training data, and under which licence
 
 
 def build(config: ModelConfig) -> Network:
@@ -104,20 +107,26 @@ def save_pretrained(
     trained_on: str = "",
     licence: str = "",
     source: str = "",
+    labelled_by: str = "",
     overwrite: bool = False,
 ) -> None:
-    """Write a model folder that `load` reads. `licence` and `source` are of the weights that it came from."""
+    """Write a model folder that `load` reads. `licence` and `source` are of the weights that it came from.
+
+    If there is anything to say of where a model comes from, a model card says it, too.
+    """
     config = model.config
     if len(names) != config.classes:
         raise UserError(f"{folder}: {len(names)} class names for a model of {config.classes} classes")
     fields = {"model": config.model_dump(mode="json"), "names": list(names), "tracker": dict(tracker or {})}
-    fields |= _notes(trained_on=trained_on, licence=licence, source=source)
-    write_folder(folder, model.stored_weights(), fields, overwrite=overwrite)
+    found = _notes(trained_on=trained_on, licence=licence, source=source, labelled_by=labelled_by)
+    write_folder(folder, model.stored_weights(), fields | found, overwrite=overwrite)
+    if found.keys() - {"trained_on"}:
+        write_file(Path(folder) / CARD, model_card(config.family, names, found))
 
 
 def notes(saved: Saved) -> dict[str, str]:
     """What config.json says of where a model comes from."""
-    return _notes(trained_on=saved.trained_on, licence=saved.licence, source=saved.source)
+    return _notes(**{note: getattr(saved, note) for note in NOTES})
 
 
 def notes_of(source: str | Path) -> dict[str, str]:

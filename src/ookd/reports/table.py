@@ -8,6 +8,7 @@ from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
+from ookd.evaluation.agreement import Agreement
 from ookd.evaluation.compare import Comparison, Difference
 from ookd.evaluation.report import Report
 from ookd.evaluation.returns import GAP
@@ -47,6 +48,22 @@ def print_report(report: Report, console: Console) -> None:
     console.print(_strata(report))
     console.print(_errors(report))
     console.print(_classes(report))
+
+
+def print_agreement(found: Agreement, console: Console) -> None:
+    """How far a teacher and its student agree, by class."""
+    columns = ("class", "teacher", "student", "both", "renamed", "found", "confirmed", "overlap")
+    table = _table(f"Agreement on {found.videos} videos", *columns)
+
+    def share(value: float | None) -> str:
+        return "-" if value is None else f"{100 * value:.0f} %"
+
+    for name, row in {"all": found.all, **found.per_class}.items():
+        if row.teacher or row.student:
+            numbers = (row.teacher, row.student, row.both, row.renamed)
+            shares = (row.found, row.confirmed, row.overlap)
+            table.add_row(name, *map(str, numbers), *map(share, shares))
+    console.print(table)
 
 
 def _table(title: str, *headers: str) -> Table:

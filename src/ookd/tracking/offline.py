@@ -43,7 +43,13 @@ class JoinedTrack:
     probs: Floats  # [K] sum over windows, each weighted by its frames
     frames: int
     masks: list[Rle | None]  # one a frame
+    sure: list[float]  # [frames] mean probability of the pixels of each mask
     last: Bools  # [shared, h, w] where it was on the last frames
+
+    def frame_scores(self, score: float) -> list[float | None]:
+        """How sure each frame is if the whole track is this sure."""
+        seen = zip(self.masks, self.sure, strict=True)
+        return [None if mask is None else score * sure for mask, sure in seen]
 
 
 def track_offline(model: OfflineModel, images: Iterator[Image], config: OfflineConfig) -> list[JoinedTrack]:
@@ -67,7 +73,7 @@ def track_results(
         for label, score in reported_classes(track.probs / track.frames, config):
             category = categories[label]
             if category is not None:
-                yield TrackResult(video_id, category, score, track.masks)
+                yield TrackResult(video_id, category, score, track.masks, track.frame_scores(score))
 
 
 @torch.inference_mode()
@@ -104,15 +110,26 @@ def _join(
     encoded = _encode(window.logits[:, shared:], window.geometries[shared:])
     for track in tracks:
         track.masks += [None] * fresh
+        track.sure += [0.0] * fresh
         track.last = np.zeros_like(track.last)
+    sure = _mean_inside(window.logits[:, shared:])
     for n, (probs, masks) in enumerate(zip(window.probs, encoded, strict=True)):
         last = window.masks[n, -config.shared :]
         if n in partner:
             track = tracks[partner[n]]
-            track.masks[-fresh:] = masks
+            track.masks[-fresh:], track.sure[-fresh:] = masks, sure[n]
             track.probs, track.frames, track.last = track.probs + probs * length, track.frames + length, last
         else:
-            tracks.append(JoinedTrack(probs * length, length, [*([None] * done), *masks], last))
+            before: list[Rle | None] = [None] * done
+            tracks.append(JoinedTrack(probs * length, length, before + masks, [0.0] * done + sure[n], last))
+
+
+def _mean_inside(logits: Floats) -> list[list[float]]:
+    """[N][T] the mean probability inside each mask."""
+    inside = logits > 0
+    probability = inside / (1 + np.exp(-np.maximum(logits, 0)))
+    mean: list[list[float]] = (probability.sum((2, 3)) / np.maximum(inside.sum((2, 3)), 1)).tolist()
+    return mean
 
 
 def _partners(tracks: list[JoinedTrack], window: WindowTracks, shared: int, least: float) -> dict[int, int]:

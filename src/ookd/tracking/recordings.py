@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from ookd.clips.sources import ClipSource, DatasetClips
-from ookd.data.frames import read_frame
+from ookd.data.frames import read_frames
 from ookd.errors import UserError
 from ookd.structures import Dataset, Video
 from ookd.tracking.frame_model import Image
@@ -15,11 +15,23 @@ from ookd.tracking.frame_model import Image
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """A video to be predicted: its number in the results, and its images in order."""
+    """A video to be predicted: its number in the results, and its images."""
 
     id: int
     length: int
-    images: Callable[[], Iterator[Image]]
+    read: Callable[[Sequence[int]], Iterator[Image]]  # these frames, in this order
+
+    def images(self) -> Iterator[Image]:
+        """All of them in order."""
+        return self.read(range(self.length))
+
+    def backwards(self) -> Recording:
+        """The same video from its end to its beginning."""
+
+        def read(frames: Sequence[int]) -> Iterator[Image]:
+            return self.read([self.length - 1 - frame for frame in frames])
+
+        return replace(self, read=read)
 
 
 def recordings(source: Dataset | ClipSource) -> list[Recording]:
@@ -47,9 +59,8 @@ def category_ids(source: Dataset | ClipSource, names: Sequence[str]) -> list[int
     return found
 
 
-def _read(dataset: Dataset, video: Video) -> Iterator[Image]:
-    for frame in range(video.length):
-        image = read_frame(dataset, video, frame)
+def _read(dataset: Dataset, video: Video, frames: Sequence[int]) -> Iterator[Image]:
+    for frame, image in zip(frames, read_frames(dataset, video, frames), strict=True):
         if image.shape[:2] != (video.height, video.width):
             raise UserError(
                 f"video {video.id}, frame {frame} ({video.file_names[frame]}): the image is "
@@ -58,8 +69,8 @@ def _read(dataset: Dataset, video: Video) -> Iterator[Image]:
         yield image
 
 
-def _draw(source: ClipSource, i: int) -> Iterator[Image]:
-    for frame in range(source.video_length(i)):
+def _draw(source: ClipSource, i: int, frames: Sequence[int]) -> Iterator[Image]:
+    for frame in frames:
         yield source.clip(i, [frame]).images[0]
 
 

@@ -19,17 +19,22 @@ from ookd.structures import TrackResult
 from ookd.untrusted import read_json
 
 RUN, RESULTS, VIDEOS = "run.json", "results.json", "videos"
+BENCHMARK = ("video_id", "category_id", "score", "segmentations")
 
 
 class ResultFolder:
     """A new folder, or one that the same run began. `run` names everything that the results depend on.
 
-    With `overwrite`, finished results and those that another run began are replaced.
+    With `overwrite`, finished results and those that another run began are replaced. `frame_scores` are no
+    part of a benchmark's list, and kept only if asked for.
     """
 
-    def __init__(self, folder: Path, run: Mapping[str, Any], overwrite: bool) -> None:
+    def __init__(
+        self, folder: Path, run: Mapping[str, Any], overwrite: bool, frame_scores: bool = False
+    ) -> None:
         self.folder, self.videos = folder, folder / VIDEOS
         self._whole = False  # the list is there
+        self._fields = (*BENCHMARK, "frame_scores") if frame_scores else BENCHMARK
         if overwrite and (folder / RUN).is_file() and ((folder / RESULTS).exists() or self._other(run)):
             self._clear()
         if (folder / RESULTS).exists() and self.videos.is_dir() and not self._other(run):
@@ -56,7 +61,7 @@ class ResultFolder:
 
     def add(self, video: int, results: Iterable[TrackResult]) -> None:
         """All results of one video, kept from now on."""
-        _write(self._file(video), map(_line, results))
+        _write(self._file(video), (self._line(result) for result in results))
 
     def read(self, video: int) -> list[TrackResult]:
         """The results of one video that were added."""
@@ -93,6 +98,9 @@ class ResultFolder:
     def _file(self, video: int) -> Path:
         return self.videos / f"{video}.jsonl"
 
+    def _line(self, result: TrackResult) -> str:
+        return orjson.dumps({name: getattr(result, name) for name in self._fields}).decode() + "\n"
+
     def _other(self, run: Mapping[str, Any]) -> list[str]:
         """The keys in which the run that began the folder differs from this one."""
         try:
@@ -107,11 +115,6 @@ class ResultFolder:
             file.unlink(missing_ok=True)
         if self.videos.is_dir():
             self.videos.rmdir()
-
-
-def _line(result: TrackResult) -> str:
-    fields = {name: getattr(result, name) for name in ("video_id", "category_id", "score", "segmentations")}
-    return orjson.dumps(fields).decode() + "\n"
 
 
 def _lines(file: Path) -> Iterator[str]:

@@ -32,7 +32,7 @@ Stored = TypeVar("Stored", contravariant=True)
 class Store(Protocol[Stored]):
     """Keeps the masks of tracks; a track knows only where its last one is."""
 
-    def append(self, previous: int, frame: int, mask: Stored) -> int:
+    def append(self, previous: int, frame: int, mask: Stored, score: float) -> int:
         """The place of the new record. `previous` is the track's last one, -1 for its first."""
 
 
@@ -75,13 +75,14 @@ class Histories(Generic[Mask]):
         frame, self.length = self.length, self.length + 1
         pool = np.maximum if self.config.pool == "max" else np.add
         for id, prob, mask, slot in zip(ids.tolist(), probs, masks, queries.tolist(), strict=True):
-            track = self._of.get(id)
+            track, score = self._of.get(id), float(prob.max())
             if track is None:
-                self._of[id] = History(prob.copy(), slot, 1, frame, self.store.append(-1, frame, mask))
+                record = self.store.append(-1, frame, mask, score)
+                self._of[id] = History(prob.copy(), slot, 1, frame, record)
             else:
                 pool(track.pooled, prob, out=track.pooled)
                 track.frames, track.last = track.frames + 1, frame
-                track.record = self.store.append(track.record, frame, mask)
+                track.record = self.store.append(track.record, frame, mask, score)
         if frame >= GRACE:
             noise = [
                 id
@@ -132,28 +133,37 @@ class Spool:
     Each record points to the one before it of the same track.
     """
 
-    _HEAD = struct.Struct("<qqIII")  # place of the previous record, frame, height, width, length
+    # place of the previous record, frame, score, height, width, length of the run lengths
+    _HEAD = struct.Struct("<qqdIII")
     _SMALL = 1 << 20
 
     def __init__(self) -> None:
         self._file = tempfile.SpooledTemporaryFile(max_size=self._SMALL)  # noqa: SIM115 - lives as long as this
 
-    def append(self, previous: int, frame: int, mask: Rle) -> int:
+    def append(self, previous: int, frame: int, mask: Rle, score: float) -> int:
         counts = mask["counts"].encode()
         height, width = mask["size"]
         try:
             at = self._file.seek(0, 2)
-            self._file.write(self._HEAD.pack(previous, frame, height, width, len(counts)) + counts)
+            self._file.write(self._HEAD.pack(previous, frame, score, height, width, len(counts)) + counts)
         except OSError as error:
             raise UserError(f"masks cannot be kept on disk: {error.strerror or error}") from None
         return at
 
-    def chain(self, record: int) -> Iterator[tuple[int, Rle]]:
-        """(frame, mask) from this record back to the track's first."""
+    def chain(self, record: int) -> Iterator[tuple[int, Rle, float]]:
+        """(frame, mask, score) from this record back to the track's first."""
         while record >= 0:
             self._file.seek(record)
-            record, frame, height, width, length = self._HEAD.unpack(self._file.read(self._HEAD.size))
-            yield frame, {"size": [height, width], "counts": self._file.read(length).decode()}
+            record, frame, score, height, width, length = self._HEAD.unpack(self._file.read(self._HEAD.size))
+            yield frame, {"size": [height, width], "counts": self._file.read(length).decode()}, score
+
+    def track(self, record: int, length: int) -> tuple[list[Rle | None], list[float | None]]:
+        """The mask and the score in each of `length` frames of the track whose last record this is."""
+        masks: list[Rle | None] = [None] * length
+        scores: list[float | None] = [None] * length
+        for frame, mask, score in self.chain(record):
+            masks[frame], scores[frame] = mask, score
+        return masks, scores
 
 
 class VideoResults:
@@ -180,10 +190,8 @@ class VideoResults:
         `category_ids` are the data set's numbers of the K classes, None for one that it does not know.
         """
         for track, classes in self._histories:
-            masks: list[Rle | None] = [None] * self._histories.length
-            for frame, mask in self._spool.chain(track.record):
-                masks[frame] = mask
+            masks, scores = self._spool.track(track.record, self._histories.length)
             for label, score in classes:
                 category = category_ids[label]
                 if category is not None:
-                    yield TrackResult(video_id, category, score, masks)
+                    yield TrackResult(video_id, category, score, masks, scores)

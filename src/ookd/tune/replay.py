@@ -97,7 +97,7 @@ class _OverlapSums:
     def __init__(self) -> None:
         self.totals: list[Ints] = []
 
-    def append(self, previous: int, frame: int, mask: Ints) -> int:
+    def append(self, previous: int, frame: int, mask: Ints, score: float) -> int:
         self.totals.append(mask if previous < 0 else self.totals[previous] + mask)
         return len(self.totals) - 1
 

@@ -13,10 +13,13 @@ from pathlib import Path
 
 from ookd.data.formats.bounds import keep_bounds
 from ookd.data.formats.coco import COCO
+from ookd.data.formats.cvat import CVAT
 from ookd.data.formats.dataset_yaml import describing_file, sources_in_yaml, with_names
 from ookd.data.formats.davis import DAVIS
+from ookd.data.formats.fiftyone import FIFTYONE
 from ookd.data.formats.format import AnnotationSource, Format, Output, choose, split_of
 from ookd.data.formats.json_annotations import JSON
+from ookd.data.formats.label_studio import LABEL_STUDIO
 from ookd.data.formats.mots import MOTS
 from ookd.data.formats.problems import Problem, Report, raise_problem
 from ookd.data.formats.yolo import YOLO
@@ -40,7 +43,9 @@ __all__ = [
     "writable",
 ]
 
-FORMATS: dict[str, Format] = {format.name: format for format in (YOLO, JSON, YTVIS, COCO, DAVIS, MOTS)}
+FORMATS: dict[str, Format] = {
+    format.name: format for format in (YOLO, FIFTYONE, LABEL_STUDIO, JSON, YTVIS, COCO, CVAT, DAVIS, MOTS)
+}
 
 
 def writable() -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from ookd import untrusted
 from ookd.data.archives import is_archive
 from ookd.data.formats.coco import read_coco
+from ookd.data.formats.edits import corrected, log_beside
 from ookd.data.formats.format import AnnotationSource, Format, split_of
 from ookd.data.formats.json_file import read_object
 from ookd.data.formats.problems import Problem, Report
@@ -46,16 +47,23 @@ def _is_list(file: Path) -> bool:
 
 
 def read_json(source: AnnotationSource, report: Report) -> Dataset | None:
-    document = read_object(source.path, report)
+    """The annotations with the corrections that lie beside them."""
+    dataset = read_annotations(source.path, report)
+    return None if dataset is None else corrected(dataset, log_beside(source.path), report)
+
+
+def read_annotations(file: Path, report: Report) -> Dataset | None:
+    """The annotations as they are in the file."""
+    document = read_object(file, report)
     if document is None:
         return None
     reader = next((reader for key, reader in _READERS.items() if key in document), None)
     if reader is None:
-        report(Problem(source.path, "", "has neither 'videos' (YTVIS, OVIS) nor 'images' (COCO)"))
+        report(Problem(file, "", "has neither 'videos' (YTVIS, OVIS) nor 'images' (COCO)"))
         return None
-    dataset = reader(document, source.path, report)
+    dataset = reader(document, file, report)
     if dataset.videos:
-        dataset.root = find_frames(source.path, dataset.videos[0].file_names[0])
+        dataset.root = find_frames(file, dataset.videos[0].file_names[0])
     return dataset
 
 

@@ -7,25 +7,21 @@ nothing. Every image is a video of one frame, because the format has no identiti
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import yaml
-from numpy.typing import NDArray
 
 from ookd import untrusted
 from ookd.data import rle
 from ookd.data.formats.format import AnnotationSource, Format, NamedVideos, Output, split_of
 from ookd.data.formats.problems import Problem, Report
+from ookd.data.formats.rings import ring_of
 from ookd.data.frames import IMAGE_SUFFIXES, copy_frames, frame_stems, image_size
 from ookd.errors import UserError
 from ookd.structures import Category, Dataset, Track, Video
-
-_FINE = 2  # masks are outlined at this scale, so that outlines pass between pixel centres
 
 
 def labels_of(images: Path) -> Path | None:
@@ -131,7 +127,7 @@ def write_yolo(dataset: Dataset, videos: NamedVideos, output: Output) -> list[st
                 " ".join([str(label_of[track.category_id]), *(f"{value:.8f}" for value in ring)])
                 for track in video.tracks
                 if track.segmentations[frame] is not None and not track.iscrowd
-                for ring in _rings(video, track, frame)
+                for ring in _relative(video, track, frame)
             ]
             (folder / "labels" / inside / f"{stem}.txt").write_text("".join(f"{line}\n" for line in lines))
         if output.frames:
@@ -142,41 +138,11 @@ def write_yolo(dataset: Dataset, videos: NamedVideos, output: Output) -> list[st
     return lost
 
 
-def _rings(video: Video, track: Track, frame: int) -> list[list[float]]:
-    """At most one ring of relative coordinates; a single polygon stays as it is."""
-    segmentation, size = track.segmentations[frame], np.array([video.width, video.height])
-    if isinstance(segmentation, list) and len(segmentation) == 1:
-        points = np.array(segmentation[0], float).reshape(-1, 2)
-    else:
-        mask = rle.decode(rle.of_track(video, track, frame))
-        points = joined(outlines(mask))
-    return [(points / size).clip(0, 1).ravel().tolist()] if len(points) else []
-
-
-def outlines(mask: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
-    """Closed rings [P, 2] around a mask's parts and holes that rasterise to exactly the mask."""
-    fine = mask.astype(np.uint8).repeat(_FINE, 0).repeat(_FINE, 1)
-    rings, _ = cv2.findContours(fine, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    return [(ring[:, 0].astype(float) + 0.5) / _FINE for ring in rings]
-
-
-def joined(rings: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Join rings into one [P, 2]: walk around one, and at the point nearest to another, go around that one.
-
-    Bridges are as short as possible, because some readers draw outlines a pixel wide.
-    """
-    if not rings:
-        return np.zeros((0, 2))
-    from scipy.spatial import cKDTree
-
-    walk, *others = sorted(rings, key=len, reverse=True)
-    for ring in others:
-        distance, nearest = map(np.asarray, cKDTree(walk).query(ring))  # [P], [P] for each point of the ring
-        there = int(distance.argmin())
-        here = int(nearest[there])
-        around = np.concatenate([ring[there:], ring[: there + 1]])
-        walk = np.concatenate([walk[: here + 1], around, walk[here:]])
-    return walk
+def _relative(video: Video, track: Track, frame: int) -> list[list[float]]:
+    """At most one ring of relative coordinates."""
+    points = ring_of(video, track, frame)
+    share = (points / [video.width, video.height]).clip(0, 1)
+    return [share.ravel().tolist()] if len(points) else []
 
 
 YOLO = Format("yolo", "a YOLO-seg folder of images", find_yolo, read_yolo, write_yolo, "data.yaml")

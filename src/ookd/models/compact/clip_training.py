@@ -24,7 +24,7 @@ from ookd.models.compact import training as compact_training
 from ookd.models.compact.clip import ClipAnswer, CompactClip
 from ookd.models.compact.training import CompactTraining, match_masks
 from ookd.models.families import family_of
-from ookd.models.parts.frame_targets import FINEST, FrameTargets, frame_targets
+from ookd.models.parts.frame_targets import FINEST, FrameTargets, frame_targets, lies_in
 from ookd.models.protocols import TrainingTask
 from ookd.stopwatch import timed
 from ookd.structures import Batch
@@ -83,7 +83,8 @@ class CompactClipTraining(TrainingTask):
             stride = FINEST if answer is answers[-1] else 2 * FINEST
             parts = tube_terms(answer, query, taught, matched, stride)
             quality = tube_quality(answer, query, taught)
-            parts["class"] = class_term(answer.logits[:, :main], query, quality, taught)
+            unknown = unknown_tubes(answer, main, query, taught)
+            parts["class"] = class_term(answer.logits[:, :main], query, quality, taught, unknown)
             parts |= {f"aux_{k}": v for k, v in tube_terms(answer, given, seeded, matched, stride).items()}
             quality = tube_quality(answer, given, seeded)
             logits = answer.logits[:, main:].masked_fill(seedless, -1e4)  # contributes nothing
@@ -100,12 +101,16 @@ class TubeTargets:
     labels: Tensor  # [B, N]
     masks: dict[int, Tensor]  # stride -> [B, T, N, h, w]
     visible: Tensor  # [B, T, N]
+    ignore: Tensor | None = None  # [B, T, h, w] at stride 8, covered share of what is to be ignored
 
     @classmethod
     def of(cls, targets: FrameTargets, clips: int, frames: int) -> TubeTargets:
         masks = {stride: x.unflatten(0, (clips, frames)) for stride, x in targets.masks.items()}
         labels = targets.labels.unflatten(0, (clips, frames))[:, 0]
-        return cls(labels, masks, targets.valid.unflatten(0, (clips, frames)))
+        ignore = None
+        if targets.ignore is not None:
+            ignore = F.avg_pool2d(targets.ignore, 2).unflatten(0, (clips, frames))
+        return cls(labels, masks, targets.valid.unflatten(0, (clips, frames)), ignore)
 
     @property
     def there(self) -> Tensor:
@@ -161,14 +166,35 @@ def tube_quality(answer: ClipAnswer, query: Tensor, tubes: TubeTargets) -> Tenso
     return quality.unflatten(0, (b, -1))
 
 
-def class_term(logits: Tensor, query: Tensor, quality: Tensor, tubes: TubeTargets) -> Tensor:
-    """Class scores that say how good the tube is; logits [B, C, K], query and quality [B, N]."""
+@torch.no_grad()
+def unknown_tubes(answer: ClipAnswer, main: int, query: Tensor, tubes: TubeTargets) -> Tensor | None:
+    """[B, C] clip queries without an instance whose tubes lie in what is to be ignored, if anything is."""
+    if tubes.ignore is None:
+        return None
+    b, t = tubes.visible.shape[:2]
+    everyone = torch.arange(main, device=query.device).expand(b * t, -1)
+    masks = answer.frame.masks_at(everyone, 8).unflatten(0, (b, t))  # [B, T, C, h, w]
+    masks = masks.masked_fill((answer.presence[:, :, :main] < 0)[..., None, None], -1.0)
+    unknown = lies_in(masks.transpose(1, 2), tubes.ignore)
+    clip, instance = tubes.there.nonzero(as_tuple=True)
+    unknown[clip, query[clip, instance]] = False
+    return unknown
+
+
+def class_term(
+    logits: Tensor, query: Tensor, quality: Tensor, tubes: TubeTargets, unknown: Tensor | None = None
+) -> Tensor:
+    """Class scores that say how good the tube is; logits [B, C, K], query and quality [B, N].
+
+    Queries that are `unknown` [B, C] learn nothing.
+    """
     wanted = torch.zeros_like(logits, dtype=torch.float32)
     clip, instance = tubes.there.nonzero(as_tuple=True)
     wanted[clip, query[clip, instance], tubes.labels[clip, instance]] = quality[clip, instance]
-    return quality_focal(logits, wanted).sum() / mean_over_ranks(tubes.there.sum(), logits.device).clamp(
-        min=1
-    )
+    judged = quality_focal(logits, wanted)
+    if unknown is not None:
+        judged = judged.masked_fill(unknown.unsqueeze(2), 0.0)
+    return judged.sum() / mean_over_ranks(tubes.there.sum(), logits.device).clamp(min=1)
 
 
 def tube_terms(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +23,14 @@ from ookd.matching import hungarian_rows, mask_cost
 from ookd.models.compact.model import Compact, CompactQueries, PixelFeatures, peak_places
 from ookd.models.families import family_of
 from ookd.models.parts.contrast import contrast_loss
-from ookd.models.parts.frame_targets import FINEST, FrameTargets, frame_targets, heat_loss, places_inside
+from ookd.models.parts.frame_targets import (
+    FINEST,
+    FrameTargets,
+    frame_targets,
+    heat_loss,
+    lies_in,
+    places_inside,
+)
 from ookd.models.protocols import StudentTask
 from ookd.stopwatch import timed
 from ookd.structures import Batch, StudentMatches
@@ -80,7 +88,7 @@ class CompactTraining(StudentTask):
             for name, value in self._main_terms(answer, query, found, targets, stride).items():
                 terms.setdefault(name, []).append(value)
             places = torch.arange(q, q + self.auxiliary, device=frames.device).expand(len(owner), -1)
-            picked = FrameTargets(targets.labels.gather(1, owner), targets.masks, owned)
+            picked = replace(targets, labels=targets.labels.gather(1, owner), valid=owned)
             for name, value in self._auxiliary_terms(answer, places, owner, picked, stride).items():
                 terms.setdefault(name, []).append(value)
         losses = {name: torch.stack(values).mean() for name, values in terms.items()}
@@ -99,8 +107,14 @@ class CompactTraining(StudentTask):
         truth = targets.masks[stride][frame, instance]
         label = targets.labels[frame, instance]
         wanted[frame, query[frame, instance], label] = mask_quality(masks, truth)
+        judged = quality_focal(answer.logits[:, :q], wanted)
+        if targets.ignore is not None:
+            everyone = torch.arange(q, device=query.device).expand(len(query), -1)
+            unknown = lies_in(answer.masks_at(everyone, 4), targets.ignore)
+            unknown[frame, query[frame, instance]] = False
+            judged = judged.masked_fill(unknown.unsqueeze(2), 0.0)
         return {
-            "class": quality_focal(answer.logits[:, :q], wanted).sum() / count,
+            "class": judged.sum() / count,
             "mask": mask_bce(masks, truth).sum() / count,
             "dice": dice(masks, truth).sum() / count,
         }

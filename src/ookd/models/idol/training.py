@@ -24,7 +24,7 @@ from ookd.matching import Match, contrast_sets, match_frame
 from ookd.models.families import family_of
 from ookd.models.idol.model import Idol
 from ookd.models.parts.detection_losses import WEIGHTS as DETECTION_WEIGHTS
-from ookd.models.parts.detection_losses import ClipTargets, detection_terms, name_layers
+from ookd.models.parts.detection_losses import ClipTargets, detection_terms, name_layers, over_frames
 from ookd.models.parts.placed_queries import WEIGHTS as PLACED_WEIGHTS
 from ookd.models.parts.placed_queries import place_auxiliary, term_weights
 from ookd.models.protocols import StudentTask
@@ -127,10 +127,12 @@ def visible_instances(batch: Batch, clip: int, places: list[int]) -> VisibleInst
         tracks.boxes[shown, key : key + 1],
         tracks.masks[shown, key : key + 1],
         tracks.visible[shown, key : key + 1],
+        None if tracks.ignore is None else tracks.ignore[key : key + 1],
     )
+    ignore = over_frames(now.ignore, batch.pad[clip, key : key + 1])
     return VisibleInstances(
         now,
-        ClipTargets(now.labels, now.boxes, stride4(now.masks)),
+        ClipTargets(now.labels, now.boxes, stride4(now.masks), ignore),
         tracks.visible[shown, reference],
         tracks.boxes[shown, reference],
     )

@@ -25,6 +25,7 @@ class FrameTargets:
     labels: Tensor  # [F, N] int64
     masks: dict[int, Tensor]  # stride 2, 4, 8 -> [F, N, h, w] covered share of each cell
     valid: Tensor  # [F, N] bool: there, and in view
+    ignore: Tensor | None = None  # [F, h, w] at stride 4, covered share of what is to be ignored
 
 
 def frame_targets(tracks: list[Tracks]) -> FrameTargets:
@@ -44,7 +45,28 @@ def frame_targets(tracks: list[Tracks]) -> FrameTargets:
     pyramid = {FINEST: torch.cat(masks)}
     for stride in (4, 8):
         pyramid[stride] = F.avg_pool2d(pyramid[stride // 2], 2)
-    return FrameTargets(torch.cat(labels), pyramid, torch.cat(valid))
+    return FrameTargets(torch.cat(labels), pyramid, torch.cat(valid), _ignored(tracks))
+
+
+def _ignored(tracks: list[Tracks]) -> Tensor | None:
+    if all(clip.ignore is None for clip in tracks):
+        return None
+    frames = [
+        clip.masks.new_zeros(clip.masks.shape[1:]) if clip.ignore is None else clip.ignore for clip in tracks
+    ]
+    return F.avg_pool2d(torch.cat(frames).float(), 4)
+
+
+@torch.no_grad()
+def lies_in(masks: Tensor, region: Tensor) -> Tensor:
+    """Whether more than half of each mask lies in a region: logits [R, Q, ...] and shares [R, ...] -> [R, Q].
+
+    So a query that found something there is not taught that it is nothing. An empty mask lies nowhere.
+    """
+    inside = (masks.flatten(2) > 0).float()
+    with torch.autocast(inside.device.type, enabled=False):
+        shared = (inside @ region.float().flatten(1).unsqueeze(2)).squeeze(2)
+    return shared > 0.5 * inside.sum(2)
 
 
 def places_inside(targets: FrameTargets, chance: Tensor) -> tuple[Tensor, Tensor]:
@@ -82,4 +104,8 @@ def heat_loss(logits: Tensor, targets: FrameTargets) -> Tensor:
     heat = torch.zeros(logits.shape, device=logits.device)
     index = targets.labels[..., None, None].expand_as(blob)
     heat.scatter_reduce_(1, index, blob, "amax")
-    return heatmap_focal(logits, heat).sum() / mean_over_ranks(targets.valid.sum(), heat.device).clamp(min=1)
+    loss = heatmap_focal(logits, heat)
+    if targets.ignore is not None:
+        unknown = F.avg_pool2d(targets.ignore, 2).unsqueeze(1) > 0.5
+        loss = loss.masked_fill(unknown & (heat < 1), 0.0)
+    return loss.sum() / mean_over_ranks(targets.valid.sum(), heat.device).clamp(min=1)

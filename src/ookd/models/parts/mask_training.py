@@ -19,7 +19,7 @@ from torch import Tensor
 from ookd.losses import dice, mask_bce, mean_over_ranks
 from ookd.matching import hungarian_rows, mask_cost
 from ookd.models.families import family_of
-from ookd.models.parts.frame_targets import FrameTargets, frame_targets
+from ookd.models.parts.frame_targets import FrameTargets, frame_targets, lies_in
 from ookd.models.parts.frame_training import FrameTraining, Judged, every_query
 from ookd.models.protocols import OfflineModel, TrainingTask
 from ookd.stopwatch import timed
@@ -28,6 +28,7 @@ from ookd.structures import Batch, FrameQueries
 WEIGHTS: Mapping[str, float] = {"class": 2.0, "mask": 1.0, "dice": 5.0}
 NO_OBJECT = 0.1  # weight of "no object" in the class term
 STRIDE = 4  # of the masks that are compared
+NOT_JUDGED = -100  # a class that the class term leaves out
 
 
 class MaskFrameTraining(FrameTraining):
@@ -38,7 +39,8 @@ class MaskFrameTraining(FrameTraining):
     def judge(self, answer: FrameQueries, targets: FrameTargets, batch: Batch) -> Judged:
         masks = answer.masks(every_query(answer.logits))  # [F, Q, h, w]
         query, found = match(answer.logits, masks, targets.labels, targets.masks[STRIDE], targets.valid)
-        terms = mask_terms(answer.logits, masks, targets.labels, targets.masks[STRIDE], query, found)
+        unknown = None if targets.ignore is None else lies_in(masks, targets.ignore)
+        terms = mask_terms(answer.logits, masks, targets.labels, targets.masks[STRIDE], query, found, unknown)
         return terms, query, found
 
 
@@ -61,7 +63,9 @@ class MaskClipTraining(TrainingTask):
         tubes = targets.masks[STRIDE].unflatten(0, clips).transpose(1, 2)  # [B, N, T, h, w]
         shown = targets.valid.unflatten(0, clips).any(1)
         query, found = match(answer.logits, masks, labels, tubes, shown)
-        return mask_terms(answer.logits, masks, labels, tubes, query, found)
+        ignore = None if targets.ignore is None else targets.ignore.unflatten(0, clips)
+        unknown = None if ignore is None else lies_in(masks, ignore)
+        return mask_terms(answer.logits, masks, labels, tubes, query, found, unknown)
 
 
 @timed("matcher")
@@ -80,20 +84,32 @@ def match(
 
 
 def mask_terms(
-    logits: Tensor, masks: Tensor, labels: Tensor, truth: Tensor, query: Tensor, found: Tensor
+    logits: Tensor,
+    masks: Tensor,
+    labels: Tensor,
+    truth: Tensor,
+    query: Tensor,
+    found: Tensor,
+    unknown: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """The terms of matched queries; shapes as in `match`."""
+    """The terms of matched queries; shapes as in `match`. Unmatched queries that are `unknown` [R, Q] learn
+    nothing.
+    """
     row, instance = found.nonzero(as_tuple=True)
     matched = query[row, instance]
     none = logits.shape[-1] - 1
     wanted = torch.full(logits.shape[:2], none, device=logits.device)
+    if unknown is not None:
+        wanted[unknown] = NOT_JUDGED
     wanted[row, matched] = labels[row, instance]
     weight = torch.ones(none + 1, device=logits.device)
     weight[none] = NO_OBJECT
     count = mean_over_ranks(found.sum(), found.device).clamp(min=1)
     own, true = masks[row, matched], truth[row, instance]
     return {
-        "class": F.cross_entropy(logits.float().flatten(0, 1), wanted.flatten(), weight),
+        "class": F.cross_entropy(
+            logits.float().flatten(0, 1), wanted.flatten(), weight, ignore_index=NOT_JUDGED
+        ),
         "mask": mask_bce(own, true).sum() / count,
         "dice": dice(own, true).sum() / count,
     }

@@ -16,7 +16,7 @@ from ookd.losses import mean_over_ranks, stride4
 from ookd.matching import Match, match_tubes
 from ookd.models.families import family_of
 from ookd.models.parts.detection_losses import WEIGHTS as DETECTION_WEIGHTS
-from ookd.models.parts.detection_losses import ClipTargets, detection_terms, name_layers
+from ookd.models.parts.detection_losses import ClipTargets, detection_terms, name_layers, over_frames
 from ookd.models.parts.placed_queries import WEIGHTS as PLACED_WEIGHTS
 from ookd.models.parts.placed_queries import place_auxiliary, term_weights
 from ookd.models.protocols import TrainingTask
@@ -38,7 +38,10 @@ class SeqFormerTraining(TrainingTask):
         self.weights = term_weights(weights, model.config)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        targets = [ClipTargets(x.labels, x.boxes, stride4(x.masks)) for x in batch.tracks]
+        targets = [
+            ClipTargets(x.labels, x.boxes, stride4(x.masks), over_frames(x.ignore, pad))
+            for x, pad in zip(batch.tracks, batch.pad, strict=True)
+        ]
         count = mean_over_ranks(sum(len(x) for x in batch.tracks), batch.frames.device).clamp(min=1)
         answers, terms = self._answers(batch, targets)
         layers = []

@@ -19,6 +19,8 @@ from torch import Tensor
 from ookd.losses import dice, mean_over_ranks
 from ookd.matching import hungarian
 from ookd.models.families import family_of
+from ookd.models.parts.frame_targets import frame_targets, lies_in
+from ookd.models.parts.mask_training import NOT_JUDGED
 from ookd.models.protocols import StudentTask
 from ookd.models.videomt.model import TokenAnswer, Videomt
 from ookd.stopwatch import timed
@@ -121,6 +123,10 @@ class VideomtTraining(StudentTask):
         frames, device = batch.frames.shape[1], answer.logits.device
         nothing = answer.logits.shape[-1] - 1
         wanted = torch.full(answer.logits.shape[:2], nothing, device=device)  # [F, Q]
+        if (ignore := frame_targets(batch.tracks).ignore) is not None:
+            every = torch.arange(wanted.shape[1], device=device).expand(len(wanted), -1)
+            masks = F.interpolate(answer.masks(every).float(), ignore.shape[-2:], mode="bilinear")
+            wanted[lies_in(masks, ignore)] = NOT_JUDGED
         logits, truths, points = [], [], []
         for b, one in enumerate(matches):
             instances, rows = one.instances, slice(b * frames, (b + 1) * frames)
@@ -133,15 +139,20 @@ class VideomtTraining(StudentTask):
         weight = torch.ones(nothing + 1, device=device)
         weight[-1] = NO_OBJECT
         entropy = F.cross_entropy(
-            answer.logits.float().flatten(0, 1), wanted.flatten(), weight, reduction="sum"
+            answer.logits.float().flatten(0, 1),
+            wanted.flatten(),
+            weight,
+            reduction="sum",
+            ignore_index=NOT_JUDGED,
         )
+        judged = wanted[wanted != NOT_JUDGED]
         found, truth = torch.cat(logits), torch.cat(truths)
         places = unsure_points(found, torch.cat(points), self.points)
         at_points, truth_at = sampled(found, places), sampled(truth, places)
         pairs = mean_over_ranks(len(found), device).clamp(min=1)
         bce = F.binary_cross_entropy_with_logits(at_points, truth_at, reduction="none").mean(1)
         return {
-            "class": entropy / mean_over_ranks(weight[wanted].sum(), device),
+            "class": entropy / mean_over_ranks(weight[judged].sum(), device),
             "mask": bce.sum() / pairs,
             "dice": dice(at_points, truth_at).sum() / pairs,
         }

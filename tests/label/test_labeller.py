@@ -17,15 +17,17 @@ from torch import Tensor, nn
 from ookd.cli import main
 from ookd.clips.opening import videos_of
 from ookd.clips.sources import DatasetClips
+from ookd.data import frames as room
+from ookd.data.confidence import is_doubtful, is_sure
 from ookd.data.formats import load
-from ookd.distill.labeller import LabelThresholds, annotated, confident_tracks
 from ookd.errors import UserError
+from ookd.label.labeller import LabelThresholds, annotated, cut_where_unsure, plausible
+from ookd.label.saved import SavedLabeller
 from ookd.models import zoo
 from ookd.models.families import preset
 from ookd.models.protocols import OfflineModel
 from ookd.models.zoo import Saved
-from ookd.structures import ClipQueries, Video
-from ookd.tracking import recordings as room
+from ookd.structures import Category, ClipQueries, Rle, TrackResult, Video
 from ookd.tracking.recordings import recordings
 from ookd.tracking.result_folder import ResultFolder
 from ookd.worlds import World
@@ -69,17 +71,24 @@ def world(tmp_path: Path) -> Path:
 
 
 def labelled(data: Path, **rule: Any) -> list[Video]:
-    dataset, model = videos_of(data), saved()
+    dataset, labeller, thresholds = videos_of(data), SavedLabeller(saved(), "halves"), LabelThresholds(**rule)
     by_id = {video.id: video for video in recordings(dataset)}
     return annotated(
-        dataset, model.names, lambda video: confident_tracks(model, by_id[video], LabelThresholds(**rule))
+        dataset,
+        labeller.names,
+        lambda id: plausible(labeller.tracks(by_id[id]), labeller.names, thresholds),
+        thresholds,
     ).videos
 
 
 def taken(data: Path, **rule: Any) -> list[list[tuple[int, int]]]:
     """(category, frames in view) of the tracks of each video."""
     return [
-        [(track.category_id, sum(box is not None for box in track.boxes_xywh)) for track in video.tracks]
+        [
+            (track.category_id, sum(box is not None for box in track.boxes_xywh))
+            for track in video.tracks
+            if not is_doubtful(track)
+        ]
         for video in labelled(data, **rule)
     ]
 
@@ -98,6 +107,40 @@ def test_tracks_say_where_things_are_and_how_sure_the_model_was(world: Path) -> 
     assert track.boxes_xywh[0] == [0, 0, 48, 64]
     assert track.areas[0] == 48 * 64
     assert track.extra["score"] == pytest.approx(0.9002, abs=1e-3)
+    assert track.extra["scores"][0] == pytest.approx(0.9002, abs=1e-3)  # all its pixels are sure
+    assert is_sure(track, 0)
+    assert labelled(world)[0].tracks[1].extra["scores"][2:] == [None] * 3  # out of view
+
+
+def test_what_misses_the_thresholds_is_doubtful_and_no_object_to_learn(world: Path) -> None:
+    video = labelled(world, score=0.8, frames=3)[0]
+    assert [track.iscrowd for track in video.tracks] == [False, True, True]
+    source = DatasetClips(annotated_set(world, score=0.8, frames=3))
+    assert source.labels(0) == [1]
+
+
+def annotated_set(data: Path, **rule: Any) -> Any:
+    dataset = videos_of(data)
+    dataset.videos = labelled(data, **rule)
+    dataset.categories = [Category(1, "cat"), Category(2, "dog")]
+    return dataset
+
+
+def track_of(*scores: float | None) -> TrackResult:
+    masks: list[Rle | None] = [None if s is None else {"size": [1, 1], "counts": "01"} for s in scores]
+    return TrackResult(1, 1, 0.5, masks, list(scores))
+
+
+def test_a_track_is_cut_after_enough_unsure_frames() -> None:
+    two = track_of(0.9, 0.7, 0.1, None, 0.1, 0.1, 0.6, 0.8)
+    first, second = cut_where_unsure(two, sure=0.5, unsure=3)
+    assert first.frame_scores == [0.9, 0.7, 0.1, None, 0.1, 0.1, None, None]
+    assert first.score == pytest.approx(0.8)
+    assert second.frame_scores == [None] * 6 + [0.6, 0.8]
+    assert second.segmentations[:6] == [None] * 6
+    assert cut_where_unsure(two, sure=0.5, unsure=4) == [two]
+    at_the_ends = track_of(0.1, 0.1, 0.1, 0.9, 0.1, 0.1, 0.1)
+    assert cut_where_unsure(at_the_ends, sure=0.5, unsure=3) == [at_the_ends]
 
 
 def test_own_videos_and_image_folders(tmp_path: Path) -> None:
@@ -239,9 +282,9 @@ def test_labels_of_another_rule_are_not_mixed_in(
     world: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     begun = tmp_path / "out.begun"
-    ResultFolder(begun, {"model": "another", "score": [0.5, {}]}, overwrite=False)
+    ResultFolder(begun, {"teacher": {"model": "another"}, "sure": [0.5, None]}, overwrite=False)
     call = command(world, model, tmp_path / "out")
     assert main(call) == 2
-    assert "begun with another model and tracker and data and score and frames" in capsys.readouterr().err
+    assert "begun with another teacher and data and score" in capsys.readouterr().err
     assert main([*call, "--overwrite"]) == 0
     assert not begun.exists()
