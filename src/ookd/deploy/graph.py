@@ -140,11 +140,12 @@ def _cut_at_selection(
 
 
 def split(graph: onnx.ModelProto, names: list[str]) -> tuple[onnx.ModelProto, onnx.ModelProto]:
-    """The graph up to the named values, and the graph from there on."""
+    """The graph up to the named values, and the graph from there to all other outputs."""
     known = onnx.shape_inference.infer_shapes(graph).graph
     shapes = {value.name: value for value in (*known.value_info, *known.output)}
     inputs, outputs = ([value.name for value in values] for values in (known.input, known.output))
-    return _subgraph(graph, inputs, names, shapes), _subgraph(graph, [*inputs, *names], outputs, shapes)
+    after = [name for name in outputs if name not in names]
+    return _subgraph(graph, inputs, names, shapes), _subgraph(graph, [*inputs, *names], after, shapes)
 
 
 def _subgraph(
