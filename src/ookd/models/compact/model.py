@@ -40,8 +40,8 @@ class CompactConfig(ModelConfig):
     trunk: Variant = Field("lite0", description="EfficientNet-Lite variant")
     frozen: int = Field(2, ge=0, le=7, description="trunk stages, stem included, that are not trained")
     width: int = Field(128, ge=16, description="channels of queries and of strides 16 and 32")
-    fine_width: int = Field(64, ge=8, description="channels of stride 8")
-    mask_width: int = Field(32, ge=8, description="channels of stride 4 and of the mask features")
+    fine_width: int = Field(64, ge=8, description="channels of strides 4 and 8")
+    mask_width: int = Field(32, ge=8, description="channels of the mask features")
     embed: int = Field(64, ge=8, description="channels that the tracker compares")
     heads: int = Field(8, ge=1, description="attention heads")
     hidden: int = Field(512, ge=16, description="hidden channels of feed-forward blocks")
@@ -53,27 +53,21 @@ class CompactConfig(ModelConfig):
 class FinestMasks:
     """Mask features at stride 2, of which only products with queries are ever made.
 
-    A feature is a linear function of the backbone's at its pixel and of the encoder's at the cell of stride 4
-    around it, another function for each of the four pixels of the cell.
+    Each is a linear function of the cell of stride 4 around it, another one for each of its four pixels.
     """
 
-    edges: Tensor  # [B, H/2 * W/2, C] of the backbone
-    cells: Tensor  # [B, H/4 * W/4, M] of the encoder
-    of_edges: Tensor  # [M, C]
-    of_cells: Tensor  # [M, 4 * M] for each pixel of a cell, in row-major order
-    size: tuple[int, int]  # H/2, W/2
+    cells: Tensor  # [B, H/4 * W/4, C]
+    size: tuple[int, int]  # H/4, W/4
+    weight: Tensor  # [M, 4 * C] of the four pixels in row-major order
 
     def product(self, weights: Tensor) -> Tensor:
-        """weights [B, N, M] -> [B, N, H/2 * W/2]."""
-        edges = (weights @ self.of_edges) @ self.edges.transpose(1, 2)
-        pixels = (weights @ self.of_cells).unflatten(2, (4, -1)).flatten(1, 2)  # [B, 4N, M]
-        cells = pixels @ self.cells.transpose(1, 2)
-        cells = cells.unflatten(2, (self.size[0] // 2, self.size[1] // 2))
-        return edges + F.pixel_shuffle(cells, 2).flatten(2)
+        """weights [B, N, M] -> [B, N, H/2, W/2]."""
+        pixels = (weights @ self.weight).unflatten(2, (4, -1)).flatten(1, 2)  # [B, 4N, C]
+        return F.pixel_shuffle((pixels @ self.cells.transpose(1, 2)).unflatten(2, self.size), 2)
 
     def at(self, frames: Tensor) -> FinestMasks:
         """Those of some frames [F] only."""
-        return replace(self, edges=self.edges[frames], cells=self.cells[frames])
+        return replace(self, cells=self.cells[frames])
 
 
 @dataclass(slots=True)
@@ -90,12 +84,12 @@ class PixelFeatures:
     finest: FinestMasks
     heat: Tensor  # [B, K, H/8, W/8] logits that an object of this class has its centre in the cell
 
-    def products(self, weights: Tensor, stride: int) -> tuple[Tensor, tuple[int, int]]:
-        """Of weights [B, N, M] with the mask features of a stride [B, N, h * w], and h and w."""
+    def products(self, weights: Tensor, stride: int) -> Tensor:
+        """Of weights [B, N, M] with the mask features of a stride, [B, N, h, w]."""
         if stride == FINEST:
-            return self.finest.product(weights), self.finest.size
+            return self.finest.product(weights)
         features = self.masks[stride]
-        return weights @ features.flatten(2), (features.shape[-2], features.shape[-1])
+        return (weights @ features.flatten(2)).unflatten(2, features.shape[2:])
 
     def maps(self) -> list[Tensor]:
         """[B, C, h, w] mask features at stride 4, then the features of strides 8, 16 and 32."""
@@ -171,23 +165,20 @@ class ConvBlock(nn.Module):
 
 
 class MaskFeatures(nn.Module):
-    """What masks are products with, from features of the backbone at stride 2 and the encoder at stride 4."""
+    """What masks are products with, from the encoder's features of stride 4."""
 
-    def __init__(self, edges: int, width: int) -> None:
+    def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
-        self.of_edges = nn.Parameter(torch.randn(width, edges) * edges**-0.5)
-        self.of_cells = nn.Parameter(torch.randn(width, 4 * width) * width**-0.5)
+        self.weight = nn.Parameter(torch.randn(width, 4 * inputs) * inputs**-0.5)
 
-    def forward(self, edges: Tensor, cells: Tensor) -> tuple[dict[int, Tensor], FinestMasks]:
-        """edges [B, C, H/2, W/2], cells [B, M, H/4, W/4] -> features of strides 4 to 32, and the finest."""
-        of_mean = self.of_cells.unflatten(1, (4, -1)).mean(1)
-        means = F.conv2d(F.avg_pool2d(edges, 2), self.of_edges[..., None, None])
-        masks = {4: means + F.conv2d(cells, of_mean[..., None, None])}
+    def forward(self, cells: Tensor) -> tuple[dict[int, Tensor], FinestMasks]:
+        """cells [B, C, H/4, W/4] -> features of strides 4 to 32, means of finer ones, and the finest."""
+        mean = self.weight.unflatten(1, (4, -1)).mean(1)
+        masks = {4: F.conv2d(cells, mean[..., None, None])}
         for stride in (8, 16, 32):
             masks[stride] = F.avg_pool2d(masks[stride // 2], 2)
-        tokens = [x.flatten(2).transpose(1, 2) for x in (edges, cells)]
-        size = edges.shape[-2], edges.shape[-1]
-        return masks, FinestMasks(*tokens, self.of_edges, self.of_cells, size)
+        size = cells.shape[-2], cells.shape[-1]
+        return masks, FinestMasks(cells.flatten(2).transpose(1, 2), size, self.weight)
 
 
 class FrameEncoder(nn.Module):
@@ -195,14 +186,15 @@ class FrameEncoder(nn.Module):
 
     def __init__(self, config: CompactConfig) -> None:
         super().__init__()
-        d, fine, m = config.width, config.fine_width, config.mask_width
+        d, fine = config.width, config.fine_width
         self.width = d
         self.trunk = EfficientNetLite(config.trunk, config.frozen)
         c2, c4, c8, c16, c32 = self.trunk.channels
         self.lateral32 = nn.Conv2d(c32, d, 1)
         self.lateral16 = nn.Conv2d(c16, d, 1)
         self.lateral8 = nn.Conv2d(c8, fine, 1)
-        self.lateral4 = nn.Conv2d(c4, m, 1)
+        self.lateral4 = nn.Conv2d(c4, fine, 1)
+        self.lateral2 = nn.Conv2d(c2, fine, 2, stride=2)
         self.level = nn.Parameter(torch.zeros(2, d))
         self.attention = Attention(d, config.heads)
         self.feed_forward = FeedForward(d, config.hidden)
@@ -210,9 +202,9 @@ class FrameEncoder(nn.Module):
         self.refine16 = ConvBlock(d, d)
         self.down8 = nn.Conv2d(d, fine, 1)
         self.refine8 = ConvBlock(fine, fine)
-        self.down4 = nn.Conv2d(fine, m, 1)
-        self.refine4 = ConvBlock(m, m)
-        self.masks = MaskFeatures(c2, m)
+        self.down4 = nn.Conv2d(fine, fine, 1)
+        self.refine4 = ConvBlock(fine, fine)
+        self.masks = MaskFeatures(fine, config.mask_width)
         self.heat = nn.Sequential(ConvBlock(fine, fine), nn.Conv2d(fine, config.classes, 1))
         last = self.heat[1]
         assert isinstance(last, nn.Conv2d)
@@ -229,8 +221,9 @@ class FrameEncoder(nn.Module):
         x32 = self._mix(self.lateral32(c32), position[1], outside[2].flatten(1))
         x16 = self.refine16(self.lateral16(c16) + F.interpolate(x32, scale_factor=2.0))
         x8 = self.refine8(self.lateral8(c8) + F.interpolate(self.down8(x16), scale_factor=2.0))
-        x4 = self.refine4(self.lateral4(c4) + F.interpolate(self.down4(x8), scale_factor=2.0))
-        masks, finest = self.masks(c2, x4)
+        sides = self.lateral4(c4) + self.lateral2(c2)
+        x4 = self.refine4(sides + F.interpolate(self.down4(x8), scale_factor=2.0))
+        masks, finest = self.masks(x4)
         levels = [x.flatten(2).transpose(1, 2) + self.level[i] for i, x in enumerate((x16, x32))]
         return PixelFeatures(
             torch.cat(levels, 1),
@@ -306,7 +299,7 @@ class Heads(nn.Module):
             def rows(y: Tensor) -> Tensor:
                 return y.gather(1, select.unsqueeze(-1).expand(-1, -1, y.shape[-1]))
 
-            return mask_logits(*pixels.products(rows(weights), stride), rows(shapes), rows(places))
+            return mask_logits(pixels.products(rows(weights), stride), rows(shapes), rows(places))
 
         return CompactQueries(
             self.classify(x),
@@ -375,15 +368,15 @@ def mask_focus(queries: CompactQueries, pixels: PixelFeatures) -> Tensor:
         return torch.cat(levels, -1).clamp(-8.0, 0.0) + pixels.padding.unsqueeze(1)
 
 
-def mask_logits(appearance: Tensor, size: tuple[int, int], shapes: Tensor, places: Tensor) -> Tensor:
-    """Products with the pixels [B, N, hw], shapes [B, N, 6], places [B, N, 2] -> [B, N, h, w].
+def mask_logits(products: Tensor, shapes: Tensor, places: Tensor) -> Tensor:
+    """Products with the pixels [B, N, h, w], shapes [B, N, 6], places [B, N, 2] -> [B, N, h, w].
 
     The quadratic around a place is expanded in absolute coordinates, so that it is one matrix product with
     six maps; in float32, because its terms cancel.
     """
-    height, width = size
-    appearance = appearance.float()
-    with torch.autocast(appearance.device.type, enabled=False):
+    height, width = products.shape[-2:]
+    products = products.float()
+    with torch.autocast(products.device.type, enabled=False):
         scale = _scale(height, width, places.device)
         y, x = torch.meshgrid(
             (torch.arange(height, device=places.device) + 0.5) / height * scale[1],
@@ -405,7 +398,7 @@ def mask_logits(appearance: Tensor, size: tuple[int, int], shapes: Tensor, place
             -1,
         )
         prior = moved @ maps
-    return (appearance + prior).unflatten(-1, (height, width))
+    return products + prior.unflatten(-1, (height, width))
 
 
 def _scale(height: int, width: int, device: torch.device) -> Tensor:
