@@ -134,7 +134,6 @@ def _simplify(model: onnx_ir.Model) -> None:
     fold_constants(model)
     onnx_ir.passes.Sequential(
         common.RemoveUnusedNodesPass(),
-        common.RemoveUnusedFunctionsPass(),
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         common.DeduplicateInitializersPass(),
         common.CommonSubexpressionEliminationPass(),
