@@ -13,6 +13,9 @@ from fnmatch import fnmatchcase
 
 import onnx
 
+# What follows dense layers and has no weights belongs to them where it reads nothing else: fewer and smaller
+# values leave the graph.
+_FOLLOWING = ("Add", "AveragePool", "Relu", "Reshape", "Transpose")
 SCOPES = "pkg.torch.onnx.name_scopes"  # metadata of a node: the module that it comes from
 
 
@@ -30,24 +33,20 @@ def weighted_nodes(graph: onnx.ModelProto, modules: Sequence[str]) -> list[onnx.
 def dense_outputs(graph: onnx.ModelProto, modules: Sequence[str]) -> list[str]:
     """Values of the dense modules, and of whatever they depend on, that the rest of the graph reads."""
     needed = {node.output[0] for node in weighted_nodes(graph, modules)}
-    for node in graph.graph.node:  # and the coarser mask maps, which are means of finer ones
-        if node.op_type == "AveragePool" and needed.intersection(node.input):
-            needed.update(node.output)
     inside: set[str] = set()
     for node in reversed(graph.graph.node):
         if needed.intersection(node.output):
             needed.update(node.input)
             inside.update(node.output)
-    given = {value.name for value in graph.graph.input} - {"size"}
-    dependent, read = (
-        given,
-        set(),
-    )  # values that depend on the frames or the state; values that the rest reads
+    dependent = {value.name for value in graph.graph.input} - {"size"}  # on the frames or the state
     for node in graph.graph.node:
         if dependent.intersection(node.input):
             dependent.update(node.output)
-        if inside.isdisjoint(node.output):
-            read.update(node.input)
+    for node in graph.graph.node:
+        if node.op_type in _FOLLOWING and dependent.intersection(node.input) <= inside:
+            inside.update(node.output)
+    read = {name for node in graph.graph.node if inside.isdisjoint(node.output) for name in node.input}
+    read.update(value.name for value in graph.graph.output)
     return sorted(inside & dependent & read)
 
 

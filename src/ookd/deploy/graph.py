@@ -18,8 +18,11 @@ import numpy as np
 import onnx
 import onnx.parser
 import onnx.shape_inference
+import onnx_ir
 import torch
 from numpy.typing import NDArray
+from onnx_ir.passes import common
+from onnxscript.optimizer import fold_constants
 from torch import Tensor, nn
 
 from ookd.deploy.folder import CARRIED, STATE
@@ -106,6 +109,7 @@ def trace(model: OnlineModel, size: tuple[int, int]) -> OnnxGraphs:
             kwargs={"state": start},
             dynamo=True,
             opset_version=OPSET,
+            optimize=False,
             input_names=["frames", "size", "select", *(STATE + name for name in start)],
             output_names=[*outputs, "masks", *(CARRIED + name for name in start)],
             dynamic_shapes={
@@ -115,9 +119,27 @@ def trace(model: OnlineModel, size: tuple[int, int]) -> OnnxGraphs:
                 "state": dict.fromkeys(start),
             },
         )
-    assert program is not None
+        assert program is not None
+        _simplify(program.model)
     arrays = {name: part.float().numpy() for name, part in start.items()}
     return _cut_at_selection(program.model_proto, outputs, wrapper.family, arrays)
+
+
+def _simplify(model: onnx_ir.Model) -> None:
+    """Compute constants, and remove what is unused or there twice.
+
+    PyTorch's own optimiser also looks for patterns to rewrite. These models have none, and it takes as long as
+    the whole export.
+    """
+    fold_constants(model)
+    onnx_ir.passes.Sequential(
+        common.RemoveUnusedNodesPass(),
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        common.DeduplicateInitializersPass(),
+        common.CommonSubexpressionEliminationPass(),
+        common.OutputFixPass(),
+        common.NameFixPass(),
+    )(model)
 
 
 def _cut_at_selection(
@@ -140,11 +162,12 @@ def _cut_at_selection(
 
 
 def split(graph: onnx.ModelProto, names: list[str]) -> tuple[onnx.ModelProto, onnx.ModelProto]:
-    """The graph up to the named values, and the graph from there on."""
+    """The graph up to the named values, and the graph from there to all other outputs."""
     known = onnx.shape_inference.infer_shapes(graph).graph
     shapes = {value.name: value for value in (*known.value_info, *known.output)}
     inputs, outputs = ([value.name for value in values] for values in (known.input, known.output))
-    return _subgraph(graph, inputs, names, shapes), _subgraph(graph, [*inputs, *names], outputs, shapes)
+    after = [name for name in outputs if name not in names]
+    return _subgraph(graph, inputs, names, shapes), _subgraph(graph, [*inputs, *names], after, shapes)
 
 
 def _subgraph(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +27,7 @@ class OpenVinoRunner(GraphRunner):
         self._graphs = [self._compile(dense, "bf16")] if dense.is_file() else []
         self._graphs.append(self._compile(frame, "f32"))
         self._mask_graph = self._compile(masks, "f32")
+        self._read = self.interface[0]
         self._of_thread = threading.local()  # a request computes one thing at a time
         self._free: list[list[ov.InferRequest]] = []
 
@@ -50,7 +50,9 @@ class OpenVinoRunner(GraphRunner):
 
     @property
     def interface(self) -> tuple[set[str], set[str]]:
-        return _names(self._graphs[-1].outputs), _names(self._mask_graph.inputs)
+        masks = _names(self._mask_graph.inputs)
+        early = {name for graph in self._graphs[:-1] for name in _names(graph.outputs)}
+        return _names(self._graphs[-1].outputs) | early & masks, masks
 
     def start(self, inputs: Arrays) -> Callable[[], Arrays]:
         """Start the first graph: the dense parts where they have a graph of their own. The function returned
@@ -63,9 +65,11 @@ class OpenVinoRunner(GraphRunner):
 
         def finish() -> Arrays:
             requests[0].wait()
-            for before, after in pairwise(requests):
-                after.infer(inputs | _outputs(before), share_inputs=True)
-            outputs = {name: value.copy() for name, value in _outputs(requests[-1]).items()}
+            found = _outputs(requests[0])
+            for after in requests[1:]:
+                after.infer(inputs | found, share_inputs=True)
+                found |= _outputs(after)
+            outputs = {name: found[name].copy() for name in self._read}
             self._free.append(requests)
             return outputs
 

@@ -72,7 +72,10 @@ def load(source: str | Path, device: torch.device | str = "cpu", names: Sequence
     state = saved.model.own_weights(_read_weights(folder))
     if odd := misfits(saved.model.state_dict(), state):
         more = f" and {len(odd) - 3} more" if len(odd) > 3 else ""
-        raise UserError(f"{folder / WEIGHTS} does not fit {CONFIG}: {'; '.join(odd[:3])}{more}")
+        raise UserError(
+            f"{folder / WEIGHTS} does not fit {CONFIG}: {'; '.join(odd[:3])}{more}. If an earlier version of "
+            "ookd saved it, train the model again or use that version"
+        )
     saved.model.load_state_dict(state)
     saved.model.to(device).eval()
     if saved.licence:

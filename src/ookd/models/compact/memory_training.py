@@ -121,7 +121,7 @@ class CompactMemoryTraining(StudentTask):
             wanted = now.wanted(holds)
             sums.add("claim", *claim_terms(look, wanted))
             sums.add("place", *place_terms(look, now, holds))
-            anchors.append((slots.embed, holds))
+            anchors.append((slots.looks, holds))
             query, claimed = claim_queries(slots, here, look)
             sums.count("claimed_right", (claimed & (query == wanted))[wanted >= 0])
             query, claimed = self.noise.claims(query, claimed, chance[:, t, :, :2])
