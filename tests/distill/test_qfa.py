@@ -81,6 +81,25 @@ def test_an_inexact_query_does_not_pass(scores: list[float], tube: Tensor) -> No
     assert kept.instance.tolist() == [1]
 
 
+def test_a_frame_in_which_the_mask_is_wrong_is_not_taught() -> None:
+    """The tube is right as a whole. In frame 1 the teacher sees nothing, in frame 2 too little."""
+    partly = LEFT.clone()
+    partly[1] = 0
+    partly[2, :, 1:] = 0
+    queries = teacher([[0.9, 0.1]], [partly])
+    student = frames([[0.9, 0.1]], [LEFT[0]])
+    valid = torch.ones(2, 2, dtype=torch.bool)
+    matches = StudentMatches(student, torch.zeros(2, 2, dtype=torch.long), valid)
+    for least, taught in ((0.0, [0, 1, 2]), (0.2, [0, 2]), (0.5, [0])):
+        kept = keep(queries, [TRACKS], Filter(kind="exact", min_iou=0.4, min_frame_iou=least))
+        found = [
+            place
+            for place in range(3)
+            if len(associate_by_label(kept, matches, ONE, torch.tensor([[place, place]])))
+        ]
+        assert found == taught
+
+
 def test_weights_are_score_times_overlap_to_a_power() -> None:
     most = LEFT.clone()
     most[0, :, :1] = 0  # 44 of 48 cells

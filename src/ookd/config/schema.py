@@ -199,6 +199,9 @@ class Filter(Strict):
 
     kind: Literal["exact", "sure", "none"] = Field("exact", description="by labels, by score, or keep all")
     min_iou: Fraction = Field(0.5, description="exact: least IoU of the teacher's tube with the true one")
+    min_frame_iou: Fraction = Field(
+        0.5, description="exact: least IoU of the teacher's mask with the true one in a frame that is taught"
+    )
     min_score: Fraction = Field(0.3, description="exact, sure: least class score")
     tube_nms: Fraction = Field(0.6, description="sure: IoU above which the less sure of two is dropped")
     gamma: float = Field(0.5, ge=0, description="a kept query is weighted by (score x IoU) to this power")

@@ -128,8 +128,8 @@ def trace(model: OnlineModel, size: tuple[int, int]) -> OnnxGraphs:
 def _simplify(model: onnx_ir.Model) -> None:
     """Compute constants, and remove what is unused or there twice.
 
-    PyTorch's own optimiser also looks for patterns to rewrite. These models have none, and it takes as long as
-    the whole export.
+    PyTorch's own optimiser also looks for patterns to rewrite. These models have none, and looking takes as
+    long as all the rest of the export.
     """
     fold_constants(model)
     onnx_ir.passes.Sequential(

@@ -2,8 +2,8 @@
 should learn it.
 
 A clip teacher emits far more queries than there are objects. Distilling from the rest teaches noise, so a
-query is kept only if it names the right class and covers the right tube. What is kept goes to the student
-query that stands for the same instance in a frame.
+query is kept only if it names the right class and covers the right tube, and only in the frames in which its
+mask is right. What is kept goes to the student query that stands for the same instance in a frame.
 
 Shapes: B clips, T frames of the teacher, S of the student, Q teacher queries, R student queries in a frame, N
 instances, P pairs.
@@ -30,6 +30,7 @@ class TeacherMatches:
     score: Tensor  # [N] of its best class
     right_class: Tensor  # [N] bool: the best class is the track's
     iou: Tensor  # [N] overlap of the tubes
+    frame_iou: Tensor  # [N, T] overlap in each frame; 0 where neither is there
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class KeptQueries:
     instance: Tensor  # [M] index into the clip's tracks; -1 where labels were not used
     weight: Tensor  # [M] in (0, 1], how much to trust the row
     matches: TeacherMatches | None = None  # the candidates; None where labels were not used
+    frames: Tensor | None = None  # [M, T] bool, in which frames to trust the row; None: in all
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,18 +70,23 @@ def match_teacher(teacher: ClipQueries, clip: int, tracks: Tracks) -> TeacherMat
     """Match each track to its best teacher query, by tube overlap and class score together."""
     probs = teacher.logits[clip].float().sigmoid()  # [Q, K]
     masks = _tubes(teacher, clip, torch.arange(len(probs), device=probs.device))  # [Q, T, h, w]
-    iou = tube_iou(masks > 0, _resize(tracks.masks.float(), masks))  # [Q, N]
+    truth = _resize(tracks.masks.float(), masks)  # [N, T, h, w]
+    iou = tube_iou(masks > 0, truth)  # [Q, N]
     matched = hungarian(-iou - probs[:, tracks.labels])
+    pairs = (masks[matched.query] > 0).flatten(0, 1), truth[matched.instance].flatten(0, 1)
+    frame_iou = pair_iou(*pairs).view(len(matched.query), masks.shape[1])
     score, label = probs[matched.query].max(-1)
     right_class = label == tracks.labels[matched.instance]
-    return TeacherMatches(*matched, score, right_class, iou[matched.query, matched.instance])
+    tubes = iou[matched.query, matched.instance]
+    return TeacherMatches(*matched, score, right_class, tubes, frame_iou)
 
 
 def keep_exact(matches: TeacherMatches, rule: Filter) -> KeptQueries:
-    """Drop matches that are not exact."""
+    """Drop matches that are not exact, and of the others the frames in which they are not."""
     exact = matches.right_class & (matches.iou >= rule.min_iou) & (matches.score >= rule.min_score)
     weight = (matches.score * matches.iou) ** rule.gamma
-    return KeptQueries(matches.query[exact], matches.instance[exact], weight[exact], matches)
+    frames = matches.frame_iou[exact] >= rule.min_frame_iou
+    return KeptQueries(matches.query[exact], matches.instance[exact], weight[exact], matches, frames)
 
 
 def keep_sure(teacher: ClipQueries, clip: int, rule: Filter) -> KeptQueries:
@@ -104,7 +111,9 @@ def keep_sure(teacher: ClipQueries, clip: int, rule: Filter) -> KeptQueries:
 def associate_by_label(
     kept: list[KeptQueries], student: StudentMatches, clips: Tensor, places: Tensor
 ) -> QueryPairs:
-    """Pair through the student's own positives. An instance that a frame does not show makes no pair there.
+    """Pair through the student's own positives.
+
+    An instance makes no pair in a frame that does not show it, or in which the teacher's mask is wrong.
 
     Row i of `kept` is clip `clips[i]` of the student's batch; `places` [n, S] says which of the teacher's
     frames the student saw.
@@ -113,11 +122,13 @@ def associate_by_label(
     rows = []
     for clip, one in enumerate(kept):
         for step in range(steps):
-            frame = int(clips[clip]) * steps + step
+            frame, place = int(clips[clip]) * steps + step, int(places[clip, step])
             shown = student.valid[frame, one.instance]
+            if one.frames is not None:
+                shown = shown & one.frames[:, place]
             teacher, instance = one.query[shown], one.instance[shown]
             query = student.query[frame, instance]
-            rows.append((clip, frame, int(places[clip, step]), teacher, query, one.weight[shown]))
+            rows.append((clip, frame, place, teacher, query, one.weight[shown]))
     return _pairs(rows)
 
 
@@ -156,6 +167,13 @@ def tube_iou(masks: Tensor, truth: Tensor) -> Tensor:
     shared = a @ b.T
     union = a.sum(1).unsqueeze(1) + b.sum(1) - shared
     return shared / union.clamp(min=1e-6)
+
+
+def pair_iou(masks: Tensor, truth: Tensor) -> Tensor:
+    """[P, ...] bool against shares of cells [P, ...] -> [P]; 0 where both are empty."""
+    a, b = masks.flatten(1).float(), truth.flatten(1).float()
+    shared = (a * b).sum(1)
+    return shared / (a.sum(1) + b.sum(1) - shared).clamp(min=1e-6)
 
 
 def _tubes(teacher: ClipQueries, clip: int, queries: Tensor) -> Tensor:
