@@ -125,7 +125,7 @@ def test_dense_parts_and_the_rest_together_are_the_frame_graph(graphs: Callable[
     assert not weighted_nodes(rest, modules)
     given = {"frames": images()[0][None], "size": np.array([50, 90])}
     values = computed(dense, given)
-    expected, actual = computed(frame, given), computed(rest, given | values)
+    expected, actual = computed(frame, given), values | computed(rest, given | values)
     assert values.keys() == set(names)
     assert all(np.abs(actual[name] - expected[name]).max() < 1e-4 for name in expected)
 

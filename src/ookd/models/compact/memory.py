@@ -38,9 +38,9 @@ from ookd.models.protocols import OnlineModel, State
 from ookd.structures import FrameQueries
 
 SHARPNESS = 20.0  # factor of the cosines between embeddings, as in the tracker
-NEARNESS = 1.2  # taken off for each object size between a query and where the object should be
-FAR = 6.0  # object sizes: larger distances count as this one
-SAME = 0.62  # cosine at which a slot is undecided before training
+NEARNESS = 2.0  # taken off for each object size between a query and where the object should be
+FAR = 2.0  # object sizes: larger distances count as this one
+SAME = 0.6  # cosine at which a slot is undecided before training
 COPY = 0.5  # mask overlap above which the weaker of two queries is a copy
 NEVER = -1e4  # attention to a free slot
 HIDDEN = -20.0  # class logits of a slot whose object is not in view
@@ -206,7 +206,7 @@ class CompactMemory(OnlineModel):
     def alike(self, slots: TrackSlots, expected: Tensor, missed: Tensor, seen: Candidates) -> Tensor:
         """How much each query looks like the object of each slot, and is where it should be [B, S, Q]."""
         with torch.autocast(missed.device.type, enabled=False):  # small differences decide
-            cosine = slots.looks @ seen.unit.transpose(1, 2)
+            cosine = slots.embed @ seen.unit.transpose(1, 2)
         apart, larger = compared(expected, seen.places)
         sure = seen.score.clamp(min=LEAST).log().unsqueeze(1)
         given = [cosine, apart, larger, sure, missed, torch.log1p(slots.seen).unsqueeze(-1)]
@@ -254,14 +254,11 @@ class CompactMemory(OnlineModel):
         query = torch.where(claimed, slots.query + gate * (features - slots.query), slots.query)
         mixed = F.normalize(slots.embed + trust * (unit - slots.embed), dim=-1)
         embed = torch.where(claimed, mixed, slots.embed)
-        share = 1 / (slots.seen + 1).unsqueeze(-1)
-        whole = torch.where(claimed, slots.whole + share * (unit - slots.whole), slots.whole)
         found = _rows(seen.places, held.query)
         after = slots.moved(look.expected, found, held.claimed, elapsed)
         return queries, TrackSlots(
             query=torch.where(born, features, query),
             embed=torch.where(born, unit, embed),
-            whole=torch.where(born, unit, whole),
             place=torch.where(born, found, after.place),
             velocity=after.velocity.masked_fill(born, 0.0),
             unseen=after.unseen.masked_fill(held.born, 0.0),

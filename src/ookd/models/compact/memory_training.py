@@ -34,7 +34,7 @@ from ookd.models.compact.model import CompactQueries, PixelFeatures, peak_places
 from ookd.models.compact.slot_noise import SlotNoise
 from ookd.models.compact.training import CompactTraining, match_masks
 from ookd.models.families import family_of
-from ookd.models.parts.frame_targets import FINEST, FrameTargets, frame_targets, lies_in
+from ookd.models.parts.frame_targets import FINEST, FrameTargets, frame_targets
 from ookd.models.protocols import StudentTask
 from ookd.stopwatch import timed
 from ookd.structures import Batch, StudentMatches
@@ -121,7 +121,7 @@ class CompactMemoryTraining(StudentTask):
             wanted = now.wanted(holds)
             sums.add("claim", *claim_terms(look, wanted))
             sums.add("place", *place_terms(look, now, holds))
-            anchors.append((slots.looks, holds))
+            anchors.append((slots.embed, holds))
             query, claimed = claim_queries(slots, here, look)
             sums.count("claimed_right", (claimed & (query == wanted))[wanted >= 0])
             query, claimed = self.noise.claims(query, claimed, chance[:, t, :, :2])
@@ -170,7 +170,6 @@ class SlotTargets:
     visible: Tensor  # [B, N]
     query: Tensor  # [B, N] the query that shows each instance, or NONE or UNKNOWN
     instance: Tensor  # [B, Q] the instance that each query shows, or NONE
-    unknown: Tensor  # [B, Q] queries that show what is to be ignored
     places: Tensor  # [B, N, 3] of the true masks, as of slots
     masks: dict[int, Tensor]  # stride -> [B, N, h, w]
 
@@ -181,11 +180,7 @@ class SlotTargets:
         """All frames of all clips [B, T, ...]."""
         frames, count = seen.score.shape
         everyone = torch.arange(count, device=seen.score.device).expand(frames, -1)
-        logits = answer.masks_at(everyone, 4)
-        found = (logits > 0).float().flatten(2)
-        unknown = torch.zeros_like(everyone, dtype=torch.bool)
-        if targets.ignore is not None:
-            unknown = lies_in(logits, targets.ignore)
+        found = (answer.masks_at(everyone, 4) > 0).float().flatten(2)
         true = (targets.masks[4] > 0.5).float()
         flat = true.flatten(2)
         with torch.autocast(found.device.type, enabled=False):
@@ -202,13 +197,7 @@ class SlotTargets:
         query = torch.where(shows, query, torch.where(unsure, UNKNOWN, NONE))
         cell = seen.extent[:, 1] / true.shape[-2]
         of_frames = cls(
-            targets.labels,
-            targets.valid,
-            query,
-            instance,
-            unknown & (instance == NONE),
-            mask_places(true, cell),
-            targets.masks,
+            targets.labels, targets.valid, query, instance, mask_places(true, cell), targets.masks
         )
         return of_frames._each(lambda x: x.unflatten(0, (clips, -1)))
 
@@ -222,7 +211,6 @@ class SlotTargets:
             change(self.visible),
             change(self.query),
             change(self.instance),
-            change(self.unknown),
             change(self.places),
             {stride: change(x) for stride, x in self.masks.items()},
         )
@@ -292,7 +280,7 @@ def answer_terms(
     truth = now.masks[FINEST][clip, which]
     quality = torch.zeros_like(answer.logits)
     quality[clip, slot, now.labels[clip, which]] = mask_quality(masks, truth)
-    judged = held.claimed & ((wanted != UNKNOWN) | (holds == NONE)) & ~now.unknown.gather(1, held.query)
+    judged = held.claimed & ((wanted != UNKNOWN) | (holds == NONE))
     return {
         "slot_class": (quality_focal(answer.logits, quality)[judged], right),
         "slot_mask": (mask_bce(masks, truth), right),

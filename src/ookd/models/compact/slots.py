@@ -22,8 +22,6 @@ from ookd.models.protocols import State
 ROUNDS = 6  # of claiming; one settles all claims that nobody contests
 LONGEST = 4096.0  # frames out of sight; more count as these. A free slot counts as unseen for twice as long
 COASTING = 3.0  # frames for which an object is thought to keep its speed
-MOTION = 0.2  # share of that speed that is believed
-WHOLE = 0.7  # share of the whole track in what an object is recognised by
 SLOWING = 0.5  # share of the speed that is left after each frame out of sight
 
 
@@ -32,8 +30,7 @@ class TrackSlots:
     """The slots of B streams. All fields together are the model's state."""
 
     query: Tensor  # [B, S, D] what the slot knows of its object
-    embed: Tensor  # [B, S, E] how it looked lately, of length one
-    whole: Tensor  # [B, S, E] its mean look over all frames that showed it
+    embed: Tensor  # [B, S, E] what it recognises it by, of length one
     place: Tensor  # [B, S, 3] where it is thought to be
     velocity: Tensor  # [B, S, 2] frame heights a frame
     unseen: Tensor  # [B, S] frames since it was seen
@@ -50,7 +47,6 @@ class TrackSlots:
 
         return cls(
             zeros(slots, width),
-            zeros(slots, embed),
             zeros(slots, embed),
             zeros(slots, 3),
             zeros(slots, 2),
@@ -73,14 +69,9 @@ class TrackSlots:
         """[B, S] which slots hold an object."""
         return self.seen > 0
 
-    @property
-    def looks(self) -> Tensor:
-        """[B, S, E] what each object is recognised by, of length one."""
-        return F.normalize((1 - WHOLE) * self.embed + WHOLE * F.normalize(self.whole, dim=-1), dim=-1)
-
     def expected(self, elapsed: Tensor) -> Tensor:
         """Where the objects should be [B, S, 3] so many frames later; elapsed [B]."""
-        moved = MOTION * self.velocity * elapsed.clamp(max=COASTING)[:, None, None]
+        moved = self.velocity * elapsed.clamp(max=COASTING)[:, None, None]
         return self.place + F.pad(moved, (0, 1))
 
     def moved(self, expected: Tensor, found: Tensor, there: Tensor, elapsed: Tensor) -> TrackSlots:
