@@ -20,13 +20,8 @@ def test_the_schedule_ends_with_the_run() -> None:
 
 def test_milestones_and_signals_keep_their_place() -> None:
     signal = "{relation: {weight: 1, warmup: 100, until: 600, decay: 200}}"
-    changes = [
-        "optim.schedule=step",
-        "optim.milestones=[400, 700]",
-        "run.steps=800",
-        f"distill.signals={signal}",
-    ]
-    half = planned(config.load("nano-distill", changes), 400)
+    steps = ["optim.schedule=step", "optim.milestones=[400, 700]", "run.steps=800"]
+    half = planned(config.load("nano-distill", [*steps, f"distill.signals={signal}"]), 400)
     assert half.optim.milestones == [200, 350]
     assert half.distill is not None
     found = half.distill.signals["relation"]
