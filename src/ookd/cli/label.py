@@ -44,6 +44,7 @@ def label(
     """
     from ookd.clips.opening import videos_of
     from ookd.data.convert import convert, markers
+    from ookd.data.formats import load as load_data
     from ookd.distill.labeller import LabelThresholds, annotated, confident_tracks
     from ookd.files import check_free, fingerprint
     from ookd.locking import locked
@@ -53,7 +54,8 @@ def label(
     from ookd.tracking.torch_model import device_named
 
     begun = out.with_name(f"{out.name}.begun")
-    if not begun.is_dir():
+    was_begun = begun.is_dir()
+    if not was_begun:
         check_free(out, overwrite, markers())
     thresholds = LabelThresholds(score, dict(_of_class(text) for text in score_of or ()), frames)
     dataset = videos_of(data)
@@ -72,26 +74,26 @@ def label(
     digest = blake2b(json.dumps(run).encode(), digest_size=8).hexdigest()
     with locked(begun):
         found = ResultFolder(begun, run, overwrite)
-        left = [video for video in recordings(dataset) if not found.done(video.id)]
-        written = not left and _wrote(out, digest)  # and was killed before it could remove `begun`
-        if not written:
+        if was_begun and _wrote(out, digest):  # and was killed before it could remove `begun`
+            labelled = load_data(out)
+        else:
             check_free(out, overwrite, markers())
-        saved.model.to(device_named(device))
-        with FrameProgress(sum(video.length for video in left)) as progress:
-            for video in left:
-                found.add(video.id, confident_tracks(saved, video, thresholds, progress.step))
-        labelled = annotated(dataset, saved.names, found.read)
-        labelled.extra["info"] = {"labels": digest}
-        if saved.licence:
-            teacher = {"id": saved.source or model, "licence": saved.licence, "fingerprint": run["model"]}
-            labelled.extra["info"]["teacher"] = teacher
-        tracks = sum(len(video.tracks) for video in labelled.videos)
-        if not tracks:
-            found.remove()
-            raise UserError(f"{data}: no track passes the thresholds; lower --score or --frames")
-        if not written:
+            left = [video for video in recordings(dataset) if not found.done(video.id)]
+            saved.model.to(device_named(device))
+            with FrameProgress(sum(video.length for video in left)) as progress:
+                for video in left:
+                    found.add(video.id, confident_tracks(saved, video, thresholds, progress.step))
+            labelled = annotated(dataset, saved.names, found.read)
+            if not any(video.tracks for video in labelled.videos):
+                found.remove()
+                raise UserError(f"{data}: no track passes the thresholds; lower --score or --frames")
+            labelled.extra["info"] = {"labels": digest}
+            if saved.licence:
+                teacher = {"id": saved.source or model, "licence": saved.licence, "fingerprint": run["model"]}
+                labelled.extra["info"]["teacher"] = teacher
             convert(labelled, out, "ytvis", frames=False, overwrite=overwrite)
         found.remove()
+    tracks = sum(len(video.tracks) for video in labelled.videos)
     if as_json:
         summary = {"folder": str(out), "videos": len(labelled.videos), "tracks": tracks}
         sys.stdout.write(json.dumps(summary) + "\n")
