@@ -62,14 +62,18 @@ class Outcome:
 
 
 def run(
-    command: Sequence[str], folder: Path, main: Callable[[list[str]], int], own: Sequence[Path] = ()
+    command: Sequence[str],
+    folder: Path,
+    main: Callable[[list[str]], int],
+    own: Sequence[Path] = (),
+    seconds: int = SECONDS,
 ) -> Outcome:
     """Run it in the folder, to which, and to `own`, it may write."""
     out, err, notes = (folder.parent / f"{folder.name}.{name}" for name in ("out", "err", "notes"))
     began = time.monotonic()
     child = os.fork()
     if child == 0:
-        _become(folder, out, err, notes, own)
+        _become(folder, out, err, notes, own, seconds)
         try:
             code = main(list(command))
         except BaseException as error:
@@ -88,7 +92,7 @@ def run(
     return Outcome(code, texts[0], texts[1], time.monotonic() - began, texts[2].splitlines())
 
 
-def _become(folder: Path, out: Path, err: Path, notes: Path, own: Sequence[Path]) -> None:
+def _become(folder: Path, out: Path, err: Path, notes: Path, own: Sequence[Path], seconds: int) -> None:
     """Make this process one that runs a command there."""
     os.setsid()
     for number, path in ((1, out), (2, err)):
@@ -103,7 +107,7 @@ def _become(folder: Path, out: Path, err: Path, notes: Path, own: Sequence[Path]
     resource.setrlimit(resource.RLIMIT_DATA, (held + (MEGABYTES << 20),) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(SECONDS)
+    signal.alarm(seconds)
     noted = os.open(notes, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     allowed = [str(place.resolve()) for place in (folder, *own, Path("/dev/null"), Path("/dev/shm"))]
 

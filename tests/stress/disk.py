@@ -20,6 +20,7 @@ from stress import command
 from stress.fuzz import material_in, workplace
 from stress.material import SIZE, Material
 
+SECONDS = 600  # of a command: some are long, and the machine may be busy
 DISKS = {"full": 0, "of 16 kB": 16, "of 100 kB": 100, "of 1 MB": 1000, "read-only": None}  # kB that are free
 
 
@@ -31,8 +32,11 @@ def run(asked: Namespace) -> int:
     with workplace() as place:
         given = material_in(place)
         names = asked.writers or writers(given)
-        faults = [fault for name in names for disk in DISKS for fault in trial(name, disk, place, given)]
-    print("\n".join(faults))
+        faults = []
+        for name in names:
+            for disk in DISKS:
+                faults += trial(name, disk, place, given)
+            print(f"{name}: {len(faults)} faults so far", *faults[-5:], sep="\n    ", flush=True)
     print(f"{len(names)} writers on {len(DISKS)} disks: {len(faults)} faults")
     return 1 if faults else 0
 
@@ -71,7 +75,7 @@ def trial(name: str, disk: str, place: Path, given: Material) -> list[str]:
     (folder / "results.json").write_text(json.dumps(given.predictions))
     with mounted(place / "disk", DISKS[disk]) as out:
         named = [word.replace("OUT", str(out)) for word in words]
-        done = command.run(named, folder, main, own=[place / "home", out])
+        done = command.run(named, folder, main, own=[place / "home", out], seconds=SECONDS)
         faults = done.faults()
         if done.code == 2 and not any(word in done.err for word in ("cannot", "space", "full")):
             faults.append(f"does not say what is wrong: {done.err.strip()[-300:]}")

@@ -73,6 +73,7 @@ def label(
     """
     from ookd.clips.opening import videos_of
     from ookd.data.convert import convert, markers
+    from ookd.data.formats import load as load_data
     from ookd.data.formats.edits import check_no_edits
     from ookd.data.video.source import Span
     from ookd.files import check_free
@@ -84,7 +85,8 @@ def label(
     from ookd.tracking.result_folder import ResultFolder
 
     begun = out.with_name(f"{out.name}.begun")
-    if not begun.is_dir():
+    was_begun = begun.is_dir()
+    if not was_begun:
         check_free(out, overwrite, markers())
     check_no_edits(out)
     of_class = dict(_of_class(text) for text in score_of or ())
@@ -108,35 +110,34 @@ def label(
     digest = blake2b(json.dumps(run).encode(), digest_size=8).hexdigest()
     with locked(begun):
         found = ResultFolder(begun, run, overwrite, frame_scores=True)
-        left = [video for video in recordings(dataset) if not found.done(video.id)]
-        written = not left and _wrote(out, digest)  # and was killed before it could remove `begun`
-        if not written:
+        if was_begun and _wrote(out, digest):  # and was killed before it could remove `begun`
+            labelled = load_data(out)
+        else:
             check_free(out, overwrite, markers())
-        with FrameProgress(sum(video.length for video in left) * (1 + both_ways)) as progress:
-            for video in left:
-                tracks = labeller.tracks(video, progress.step)
-                found.add(video.id, plausible(tracks, labeller.names, thresholds))
-        labelled = annotated(dataset, labeller.names, found.read, thresholds)
-        labelled.extra["info"] = {"teacher": dict(labeller.teacher), "labels": digest}
-        doubtful = [track.iscrowd for video in labelled.videos for track in video.tracks]
-        sure_ones = doubtful.count(False)
-        if not sure_ones:
-            found.remove()
-            raise UserError(f"{videos}: no track passes the thresholds; lower --score or --frames")
-        if not written:
+            left = [video for video in recordings(dataset) if not found.done(video.id)]
+            with FrameProgress(sum(video.length for video in left) * (1 + both_ways)) as progress:
+                for video in left:
+                    tracks = labeller.tracks(video, progress.step)
+                    found.add(video.id, plausible(tracks, labeller.names, thresholds))
+            labelled = annotated(dataset, labeller.names, found.read, thresholds)
+            if all(track.iscrowd for video in labelled.videos for track in video.tracks):
+                found.remove()
+                raise UserError(f"{videos}: no track passes the thresholds; lower --score or --frames")
+            labelled.extra["info"] = {"teacher": dict(labeller.teacher), "labels": digest}
             convert(labelled, out, "ytvis", frames=False, overwrite=overwrite)
         found.remove()
+    doubtful = [track.iscrowd for video in labelled.videos for track in video.tracks]
     summary = {
         "folder": str(out),
         "videos": len(labelled.videos),
-        "tracks": sure_ones,
+        "tracks": doubtful.count(False),
         "doubtful": doubtful.count(True),
     }
     if as_json:
         sys.stdout.write(json.dumps(summary) + "\n")
     else:
         print(
-            f"{out}: {sure_ones} tracks in {len(labelled.videos)} videos, and {summary['doubtful']} that are "
+            f"{out}: {summary['tracks']} tracks in {len(labelled.videos)} videos, and {summary['doubtful']} that are "
             f"doubtful; look at them with: ookd review {out}"
         )
 

@@ -50,7 +50,10 @@ def tune(
     from ookd.tune.search import tune as search
 
     if not model.is_dir():
-        raise UserError(f"{model}: not a model folder, so there is no config.json to write to")
+        raise UserError(
+            f"{model}: not a model folder, so there is no config.json to write to. For a model of the hub, "
+            f"first make one: ookd weights convert {model} FOLDER"
+        )
     tracker = load_model(model, device)
     network, config = tracker.online()
     start = config.changed({"associator": associator} if associator else {})

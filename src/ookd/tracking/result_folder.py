@@ -48,11 +48,11 @@ class ResultFolder:
                 )
             self.videos.mkdir(exist_ok=True)
             return
-        if folder.is_dir() and any(path.name != f"{RUN}.part" for path in folder.iterdir()):
+        if folder.is_dir() and any(map(_foreign, folder.iterdir())):
             raise UserError(f"{folder}: holds something other than results; name another folder")
         _write(folder / RUN, [json.dumps(run, indent=2)])
         try:
-            self.videos.mkdir()
+            self.videos.mkdir(exist_ok=True)
         except OSError as error:
             raise write_error(error, folder) from None
 
@@ -115,6 +115,12 @@ class ResultFolder:
             file.unlink(missing_ok=True)
         if self.videos.is_dir():
             self.videos.rmdir()
+
+
+def _foreign(path: Path) -> bool:
+    """Whether a file is none that a run leaves that was killed as it began, or as it removed all."""
+    empty = path.name == VIDEOS and path.is_dir() and not any(path.iterdir())
+    return path.name != f"{RUN}.part" and not empty
 
 
 def _lines(file: Path) -> Iterator[str]:
