@@ -74,6 +74,15 @@ def test_other_settings_are_other_results(change: dict, videos: list[Path]) -> N
     assert replace(SETTINGS, model="the same weights elsewhere").key("content") == SETTINGS.key("content")
 
 
+@pytest.mark.parametrize("label", [False, True])
+def test_every_second_frame(label: bool, videos: list[Path], tmp_path: Path) -> None:
+    settings = replace(SETTINGS, every=2, label=label, score=0.2)
+    long = film(tmp_path, 1, frames=9)[0]
+    found = read_tracks(path_of(tmp_path, process(str(long), FleetModel(settings, "cpu"), tmp_path).key))
+    assert found.frames == 5
+    assert {frame for one in found.tracks for frame in one.frames} == {0, 2, 4, 6, 8}
+
+
 def test_a_damaged_video_leaves_nothing(videos: list[Path], model: FleetModel, tmp_path: Path) -> None:
     long = film(tmp_path, 1, frames=30)[0]
     cut = tmp_path / "cut.mp4"
