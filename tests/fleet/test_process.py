@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ pytest.importorskip("fsspec", reason="the extra fleet is not installed")
 import pyarrow as pa
 from pyarrow import parquet
 
+from docs.pages import ROOT, blocks
 from fleet.filming import SETTINGS, film
 from ookd.api import load, track
 from ookd.data import rle
@@ -50,6 +52,15 @@ def test_a_result_is_what_track_finds(videos: list[Path], model: FleetModel, tmp
             assert score == expected[frame].scores[place]
             assert mask == rle.encode(expected[frame].masks[place])["counts"]
         assert one.score == pytest.approx(sum(one.scores) / len(one.scores))
+
+
+def test_the_python_of_the_page(videos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("street.mp4").write_bytes(videos[0].read_bytes())
+    names: dict[str, Any] = {}
+    (code,) = [block.text for block in blocks(ROOT / "docs" / "scale.md") if block.language == "python"]
+    exec(code, names)
+    assert names["tracks"]
 
 
 def test_what_is_there_is_not_done_again(videos: list[Path], model: FleetModel, tmp_path: Path) -> None:
