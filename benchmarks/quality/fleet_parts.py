@@ -17,7 +17,7 @@ from ookd.data.video import VideoWriter
 from ookd.evaluation.run import evaluate
 from ookd.fleet.parts import cut, join
 from ookd.fleet.process import FleetModel, FleetSettings, path_of, process
-from ookd.fleet.result import VideoTracks, read_tracks
+from ookd.fleet.result import FleetTracks, read_tracks
 from ookd.worlds import World
 
 FPS = 12
@@ -67,7 +67,7 @@ def film(world: World, number: int, folder: Path) -> str:
     return str(path)
 
 
-def listed(found: list[VideoTracks], path: Path) -> Path:
+def listed(found: list[FleetTracks], path: Path) -> Path:
     """The benchmark's list of results."""
     entries = []
     for number, video in enumerate(found, 1):

@@ -15,7 +15,7 @@ from ookd.data.video import VideoWriter
 from ookd.fleet.parts import cut, join
 from ookd.fleet.pool import FleetTask
 from ookd.fleet.process import Processed, path_of
-from ookd.fleet.result import FleetTrack, VideoTracks, read_tracks, write_tracks
+from ookd.fleet.result import FleetTrack, FleetTracks, read_tracks, write_tracks
 
 FRAMES, SIZE, FPS = 30, (40, 60), 5
 
@@ -28,7 +28,7 @@ def square(number: int, frame: int) -> tuple[list[float], str]:
     return [left, top, left + 8, top + 8], rle.encode(mask)["counts"]
 
 
-def tracked(ids: dict[int, int], start: int, stop: int, leave: int = FRAMES) -> VideoTracks:
+def tracked(ids: dict[int, int], start: int, stop: int, leave: int = FRAMES) -> FleetTracks:
     """What a tracker says that numbers the objects so; object 0 leaves at a frame."""
     tracks = []
     for id, number in sorted(ids.items()):
@@ -38,7 +38,7 @@ def tracked(ids: dict[int, int], start: int, stop: int, leave: int = FRAMES) -> 
         tracks.append(
             FleetTrack(id, number, f"class {number}", 0.5, frames, [0.5] * len(frames), boxes, masks)
         )
-    return VideoTracks(stop - start, FPS, *SIZE, tracks)
+    return FleetTracks(stop - start, FPS, *SIZE, tracks)
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def video(tmp_path: Path) -> str:
     return str(path)
 
 
-def joined(video: str, parts: list[VideoTracks], tmp_path: Path) -> VideoTracks:
+def joined(video: str, parts: list[FleetTracks], tmp_path: Path) -> FleetTracks:
     tasks = cut(video, 2)
     done = {}
     for task, part in zip(tasks, parts, strict=True):

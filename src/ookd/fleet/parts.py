@@ -14,7 +14,7 @@ from ookd.fleet.fetching import identity
 from ookd.fleet.listing import is_url
 from ookd.fleet.pool import FleetTask
 from ookd.fleet.process import FleetSettings, Processed, path_of
-from ookd.fleet.result import FleetTrack, VideoTracks, read_tracks, write_tracks
+from ookd.fleet.result import FleetTrack, FleetTracks, read_tracks, write_tracks
 
 SHARED_SECONDS = 1.0  # that a part sees of the next one
 JOIN = 0.5  # least overlap of two tracks over the shared frames
@@ -58,7 +58,7 @@ def join(
     return Processed(key, 0, kept=False)
 
 
-def _append(joined: VideoTracks, part: VideoTracks, start: int, stop: int) -> None:
+def _append(joined: FleetTracks, part: FleetTracks, start: int, stop: int) -> None:
     """Add a part's tracks. Its frames from `start` up to `stop` are known already."""
     partner = _partners(joined, part, range(start, stop))
     fresh = max((track.id for track in joined.tracks), default=-1) + 1
@@ -79,7 +79,7 @@ def _append(joined: VideoTracks, part: VideoTracks, start: int, stop: int) -> No
             getattr(old, name).extend(getattr(track, name)[place] for place in news)
 
 
-def _partners(joined: VideoTracks, part: VideoTracks, shared: range) -> dict[int, int]:
+def _partners(joined: FleetTracks, part: FleetTracks, shared: range) -> dict[int, int]:
     """Which earlier track each track of a part goes on with: id of the part -> id so far."""
     size = [joined.height, joined.width]
     old, new = (_masks_in(tracks.tracks, shared) for tracks in (joined, part))

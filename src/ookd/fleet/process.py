@@ -20,7 +20,7 @@ from ookd.data.video import FrameSource, open_source
 from ookd.deploy.loading import Tracker, load
 from ookd.errors import UserError
 from ookd.fleet.fetching import fetched, identity
-from ookd.fleet.result import SUFFIX, FleetTrack, VideoTracks, write_tracks
+from ookd.fleet.result import SUFFIX, FleetTrack, FleetTracks, write_tracks
 from ookd.structures import FrameResult
 from ookd.tracking.pipeline import follow
 from ookd.tracking.sinks.sink import rows
@@ -123,7 +123,7 @@ def process(
     return Processed(key, found.frames, kept=False)
 
 
-def _tracks(source: FrameSource, model: FleetModel, on_progress: Callable[[int], None]) -> VideoTracks:
+def _tracks(source: FrameSource, model: FleetModel, on_progress: Callable[[int], None]) -> FleetTracks:
     """As `ookd track --save rle`: what is known at each frame."""
     settings, tracks = model.settings, dict[int, FleetTrack]()
     votes: dict[int, dict[int, float]] = {}
@@ -138,7 +138,7 @@ def _tracks(source: FrameSource, model: FleetModel, on_progress: Callable[[int],
         track.label = max(of_class, key=lambda label: of_class[label])
         track.name = names[track.label]
         track.score = sum(track.scores) / len(track.scores)
-    return VideoTracks(frames, source.fps, source.height, source.width, list(tracks.values()))
+    return FleetTracks(frames, source.fps, source.height, source.width, list(tracks.values()))
 
 
 def _add(result: FrameResult, tracks: dict[int, FleetTrack], votes: dict[int, dict[int, float]]) -> None:
@@ -152,7 +152,7 @@ def _add(result: FrameResult, tracks: dict[int, FleetTrack], votes: dict[int, di
         of_class[row.label] = of_class.get(row.label, 0.0) + row.score
 
 
-def _labels(source: FrameSource, model: FleetModel, on_progress: Callable[[int], None]) -> VideoTracks:
+def _labels(source: FrameSource, model: FleetModel, on_progress: Callable[[int], None]) -> FleetTracks:
     """As `ookd label`: tracks of the whole video that are sure enough."""
     from ookd.distill.labeller import LabelThresholds, confident_tracks
     from ookd.tracking.recordings import Recording
@@ -182,4 +182,4 @@ def _labels(source: FrameSource, model: FleetModel, on_progress: Callable[[int],
                 track.boxes.append([left, top, left + width, top + height])
                 track.masks.append(mask["counts"])
         found.append(track)
-    return VideoTracks(frames, source.fps, source.height, source.width, found)
+    return FleetTracks(frames, source.fps, source.height, source.width, found)

@@ -29,7 +29,7 @@ class FleetTrack:
 
 
 @dataclass(slots=True)
-class VideoTracks:
+class FleetTracks:
     """All tracks of a video."""
 
     frames: int
@@ -39,14 +39,14 @@ class VideoTracks:
     tracks: list[FleetTrack]
 
 
-def write_tracks(path: Path, found: VideoTracks) -> None:
+def write_tracks(path: Path, found: FleetTracks) -> None:
     """The same bytes for the same tracks."""
     write_file(path, gzip.compress(orjson.dumps(asdict(found)), compresslevel=6, mtime=0))
 
 
-def read_tracks(path: Path) -> VideoTracks:
+def read_tracks(path: Path) -> FleetTracks:
     try:
         stored = orjson.loads(gzip.decompress(path.read_bytes()))
-        return VideoTracks(**{**stored, "tracks": [FleetTrack(**track) for track in stored["tracks"]]})
+        return FleetTracks(**{**stored, "tracks": [FleetTrack(**track) for track in stored["tracks"]]})
     except (OSError, EOFError, ValueError, TypeError, KeyError):
         raise UserError(f"{path}: is damaged; delete it and run again") from None

@@ -17,7 +17,7 @@ from pyarrow import parquet
 
 from ookd.files import new_file
 from ookd.fleet.process import path_of
-from ookd.fleet.result import VideoTracks, read_tracks
+from ookd.fleet.result import FleetTracks, read_tracks
 
 ROWS = 50_000  # of the table of frames, after which a row group is written
 
@@ -104,7 +104,7 @@ def _begin(stack: ExitStack, path: Path, schema: Any) -> TableWriter:
     return TableWriter(schema, file, [])
 
 
-def _video(video: str, key: str | None, found: VideoTracks | None, reason: str | None) -> dict[str, Any]:
+def _video(video: str, key: str | None, found: FleetTracks | None, reason: str | None) -> dict[str, Any]:
     row: dict[str, Any] = {"video": video, "key": key, "reason": reason}
     if found is not None:
         row |= {name: getattr(found, name) for name in ("frames", "fps", "height", "width")}
@@ -112,7 +112,7 @@ def _video(video: str, key: str | None, found: VideoTracks | None, reason: str |
     return row
 
 
-def _tracks(video: str, found: VideoTracks) -> Iterator[dict[str, Any]]:
+def _tracks(video: str, found: FleetTracks) -> Iterator[dict[str, Any]]:
     for track in found.tracks:
         yield {
             "video": video,
@@ -126,7 +126,7 @@ def _tracks(video: str, found: VideoTracks) -> Iterator[dict[str, Any]]:
         }
 
 
-def _frames(video: str, found: VideoTracks) -> Iterator[dict[str, Any]]:
+def _frames(video: str, found: FleetTracks) -> Iterator[dict[str, Any]]:
     for track in found.tracks:
         for frame, score, box, counts in zip(
             track.frames, track.scores, track.boxes, track.masks, strict=True
