@@ -2,6 +2,7 @@
 ARG PYTHON=3.12
 FROM python:${PYTHON}-slim AS build
 ARG TORCH=cpu
+ARG EXTRAS=serve,openvino,hf
 WORKDIR /source
 COPY pyproject.toml README.md LICENSE NOTICE constraints.txt ./
 COPY src src
@@ -9,7 +10,7 @@ COPY src src
 RUN python -m venv /opt/ookd \
  && /opt/ookd/bin/pip install --no-cache-dir -c constraints.txt \
     --index-url https://download.pytorch.org/whl/${TORCH} torch \
- && /opt/ookd/bin/pip install --no-cache-dir -c constraints.txt '.[serve,openvino,hf]'
+ && /opt/ookd/bin/pip install --no-cache-dir -c constraints.txt ".[${EXTRAS}]"
 
 FROM python:${PYTHON}-slim
 LABEL org.opencontainers.image.licenses="Apache-2.0"

@@ -29,6 +29,8 @@ COMMANDS = {
         "memory": ("speed.memory", "growth of memory with a video's length: reading, writing, all outputs"),
         "evaluation": ("speed.evaluation", "seconds and memory of `ookd eval`"),
         "serve": ("speed.serve", "latency, frames/s and memory of `ookd serve` with cameras"),
+        "fleet": ("speed.fleet", "what workers, kills and reruns cost `ookd fleet`"),
+        "fleet-cost": ("speed.fleet_cost", "machine hours and storage of very many videos, reckoned"),
         "train": ("speed.train", "seconds and memory of a training step, and where the time goes"),
         "distill": ("speed.distill", "cost of a teacher: alone, live, from a cache"),
         "estimate": ("speed.estimate", "hours and memory of the published recipes on named GPUs, computed"),
@@ -42,6 +44,7 @@ COMMANDS = {
         "precision": ("quality.precision", "AP of every runtime and precision against PyTorch"),
         "association": ("quality.association", "AP and returns kept of trackers, peers among them"),
         "tracker-options": ("quality.tracker_options", "AP that each option of the tracker is worth"),
+        "fleet-parts": ("quality.fleet_parts", "AP and HOTA of videos that are tracked in parts"),
         "knobs": ("quality.knobs", "what the two knobs of a synthetic world change, on its ground truth"),
     },
     "Learning": {

@@ -63,6 +63,7 @@ def joined(video: str, parts: list[FleetTracks], tmp_path: Path) -> FleetTracks:
 def test_parts_cover_the_video_and_share_a_second(video: str) -> None:
     parts = [task.part for task in cut(video, 2)]
     assert parts == [(0, 15), (10, 25), (20, 30)]
+    assert [task.part for task in cut(video, 2, every=4)] == [(0, 12), (8, 20), (16, 28), (24, 30)]
     assert cut(video, 100) == [FleetTask(video)]
     assert cut("https://example.org/a.mp4", 2) == [FleetTask("https://example.org/a.mp4")]
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ pytest.importorskip("fsspec", reason="the extra fleet is not installed")
 import pyarrow as pa
 from pyarrow import parquet
 
+from docs.pages import ROOT, blocks
 from fleet.filming import SETTINGS, film
 from ookd.api import load, track
 from ookd.data import rle
@@ -52,6 +54,15 @@ def test_a_result_is_what_track_finds(videos: list[Path], model: FleetModel, tmp
         assert one.score == pytest.approx(sum(one.scores) / len(one.scores))
 
 
+def test_the_python_of_the_page(videos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("street.mp4").write_bytes(videos[0].read_bytes())
+    names: dict[str, Any] = {}
+    (code,) = [block.text for block in blocks(ROOT / "docs" / "scale.md") if block.language == "python"]
+    exec(code, names)
+    assert names["tracks"]
+
+
 def test_what_is_there_is_not_done_again(videos: list[Path], model: FleetModel, tmp_path: Path) -> None:
     first = process(str(videos[0]), model, tmp_path)
     file = path_of(tmp_path, first.key)
@@ -72,6 +83,15 @@ def test_what_is_there_is_not_done_again(videos: list[Path], model: FleetModel, 
 def test_other_settings_are_other_results(change: dict, videos: list[Path]) -> None:
     assert replace(SETTINGS, **change).key("content") != SETTINGS.key("content")
     assert replace(SETTINGS, model="the same weights elsewhere").key("content") == SETTINGS.key("content")
+
+
+@pytest.mark.parametrize("label", [False, True])
+def test_every_second_frame(label: bool, videos: list[Path], tmp_path: Path) -> None:
+    settings = replace(SETTINGS, every=2, label=label, score=0.2)
+    long = film(tmp_path, 1, frames=9)[0]
+    found = read_tracks(path_of(tmp_path, process(str(long), FleetModel(settings, "cpu"), tmp_path).key))
+    assert found.frames == 5
+    assert {frame for one in found.tracks for frame in one.frames} == {0, 2, 4, 6, 8}
 
 
 def test_a_damaged_video_leaves_nothing(videos: list[Path], model: FleetModel, tmp_path: Path) -> None:

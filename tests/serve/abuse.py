@@ -9,6 +9,7 @@ import struct
 import time
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -217,6 +218,17 @@ def a_client_that_never_reads(port: int, folder: Path) -> None:
         for _ in range(2000):
             wire.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 20)
     wire.close()
+
+
+@kind
+def many_downloads_at_once(port: int, folder: Path) -> None:
+    """Each costs seconds of work; the server makes them one after the other, and answers others meanwhile."""
+    home = f"http://127.0.0.1:{port}/videos"
+    id = post(port, (folder / "good.mp4").read_bytes()).json()["id"]
+    with ThreadPoolExecutor(50) as clients:
+        asked = [clients.submit(httpx.get, f"{home}/{id}/download/mp4", timeout=120) for _ in range(50)]
+        assert httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=5).status_code == 200
+        assert {one.result().status_code for one in asked} <= {200, 404, 409}
 
 
 @kind

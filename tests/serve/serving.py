@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,9 +93,8 @@ def served(
             thread.join()
 
 
-def wait_for(happened: object, seconds: float = 20.0) -> None:
+def wait_for(happened: Callable[[], bool], seconds: float = 20.0) -> None:
     """Wait until a function says yes."""
-    assert callable(happened)
     end = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < end, "did not happen in time"

@@ -21,7 +21,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from ookd.serve import connections, routes, stream
-from serve.abuse import CASES, RULES, prepare
+from serve.abuse import CASES, RULES, Case, prepare
 from serve.serving import colour_tracker, served, wait_for
 
 MEMORY_SLACK = 24 << 20
@@ -60,8 +60,7 @@ def metrics(port: int) -> list[str]:
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_abuse_ends_and_the_server_stays(case: object, port: int, folder: Path) -> None:
-    assert callable(case)
+def test_abuse_ends_and_the_server_stays(case: Case, port: int, folder: Path) -> None:
     case(port, folder)
     assert httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=5).json()["status"] == "ok"
     wait_for(lambda: gauge(port, "ookd_live_streams") == 0)
@@ -92,9 +91,8 @@ def test_memory_and_threads_return_to_where_they_were(folder: Path) -> None:
     assert files[-1] <= files[0] + 2
 
 
-def _tried(case: object, port: int, folder: Path) -> None:
+def _tried(case: Case, port: int, folder: Path) -> None:
     """Side by side the cases get in each other's way; only the server counts."""
-    assert callable(case)
     with suppress(Exception):
         case(port, folder)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,7 @@ def fleet(
     score: float | None = typer.Option(
         None, min=0, max=1, help="Least score of what is written. Default: all; with --label 0.5."
     ),
+    every: int = typer.Option(1, min=1, help="See every N-th frame."),
     workers: int | None = typer.Option(None, min=1, help="Default: as many as cores, or GPUs, allow."),
     threads: int = typer.Option(1, min=1, help="Cores of each worker."),
     device: str = typer.Option("auto", help="auto, cpu or cuda; workers share out the GPUs."),
@@ -65,12 +67,12 @@ def fleet(
         raise UserError(f"{error.name} is not installed; pip install 'ookd[fleet]'") from None
     from ookd.fleet.listing import listed, shard_of
 
-    every = shard_of(listed(videos), shard)
+    names = shard_of(listed(videos), shard)
     shown = tuple(name.strip() for name in classes.split(",") if name.strip()) or None
-    settings = _settings(model, device, shown, score, label)
-    tasks = {video: cut(video, parts) if parts else [FleetTask(video)] for video in every}
+    settings = replace(_settings(model, device, shown, score, label), every=every)
+    tasks = {video: cut(video, parts, every) if parts else [FleetTask(video)] for video in names}
     plan = WorkerPlan(settings, out.resolve(), device, threads)
-    progress = _Progress(len(every))
+    progress = _Progress(len(names))
     with closing(_pool(plan, workers, ray, gpus, sum(map(len, tasks.values())))) as pool:
         outcome = run_fleet(
             [task for of_video in tasks.values() for task in of_video],
@@ -81,9 +83,9 @@ def fleet(
         )
     keys, failed, kept = _joined(tasks, outcome, plan)
     suffix = f"-{shard.replace('/', '-of-')}" if shard else ""
-    files = write_tables(out, every, keys, failed, suffix)
+    files = write_tables(out, names, keys, failed, suffix)
     summary = {
-        "videos": len(every),
+        "videos": len(names),
         "done": len(keys) - kept,
         "kept": kept,
         "failed": failed,
@@ -96,7 +98,7 @@ def fleet(
     if as_json:
         print(orjson.dumps(summary, option=orjson.OPT_INDENT_2).decode())
     else:
-        print(f"{len(every)} videos: {summary['done']} done, {kept} kept, {len(failed)} failed", end="; ")
+        print(f"{len(names)} videos: {summary['done']} done, {kept} kept, {len(failed)} failed", end="; ")
         print(f"{outcome.frames} frames ({summary['fps']} frames/s)")
         for video, reason in list(failed.items())[:SHOWN]:
             print(f"  {video}: {reason}")

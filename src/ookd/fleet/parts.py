@@ -20,15 +20,16 @@ SHARED_SECONDS = 1.0  # that a part sees of the next one
 JOIN = 0.5  # least overlap of two tracks over the shared frames
 
 
-def cut(address: str, seconds: float) -> list[FleetTask]:
-    """A long video on this machine in parts; any other one whole."""
+def cut(address: str, seconds: float, every: int = 1) -> list[FleetTask]:
+    """A long video on this machine in parts; any other one whole. Parts begin at frames that are seen."""
     whole = [FleetTask(address)]
     if is_url(address):
         return whole
     container, stream = open_container(Path(address))
     with container:
         rate, total = rate_of(stream), stream.frames
-    length, shared = max(1, round(seconds * rate)), max(1, round(SHARED_SECONDS * rate))
+    length = every * max(1, round(seconds * rate / every))
+    shared = every * max(1, round(SHARED_SECONDS * rate / every))
     if total <= length + shared:
         return whole
     starts = range(0, total - shared, length)
@@ -52,7 +53,7 @@ def join(
     joined = parts[0]
     for part, (start, _), (_, before) in zip(parts[1:], bounds[1:], bounds, strict=False):
         _append(joined, part, start, before)
-    joined.frames = bounds[-1][1]
+    joined.frames = -(-bounds[-1][1] // settings.every)
     write_tracks(file, joined)
     return Processed(key, 0, kept=False)
 

@@ -41,6 +41,7 @@ class FleetSettings:
     fingerprint: str  # of its weights and constants
     classes: tuple[str, ...] | None = None
     score: float = 0.0
+    every: int = 1  # frames, of which one is seen
     label: bool = False  # confident tracks of the whole video, as `ookd label` finds them
 
     def key(self, content: str, part: tuple[int, int] | None = None) -> str:
@@ -110,7 +111,7 @@ def process(
     with fetched(address, lambda: on_progress(0)) as path:
         on_progress(0)
         start, end = (None, None) if part is None else part
-        with open_source(path, start=start, end=end) as source:
+        with open_source(path, start=start, end=end, every=settings.every) as source:
             source.name = Path(address).name
             find = _labels if settings.label else _tracks
             found = find(source, model, on_progress)
@@ -169,7 +170,7 @@ def _labels(source: FrameSource, model: FleetModel, on_progress: Callable[[int],
     recording, thresholds = Recording(1, source.length or 0, images), LabelThresholds(settings.score)
     tracks = SavedLabeller(saved, settings.model).tracks(recording)
     found = []
-    first = 0 if source.span.start is None else source.span.start.in_frames(source.fps)
+    first = 0 if source.span.start is None else source.span.start.frame or 0
     for number, result in enumerate(plausible(tracks, saved.names, thresholds)):
         label = result.category_id - 1
         name = saved.names[label]
@@ -179,7 +180,7 @@ def _labels(source: FrameSource, model: FleetModel, on_progress: Callable[[int],
         for frame, mask in enumerate(result.segmentations):
             if mask is not None and rle.area(mask):
                 left, top, width, height = rle.box_xywh(mask)
-                track.frames.append(first + frame)
+                track.frames.append(first + frame * settings.every)
                 track.scores.append(result.score)
                 track.boxes.append([left, top, left + width, top + height])
                 track.masks.append(mask["counts"])

@@ -6,6 +6,7 @@ import asyncio
 import re
 import shutil
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -126,12 +127,13 @@ def picture(id: str, frame: int, shelf: Shelved) -> Response:
 
 
 @router.get("/videos/{id}/download/{kind}", tags=["videos"], response_class=FileResponse)
-def download(
+async def download(
     id: str, kind: Kind, shelf: Shelved, classes: Classes = None, score: Score = 0.0
 ) -> FileResponse:
     """What was seen so far as one of the files of `ookd track`; mask images come as a zip."""
     video = shelf.video(id)
-    path, folder = shelf.download(video, kind, _classes(classes), score)
+    make = partial(shelf.download, video, kind, _classes(classes), score)
+    path, folder = await asyncio.get_running_loop().run_in_executor(shelf.downloads, make)
     return FileResponse(
         path,
         media_type=KINDS[kind],
@@ -146,7 +148,7 @@ async def stream(socket: WebSocket) -> None:
 
 
 @router.get("/healthz", tags=["operation"], responses={503: {"model": HealthInfo}})
-def healthz(shelf: Shelved, response: Response) -> HealthInfo:
+async def healthz(shelf: Shelved, response: Response) -> HealthInfo:
     """Whether the models are at work."""
     alive = all(model.alive for model in shelf.models.values())
     response.status_code = 200 if alive else 503
@@ -166,7 +168,7 @@ async def _receive(request: Request, path: Path, shelf: Shelf) -> None:
     if told.isascii() and told.isdigit() and int(told) > most:
         raise Refusal(413, f"a video may have {most} bytes")
     parts, size = request.stream().__aiter__(), 0
-    with path.open("wb") as file:
+    with path.open("wb", buffering=0) as file:
         while True:
             try:
                 part = await asyncio.wait_for(anext(parts), WAIT_SECONDS)
@@ -177,7 +179,10 @@ async def _receive(request: Request, path: Path, shelf: Shelf) -> None:
             size += len(part)
             if size > most:
                 raise Refusal(413, f"a video may have {most} bytes")
-            await asyncio.to_thread(file.write, part)
+            try:
+                await asyncio.to_thread(file.write, part)
+            except OSError as error:
+                raise Refusal(507, f"the upload cannot be kept: {error.strerror or error}") from None
     shelf.metrics.add("ookd_upload_bytes_total", size)
     if not size:
         raise Refusal(400, "send the video as the body of the request")

@@ -25,6 +25,7 @@ class ServeRules:
 
     streams: int = 8  # live ones at a time
     uploads: int = 2  # recordings that are tracked at a time; others wait
+    downloads: int = 2  # that are made at a time; others wait
     videos: int = 20  # kept at a time; the oldest that is done makes room
     upload_bytes: int = 2 << 30
     seconds: float = 600.0  # of a recording

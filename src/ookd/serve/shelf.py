@@ -42,6 +42,7 @@ class Shelf:
             for name, tracker in trackers.items()
         }
         self.steps = ThreadPoolExecutor(rules.streams, "stream")  # each live stream has a frame in flight
+        self.downloads = ThreadPoolExecutor(rules.downloads, "download")
         self._uploads = ThreadPoolExecutor(rules.uploads, "upload")
         self._videos: dict[str, TrackedVideo] = {}  # the oldest first
         self._recordings: dict[str, ContainerSource] = {}
@@ -163,8 +164,8 @@ class Shelf:
             video.stopping.set()
         for model in self.models.values():
             model.close()
-        self._uploads.shutdown(cancel_futures=True)
-        self.steps.shutdown(cancel_futures=True)
+        for workers in (self._uploads, self.steps, self.downloads):
+            workers.shutdown(cancel_futures=True)
         for video in videos:
             video.spool.remove()
         shutil.rmtree(self.folder, ignore_errors=True)

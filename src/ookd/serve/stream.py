@@ -7,6 +7,7 @@ Every picture has one answer. Nothing queues: what is sent too early waits in th
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import suppress
 
 import orjson
@@ -18,7 +19,9 @@ from ookd.serve.live import LiveStream
 from ookd.serve.rules import IDLE_SECONDS, WAIT_SECONDS, Refusal
 from ookd.serve.shelf import Shelf
 
-TAKEN, AGAIN_LATER, BAD = 4001, 1013, 1008  # why a connection is closed
+log = logging.getLogger(__name__)
+
+TAKEN, AGAIN_LATER, BAD, FAILED = 4001, 1013, 1008, 1011  # why a connection is closed
 BAD_FRAMES = 20  # in a row, after which a client is sent away
 END = "end"  # the text that ends a stream; what was seen stays
 
@@ -68,8 +71,11 @@ async def serve_stream(socket: WebSocket, shelf: Shelf) -> None:
             ),
         )
         await _frames(socket, live, shelf)
-    except (TimeoutError, WebSocketDisconnect, RuntimeError):
+    except (TimeoutError, WebSocketDisconnect):
         await _close(socket, BAD, "no frame came, or no answer was taken")
+    except Exception as error:  # of the model or of the disk; the others go on
+        log.warning("stream %s: %s: %s", video.id, type(error).__name__, error)
+        await _close(socket, FAILED, "the frame could not be tracked")
     finally:
         live.leave(socket)
 
