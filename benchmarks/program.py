@@ -43,6 +43,7 @@ COMMANDS = {
         "real-video": ("quality.real_video", "mask J and AP on real videos with one labelled object each"),
         "precision": ("quality.precision", "AP of every runtime and precision against PyTorch"),
         "association": ("quality.association", "AP and returns kept of trackers, peers among them"),
+        "labels": ("quality.labels", "labels of a model against the truth; what its confidence is worth"),
         "tracker-options": ("quality.tracker_options", "AP that each option of the tracker is worth"),
         "fleet-parts": ("quality.fleet_parts", "AP and HOTA of videos that are tracked in parts"),
         "knobs": ("quality.knobs", "what the two knobs of a synthetic world change, on its ground truth"),

@@ -92,3 +92,24 @@ def test_the_second_run_sees_the_video_from_its_end() -> None:
     assert inner.seen == [[0, 1, 2], [2, 1, 0]]
     assert spots(one) == [0, 1, 2]
     assert one.score == pytest.approx(0.8)
+
+
+def test_when_the_runs_disagree_nothing_is_lost_or_told_twice() -> None:
+    """The forward run swaps two objects halfway; the backward run does not."""
+    swapped = [track(0, 0, 0, 0, 12, 12, 12, 12), track(12, 12, 12, 12, 0, 0, 0, 0)]
+    steady = [track(*[0] * 8, score=0.6), track(*[12] * 8, score=0.6)]
+    found = joined(swapped, steady)
+    assert len(found) == 2
+    for frame in range(8):
+        assert sorted(spots(one)[frame] or 0 for one in found) == [0, 12]
+    for one in found:  # what is disputed is unsure, and lies where the object was before
+        assert len(set(spots(one))) == 1
+        assert one.frame_scores == pytest.approx([0.7] * 4 + [0.35] * 4)
+
+
+def test_a_duplicate_of_one_run_is_no_second_object_of_the_other() -> None:
+    """Two frames in which the forward run sees an object twice do not keep the runs apart."""
+    once, twice = track(0, 0, 0, 0, 0, 0), track(None, None, 3, 3, None, None, score=0.3)
+    found = joined([once, twice], [track(0, 0, 0, 0, 0, 0)])
+    assert spots(found[0]) == [0] * 6
+    assert found[0].score == pytest.approx(0.8)

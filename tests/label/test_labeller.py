@@ -204,6 +204,9 @@ def test_the_folder_is_read_as_training_data(
     assert main(call) == 2
     assert "exists" in capsys.readouterr().err
     assert main([*call, "--overwrite"]) == 0
+    (out / "instances.edits.jsonl").write_text('{"op": "done", "video": 1, "done": true}\n')
+    assert main([*call, "--overwrite"]) == 2
+    assert "holds corrections" in capsys.readouterr().err
 
 
 def test_a_torch_built_for_a_gpu_that_is_not_there(

@@ -1,8 +1,9 @@
 """A labeller asked twice: forwards and backwards. What both runs say is sure, what one says is not.
 
 A tracker that goes forward knows an object by its past, one that goes backward by its future. Tracks of the
-two runs are joined where their tubes overlap; the class is decided by a vote over all frames of both. Where
-one run takes for one object what the other one tells apart, the track is cut.
+two runs that overlap in many frames are one object; the class is decided by a vote over all frames of both.
+Where the runs disagree on who is who, a view goes to the object that was nearest in the frame before, and is
+unsure: a track that is unsure for long is cut later on.
 
 Axes: F tracks of the forward run, B of the backward run, T frames.
 """
@@ -17,15 +18,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ookd.evaluation.tubes import measure_tubes, overlap, ratio
+from ookd.data import rle
+from ookd.evaluation.tubes import measure_tubes, overlap
 from ookd.label.labeller import Labeller
 from ookd.masks import Bools
 from ookd.structures import Rle, TrackResult
 from ookd.tracking.recordings import Recording
 
 AGREE = 0.5  # mask IoU from which two masks of a frame show the same
-PARTNER = 3  # frames in which two tracks must agree to count as partners
-ALONE = 0.5  # what a frame's confidence is worth that only one of the runs vouches for
+MANY = 3  # frames that are no accident
+UNSURE = 0.5  # what a frame's confidence is worth that only one of the runs vouches for
 
 
 class BothWays:
@@ -71,33 +73,26 @@ def joined(forward: Sequence[TrackResult], backward: Sequence[TrackResult]) -> l
         measure_tubes([track.segmentations for track in run], length, size[0], size[1])[0]
         for run in (forward, backward)
     )
+    seen = first.area > 0, second.area > 0
     iou = overlap(first, second).frame_iou()  # [F, B, T]
     agree = _mutual(iou)
-    ahead = _cut([track.segmentations for track in forward], agree, second.area > 0)
-    back = _cut([track.segmentations for track in backward], agree.transpose(1, 0, 2), first.area > 0)
-    found = [_fused(group, forward, backward, iou) for group in _groups(ahead, back, iou, agree)]
+    objects = _objects(agree.sum(2), *seen)
+    sights = _sights(forward, backward, iou, agree)
+    found = [_track(views, length) for views in _shared_out(sights, objects) if views]
     return sorted(found, key=lambda track: [mask is None for mask in track.segmentations])
 
 
-@dataclass(slots=True)
-class Stretch:
-    """Some frames of one track."""
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """Something in a frame, seen by one run or by both."""
 
-    track: int  # in its run
-    frames: Bools  # [T]
-
-
-@dataclass(slots=True)
-class Group:
-    """Pieces of both runs that show one object."""
-
-    forward: list[Stretch]
-    backward: list[Stretch]
-
-    def fits(self, other: Group) -> bool:
-        """Whether no run sees two different things in one frame of them."""
-        runs = ((self.forward, other.forward), (self.backward, other.backward))
-        return not any(bool((a.frames & b.frames).any()) for mine, yours in runs for a in mine for b in yours)
+    frame: int
+    forward: int | None  # the track in the forward run
+    backward: int | None
+    mask: Rle
+    score: float
+    votes: tuple[tuple[int, float], ...]  # category and confidence, of each run
+    video: int
 
 
 def _mutual(iou: NDArray[np.float64]) -> Bools:
@@ -108,82 +103,98 @@ def _mutual(iou: NDArray[np.float64]) -> Bools:
     return best & (iou >= AGREE)
 
 
-def _cut(masks: Sequence[Sequence[Rle | None]], agree: Bools, seen: Bools) -> list[Stretch]:
-    """The tracks of a run, cut where the other run goes over to another object.
+def _objects(agreed: NDArray[Any], ahead: Bools, back: Bools) -> tuple[list[int], list[int]]:
+    """The object of each track of both runs; tracks that agree in most frames are joined first.
 
-    `agree` [F, B, T] is with the other run, whose tracks are `seen` [B, T]. Two of its tracks are different
-    objects if it sees both in one frame.
+    Not joined is what one run sees as two things in many frames. `agreed` [F, B] are numbers of frames; the
+    runs see their tracks in the frames `ahead` [F, T] and `back` [B, T].
     """
-    pieces = []
-    for track, own in enumerate(masks):
-        shown = np.array([mask is not None for mask in own])
-        partners = np.flatnonzero(agree[track].sum(1) >= PARTNER)
-        starts, current = [0], list[int]()
-        for frame in np.flatnonzero(shown):
-            for partner in partners[agree[track, partners, frame]].tolist():
-                if partner in current:
-                    continue
-                if any(bool((seen[partner] & seen[other]).any()) for other in current):
-                    starts.append(int(frame))
-                    current = []
-                current.append(partner)
-        for start, end in zip(starts, [*starts[1:], len(own)], strict=True):
-            inside = shown.copy()
-            inside[:start], inside[end:] = False, False
-            if inside.any():
-                pieces.append(Stretch(track, inside))
-    return pieces
-
-
-def _groups(
-    ahead: Sequence[Stretch], back: Sequence[Stretch], iou: NDArray[np.float64], agree: Bools
-) -> list[Group]:
-    """Pieces joined by the overlap of their tubes, those that agree in most frames first."""
-    group_of = {("forward", n): Group([piece], []) for n, piece in enumerate(ahead)}
-    group_of |= {("backward", n): Group([], [piece]) for n, piece in enumerate(back)}
-    pairs = []
-    for f, one in enumerate(ahead):
-        for b, other in enumerate(back):
-            common = one.frames & other.frames
-            agreed = int((agree[one.track, other.track] & common).sum())
-            if agreed and ratio(iou[one.track, other.track, common].sum(), common.sum()) >= AGREE:
-                pairs.append((-agreed, f, b))
-    for _, f, b in sorted(pairs):
-        mine, yours = group_of["forward", f], group_of["backward", b]
-        if mine is yours or not mine.fits(yours):
+    runs = [ahead.astype(int), back.astype(int)]  # frames of each object, in how many of its tracks
+    of = list(range(len(ahead))), list(range(len(ahead), len(ahead) + len(back)))
+    frames = [np.concatenate([runs[0], 0 * runs[1]]), np.concatenate([0 * runs[0], runs[1]])]
+    for f, b in sorted(np.argwhere(agreed > 0).tolist(), key=lambda pair: (-agreed[pair[0], pair[1]], pair)):
+        shorter = min(runs[0][f].sum(), runs[1][b].sum())
+        keep, join = of[0][f], of[1][b]
+        if keep == join or agreed[f, b] < min(MANY, shorter):
             continue
-        both = Group(mine.forward + yours.forward, mine.backward + yours.backward)
-        for key, group in group_of.items():
-            if group is mine or group is yours:
-                group_of[key] = both
-    return list({id(group): group for group in group_of.values()}.values())
+        if any(int(((side[keep] > 0) & (side[join] > 0)).sum()) >= MANY for side in frames):
+            continue
+        for side in frames:
+            side[keep] += side[join]
+        for tracks in of:
+            tracks[:] = [keep if object == join else object for object in tracks]
+    return of
 
 
-def _fused(
-    group: Group, forward: Sequence[TrackResult], backward: Sequence[TrackResult], iou: NDArray[np.float64]
-) -> TrackResult:
-    """One track. A frame is as sure as both runs in the mean, times how well their masks agree."""
-    length = iou.shape[2]
+def _sights(
+    forward: Sequence[TrackResult], backward: Sequence[TrackResult], iou: NDArray[np.float64], agree: Bools
+) -> list[list[Sight]]:
+    """What is seen in each frame. A frame is as sure as both runs in the mean, times how well they agree."""
+    frames: list[list[Sight]] = []
+    for t in range(iou.shape[2]):
+        partner = {int(f): int(b) for f, b in np.argwhere(agree[:, :, t])}
+        taken = set(partner.values())
+        pairs = [(f, partner.get(f)) for f in range(len(forward)) if forward[f].segmentations[t] is not None]
+        pairs += [(None, b) for b in range(len(backward)) if b not in taken]
+        found = []
+        for f, b in pairs:
+            tracks = [run[n] for run, n in ((forward, f), (backward, b)) if n is not None]
+            votes = tuple((track.category_id, _score(track, t)) for track in tracks)
+            best = max(tracks, key=lambda track: _score(track, t))
+            share = UNSURE if f is None or b is None else float(iou[f, b, t])
+            score = share * sum(score for _, score in votes) / len(votes)
+            if (mask := best.segmentations[t]) is not None:
+                found.append(Sight(t, f, b, mask, score, votes, best.video_id))
+        frames.append(found)
+    return frames
+
+
+def _shared_out(frames: Sequence[Sequence[Sight]], objects: tuple[list[int], list[int]]) -> list[list[Sight]]:
+    """Which sights belong to each object. A disputed one belongs to whom it is nearest, or to a new one."""
+    views: defaultdict[Any, list[Sight]] = defaultdict(list)
+    boxes: dict[Any, NDArray[np.float64]] = {}  # where each object was last
+    for sights in frames:
+        taken: set[Any] = set()
+        owners = [_owners(sight, objects) for sight in sights]
+        for sight, owned in sorted(zip(sights, owners, strict=True), key=lambda one: len(one[1])):
+            box = np.array(rle.box_xywh(sight.mask))
+            free = [owner for owner in owned if owner not in taken]
+            near = max(free, key=lambda owner: _box_overlap(box, boxes.get(owner)), default=None)
+            owner = (sight.forward, sight.backward) if near is None else near
+            if len(owned) > 1 or near is None:
+                sight = replace(sight, score=UNSURE * sight.score)
+            views[owner].append(sight)
+            boxes[owner] = box
+            taken.add(owner)
+    return list(views.values())
+
+
+def _owners(sight: Sight, objects: tuple[list[int], list[int]]) -> list[int]:
+    """The objects to which the runs give what they see."""
+    tracks = zip(objects, (sight.forward, sight.backward), strict=True)
+    return list(dict.fromkeys(of[track] for of, track in tracks if track is not None))
+
+
+def _box_overlap(a: NDArray[np.float64], b: NDArray[np.float64] | None) -> float:
+    """IoU of two boxes x, y, w, h; below 0 if there is no second one."""
+    if b is None:
+        return -1.0
+    sides = np.minimum(a[:2] + a[2:], b[:2] + b[2:]) - np.maximum(a[:2], b[:2])
+    shared = float(sides.clip(min=0).prod())
+    return shared / max(float(a[2:].prod() + b[2:].prod()) - shared, 1e-9)
+
+
+def _track(views: Sequence[Sight], length: int) -> TrackResult:
+    """One track, of the class for which most confidence speaks."""
     masks: list[Rle | None] = [None] * length
     scores: list[float | None] = [None] * length
-    votes: defaultdict[int, float] = defaultdict(float)  # category -> sum of frame scores
-    for frame in range(length):
-        there = [
-            [(run[piece.track], piece.track) for piece in pieces if piece.frames[frame]]
-            for run, pieces in ((forward, group.forward), (backward, group.backward))
-        ]
-        views = [(track, _score(track, frame)) for side in there for track, _ in side]
-        for track, score in views:
-            votes[track.category_id] += score
-        if not views:
-            continue
-        best = max(views, key=lambda view: view[1])[0]
-        masks[frame] = best.segmentations[frame]
-        share = float(iou[there[0][0][1], there[1][0][1], frame]) if len(views) == 2 else ALONE
-        scores[frame] = share * sum(score for _, score in views) / len(views)
-    known = [score for score in scores if score is not None]
-    video = (forward or backward)[0].video_id
-    return TrackResult(video, max(votes, key=votes.__getitem__), sum(known) / len(known), masks, scores)
+    votes: defaultdict[int, float] = defaultdict(float)
+    for view in views:
+        masks[view.frame], scores[view.frame] = view.mask, view.score
+        for category, score in view.votes:
+            votes[category] += score
+    mean = sum(view.score for view in views) / len(views)
+    return TrackResult(views[0].video, max(votes, key=votes.__getitem__), mean, masks, scores)
 
 
 def _score(track: TrackResult, frame: int) -> float:

@@ -36,12 +36,12 @@ def find_label_studio(path: Path) -> list[AnnotationSource]:
 
 
 def _is_export(file: Path) -> bool:
-    """A list of tasks; results of a benchmark are a list, too, but have no `data`."""
+    """A list of tasks; results of a benchmark are a list, too, but have no `annotations`."""
     if file.suffix.lower() != ".json" or not untrusted.is_file(file):
         return False
     with file.open("rb") as opened:
         head = opened.read(_HEAD)
-    return head.lstrip().startswith(b"[") and b'"data"' in head and b'"annotations"' in head
+    return head.lstrip().startswith(b"[") and b'"annotations"' in head
 
 
 def read_label_studio(source: AnnotationSource, report: Report) -> Dataset | None:
