@@ -137,8 +137,8 @@ def label(
         sys.stdout.write(json.dumps(summary) + "\n")
     else:
         print(
-            f"{out}: {summary['tracks']} tracks in {summary['videos']} videos, and {summary['doubtful']} that "
-            f"are doubtful; look at them with: ookd review {out}"
+            f"{out}: {summary['tracks']} tracks in {summary['videos']} videos, and {summary['doubtful']} "
+            f"doubtful ones; look at them with: ookd review {out}"
         )
 
 
