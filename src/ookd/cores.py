@@ -1,10 +1,23 @@
-"""The processor cores that this process may use."""
+"""The processor cores that this process may use, and how many threads compute on them."""
 
 from __future__ import annotations
 
 import os
 
+_THREADS = "OOKD_THREADS"
+
 
 def usable_cores() -> set[int]:
     """Their numbers; new threads inherit those of the calling thread."""
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else {*range(os.cpu_count() or 1)}
+
+
+def thread_count() -> int:
+    """For computing: one a core, or what `use_threads` said in this process or the one that started it."""
+    asked = os.environ.get(_THREADS, "")
+    return int(asked) if asked.isdecimal() and int(asked) else len(usable_cores())
+
+
+def use_threads(count: int) -> None:
+    """Compute with so many threads. PyTorch reads it when it is first imported."""
+    os.environ[_THREADS] = os.environ["OMP_NUM_THREADS"] = str(count)

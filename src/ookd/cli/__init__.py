@@ -13,6 +13,7 @@ import typer.main
 
 from ookd import __version__
 from ookd.cli import standard
+from ookd.cores import use_threads
 from ookd.errors import UserError, printable
 
 # verb -> one line of help; each verb is the Typer application `app` of the module `ookd.cli.<verb>`.
@@ -79,7 +80,12 @@ def _root(
     version: bool = typer.Option(
         False, "--version", callback=_print_version, is_eager=True, help="Print the version."
     ),
-) -> None: ...
+    threads: int | None = typer.Option(
+        None, min=1, max=1024, help="Threads that compute, before the verb; default: one a core."
+    ),
+) -> None:
+    if threads is not None:
+        use_threads(threads)
 
 
 def main(arguments: list[str] | None = None) -> int:

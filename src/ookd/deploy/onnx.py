@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from ookd.cores import usable_cores
+from ookd.cores import thread_count
 from ookd.deploy.runner import IN_FLIGHT, Arrays, GraphRunner
 from ookd.errors import UserError
 
@@ -18,7 +18,7 @@ from ookd.errors import UserError
 class OnnxRunner(GraphRunner):
     def __init__(self, frame: Path, masks: Path) -> None:
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = len(usable_cores())
+        options.intra_op_num_threads = thread_count()
         try:
             self._frame, self._masks = (
                 onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

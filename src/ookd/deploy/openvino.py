@@ -11,7 +11,7 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from ookd.cores import usable_cores
+from ookd.cores import thread_count
 from ookd.deploy.openvino_deformable import Look
 from ookd.deploy.runner import Arrays, GraphRunner
 from ookd.errors import UserError
@@ -33,7 +33,7 @@ class OpenVinoRunner(GraphRunner):
 
     def _compile(self, graph: Path, arithmetic: Literal["f32", "bf16"]) -> ov.CompiledModel:
         options = {
-            "INFERENCE_NUM_THREADS": len(usable_cores()),
+            "INFERENCE_NUM_THREADS": thread_count(),
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": arithmetic,
         }

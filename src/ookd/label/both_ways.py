@@ -134,8 +134,8 @@ def _sights(
     for t in range(iou.shape[2]):
         partner = {int(f): int(b) for f, b in np.argwhere(agree[:, :, t])}
         taken = set(partner.values())
-        seen = [f for f, track in enumerate(forward) if track.segmentations[t] is not None]
-        pairs: list[tuple[int | None, int | None]] = [(f, partner.get(f)) for f in seen]
+        shown = [f for f, track in enumerate(forward) if track.segmentations[t] is not None]
+        pairs: list[tuple[int | None, int | None]] = [(f, partner.get(f)) for f in shown]
         pairs += [(None, b) for b in range(len(backward)) if b not in taken]
         found = []
         for f, b in pairs:
