@@ -1,0 +1,152 @@
+"""What a memory is worth: a student that carries track slots beside the stateless one, at equal computing.
+
+All arms begin as the bundled `nano` and see the same videos. Each is trained with several seeds and judged
+like the arms of `association`: constants are searched on tune videos, scores are of test videos. A difference
+is one of means over seeds; its interval is a bootstrap over videos and seeds. What was computed is kept in
+--out, so that a run that was stopped goes on, and seeds can be added.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import starmap
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from learning.arms import set_to
+from learning.training import step_cost, trained
+from measuring import Table
+from ookd import config
+from ookd.config import Recipe
+from ookd.evaluation.compare import RESAMPLINGS
+from quality.association import WORLDS, Experiment
+
+RECIPE = "nano-memory"
+STATELESS = ("model.base=nano",)
+SCORES = ("ap", "share_kept")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A way to train, and how the trained model's detections are joined."""
+
+    training: str
+    association: str
+
+
+TRAININGS: Mapping[str, tuple[str, ...]] = {  # changes of the recipe
+    "stateless": STATELESS,
+    "slots": (),
+    "frozen": ('model.change={"freeze_frame": true}',),
+}
+ROWS: Mapping[str, Row] = {
+    "stateless": Row("stateless", "assignment"),
+    "slots": Row("slots", "own"),
+    "slots, assignment": Row("slots", "assignment"),
+    "frozen": Row("frozen", "own"),
+    "untrained": Row("", "assignment"),
+    "true identities, stateless": Row("stateless", "true"),
+    "true identities, slots": Row("slots", "true"),
+    "true identities, untrained": Row("", "true"),
+}
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--world", default="hard", choices=sorted(WORLDS))
+    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS), metavar="ROW")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, default=600, help="of the slots; the others get the same time")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="changes of all recipes")
+    parser.add_argument("--tune-videos", type=int, default=100)
+    parser.add_argument("--test-videos", type=int, default=200)
+    parser.add_argument("--trials", type=int, default=64)
+    parser.add_argument("--seed", type=int, default=601, help="of the tune videos; test videos have the next")
+    parser.add_argument("--train-only", action="store_true", help="stop before test videos are looked at")
+    parser.add_argument("--out", type=Path, default=Path("runs/memory-student"))
+
+
+def run(given: argparse.Namespace) -> None:
+    steps = equal_steps(given)
+    for seed in given.seeds:
+        for training in {ROWS[name].training: None for name in given.rows if ROWS[name].training}:
+            trained(recipe_of(given, training, seed, steps[training]), place(given, training, seed))
+    if given.train_only:
+        return
+    found = {name: judged(given, ROWS[name]) for name in given.rows}
+    first = found[given.rows[0]]
+    drawn = {name: seeds_drawn(ROWS[name].training, len(of_seeds["ap"])) for name, of_seeds in found.items()}
+    columns = {"arm": "", "steps": "", "AP": ".1f", "of the seeds": "", "above": "+.1f", "low": "+.1f"}
+    columns |= {"high": "+.1f", "returns kept": ".1f", "more kept": "+.1f", "from": "+.1f", "to": "+.1f"}
+    with Table(given, columns) as table:
+        for name, of_seeds in found.items():
+            cells = []
+            for score in SCORES:
+                mean = 100 * over_seeds(of_seeds[score], drawn[name])
+                above = mean - 100 * over_seeds(first[score], drawn[given.rows[0]])
+                cells.append([mean[0], above[0], *np.nanpercentile(above[1:], [2.5, 97.5])])
+            each = " ".join(f"{100 * ap:.1f}" for ap in of_seeds["ap"][:, 0])
+            training = ROWS[name].training
+            table.add(name, steps.get(training, 0), cells[0][0], each, *cells[0][1:], *cells[1])
+
+
+def equal_steps(given: argparse.Namespace) -> dict[str, int]:
+    """How many steps each training gets for the processor time of the slots; measured once."""
+    path = given.out / "steps.json"
+    if not path.is_file():
+        cost = {name: step_cost(recipe_of(given, name, 0, given.steps)) for name in TRAININGS}
+        steps = {name: round(given.steps * cost["slots"] / spent) for name, spent in cost.items()}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(steps))
+    found: dict[str, int] = json.loads(path.read_text())
+    return found
+
+
+def recipe_of(given: argparse.Namespace, training: str, seed: int, steps: int) -> Recipe:
+    preset, change = WORLDS[given.world]
+    source = {"kind": "world", "preset": preset, "split": "train", "videos": 1000, "change": change}
+    changes = {
+        "data.train": [source],
+        "data.tune": None,
+        "data.val": None,
+        "run.seed": seed,
+        "run.steps": steps,
+        "tracker.short_side": change.get("height", 160),
+    }
+    return config.load(RECIPE, [*given.set, *TRAININGS[training], *starmap(set_to, changes.items())])
+
+
+def place(given: argparse.Namespace, training: str, seed: int) -> Path:
+    folder: Path = given.out / given.world / f"{training}-{seed}"
+    return folder
+
+
+def seeds_drawn(training: str, seeds: int) -> NDArray[np.int64]:
+    """Which seeds count in each resampling [1 + R, S]; rows of one training share them."""
+    generator = np.random.default_rng([*training.encode()] or 0)
+    drawn = generator.integers(seeds, size=(1 + RESAMPLINGS, seeds))
+    drawn[0] = np.arange(seeds)
+    return drawn
+
+
+def over_seeds(scores: NDArray[np.float64], drawn: NDArray[np.int64]) -> NDArray[np.float64]:
+    """[1 + R] the means of scores [S, 1 + R] over the seeds that count."""
+    means: NDArray[np.float64] = np.take_along_axis(scores.T, drawn, 1).mean(1)
+    return means
+
+
+def judged(given: argparse.Namespace, row: Row) -> dict[str, NDArray[np.float64]]:
+    """Each score [S, 1 + R] of the test videos as they are, then resampled, for every seed."""
+    scores = []
+    for seed in given.seeds if row.training else (0,):
+        folder = place(given, row.training or "untrained", seed)
+        model = str(folder / "model") if row.training else "nano"
+        experiment = Experiment(
+            argparse.Namespace(**{**vars(given), "model": model, "out": folder / "judged"})
+        )
+        scores.append(experiment.scores(row.association))
+    return {name: np.stack([score[name] for score in scores]) for name in SCORES}
