@@ -20,6 +20,10 @@ COMMANDS = {
         "model": ("speed.model", "parameters, multiply-adds and CPU seconds a frame of every configuration"),
         "peers": ("speed.peers", "frames/s of idol-r50 beside Mask2Former and VidEoMT, from video to tracks"),
         "yolo": ("speed.yolo", "`ookd track` beside `yolo track`, command against command"),
+        "busy": (
+            "speed.busy",
+            "tracking beside busy processes, with the default and other numbers of threads",
+        ),
         "tracking": ("speed.tracking", "latency of a frame and memory, while a video gets longer and longer"),
         "associators": ("speed.associators", "cost of tracking beside the network, in a crowd"),
         "carried-state": (

@@ -16,17 +16,12 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
 from measuring import Table
-from ookd.cli.export import parse_size
-from ookd.data.video import VideoWriter
 from ookd.errors import UserError
-from ookd.worlds import World
+from speed.commands import drawn, measure, once
 
 OURS = "nano"
 
@@ -49,12 +44,13 @@ def run(given: argparse.Namespace) -> None:
     ratios = dict.fromkeys([f"{OURS} / it, processor", f"{OURS} / it, clock"], ".2f")
     columns = {"size": "", "model": "", **numbers, **ratios, "peak MB": ".0f"}
     with tempfile.TemporaryDirectory() as scratch, Table(given, columns) as table:
+        os.environ |= {"YOLO_OFFLINE": "true", "YOLO_CONFIG_DIR": scratch}
         for size in given.sizes:
             folder = Path(scratch) / size
-            clips = [drawn(folder / f"{n}.mp4", size, n) for n in given.frames]
+            clips = {n: drawn(folder / f"{n}.mp4", size, n) for n in given.frames}
             commands = {OURS: ours(folder, size)}
             commands |= {name: theirs(yolo, folder, name, size) for name in given.models}
-            spent = measure(commands, clips, given, folder)
+            spent = measure(commands, clips, folder, given.repeats, given.cores)
             mine = spent[OURS]
             for name, cost in spent.items():
                 parts = [cost.processor, cost.clock]
@@ -75,58 +71,6 @@ def run(given: argparse.Namespace) -> None:
                 )
 
 
-@dataclass(slots=True)
-class Cost:
-    """Milliseconds a frame in each turn."""
-
-    processor: list[float] = field(default_factory=list)
-    clock: list[float] = field(default_factory=list)
-    peak: float = 0.0  # MB
-
-
-def measure(
-    commands: Mapping[str, Sequence[str]], clips: Sequence[Path], given: argparse.Namespace, folder: Path
-) -> dict[str, Cost]:
-    """All commands in turns. Both lengths of a turn follow each other."""
-    costs = {name: Cost() for name in commands}
-    more = given.frames[1] - given.frames[0]
-    for turn in range(given.repeats):
-        for name, command in commands.items():
-            ends = []
-            for clip in clips:
-                out = folder / "results" / f"{name}-{turn}-{clip.stem}"
-                words = [
-                    word.format(clip=clip, out=out, parent=out.parent, name=out.name) for word in command
-                ]
-                ends.append(once(words, folder, given.cores))
-            few, many = ends
-            costs[name].processor.append(1e3 * (many[0] - few[0]) / more)
-            costs[name].clock.append(1e3 * (many[1] - few[1]) / more)
-            costs[name].peak = max(costs[name].peak, many[2])
-    return costs
-
-
-def once(command: Sequence[str], folder: Path, cores: Sequence[int]) -> tuple[float, float, float]:
-    """Seconds of the processor and of the clock, and peak memory in MB, of a command."""
-    quiet = {"YOLO_OFFLINE": "true", "YOLO_VERBOSE": "false", "YOLO_CONFIG_DIR": str(folder)}
-    began = time.perf_counter()
-    log = folder / "log.txt"
-    with log.open("w") as file:
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=os.environ | quiet,
-            stdout=file,
-            stderr=file,
-            preexec_fn=lambda: os.sched_setaffinity(0, cores),
-        )
-        _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise UserError(f"{' '.join(command)} failed: {log.read_text()[-400:]}")
-    return used.ru_utime + used.ru_stime, time.perf_counter() - began, used.ru_maxrss / 1024
-
-
 def ours(folder: Path, size: str) -> list[str]:
     """Our command, on a model exported to the folder."""
     ookd = [sys.executable, "-m", "ookd"]
@@ -140,7 +84,7 @@ def theirs(yolo: Path, folder: Path, name: str, size: str) -> list[str]:
     """The command of `yolo`, on a model of random weights exported to the folder."""
     sides = f"imgsz={size.replace('x', ',')}"
     exporting = [str(yolo), "export", f"model={name}.yaml", "format=openvino", sides]
-    once(exporting, folder, list(range(os.cpu_count() or 1)))
+    once(exporting, folder)
     return [
         str(yolo),
         "track",
@@ -155,14 +99,3 @@ def theirs(yolo: Path, folder: Path, name: str, size: str) -> list[str]:
         "project={parent}",
         "name={name}",
     ]
-
-
-def drawn(path: Path, size: str, frames: int) -> Path:
-    """The first frames of a drawn scene as H.264."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    height, width = parse_size(size)
-    world = World(split="test", videos=1, frames=frames, height=height, width=width)
-    with VideoWriter(path, 25) as writer:
-        for frame in range(frames):
-            writer.write(world.clip(0, [frame]).images[0])
-    return path

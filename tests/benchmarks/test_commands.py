@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ from docs.pages import ROOT
 sys.path.append(str(ROOT / "benchmarks"))
 
 from program import main
-from speed.yolo import measure
+from speed.commands import measure
 
 # sleeps for half a second, then works for 4 ms of processor time for each frame that the clip's name says
 WORK = """
@@ -26,9 +25,9 @@ while time.process_time() < end: pass
 
 
 def test_starting_up_does_not_count(tmp_path: Path) -> None:
-    given = argparse.Namespace(frames=(25, 150), repeats=2, cores=sorted(os.sched_getaffinity(0))[:1])
+    clips, cores = {n: tmp_path / f"{n}.mp4" for n in (25, 150)}, sorted(os.sched_getaffinity(0))[:1]
     command = [sys.executable, "-c", WORK, "{clip}"]
-    cost = measure({"work": command}, [tmp_path / "25.mp4", tmp_path / "150.mp4"], given, tmp_path)["work"]
+    cost = measure({"work": command}, clips, tmp_path, 2, cores)["work"]
     assert cost.processor == pytest.approx([4, 4], abs=0.6)
     assert min(cost.clock) > 3.5
     assert cost.peak > 1
