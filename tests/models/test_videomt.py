@@ -171,7 +171,7 @@ def test_the_published_answer_about_a_video(tiny: Videomt) -> None:
             "final_score": 0.01,
         },
     )
-    recording = Recording(1, len(frames), lambda: iter(frames))
+    recording = Recording(1, len(frames), lambda which: (frames[i] for i in which))
     results = list(predict_video(tiny, recording, config, range(5)))
     clip = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)
     clip = family_of(tiny).preprocessing.normalise(clip, torch.zeros(5, 64, 64, dtype=torch.bool))
