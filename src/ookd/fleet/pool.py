@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ookd.cores import usable_cores
+from ookd.cores import usable_cores, use_threads
 from ookd.fleet.process import FleetSettings, Processed
 
 
@@ -68,6 +68,6 @@ def take_cores(worker: int, threads: int) -> None:
     cores = sorted(usable_cores())
     if sys.platform == "linux":
         os.sched_setaffinity(0, {cores[(worker * threads + n) % len(cores)] for n in range(threads)})
-    os.environ["OMP_NUM_THREADS"] = str(threads)  # of libraries that are not loaded yet
+    use_threads(threads)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)

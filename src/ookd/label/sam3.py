@@ -67,7 +67,7 @@ class Sam3Labeller:
     ) -> Iterator[TrackResult]:
         from transformers.models.sam3_video import modeling_sam3_video
 
-        # or it would do without, or fetch a program
+        # without them it leaves masks uncleaned, or downloads kernels
         vars(modeling_sam3_video)["cv_utils_kernel"] = MaskKernels
         model, side = self._model, int(self._model.config.image_size)
         frames, spooled = CurrentFrame(recording.length), SpooledTracks(recording.length)
