@@ -17,6 +17,7 @@ from ookd.data import rle
 from ookd.data.check import check
 from ookd.data.formats import FORMATS, AnnotationSource, coco, load, ytvis
 from ookd.errors import UserError
+from stress.odd import json_values, places
 
 QUICK = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -24,21 +25,8 @@ ODD_NUMBERS = st.sampled_from([0, 1, 2, 3, -1, 1.5, 2**31, 2**63, 10**30, float(
 ODD_TEXTS = st.sampled_from(
     ["", "a/00000.png", "../x", "\0", "\ud800", "no.mp4/3", "x.zip/y", "é", "." * 5000]
 )
-SCALARS = (
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | ODD_NUMBERS | ODD_TEXTS
-)
 KEYS = st.sampled_from(["id", "size", "counts", "track_id", "attributes", "bbox"]) | st.text(max_size=3)
-VALUES = st.recursive(
-    SCALARS,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4),
-    max_leaves=8,
-)
-
-
-def places(value: Any) -> list[tuple[Any, Any]]:
-    """Every (container, key) in a document."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [place for key, inner in items for place in ((value, key), *places(inner))]
+VALUES = json_values(ODD_NUMBERS, ODD_TEXTS, KEYS)
 
 
 def as_coco() -> Any:

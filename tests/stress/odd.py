@@ -47,15 +47,22 @@ ODD_TEXTS = st.sampled_from(
         "a" + "/a" * 2000,
     ]
 )
-SCALARS = (
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | ODD_NUMBERS | ODD_TEXTS
-)
+
+
+def json_values(
+    numbers: st.SearchStrategy[Any], texts: st.SearchStrategy[str], keys: st.SearchStrategy[str]
+) -> st.SearchStrategy[Any]:
+    """Small values as JSON holds them, with odd numbers and texts among them."""
+    return st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | numbers | texts,
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=4),
+        max_leaves=8,
+    )
+
+
 KEYS = st.sampled_from(["id", "size", "counts", "family", "kind", "base"]) | st.text(max_size=3)
-VALUES = st.recursive(
-    SCALARS,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4),
-    max_leaves=8,
-) | st.integers(1, 2000).map(lambda depth: json.loads("[" * min(depth, 900) + "]" * min(depth, 900)))
+DEEP = st.integers(1, 2000).map(lambda depth: json.loads("[" * min(depth, 900) + "]" * min(depth, 900)))
+VALUES = json_values(ODD_NUMBERS, ODD_TEXTS, KEYS) | DEEP
 
 
 def places(value: Any) -> list[tuple[Any, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 
 from ookd import untrusted
 from ookd.errors import UserError
+from ookd.label.prompts import Prompts
 from ookd.models import hub
 from ookd.models.catalogue import known_licence
 from ookd.models.licence import announce, licence_in
@@ -71,6 +73,26 @@ class BorrowedFolder:
         except (OSError, ValueError, KeyError) as error:
             reason = str(error).strip().split("\n")[0]
             raise UserError(f"{self.path}: its tokenizer cannot be read: {reason}") from None
+
+
+class TextTeacher:
+    """What is told of a model that looks for texts: it is asked by `prompts`."""
+
+    def __init__(self, folder: BorrowedFolder, prompts: Prompts, **changes: Any) -> None:
+        """Takes the changes to the model's configuration, which its answers depend on."""
+        self._folder, self._prompts, self._changes = folder, prompts, changes
+
+    @property
+    def names(self) -> Sequence[str]:
+        return self._prompts.names
+
+    @property
+    def teacher(self) -> Mapping[str, Any]:
+        return {**self._folder.teacher, "prompts": self._prompts.as_dict()}
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        return {"teacher": self._folder.teacher, "prompts": self._prompts.as_dict(), **self._changes}
 
 
 def borrowed_folder(source: str) -> BorrowedFolder | None:

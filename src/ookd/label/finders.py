@@ -14,8 +14,9 @@ from ookd.boxes import iou, to_xyxy
 from ookd.config.tracker import TrackerConfig
 from ookd.errors import UserError
 from ookd.files import fingerprint
-from ookd.label.borrowed import BorrowedFolder, pixels
+from ookd.label.borrowed import BorrowedFolder, TextTeacher, pixels
 from ookd.label.prompts import Prompts
+from ookd.label.saved import origin
 from ookd.masks import Bools, Floats, Ints
 from ookd.models.families import family_of
 from ookd.models.preprocess import Preprocessing
@@ -59,25 +60,14 @@ class Finder(Protocol):
     def find(self, image: Image) -> Finds: ...
 
 
-class TextFinder:
+class TextFinder(TextTeacher):
     """Grounding DINO. The score of a text is that of its best word."""
 
     def __init__(self, folder: BorrowedFolder, prompts: Prompts, device: torch.device) -> None:
-        self._folder, self._prompts, self._device = folder, prompts, device
+        super().__init__(folder, prompts)
+        self._device = device
         self._model = folder.load(TEXT_DETECTORS[folder.kind], device)
         self._words, self._owner = self._tokens(folder.tokenizer())
-
-    @property
-    def names(self) -> Sequence[str]:
-        return self._prompts.names
-
-    @property
-    def teacher(self) -> Mapping[str, Any]:
-        return {**self._folder.teacher, "prompts": self._prompts.as_dict()}
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        return {"teacher": self._folder.teacher, "prompts": self._prompts.as_dict()}
 
     def _tokens(self, tokenizer: Any) -> tuple[dict[str, Tensor], Tensor]:
         """The words of all texts, and which text each belongs to [W]; -1 for marks between them."""
@@ -135,8 +125,7 @@ class FrameFinder:
 
     @property
     def teacher(self) -> Mapping[str, Any]:
-        id, _, revision = (self._saved.source or self._source).partition("@")
-        return {"id": id, "revision": revision, "licence": self._saved.licence}
+        return origin(self._saved, self._source)
 
     @property
     def settings(self) -> Mapping[str, Any]:

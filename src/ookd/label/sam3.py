@@ -7,13 +7,13 @@ frames that are read when they are needed and memory that is dropped when it is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 
 from ookd.errors import UserError
-from ookd.label.borrowed import BorrowedFolder, pixels, squared
+from ookd.label.borrowed import BorrowedFolder, TextTeacher, pixels, squared
 from ookd.label.mask_cleaning import MaskKernels, apart, encoded
 from ookd.label.prompts import Prompts
 from ookd.label.track_memory import CurrentFrame, SpooledTracks, forget
@@ -28,7 +28,7 @@ GREY = 127.5  # mean and deviation of its pixels
 PATIENCE = 300  # frames after which an object that is no longer seen is let go
 
 
-class Sam3Labeller:
+class Sam3Labeller(TextTeacher):
     """A track is as sure as its detection, times how sure the tracker is in each frame."""
 
     def __init__(
@@ -42,25 +42,13 @@ class Sam3Labeller:
         changes: dict[str, Any] = {} if objects is None else {"max_num_objects": objects}
         if side is not None:
             changes |= _sized(side)
-        self._folder, self._prompts, self._device = folder, prompts, device
-        self._settings = {"prompts": prompts.as_dict(), **changes}
+        super().__init__(folder, prompts, **changes)
+        self._device = device
         self._model = folder.load("Sam3VideoModel", device, **changes)
         words = folder.tokenizer()(
             list(prompts.texts), padding="max_length", max_length=TOKENS, truncation=True
         )
         self._words = torch.tensor(words["input_ids"]), torch.tensor(words["attention_mask"])
-
-    @property
-    def names(self) -> Sequence[str]:
-        return self._prompts.names
-
-    @property
-    def teacher(self) -> Mapping[str, Any]:
-        return {**self._folder.teacher, "prompts": self._prompts.as_dict()}
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        return {"teacher": self._folder.teacher, **self._settings}
 
     def tracks(
         self, recording: Recording, on_frame: Callable[[], None] = lambda: None

@@ -15,6 +15,12 @@ from ookd.tracking.predict import predict_video
 from ookd.tracking.recordings import Recording
 
 
+def origin(saved: Saved, source: str) -> dict[str, str]:
+    """Whose weights these are; `source` is what the model was asked for by."""
+    id, _, revision = (saved.source or source).partition("@")
+    return {"id": id, "revision": revision, "licence": saved.licence}
+
+
 class SavedLabeller:
     """Every track is reported under its best class.
 
@@ -30,8 +36,7 @@ class SavedLabeller:
 
     @property
     def teacher(self) -> Mapping[str, Any]:
-        id, _, revision = (self.saved.source or self.source).partition("@")
-        found = {"id": id, "revision": revision, "licence": self.saved.licence}
+        found = origin(self.saved, self.source)
         return {**{key: value for key, value in found.items() if value}, "fingerprint": self._fingerprint}
 
     @property

@@ -17,15 +17,22 @@ import numpy as np
 from ookd import limits, untrusted
 from ookd.data import rle
 from ookd.data.formats.collecting import Collector
-from ookd.data.formats.format import AnnotationSource, Format, NamedVideos, Output, split_of
+from ookd.data.formats.format import (
+    AnnotationSource,
+    Format,
+    NamedVideos,
+    Output,
+    crowds_left_out,
+    frame_files,
+    split_of,
+)
 from ookd.data.formats.problems import Problem, Report
 from ookd.data.formats.rings import ring_of
-from ookd.data.frames import VIDEO_SUFFIXES, copy_frames, frame_stems
+from ookd.data.frames import VIDEO_SUFFIXES
 from ookd.errors import UserError
 from ookd.files import write_file
 from ookd.structures import Dataset, Track, Video
 
-FRAMES = "frames"  # the folder of images beside the XML files
 MASKS = ("polygon", "mask")
 SHAPES = (*MASKS, "box", "polyline", "points", "ellipse", "skeleton", "cuboid")
 _HEAD = 512  # bytes in which the first tag of a file is found
@@ -153,16 +160,9 @@ def _whole(text: str | None) -> int | None:
 
 
 def write_cvat(dataset: Dataset, videos: NamedVideos, output: Output) -> list[str]:
-    lost = []
-    if any(track.iscrowd for video in dataset.videos for track in video.tracks):
-        lost.append("crowd regions: left out")
     names = {category.id: category.name for category in dataset.categories}
-    root = (dataset.root or Path()).resolve()
     for name, video in videos:
-        files = [str(root / file) for file in video.file_names]
-        if output.frames:
-            copied = copy_frames(dataset, video, output.folder / FRAMES / name, frame_stems(video))
-            files = [f"{FRAMES}/{name}/{file}" for file in copied]
+        files = frame_files(dataset, name, video, output)
         document = Element("annotations")
         SubElement(document, "version").text = "1.1"
         _write_meta(SubElement(document, "meta"), name, video, list(names.values()), files)
@@ -176,7 +176,7 @@ def write_cvat(dataset: Dataset, videos: NamedVideos, output: Output) -> list[st
         text = ElementTree.tostring(document, "unicode", xml_declaration=True)
         write_file(output.folder / f"{name}.xml", text + "\n")
     write_file(output.folder / MARKER, "\n".join(names.values()) + "\n")
-    return lost
+    return crowds_left_out(dataset)
 
 
 def _write_meta(meta: Element, name: str, video: Video, names: list[str], files: list[str]) -> None:

@@ -20,13 +20,21 @@ from numpy.typing import NDArray
 from ookd import limits, untrusted
 from ookd.data import rle
 from ookd.data.formats.collecting import Collector
-from ookd.data.formats.format import AnnotationSource, Format, NamedVideos, Output, split_of
+from ookd.data.formats.format import (
+    AnnotationSource,
+    Format,
+    NamedVideos,
+    Output,
+    crowds_left_out,
+    frame_files,
+    split_of,
+)
 from ookd.data.formats.json_annotations import find_frames
 from ookd.data.formats.json_file import read_object
 from ookd.data.formats.problems import Problem, Report
 from ookd.data.formats.records import is_number
 from ookd.data.formats.rings import ring_of
-from ookd.data.frames import IMAGE_SUFFIXES, copy_frames, frame_stems
+from ookd.data.frames import IMAGE_SUFFIXES
 from ookd.files import write_file
 from ookd.structures import Dataset, Track, Video
 
@@ -161,16 +169,10 @@ def _array(text: str) -> NDArray[Any] | None:
 
 
 def write_fiftyone(dataset: Dataset, videos: NamedVideos, output: Output) -> list[str]:
-    lost = []
-    if any(track.iscrowd for video in dataset.videos for track in video.tracks):
-        lost.append("crowd regions: left out")
     names = {category.id: category.name for category in dataset.categories}
-    root, samples = (dataset.root or Path()).resolve(), []
+    samples = []
     for name, video in videos:
-        files = [str(root / file) for file in video.file_names]
-        if output.frames:
-            copied = copy_frames(dataset, video, output.folder / "frames" / name, frame_stems(video))
-            files = [f"frames/{name}/{file}" for file in copied]
+        files = frame_files(dataset, name, video, output)
         frames = {}
         for frame, file in enumerate(files):
             lines = [
@@ -193,7 +195,7 @@ def write_fiftyone(dataset: Dataset, videos: NamedVideos, output: Output) -> lis
         sample = {"filepath": _video_file(files[0], name), "_media_type": "video", "metadata": meta}
         samples.append({**sample, "frames": frames})
     write_file(output.folder / FILE, orjson.dumps({"samples": samples}))
-    return lost
+    return crowds_left_out(dataset)
 
 
 def _shares(video: Video, track: Track, frame: int) -> list[list[float]]:

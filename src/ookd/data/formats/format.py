@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ookd.data.formats.problems import Report
+from ookd.data.frames import copy_frames, frame_stems
 from ookd.errors import UserError
 from ookd.structures import Dataset, Video
 
@@ -58,6 +59,21 @@ class Format:
     write: Callable[[Dataset, NamedVideos, Output], list[str]] | None = None
     marker: str = ""  # a file that every written folder holds
     server_numbers: bool = False  # class numbers are those that a benchmark's server expects
+
+
+def frame_files(dataset: Dataset, name: str, video: Video, output: Output) -> list[str]:
+    """How written annotations name the images of a video: copies beside them, or where they lie."""
+    if not output.frames:
+        root = (dataset.root or Path()).resolve()
+        return [str(root / file) for file in video.file_names]
+    copied = copy_frames(dataset, video, output.folder / "frames" / name, frame_stems(video))
+    return [f"frames/{name}/{file}" for file in copied]
+
+
+def crowds_left_out(dataset: Dataset) -> list[str]:
+    """What a format without crowd regions loses, as a writer tells it."""
+    crowds = any(track.iscrowd for video in dataset.videos for track in video.tracks)
+    return ["crowd regions: left out"] if crowds else []
 
 
 def choose(sources: Sequence[AnnotationSource], path: Path, split: str | None) -> AnnotationSource:

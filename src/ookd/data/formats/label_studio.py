@@ -16,12 +16,19 @@ import orjson
 
 from ookd import untrusted
 from ookd.data.formats.collecting import Collector
-from ookd.data.formats.format import AnnotationSource, Format, NamedVideos, Output, split_of
+from ookd.data.formats.format import (
+    AnnotationSource,
+    Format,
+    NamedVideos,
+    Output,
+    crowds_left_out,
+    frame_files,
+    split_of,
+)
 from ookd.data.formats.json_annotations import find_frames
 from ookd.data.formats.problems import Problem, Report
 from ookd.data.formats.records import is_number, shown
 from ookd.data.formats.rings import ring_of
-from ookd.data.frames import copy_frames, frame_stems
 from ookd.files import write_file
 from ookd.structures import Dataset
 
@@ -143,16 +150,10 @@ def _track_of(region: dict[str, Any]) -> str | None:
 
 
 def write_label_studio(dataset: Dataset, videos: NamedVideos, output: Output) -> list[str]:
-    lost = []
-    if any(track.iscrowd for video in dataset.videos for track in video.tracks):
-        lost.append("crowd regions: left out")
     names = {category.id: category.name for category in dataset.categories}
-    root, tasks = (dataset.root or Path()).resolve(), []
+    tasks = []
     for name, video in videos:
-        files = [str(root / file) for file in video.file_names]
-        if output.frames:
-            copied = copy_frames(dataset, video, output.folder / "frames" / name, frame_stems(video))
-            files = [f"frames/{name}/{file}" for file in copied]
+        files = frame_files(dataset, name, video, output)
         size = {"original_width": video.width, "original_height": video.height, "image_rotation": 0}
         for frame, file in enumerate(files):
             regions = []
@@ -169,7 +170,7 @@ def write_label_studio(dataset: Dataset, videos: NamedVideos, output: Output) ->
             data = {"image": file, "video": name, "frame": frame}
             tasks.append({"data": data, "annotations": [{"result": regions}]})
     write_file(output.folder / FILE, orjson.dumps(tasks))
-    return lost
+    return crowds_left_out(dataset)
 
 
 LABEL_STUDIO = Format(

@@ -16,7 +16,14 @@ import yaml
 
 from ookd import untrusted
 from ookd.data import rle
-from ookd.data.formats.format import AnnotationSource, Format, NamedVideos, Output, split_of
+from ookd.data.formats.format import (
+    AnnotationSource,
+    Format,
+    NamedVideos,
+    Output,
+    crowds_left_out,
+    split_of,
+)
 from ookd.data.formats.problems import Problem, Report
 from ookd.data.formats.rings import ring_of
 from ookd.data.frames import IMAGE_SUFFIXES, copy_frames, frame_stems, image_size
@@ -116,8 +123,7 @@ def write_yolo(dataset: Dataset, videos: NamedVideos, output: Output) -> list[st
     lost: list[str] = []
     if any(video.length > 1 for video in dataset.videos):
         lost.append("which masks are the same object: YOLO labels are single images")
-    if any(track.iscrowd for video in dataset.videos for track in video.tracks):
-        lost.append("crowd regions: left out")
+    lost += crowds_left_out(dataset)
     for name, video in videos:
         inside = "" if video.length == 1 else name
         stems = [name] if video.length == 1 else frame_stems(video)
