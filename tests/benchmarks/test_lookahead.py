@@ -9,9 +9,9 @@ import numpy as np
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
-from learning.lookahead import shuffled, true_identities  # noqa: E402
-from ookd.data import rle  # noqa: E402
-from ookd.structures import Rle, Track, Video  # noqa: E402
+from learning.lookahead import shuffled, true_identities
+from ookd.data import rle
+from ookd.structures import Rle, Track, Video
 
 
 def square(left: int) -> Rle:
@@ -21,7 +21,7 @@ def square(left: int) -> Rle:
 
 
 def test_true_identities_are_those_of_the_tracks_under_the_detections() -> None:
-    tracks = [Track(7, 1, [square(0), square(8)]), Track(9, 1, [square(16), None])]
+    tracks = [Track(7, 1, [square(0), square(8)], [], []), Track(9, 1, [square(16), None], [], [])]
     video = Video(1, 32, 8, ["0.jpg", "1.jpg"], tracks)
     found = [[square(16), square(0), square(24)], [square(9), square(16)]]
     online = [np.array([0, 1, -1]), np.array([0, 5])]
@@ -31,7 +31,7 @@ def test_true_identities_are_those_of_the_tracks_under_the_detections() -> None:
 
 
 def test_a_frame_without_detections_or_objects_has_no_identities() -> None:
-    video = Video(1, 32, 8, ["0.jpg", "1.jpg"], [Track(7, 1, [None, square(0)])])
+    video = Video(1, 32, 8, ["0.jpg", "1.jpg"], [Track(7, 1, [None, square(0)], [], [])])
     first, second = true_identities([[square(0)], []], video, [np.array([3]), np.zeros(0, np.int64)])
     assert first.tolist() == [4]
     assert second.tolist() == []
