@@ -18,14 +18,14 @@ from ookd.errors import UserError
 COMMANDS = {
     "Speed and memory": {
         "model": ("speed.model", "parameters, multiply-adds and CPU seconds a frame of every configuration"),
-        "peers": ("speed.peers", "frames/s of idol-r50 beside Mask2Former and VidEoMT, from video to tracks"),
-        "yolo": ("speed.yolo", "`ookd track` beside `yolo track`, command against command"),
+        "peers": ("speed.peers", "frames/s of idol-r50, Mask2Former and VidEoMT, from video to tracks"),
+        "yolo": ("speed.yolo", "`ookd track` against `yolo track`, as whole commands"),
         "busy": (
             "speed.busy",
-            "tracking beside busy processes, with the default and other numbers of threads",
+            "tracking on a busy machine, with different numbers of threads",
         ),
-        "tracking": ("speed.tracking", "latency of a frame and memory, while a video gets longer and longer"),
-        "associators": ("speed.associators", "cost of tracking beside the network, in a crowd"),
+        "tracking": ("speed.tracking", "latency of a frame and memory, over the length of a video"),
+        "associators": ("speed.associators", "cost of tracking besides the network, in a crowd"),
         "carried-state": (
             "speed.carried_state",
             "cost of a frame and drift of an exported model that carries state",
@@ -57,7 +57,7 @@ COMMANDS = {
         "memory-student": ("learning.memory_student", "what track slots are worth, at equal computing"),
         "lookahead": ("learning.lookahead", "what knowing the future is worth to a student, as labels"),
         "shared-switches": ("learning.shared_switches", "their identity switches on objects that all find"),
-        "convergence": ("learning.convergence", "AP of a student after so many minutes of training"),
+        "convergence": ("learning.convergence", "AP of a student by minutes of training"),
         "placed-queries": ("learning.placed_queries", "AP of learned and of placed queries, at equal steps"),
         "kill-resume": ("learning.kill_resume", "whether a run killed many times ends as one left alone"),
     },

@@ -182,9 +182,9 @@ class Experiment:
         return World(preset, split=split, seed=seed, videos=videos, **change)
 
     def _kept(self, name: str, compute: Callable[[], Any]) -> Any:
-        """What `compute` answers, read again if it was asked before.
+        """The result of `compute`, read from a file if it was computed before.
 
-        Pickles run code: `--out` must be a folder of your own.
+        Pickles run code: `--out` must be your own folder.
         """
         path = self.folder / name
         if not path.is_file():

@@ -1,11 +1,10 @@
-"""A whole command beside another one: `ookd track` and `yolo track`, from an H.264 file to masks on disk.
+"""Two whole commands compared: `ookd track` and `yolo track`, from an H.264 file to masks on disk.
 
 Both run OpenVINO graphs of the same frame size, in bfloat16 where the processor has it, bound to the same
 cores, in turns. Each tracks a short and a long part of the same video; a frame costs the difference over the
 difference in frames, so starting up does not count. What differs: YOLO's weights are random, so it finds
-nothing and its tracker, its suppression and its writing of masks have nothing to do, which is in its favour.
-
-Ultralytics is AGPL and no part of this project: the program only runs the `yolo` command of an environment
+nothing and its tracker, its suppression and its writing of masks have nothing to do, which favours YOLO.
+Ultralytics is AGPL and not part of this project: the program only runs the `yolo` command of an environment
 given by --env, such as `python -m venv E; E/bin/pip install ultralytics openvino lap`.
 """
 

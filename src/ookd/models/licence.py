@@ -1,4 +1,4 @@
-"""The licence of published weights: where it stands, and what it says in a word."""
+"""The licence of published weights: where to find it, and a short description."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every model and every training task of the package can do, whatever its family.
+"""The interfaces of all models and training tasks, independent of their family.
 
 Axes: B batch, T frames, H W pixels.
 """
@@ -17,7 +17,7 @@ State = dict[str, Tensor]  # what an online model carries from frame to frame, t
 
 
 class ModelConfig(BaseModel, frozen=True, extra="forbid"):
-    """The configuration of a model. It says which family the model belongs to."""
+    """The configuration of a model. It names the model's family."""
 
     family: str
     classes: int = Field(40, ge=1, description="number of classes")

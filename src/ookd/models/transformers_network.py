@@ -1,6 +1,6 @@
 """Networks around a model of `transformers`, and their configurations.
 
-Such a network holds that model as `net` and calls its parts. It may have parts of its own beside it. A model
+Such a network holds that model as `net` and calls its parts. It may have further parts of its own. A model
 folder keeps the weights under the names of the library's own files, which differ from those in memory for
 some models and may differ between versions. So weights go through the library's own renaming.
 """

@@ -113,9 +113,10 @@ def save_pretrained(
     labelled_by: str = "",
     overwrite: bool = False,
 ) -> None:
-    """Write a model folder that `load` reads. `licence` and `source` are of the weights that it came from.
+    """Write a model folder that `load` reads.
 
-    If there is anything to say of where a model comes from, a model card says it, too.
+    `licence` and `source` are those of the weights that it came from. If the origin is known, a model card
+    names it too.
     """
     config = model.config
     if len(names) != config.classes:
@@ -128,7 +129,7 @@ def save_pretrained(
 
 
 def notes(saved: Saved) -> dict[str, str]:
-    """What config.json says of where a model comes from."""
+    """The origin of a model in config.json."""
     return _notes(**{note: getattr(saved, note) for note in NOTES})
 
 

@@ -1,5 +1,4 @@
-"""Results of many videos in a folder: one file per video until all are done, so that a killed run can
-continue.
+"""Results of many videos in a folder: one file per video until all are done, so a killed run can continue.
 
 `run.json` identifies the run. `videos/ID.jsonl` holds one result per line. At the end `results.json`, the
 benchmark's list, replaces them.
@@ -45,7 +44,7 @@ class ResultFolder:
         if (folder / RUN).is_file():
             if other := " and ".join(self._other(run)):
                 raise UserError(
-                    f"{folder}: begun with another {other}; name another folder or add --overwrite"
+                    f"{folder}: started with another {other}; name another folder or add --overwrite"
                 )
             self.videos.mkdir(exist_ok=True)
             return

@@ -1,4 +1,4 @@
-"""Annotation formats in and out: everything becomes a `Dataset`, whatever lies in the folder.
+"""Annotation formats in and out: every format becomes a `Dataset`.
 
 Each format is a `Format` record in its own file; `FORMATS` lists them in the order in which they are tried.
 """

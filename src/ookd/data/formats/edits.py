@@ -1,8 +1,7 @@
-"""Corrections of labels: a log beside the annotations, which reading them applies.
+"""Corrections of labels: a log next to the annotations, applied when they are read.
 
-The log is a file of JSON lines that only grows: `instances.edits.jsonl` beside `instances.json`. The
-annotations themselves are never changed, and an edit is taken back by another line. To make corrections
-final, convert the data.
+The log is a file of JSON lines that only grows: `instances.edits.jsonl` next to `instances.json`. The
+annotations never change, and another line undoes an edit. To make corrections final, convert the data.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Label Studio's JSON export of image tasks with polygons, one task a frame.
+"""Label Studio's JSON export of image tasks with polygons, one task per frame.
 
-Label Studio knows no masks over time: its video tasks have rectangles. So a video is a row of image tasks
-that name it in their data (`video`, `frame`), and a region says in its meta text which track it belongs to.
+Label Studio has no masks over time: its video tasks have rectangles. So a video is a series of image tasks
+that name it in their data (`video`, `frame`), and a region names its track in its meta text.
 """
 
 from __future__ import annotations

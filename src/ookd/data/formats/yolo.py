@@ -48,7 +48,7 @@ def find_yolo(images: Path) -> list[AnnotationSource]:
 def read_yolo(source: AnnotationSource, report: Report) -> Dataset | None:
     images, names = source.path, source.names
     if not names:
-        what = "YOLO labels are numbers; 'names' in a dataset.yaml must say what the classes are called"
+        what = "YOLO labels are numbers; 'names' in a dataset.yaml must name the classes"
         report(Problem(images, "", what))
         return None
     labels = labels_of(images) or images

@@ -1,10 +1,10 @@
 """The compact offline teacher: it sees all frames of a clip together.
 
-The online student runs on every frame. Its surest frame queries become clip queries, each suppressing those
-that look like it. A clip query has one part in every frame and one for the whole clip. In each decoder layer
-the part in a frame attends to the frame queries there and to the pixels under its own mask. Then the parts of
-a clip query exchange information over time, and the clip queries of a frame compare themselves. So a frame
-that hides an object learns from the others.
+The online student runs on every frame. Its most confident frame queries become clip queries, each suppressing
+those similar to it. A clip query has one part in every frame and one for the whole clip. In each decoder
+layer the part in a frame attends to the frame queries there and to the pixels under its own mask. Then the
+parts of a clip query exchange information over time, and the clip queries of a frame compare themselves. So a
+frame that hides an object learns from the others.
 
 All learned changes start at zero: before training, a part is the frame query that the clip query claims in
 that frame, with its mask, class and place. A claim depends on appearance and on the likeliest paths through

@@ -1,7 +1,7 @@
 """The training of the compact clip teacher: tubes are matched once for a whole clip.
 
-As in the student, there are auxiliary queries: every instance also gets a seed of its own, the frame query
-that was matched to it in some frame, and must be recognised from there in all other frames. These need no
+As in the student, there are auxiliary queries: every instance also gets its own seed, the frame query that
+was matched to it in some frame, and must be recognised from there in all other frames. These need no
 matching, and the other clip queries do not see them.
 
 Shapes: B clips, T frames, F = B * T, N instances (padded), C clip queries, Q frame queries, h w a grid of

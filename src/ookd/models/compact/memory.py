@@ -1,10 +1,10 @@
 """The compact student with a memory: it carries track slots from frame to frame.
 
-The frame's own queries are those of the stateless student, untouched. Slots begin from what they know, at the
-place where their object should be by now. In each layer they look at the frame's queries, at the pixels under
-their own mask, and at one another. Then each says which query shows its object, or that none does because it
-is hidden. What a slot answers is the query that it claims, with a learned correction, and a gate decides how
-much of it enters the memory.
+The frame's own queries are those of the stateless student, untouched. Slots start from their memory, at the
+expected position of their object. In each layer they attend to the frame's queries, to the pixels under their
+own mask, and to one another. Then each claims the query that shows its object, or none because it is hidden.
+A slot's answer is the claimed query with a learned correction, and a gate decides how much of it enters the
+memory.
 
 All learned changes start at zero: before training, slots claim by appearance and nearness as a tracker would,
 and a slot's answer is the claimed query's, with its mask, class and place.

@@ -1,8 +1,8 @@
-"""Track slots: what the compact student with a memory carries from frame to frame, and who holds what.
+"""Track slots: the state that the compact student with a memory carries from frame to frame.
 
-A slot holds one object: how it looks, where it is, how fast it moves and for how long it was not seen. In a
-frame it claims the query that shows its object, or none. What no slot claims may begin a new object in a free
-slot, or else in the one that was not seen for longest.
+A slot holds one object: its appearance, position and speed, and for how long it was not seen. In a frame it
+claims the query that shows its object, or none. A query that no slot claims may start a new object in a free
+slot, or else in the one that was unseen for longest.
 
 Places are centre x, y and side (root of the area) of a mask, in frame heights, whatever the padding.
 
