@@ -145,8 +145,7 @@ def _not_for_real_video(model: str, trained_on: str) -> str:
 
 @contextmanager
 def _stopping_signals() -> Iterator[None]:
-    """SIGTERM stops like Ctrl-C. So does SIGINT in a script's background job, which starts with it
-    ignored."""
+    """SIGTERM stops like Ctrl-C. So does SIGINT, which a script's background job starts with ignored."""
     numbers = (signal.SIGTERM, signal.SIGINT)
     before = [signal.signal(number, signal.default_int_handler) for number in numbers]
     try:
