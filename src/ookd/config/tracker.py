@@ -37,8 +37,7 @@ class Constants(BaseModel, frozen=True, extra="forbid"):
 
 
 class LinkConfig(Constants):
-    XX
-    cosines."""
+    """The linker joins tracks with knowledge of later frames. Similarities are cosines."""
 
     match: Share = 0.4  # similarity above which two tracks are joined
     keep: Share = 0.5  # similarity above which a detection belongs to a track
