@@ -51,7 +51,7 @@ def hub_id(name: str) -> str | None:
 def read_config(fields: Mapping[str, Any]) -> tuple[TransformersModelConfig, list[str]]:
     """The configuration and the class names from a config.json of `transformers`.
 
-    The classes of a video benchmark say that a model was trained on clips.
+    A model with the classes of a video benchmark was trained on clips.
     """
     kind = fields.get("model_type")
     if kind not in MODEL_TYPES:

@@ -123,7 +123,7 @@ class ImageNetworkConfig(TransformersModelConfig):
     def kept(self, logits: Tensor, no_object: bool) -> Tensor:
         """The columns [..., K] of the classes, or [..., K + 1] with "no object" last.
 
-        The softmax of the latter stays the same: what is left out counts as "no object".
+        The softmax of the latter stays the same: dropped classes count as "no object".
         """
         if not self.keep:
             return logits

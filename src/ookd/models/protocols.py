@@ -27,7 +27,7 @@ class Network(nn.Module):
     """A network built from its configuration."""
 
     config: ModelConfig
-    fixed_classes: bool = False  # whether training leaves it the classes that it knows
+    fixed_classes: bool = False  # whether training keeps its classes
     side: int | None = None  # of the frames, where the tracker's constants name none; None: as they are
 
     def load_pretrained(self) -> None:
@@ -90,7 +90,7 @@ class StudentTask(TrainingTask):
         """The terms, and what the model answered for the frames it saw."""
 
     def answer(self, batch: Batch) -> FrameQueries:
-        """What the model says of the frames that it sees of clips without labels."""
+        """The model's output for the frames that it sees of clips without labels."""
         batch = batch.seen_by_student()
         pad = batch.pad.flatten(0, 1)
         queries: FrameQueries = self.model(self.normalise(batch.frames.flatten(0, 1), pad), pad)[0]

@@ -37,7 +37,7 @@ class TransformersModelConfig(ModelConfig):
 
 
 class TransformersNetwork(Network):
-    """A network whose weights are those of `net`, a model of `transformers`, and of its own parts."""
+    """A network with the weights of `net`, a model of `transformers`, and of its further parts."""
 
     net: Any
     # Tensors of `net` that its files may lack or hold without use, as a pattern of their names there.

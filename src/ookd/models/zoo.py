@@ -218,7 +218,7 @@ def _of_run(folder: Path) -> Path:
 
 
 def _read(folder: Path, source: str | Path, classes: Sequence[str] | None) -> Saved:
-    """The folder's model, its weights still random. `source` is how it was asked for."""
+    """The folder's model with random weights. `source` is the name that the user gave."""
     path, fields = folder / CONFIG, _read_config(folder)
     if "model_type" in fields:
         return _read_transformers(folder, fields, source, classes)

@@ -249,7 +249,7 @@ class CompactClip(OfflineModel):
 
 @torch.no_grad()
 def choose_seeds(frames: ClipFrames, count: int) -> Tensor:
-    """The surest frame queries [B, count] of a clip. Each one lowers the scores of all that look like it."""
+    """The most confident frame queries [B, count] of a clip. Each lowers the scores of similar ones."""
     score = frames.score.flatten(1).clone()  # [B, TQ]
     unit = frames.unit.flatten(1, 2)
     chosen = []
@@ -320,9 +320,9 @@ def claim_queries(association: Tensor, between: Tensor | None) -> Tensor:
 
 @torch.no_grad()
 def initial_presence(alike: Tensor, choice: Tensor, between: Tensor | None) -> Tensor:
-    """The logit that each clip query is in view [B, T, N].
+    """The logit that each clip query is visible [B, T, N].
 
-    It is high where the claimed frame query looks like the clip query, and no rival looks more like it.
+    It is high where the claimed frame query is similar to the clip query, and no rival is more similar.
     """
     every = alike.shape[2]
     similar = alike.gather(3, choice.unsqueeze(2).expand(-1, -1, every, -1))  # [B, T, M, N] M to N's choice

@@ -50,7 +50,7 @@ WEIGHTS: Mapping[str, float] = {
 }
 SHOWS = 0.4  # mask IoU from which a query shows an instance
 UNSURE = 0.1  # mask IoU below which it certainly does not
-NONE, UNKNOWN = -1, -2  # for an instance: no query shows it; nobody can say which one does
+NONE, UNKNOWN = -1, -2  # for an instance: no query shows it; unclear which one does
 
 
 class CompactMemoryTraining(StudentTask):
@@ -216,7 +216,7 @@ class SlotTargets:
         )
 
     def wanted(self, holds: Tensor) -> Tensor:
-        """The query [B, S] that slots with these instances should claim; UNKNOWN where none can be told."""
+        """The query [B, S] that slots with these instances should claim; UNKNOWN if it is unclear."""
         query = self.query.gather(1, holds.clamp(min=0))
         return torch.where(holds == NONE, UNKNOWN, query)
 
