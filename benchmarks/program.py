@@ -17,13 +17,10 @@ from ookd.errors import UserError
 # name -> a module with `options` and `run`, and what it measures
 COMMANDS = {
     "Speed and memory": {
-        "model": ("speed.model", "parameters, multiply-adds and CPU seconds a frame of every configuration"),
+        "model": ("speed.model", "parameters, multiply-adds and CPU seconds per frame of every configuration"),
         "peers": ("speed.peers", "frames/s of idol-r50, Mask2Former and VidEoMT, from video to tracks"),
         "yolo": ("speed.yolo", "`ookd track` against `yolo track`, as whole commands"),
-        "busy": (
-            "speed.busy",
-            "tracking on a busy machine, with different numbers of threads",
-        ),
+        "busy": ("speed.busy", "tracking on a busy machine, with different numbers of threads"),
         "tracking": ("speed.tracking", "latency of a frame and memory, over the length of a video"),
         "associators": ("speed.associators", "cost of tracking besides the network, in a crowd"),
         "carried-state": (
@@ -33,8 +30,8 @@ COMMANDS = {
         "memory": ("speed.memory", "growth of memory with a video's length: reading, writing, all outputs"),
         "evaluation": ("speed.evaluation", "seconds and memory of `ookd eval`"),
         "serve": ("speed.serve", "latency, frames/s and memory of `ookd serve` with cameras"),
-        "fleet": ("speed.fleet", "what workers, kills and reruns cost `ookd fleet`"),
-        "fleet-cost": ("speed.fleet_cost", "machine hours and storage of very many videos, reckoned"),
+        "fleet": ("speed.fleet", "cost of workers, kills and reruns in `ookd fleet`"),
+        "fleet-cost": ("speed.fleet_cost", "machine hours and storage of very many videos, estimated"),
         "train": ("speed.train", "seconds and memory of a training step, and where the time goes"),
         "distill": ("speed.distill", "cost of a teacher: alone, live, from a cache"),
         "estimate": ("speed.estimate", "hours and memory of the published recipes on named GPUs, computed"),
@@ -47,15 +44,15 @@ COMMANDS = {
         "real-video": ("quality.real_video", "mask J and AP on real videos with one labelled object each"),
         "precision": ("quality.precision", "AP of every runtime and precision against PyTorch"),
         "association": ("quality.association", "AP and returns kept of trackers, peers among them"),
-        "labels": ("quality.labels", "labels of a model against the truth; what its confidence is worth"),
-        "tracker-options": ("quality.tracker_options", "AP that each option of the tracker is worth"),
+        "labels": ("quality.labels", "a model's labels against the ground truth, by confidence"),
+        "tracker-options": ("quality.tracker_options", "effect of each tracker option on AP"),
         "fleet-parts": ("quality.fleet_parts", "AP and HOTA of videos that are tracked in parts"),
         "knobs": ("quality.knobs", "what the two knobs of a synthetic world change, on its ground truth"),
     },
     "Learning": {
         "ablation": ("learning.ablation", "AP of students that are taught in different ways, at equal steps"),
-        "memory-student": ("learning.memory_student", "what track slots are worth, at equal computing"),
-        "lookahead": ("learning.lookahead", "what knowing the future is worth to a student, as labels"),
+        "memory-student": ("learning.memory_student", "value of track slots, at equal compute"),
+        "lookahead": ("learning.lookahead", "value of knowing the future, in a student's labels"),
         "shared-switches": ("learning.shared_switches", "their identity switches on objects that all find"),
         "convergence": ("learning.convergence", "AP of a student by minutes of training"),
         "placed-queries": ("learning.placed_queries", "AP of learned and of placed queries, at equal steps"),

@@ -1,4 +1,4 @@
-"""What association is worth: the same detections joined to tracks in different ways.
+"""The value of association: the same detections joined to tracks in different ways.
 
 The model sees the tune and test videos of a world once. Every arm gets the same number of trials for its
 constants on the tune videos, together with the score and the overlap from which detections count. All

@@ -58,7 +58,7 @@ def fleet(
     stall: float = typer.Option(300, min=1, help="Seconds without progress after which a worker is killed."),
     as_json: bool = typer.Option(False, "--json", help="The summary as JSON on standard output."),
 ) -> None:
-    """Track the objects in many videos. A video that is damaged or kills its worker stops no other.
+    """Track the objects in many videos. A damaged video does not stop the others.
 
     A result is identified by the video's content and the settings. If the command is interrupted, run it
     again: it does what is missing. At the end all results are also in three tables in OUT: videos, tracks and
