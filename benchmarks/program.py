@@ -17,7 +17,10 @@ from ookd.errors import UserError
 # name -> a module with `options` and `run`, and what it measures
 COMMANDS = {
     "Speed and memory": {
-        "model": ("speed.model", "parameters, multiply-adds and CPU seconds per frame of every configuration"),
+        "model": (
+            "speed.model",
+            "parameters, multiply-adds and CPU seconds per frame of every configuration",
+        ),
         "peers": ("speed.peers", "frames/s of idol-r50, Mask2Former and VidEoMT, from video to tracks"),
         "yolo": ("speed.yolo", "`ookd track` against `yolo track`, as whole commands"),
         "busy": ("speed.busy", "tracking on a busy machine, with different numbers of threads"),
