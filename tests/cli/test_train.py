@@ -73,7 +73,7 @@ def test_a_run_goes_on_with_its_own_recipe_alone(
     assert "more; use the same settings" in message
     longer = arguments("train", "nano-ytvis-like", out, "run.steps=3")
     assert main([*longer, "--resume"]) == 2
-    assert "another recipe: run.steps (2, now 3); repeat" in capsys.readouterr().err
+    assert "another recipe: run.steps (2, now 3); use" in capsys.readouterr().err
     assert contents(out) == before
 
     assert main([*longer, "--resume-changed"]) == 0
