@@ -28,6 +28,7 @@ OURS = "nano"
 def options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--env", type=Path, required=True, help="a virtual environment with ultralytics, openvino and lap")
+    add("--model", default=OURS, help="of ours, instead of the bundled one")
     add("--models", nargs="+", default=["yolo11n-seg", "yolo26n-seg"], help="of ultralytics")
     add("--sizes", nargs="+", default=["160x288", "256x448", "384x640"])
     add("--frames", type=int, nargs=2, default=(100, 400), metavar=("FEW", "MANY"))
@@ -47,7 +48,7 @@ def run(given: argparse.Namespace) -> None:
         for size in given.sizes:
             folder = Path(scratch) / size
             clips = {n: drawn(folder / f"{n}.mp4", size, n) for n in given.frames}
-            commands = {OURS: ours(folder, size)}
+            commands = {OURS: ours(given.model, folder, size)}
             commands |= {name: theirs(yolo, folder, name, size) for name in given.models}
             spent = measure(commands, clips, folder, given.repeats, given.cores)
             mine = spent[OURS]
@@ -70,11 +71,11 @@ def run(given: argparse.Namespace) -> None:
                 )
 
 
-def ours(folder: Path, size: str) -> list[str]:
+def ours(source: str, folder: Path, size: str) -> list[str]:
     """Our command, on a model exported to the folder."""
     ookd = [sys.executable, "-m", "ookd"]
     model = folder / OURS
-    exporting = ["export", OURS, str(model), "--precision", "bf16", "--size", size, "--no-check"]
+    exporting = ["export", source, str(model), "--precision", "bf16", "--size", size, "--no-check"]
     subprocess.run([*ookd, *exporting], check=True, capture_output=True)
     return [*ookd, "track", "{clip}", "--model", str(model), "--out", "{out}", "--save", "json"]
 
