@@ -48,6 +48,10 @@ COMMANDS = {
         "precision": ("quality.precision", "AP of every runtime and precision against PyTorch"),
         "association": ("quality.association", "AP and returns kept of trackers, peers among them"),
         "labels": ("quality.labels", "labels of a model against the truth; what its confidence is worth"),
+        "over-time": (
+            "quality.over_time",
+            "AP of masks that take in the last ones, and of a camera held still",
+        ),
         "tracker-options": ("quality.tracker_options", "AP that each option of the tracker is worth"),
         "fleet-parts": ("quality.fleet_parts", "AP and HOTA of videos that are tracked in parts"),
         "knobs": ("quality.knobs", "what the two knobs of a synthetic world change, on its ground truth"),

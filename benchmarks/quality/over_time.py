@@ -1,0 +1,295 @@
+"""What the frames before are worth to masks and places: masks that take in the last one, a camera held still.
+
+The detections are those of `association`. Each arm changes one thing: the mask of a track's detection becomes
+the truth, or takes in the track's last mask; or places are told as if the camera did not move. Identities are
+decided before masks change. Constants are searched on the tune videos, with as many trials for every arm. All
+figures are of the test videos; intervals are a paired bootstrap over them. What was computed is kept in --out.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from measuring import Table
+from ookd.config.tracker import TrackerConfig
+from ookd.evaluation.compare import RESAMPLINGS
+from ookd.evaluation.returns import resampled
+from ookd.masks import Floats, Geometry, Ints, full_size
+from ookd.models.families import family_named
+from ookd.tracking.associators import make_associator
+from ookd.tracking.associators.ranges import Range
+from ookd.tracking.predict import detect_video
+from ookd.tune import replay
+from ookd.tune.replay import Cache, CachedVideo
+from ookd.tune.search import ANY_TRACKER, LOOSEST, maximise
+from quality.association import WORLDS, Experiment
+from quality.mask_prior import BEST_OF, PRIOR, MaskPrior, Step
+
+Motion = tuple[NDArray[Any], NDArray[Any], float]  # of places in a frame: turned, shifted; sides scaled
+Change = Callable[[CachedVideo, TrackerConfig], CachedVideo]  # a video as an arm sees it
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Something that is known of the frames before, or of the truth."""
+
+    change: Callable[[Mapping[str, Any], str], Change]  # from the constants of the step, for a split
+    tracker: Mapping[str, Range]  # the constants of the tracker that are searched
+    step: Mapping[str, Range]  # the constants of the step that are searched
+    after: str | None = None  # the arm whose constants it begins with
+
+
+ARMS = (
+    "bundled",
+    "assignment",
+    "true-masks",
+    "true-camera",
+    "true-camera-searched",
+    "shaken",
+    "shaken-searched",
+    "best-prior",
+    "prior",
+)
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", default="nano")
+    parser.add_argument("--world", default="hard", choices=WORLDS)
+    parser.add_argument("--arms", nargs="+", default=ARMS, choices=ARMS, metavar="ARM", help=" ".join(ARMS))
+    parser.add_argument("--against", default="assignment", choices=ARMS)
+    parser.add_argument("--tune-videos", type=int, default=100)
+    parser.add_argument("--test-videos", type=int, default=200)
+    parser.add_argument("--trials", type=int, default=64)
+    parser.add_argument("--seed", type=int, default=501, help="of the tune videos; test videos have the next")
+    parser.add_argument("--out", type=Path, default=Path("runs/association"))
+
+
+def run(given: argparse.Namespace) -> None:
+    study = Study(given)
+    for name in given.arms:  # all searches before the first row
+        study.constants(name)
+    compared = study.scores(given.against)
+    columns = {"arm": "", "AP": ".1f", "above": "+.1f", "low": "+.1f", "high": "+.1f"}
+    columns |= {"returns kept": ".1f", "more kept": "+.1f", "from": "+.1f", "to": "+.1f"}
+    with Table(given, columns) as table:
+        for name in given.arms:
+            found, numbers = study.scores(name), []
+            for score in ("ap", "share_kept"):
+                above = 100 * (found[score] - compared[score])
+                low, high = np.nanpercentile(above[1:], [2.5, 97.5])
+                numbers += [100 * found[score][0], above[0], low, high]
+            table.add(name, *numbers)
+
+
+class Study(Experiment):
+    """One world, with the masks of its detections and the truth."""
+
+    def __init__(self, given: argparse.Namespace) -> None:
+        super().__init__(given)
+        self.model, self.own = self.tracker.online()
+        self.start = family_named("compact").tracker.changed({"associator": "assignment"})
+        searched = {**ANY_TRACKER, **make_associator(self.start).ranges}
+        still: Callable[..., Change] = lambda step, split: lambda video, config: video  # noqa: E731
+        self.studied = {
+            "bundled": Arm(still, {}, {}),
+            "assignment": Arm(still, searched, {}),
+            "true-masks": Arm(lambda *_: true_masks, {}, {}, after="assignment"),
+            "true-camera": Arm(self._without_camera, {}, {}, after="assignment"),
+            "true-camera-searched": Arm(self._without_camera, searched, {}),
+            "shaken": Arm(lambda *_: shaken, {}, {}, after="assignment"),
+            "shaken-searched": Arm(lambda *_: shaken, searched, {}),
+            "best-prior": Arm(self._best_prior, {}, {}, after="assignment"),
+            "prior": Arm(self._prior, {}, PRIOR, after="assignment"),
+        }
+        self.scored, self.camera = cache(self._scored), cache(self._camera)
+
+    def scores(self, name: str) -> dict[str, np.ndarray]:
+        return self.scored(name)
+
+    def constants(self, name: str) -> dict[str, Any]:
+        """The constants of the tracker and of the step with the best AP on the tune videos."""
+        arm = self.studied[name]
+        start = self.constants(arm.after) if arm.after else {"tracker": {}, "step": {}}
+        if not (arm.tracker or arm.step):
+            return start
+
+        def split(drawn: Mapping[str, Any]) -> dict[str, Any]:
+            return {
+                "tracker": start["tracker"] | {key: drawn[key] for key in arm.tracker if key in drawn},
+                "step": start["step"] | {key: drawn[key] for key in arm.step if key in drawn},
+            }
+
+        def score(trials: list[dict[str, Any]]) -> Iterator[float]:
+            once = np.ones((1, self.given.tune_videos), np.int64)
+            for drawn in trials:
+                tune, config, videos = self._seen(name, split(drawn), "tune")
+                yield float(replay.resampled_ap(tune, [replay.track(v, config) for v in videos], once)[0])
+
+        def search() -> dict[str, Any]:
+            best, ap = maximise({**arm.tracker, **arm.step}, score, 0.0, self.given.trials)
+            return {"tune_ap": ap, "constants": split(best)}
+
+        found: dict[str, Any] = self._kept(f"over-time-{name}.json", search)
+        return found["constants"]
+
+    def _seen(
+        self, name: str, constants: Mapping[str, Any], split: str
+    ) -> tuple[Cache, TrackerConfig, Iterator[CachedVideo]]:
+        """The videos of a split as an arm sees them."""
+        count = self.given.tune_videos if split == "tune" else self.given.test_videos
+        found = self.detections(split)[:count]
+        config = self.own if name == "bundled" else self.start.changed(constants["tracker"])
+        change = self.studied[name].change(constants["step"], split)
+        return found, config, (change(video, config) for video in found.videos)
+
+    def _scored(self, name: str) -> dict[str, np.ndarray]:
+        found, config, seen = self._seen(name, self.constants(name), "test")
+        videos = list(seen)
+        drawn = np.random.default_rng(0).multinomial(
+            len(videos), np.full(len(videos), 1 / len(videos)), RESAMPLINGS
+        )
+        weights = np.concatenate([np.ones((1, len(videos)), np.int64), drawn])
+        counts = [replay.returns(video, config) for video in videos]
+        ap = replay.resampled_ap(found, [replay.track(video, config) for video in videos], weights)
+        return {"ap": ap, **resampled(counts, weights)}
+
+    def _without_camera(self, step: Mapping[str, Any], split: str) -> Change:
+        return lambda video, config: moved(video, self.camera(split, video.id))
+
+    def _camera(self, split: str, video: int) -> list[Motion]:
+        """What undoes the zoom and the roll of the camera. Its pan moves the ground, but no object."""
+        world = self._world(split)
+        camera = world.scene(video - 1).layout.camera
+        middle = np.array([world.config.width / world.config.height, 1]) / 2
+        turns = [
+            np.array([[np.cos(roll), -np.sin(roll)], [np.sin(roll), np.cos(roll)]]) / zoom
+            for zoom, roll in zip(camera.zoom, camera.roll, strict=True)
+        ]
+        return [
+            (turn, middle - turn @ middle, 1 / zoom) for turn, zoom in zip(turns, camera.zoom, strict=True)
+        ]
+
+    def _prior(self, step: Mapping[str, Any], split: str) -> Change:
+        return lambda video, config: self._with_prior(video, config, split, [Step(**step)])
+
+    def _best_prior(self, step: Mapping[str, Any], split: str) -> Change:
+        return lambda video, config: self._with_prior(video, config, split, BEST_OF)
+
+    def _with_prior(
+        self, video: CachedVideo, config: TrackerConfig, split: str, steps: Sequence[Step]
+    ) -> CachedVideo:
+        """Masks after the step; of several steps the best for each detection, as the truth tells."""
+        masks = self._masks(split, video)
+        selected = [replay._selected(frame, config) for frame in video.frames]
+        prior = MaskPrior(masks.geometry)
+        frames = []
+        for t, (rows, ids) in enumerate(zip(selected, replay.online(video, selected, config), strict=True)):
+            frame, truth = video.frames[t], masks.truth(t)
+            overlap, known = frame.overlap.copy(), np.flatnonzero(ids >= 0)
+            things = replay.true_ids(video, t, rows)
+            for n in known:
+                row, thing = rows[n], things[n]
+                own, place = masks.logits[t][row].astype(np.float32), frame.queries.places[row]
+                best, best_mask, best_iou = overlap[row], own, -1.0
+                if len(steps) > 1 and thing >= 0:
+                    best_iou = iou(overlap[row], video.truth_area[t], thing)
+                for candidate in prior.candidates(int(ids[n]), t, own, place, steps):
+                    mine, _ = full_size(candidate[None], masks.geometry)
+                    counted = np.concatenate([[mine.sum()], truth @ mine.ravel()]).astype(np.int64)
+                    if len(steps) == 1 or (
+                        thing >= 0 and iou(counted, video.truth_area[t], thing) > best_iou
+                    ):
+                        best, best_mask = counted, candidate
+                        best_iou = iou(counted, video.truth_area[t], thing) if thing >= 0 else -1.0
+                overlap[row] = best
+                prior.keep(int(ids[n]), t, best_mask, place)
+            frames.append(replace(frame, overlap=overlap))
+        return replace(video, frames=frames)
+
+    def _masks(self, split: str, video: CachedVideo) -> VideoMasks:
+        def compute() -> VideoMasks:
+            scene = self._world(split).scene(video.id - 1)
+            drawn = [scene.frame(t) for t in range(len(video.frames))]
+            images, masks = zip(*drawn, strict=True)
+            loose = self.own.model_copy(update={"select_score": LOOSEST, "box_nms": 1.0, "mask_nms": 1.0})
+            truth = np.stack(masks)
+            truth = truth[:, truth.any((0, 2, 3))]
+            assert np.array_equal(truth.sum((2, 3)), video.truth_area)
+            logits = []
+            for frame, found in zip(video.frames, detect_video(self.model, iter(images), loose), strict=True):
+                assert np.array_equal(found.query, frame.queries.query)
+                logits.append(found.masks.astype(np.float16))
+                geometry = found.geometry
+            packed = np.packbits(truth.reshape(*truth.shape[:2], -1), axis=-1)
+            return VideoMasks(logits, packed, geometry)
+
+        (self.folder / f"{split}-masks").mkdir(exist_ok=True)
+        found: VideoMasks = self._kept(f"{split}-masks/{video.id:04d}.pickle", compute)
+        return found
+
+
+@dataclass(frozen=True)
+class VideoMasks:
+    """The masks of one video."""
+
+    logits: list[NDArray[np.float16]]  # [n, h, w] of the detections of each frame
+    packed: NDArray[np.uint8]  # [T, G, H W / 8] the true masks
+    geometry: Geometry
+
+    def truth(self, t: int) -> Floats:
+        """True masks [G, H W] of a frame."""
+        pixels = self.geometry.height * self.geometry.width
+        return np.unpackbits(self.packed[t], axis=-1, count=pixels).astype(np.float32)
+
+
+def iou(counted: Ints, areas: Ints, thing: int) -> float:
+    """Of a mask with a true one, from its row of `CachedFrame.overlap`."""
+    shared = counted[1 + thing]
+    return float(shared / max(counted[0] + areas[thing] - shared, 1))
+
+
+def true_masks(video: CachedVideo, config: TrackerConfig) -> CachedVideo:
+    """Each detection that shows an object has its true mask."""
+    frames = []
+    for t, frame in enumerate(video.frames):
+        rows = replay._selected(frame, config)
+        things, overlap = replay.true_ids(video, t, rows), frame.overlap.copy()
+        for row, thing in zip(rows, things, strict=True):
+            if thing >= 0:
+                overlap[row] = 0
+                overlap[row, [0, 1 + thing]] = video.truth_area[t, thing]
+        frames.append(replace(frame, overlap=overlap))
+    return replace(video, frames=frames)
+
+
+def shaken(video: CachedVideo, config: TrackerConfig) -> CachedVideo:
+    """Places as a camera in an unsteady hand tells them: slow sways of up to a third of the height, and jolts."""
+    random = np.random.default_rng(video.id)
+    frames = len(video.frames)
+    rate, start, reach = (
+        random.uniform(0.1, 0.5, 2),
+        random.uniform(0, 2 * np.pi, 2),
+        random.uniform(0, 0.3, 2),
+    )
+    sway = reach * np.sin(np.outer(np.arange(frames), rate) + start)
+    jolts = np.cumsum((random.random((frames, 1)) < 0.1) * random.normal(0, 0.1, (frames, 2)), 0)
+    return moved(video, [(np.eye(2), shift, 1.0) for shift in sway + jolts])
+
+
+def moved(video: CachedVideo, motion: Sequence[Motion]) -> CachedVideo:
+    """The places of all detections turned, shifted and scaled, in each frame by its own motion."""
+    frames = []
+    for frame, (turn, shift, scale) in zip(video.frames, motion, strict=True):
+        places = frame.queries.places
+        centres = places[:, :2] @ turn.T + shift
+        there = np.concatenate([centres, places[:, 2:] * scale], 1).astype(np.float32)
+        frames.append(replace(frame, queries=replace(frame.queries, places=there)))
+    return replace(video, frames=frames)
