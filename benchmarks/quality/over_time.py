@@ -1,9 +1,10 @@
 """What the frames before are worth to masks and places: masks that take in the last one, a camera held still.
 
 The detections are those of `association`. Each arm changes one thing: the mask of a track's detection becomes
-the truth, or takes in the track's last mask; or places are told as if the camera did not move. Identities are
-decided before masks change. Constants are searched on the tune videos, with as many trials for every arm. All
-figures are of the test videos; intervals are a paired bootstrap over them. What was computed is kept in --out.
+the truth, or takes in the track's last mask; or places are told as if the camera did not move. Identities
+are decided before masks change. Constants are searched on the tune videos, with as many trials for every arm.
+All figures are of the test videos; intervals are a paired bootstrap over them. What was computed is kept in
+--out, and what is there of `association` is used.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ class Study(Experiment):
             "best-prior": Arm(self._best_prior, {}, {}, after="assignment"),
             "prior": Arm(self._prior, {}, PRIOR, after="assignment"),
         }
-        self.scored, self.camera = cache(self._scored), cache(self._camera)
+        self.scored, self.camera, self.followed = map(cache, (self._scored, self._camera, self._followed))
 
     def scores(self, name: str) -> dict[str, np.ndarray]:
         return self.scored(name)
@@ -187,32 +188,39 @@ class Study(Experiment):
         self, video: CachedVideo, config: TrackerConfig, split: str, steps: Sequence[Step]
     ) -> CachedVideo:
         """Masks after the step; of several steps the best for each detection, as the truth tells."""
-        masks = self._masks(split, video)
-        selected = [replay._selected(frame, config) for frame in video.frames]
-        prior = MaskPrior(masks.geometry)
-        frames = []
-        for t, (rows, ids) in enumerate(zip(selected, replay.online(video, selected, config), strict=True)):
+        masks, prior, frames = self._masks(split, video), None, []
+        for t, (rows, ids, things) in enumerate(self.followed(split, video.id, config)):
             frame, truth = video.frames[t], masks.truth(t)
-            overlap, known = frame.overlap.copy(), np.flatnonzero(ids >= 0)
-            things = replay.true_ids(video, t, rows)
-            for n in known:
-                row, thing = rows[n], things[n]
+            prior = prior or MaskPrior(masks.geometry)
+            overlap = frame.overlap.copy()
+            for row, id, thing in zip(rows.tolist(), ids.tolist(), things.tolist(), strict=True):
+                if id < 0:
+                    continue
                 own, place = masks.logits[t][row].astype(np.float32), frame.queries.places[row]
-                best, best_mask, best_iou = overlap[row], own, -1.0
-                if len(steps) > 1 and thing >= 0:
-                    best_iou = iou(overlap[row], video.truth_area[t], thing)
-                for candidate in prior.candidates(int(ids[n]), t, own, place, steps):
-                    mine, _ = full_size(candidate[None], masks.geometry)
-                    counted = np.concatenate([[mine.sum()], truth @ mine.ravel()]).astype(np.int64)
-                    if len(steps) == 1 or (
-                        thing >= 0 and iou(counted, video.truth_area[t], thing) > best_iou
-                    ):
-                        best, best_mask = counted, candidate
-                        best_iou = iou(counted, video.truth_area[t], thing) if thing >= 0 else -1.0
-                overlap[row] = best
-                prior.keep(int(ids[n]), t, best_mask, place)
+                chosen = own
+                found = list(prior.candidates(id, t, own, place, steps))
+                if found and (thing >= 0 or len(steps) == 1):
+                    full, _ = full_size(np.stack(found), masks.geometry)
+                    flat = full.reshape(len(full), -1).astype(np.float32)
+                    counted = np.concatenate([flat.sum(1)[:, None], flat @ truth.T], 1).astype(np.int64)
+                    best = 0
+                    if len(steps) > 1:
+                        counted = np.concatenate([counted, overlap[row : row + 1]])
+                        best = int(iou(counted, video.truth_area[t], thing).argmax())
+                    overlap[row], chosen = counted[best], [*found, own][best]
+                prior.keep(id, t, chosen, place)
             frames.append(replace(frame, overlap=overlap))
         return replace(video, frames=frames)
+
+    def _followed(self, split: str, number: int, config: TrackerConfig) -> list[tuple[Ints, Ints, Ints]]:
+        """Of each frame the selected rows, their ids, and the true tracks that they show."""
+        video = self.detections(split).videos[number - 1]
+        selected = [replay.select(frame, config) for frame in video.frames]
+        ids = replay.online(video, selected, config)
+        return [
+            (rows, found, replay.true_ids(video, t, rows))
+            for t, (rows, found) in enumerate(zip(selected, ids, strict=True))
+        ]
 
     def _masks(self, split: str, video: CachedVideo) -> VideoMasks:
         def compute() -> VideoMasks:
@@ -250,17 +258,18 @@ class VideoMasks:
         return np.unpackbits(self.packed[t], axis=-1, count=pixels).astype(np.float32)
 
 
-def iou(counted: Ints, areas: Ints, thing: int) -> float:
-    """Of a mask with a true one, from its row of `CachedFrame.overlap`."""
-    shared = counted[1 + thing]
-    return float(shared / max(counted[0] + areas[thing] - shared, 1))
+def iou(counted: Ints, areas: Ints, thing: int) -> NDArray[np.float64]:
+    """Of masks with a true one, from their rows of `CachedFrame.overlap`."""
+    shared = counted[:, 1 + thing]
+    found: NDArray[np.float64] = shared / np.maximum(counted[:, 0] + areas[thing] - shared, 1)
+    return found
 
 
 def true_masks(video: CachedVideo, config: TrackerConfig) -> CachedVideo:
     """Each detection that shows an object has its true mask."""
     frames = []
     for t, frame in enumerate(video.frames):
-        rows = replay._selected(frame, config)
+        rows = replay.select(frame, config)
         things, overlap = replay.true_ids(video, t, rows), frame.overlap.copy()
         for row, thing in zip(rows, things, strict=True):
             if thing >= 0:
@@ -271,7 +280,7 @@ def true_masks(video: CachedVideo, config: TrackerConfig) -> CachedVideo:
 
 
 def shaken(video: CachedVideo, config: TrackerConfig) -> CachedVideo:
-    """Places as a camera in an unsteady hand tells them: slow sways of up to a third of the height, and jolts."""
+    """Places as an unsteady hand films them: slow sways of up to a third of the height, and jolts."""
     random = np.random.default_rng(video.id)
     frames = len(video.frames)
     rate, start, reach = (
