@@ -3,16 +3,16 @@
 The detections are those of `association`. Each arm changes one thing: the mask of a track's detection becomes
 the truth, or takes in the track's last mask; or places are told as if the camera did not move. Identities
 are decided before masks change. Constants are searched on the tune videos, with as many trials for every arm.
-All figures are of the test videos; intervals are a paired bootstrap over them. What was computed is kept in
---out, and what is there of `association` is used.
+Figures are of the test videos if `--split` does not say otherwise; intervals are a paired bootstrap over the
+videos. What was computed is kept in --out, and what is there of `association` is used.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,9 @@ from ookd.tracking.associators import make_associator
 from ookd.tracking.associators.ranges import Range
 from ookd.tracking.predict import detect_video
 from ookd.tune import replay
-from ookd.tune.replay import Cache, CachedVideo
+from ookd.tune.replay import Cache, CachedTracks, CachedVideo, Follow
 from ookd.tune.search import ANY_TRACKER, LOOSEST, maximise
-from quality.association import WORLDS, Experiment
+from quality.association import SPLITS, WORLDS, Experiment
 from quality.mask_prior import BEST_OF, PRIOR, MaskPrior, Step
 
 Motion = tuple[NDArray[Any], NDArray[Any], float]  # of places in a frame: turned, shifted; sides scaled
@@ -46,6 +46,20 @@ class Arm:
     tracker: Mapping[str, Range]  # the constants of the tracker that are searched
     step: Mapping[str, Range]  # the constants of the step that are searched
     after: str | None = None  # the arm whose constants it begins with
+    masks_only: bool = False  # identities stay
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Videos as an arm sees them, and how it joins their detections."""
+
+    cache: Cache
+    videos: Iterable[CachedVideo]
+    config: TrackerConfig
+    follow: Follow
+
+    def tracks(self) -> list[CachedTracks]:
+        return [replay.track(video, self.config, self.follow) for video in self.videos]
 
 
 ARMS = (
@@ -68,6 +82,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--against", default="assignment", choices=ARMS)
     parser.add_argument("--tune-videos", type=int, default=100)
     parser.add_argument("--test-videos", type=int, default=200)
+    parser.add_argument("--split", default="test", choices=SPLITS, help="whose scores are told")
     parser.add_argument("--trials", type=int, default=64)
     parser.add_argument("--seed", type=int, default=501, help="of the tune videos; test videos have the next")
     parser.add_argument("--out", type=Path, default=Path("runs/association"))
@@ -102,18 +117,15 @@ class Study(Experiment):
         self.studied = {
             "bundled": Arm(still, {}, {}),
             "assignment": Arm(still, searched, {}),
-            "true-masks": Arm(lambda *_: true_masks, {}, {}, after="assignment"),
+            "true-masks": Arm(lambda *_: true_masks, {}, {}, after="assignment", masks_only=True),
             "true-camera": Arm(self._without_camera, {}, {}, after="assignment"),
             "true-camera-searched": Arm(self._without_camera, searched, {}),
             "shaken": Arm(lambda *_: shaken, {}, {}, after="assignment"),
             "shaken-searched": Arm(lambda *_: shaken, searched, {}),
-            "best-prior": Arm(self._best_prior, {}, {}, after="assignment"),
-            "prior": Arm(self._prior, {}, PRIOR, after="assignment"),
+            "best-prior": Arm(self._best_prior, {}, {}, after="assignment", masks_only=True),
+            "prior": Arm(self._prior, {}, PRIOR, after="assignment", masks_only=True),
         }
-        self.scored, self.camera, self.followed = map(cache, (self._scored, self._camera, self._followed))
-
-    def scores(self, name: str) -> dict[str, np.ndarray]:
-        return self.scored(name)
+        self.scores, self.camera, self.followed = map(cache, (self._scored, self._camera, self._followed))
 
     def constants(self, name: str) -> dict[str, Any]:
         """The constants of the tracker and of the step with the best AP on the tune videos."""
@@ -131,8 +143,8 @@ class Study(Experiment):
         def score(trials: list[dict[str, Any]]) -> Iterator[float]:
             once = np.ones((1, self.given.tune_videos), np.int64)
             for drawn in trials:
-                tune, config, videos = self._seen(name, split(drawn), "tune")
-                yield float(replay.resampled_ap(tune, [replay.track(v, config) for v in videos], once)[0])
+                seen = self._seen(name, split(drawn), "tune")
+                yield float(replay.resampled_ap(seen.cache, seen.tracks(), once)[0])
 
         def search() -> dict[str, Any]:
             best, ap = maximise({**arm.tracker, **arm.step}, score, 0.0, self.given.trials)
@@ -141,26 +153,28 @@ class Study(Experiment):
         found: dict[str, Any] = self._kept(f"over-time-{name}.json", search)
         return found["constants"]
 
-    def _seen(
-        self, name: str, constants: Mapping[str, Any], split: str
-    ) -> tuple[Cache, TrackerConfig, Iterator[CachedVideo]]:
+    def _seen(self, name: str, constants: Mapping[str, Any], split: str) -> Seen:
         """The videos of a split as an arm sees them."""
         count = self.given.tune_videos if split == "tune" else self.given.test_videos
-        found = self.detections(split)[:count]
+        found, arm = self.detections(split)[:count], self.studied[name]
         config = self.own if name == "bundled" else self.start.changed(constants["tracker"])
-        change = self.studied[name].change(constants["step"], split)
-        return found, config, (change(video, config) for video in found.videos)
+        change = arm.change(constants["step"], split)
+        follow = partial(self._known, split) if arm.masks_only else replay.online
+        return Seen(found, (change(video, config) for video in found.videos), config, follow)
 
     def _scored(self, name: str) -> dict[str, np.ndarray]:
-        found, config, seen = self._seen(name, self.constants(name), "test")
-        videos = list(seen)
-        drawn = np.random.default_rng(0).multinomial(
-            len(videos), np.full(len(videos), 1 / len(videos)), RESAMPLINGS
-        )
-        weights = np.concatenate([np.ones((1, len(videos)), np.int64), drawn])
-        counts = [replay.returns(video, config) for video in videos]
-        ap = replay.resampled_ap(found, [replay.track(video, config) for video in videos], weights)
-        return {"ap": ap, **resampled(counts, weights)}
+        seen = self._seen(name, self.constants(name), self.given.split)
+        count = len(seen.cache.videos)
+        drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), RESAMPLINGS)
+        weights = np.concatenate([np.ones((1, count), np.int64), drawn])
+        seen = replace(seen, videos=list(seen.videos))
+        counts = [replay.returns(video, seen.config, seen.follow) for video in seen.videos]
+        return {"ap": replay.resampled_ap(seen.cache, seen.tracks(), weights), **resampled(counts, weights)}
+
+    def _known(
+        self, split: str, video: CachedVideo, selected: Sequence[Ints], config: TrackerConfig
+    ) -> Iterator[Ints]:
+        return (ids for _, ids, _ in self.followed(split, video.id, config))
 
     def _without_camera(self, step: Mapping[str, Any], split: str) -> Change:
         return lambda video, config: moved(video, self.camera(split, video.id))
