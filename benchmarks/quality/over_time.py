@@ -31,6 +31,7 @@ from ookd.tracking.predict import detect_video
 from ookd.tune import replay
 from ookd.tune.replay import Cache, CachedTracks, CachedVideo, Follow
 from ookd.tune.search import ANY_TRACKER, LOOSEST, maximise
+from ookd.worlds.layout import SceneLayout
 from quality.association import SPLITS, WORLDS, Experiment
 from quality.mask_prior import BEST_OF, PRIOR, MaskPrior, Step
 
@@ -67,9 +68,7 @@ ARMS = (
     "assignment",
     "true-masks",
     "true-camera",
-    "true-camera-searched",
     "shaken",
-    "shaken-searched",
     "best-prior",
     "prior",
 )
@@ -119,9 +118,7 @@ class Study(Experiment):
             "assignment": Arm(still, searched, {}),
             "true-masks": Arm(lambda *_: true_masks, {}, {}, after="assignment", masks_only=True),
             "true-camera": Arm(self._without_camera, {}, {}, after="assignment"),
-            "true-camera-searched": Arm(self._without_camera, searched, {}),
             "shaken": Arm(lambda *_: shaken, {}, {}, after="assignment"),
-            "shaken-searched": Arm(lambda *_: shaken, searched, {}),
             "best-prior": Arm(self._best_prior, {}, {}, after="assignment", masks_only=True),
             "prior": Arm(self._prior, {}, PRIOR, after="assignment", masks_only=True),
         }
@@ -180,17 +177,8 @@ class Study(Experiment):
         return lambda video, config: moved(video, self.camera(split, video.id))
 
     def _camera(self, split: str, video: int) -> list[Motion]:
-        """What undoes the zoom and the roll of the camera. Its pan moves the ground, but no object."""
         world = self._world(split)
-        camera = world.scene(video - 1).layout.camera
-        middle = np.array([world.config.width / world.config.height, 1]) / 2
-        turns = [
-            np.array([[np.cos(roll), -np.sin(roll)], [np.sin(roll), np.cos(roll)]]) / zoom
-            for zoom, roll in zip(camera.zoom, camera.roll, strict=True)
-        ]
-        return [
-            (turn, middle - turn @ middle, 1 / zoom) for turn, zoom in zip(turns, camera.zoom, strict=True)
-        ]
+        return camera_undone(world.scene(video - 1).layout)
 
     def _prior(self, step: Mapping[str, Any], split: str) -> Change:
         return lambda video, config: self._with_prior(video, config, split, [Step(**step)])
@@ -305,6 +293,16 @@ def shaken(video: CachedVideo, config: TrackerConfig) -> CachedVideo:
     sway = reach * np.sin(np.outer(np.arange(frames), rate) + start)
     jolts = np.cumsum((random.random((frames, 1)) < 0.1) * random.normal(0, 0.1, (frames, 2)), 0)
     return moved(video, [(np.eye(2), shift, 1.0) for shift in sway + jolts])
+
+
+def camera_undone(layout: SceneLayout) -> list[Motion]:
+    """What undoes the camera's zoom and roll in each frame. Its pan moves the ground, but no object."""
+    camera, middle = layout.camera, np.array([layout.aspect, 1]) / 2
+    undone = []
+    for zoom, roll in zip(camera.zoom, camera.roll, strict=True):
+        turn = np.array([[np.cos(roll), -np.sin(roll)], [np.sin(roll), np.cos(roll)]]) / zoom
+        undone.append((turn, middle - turn @ middle, 1 / zoom))
+    return undone
 
 
 def moved(video: CachedVideo, motion: Sequence[Motion]) -> CachedVideo:
