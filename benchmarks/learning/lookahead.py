@@ -1,9 +1,9 @@
-"""What the future is worth to a student: labels that differ only in how far ahead their tracker saw.
+"""The value of the future for a student: labels that differ only in how far ahead their tracker saw.
 
 One frame network's detections on unlabelled videos are joined with more and more of the following frames
 known, by the truth (the ceiling), and with identities shuffled within each class (the floor). Each becomes
-labels as `ookd label` writes them, and a student that begins as the same network learns from them alone.
-What was computed is kept in --out, so that a run that was stopped goes on, and seeds and arms can be added.
+labels as `ookd label` writes them, and a student that starts from the same network trains on them alone.
+Finished work is kept in --out, so that an interrupted run continues, and seeds and arms can be added.
 """
 
 from __future__ import annotations

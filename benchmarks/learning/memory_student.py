@@ -1,9 +1,9 @@
-"""What a memory is worth: a student that carries track slots beside the stateless one, at equal computing.
+"""The value of a memory: a student with track slots against the stateless one, at equal compute.
 
-All arms begin as the bundled `nano` and see the same videos. Each is trained with several seeds and judged
+All arms start from the bundled `nano` and see the same videos. Each is trained with several seeds and judged
 like the arms of `association`: constants are searched on tune videos, scores are of test videos. A difference
-is one of means over seeds; its interval is a bootstrap over videos and seeds. What was computed is kept in
---out, so that a run that was stopped goes on, and seeds can be added.
+is that of means over seeds; its interval is a bootstrap over videos and seeds. Finished work is kept in
+--out, so that an interrupted run continues, and seeds can be added.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The result of one video: its tracks with their masks, in one file that is whole or not there."""
+"""The result of one video: its tracks with their masks, in one file that is complete or absent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SUFFIX = ".json.gz"
 
 @dataclass(slots=True)
 class FleetTrack:
-    """One object. The lists have an entry for each frame that shows it."""
+    """One object. The lists have one entry per frame that shows it."""
 
     id: int
     label: int
@@ -40,7 +40,7 @@ class FleetTracks:
 
 
 def write_tracks(path: Path, found: FleetTracks) -> None:
-    """The same bytes for the same tracks."""
+    """Write the tracks; equal tracks give equal bytes."""
     write_file(path, gzip.compress(orjson.dumps(asdict(found)), compresslevel=6, mtime=0))
 
 
