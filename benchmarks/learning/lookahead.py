@@ -110,8 +110,8 @@ def make_labels(given: argparse.Namespace, folder: Path) -> None:
     world = World(preset, split="train", seed=given.seed, videos=given.videos, **change)
     write(world, folder, overwrite=True)
     teacher = Experiment(argparse.Namespace(**{**vars(given), "model": "nano", "out": given.out / "teacher"}))
-    online = teacher.arms["assignment"].plan(teacher.constants("assignment"), "tune")[0]
-    linker = teacher.arms["link-all"].plan(teacher.constants("link-all"), "tune")[0]
+    online = teacher.arm("assignment").plan(teacher.constants("assignment"), "tune")[0]
+    linker = teacher.arm("link-all").plan(teacher.constants("link-all"), "tune")[0]
     saved, truth = load("nano"), world.dataset()
     network, _ = saved.online()
     found: dict[str, dict[int, list[TrackResult]]] = {name: {} for name in LABELS}

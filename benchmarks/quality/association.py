@@ -121,13 +121,17 @@ class Experiment:
         self.folder = given.out / given.world
         self.folder.mkdir(parents=True, exist_ok=True)
         self.tracker = load(given.model)
-        self.arms = own_arms(self.tracker.online()[1]) | {name: self._peer(name) for name in peers.PEERS}
+        self.own_arms = own_arms(self.tracker.online()[1])
         self.detections, self.motion = cache(self._detections), cache(self._motion)
+
+    def arm(self, name: str) -> Arm:
+        """An arm by name; those of other packages need theirs."""
+        return self._peer(name) if name in peers.PEERS else self.own_arms[name]
 
     def scores(self, name: str) -> dict[str, np.ndarray]:
         """AP, returns and switches [1 + R] of an arm: of the test videos as they are, then resampled."""
         found = self.detections("test")
-        config, follow = self.arms[name].plan(self.constants(name), "test")
+        config, follow = self.arm(name).plan(self.constants(name), "test")
         videos = len(found.videos)
         drawn = np.random.default_rng(0).multinomial(videos, np.full(videos, 1 / videos), RESAMPLINGS)
         weights = np.concatenate([np.ones((1, videos), np.int64), drawn])
@@ -138,7 +142,7 @@ class Experiment:
 
     def constants(self, name: str) -> dict[str, Any]:
         """The constants of an arm with the best AP on the tune videos."""
-        arm = self.arms[name]
+        arm = self.arm(name)
         start = self.constants(arm.after) if arm.after else {}
         if arm.ranges is None:
             return start
