@@ -14,6 +14,7 @@ from ookd.models.preprocess import IMAGENET
 _SMALL = {
     "trunk": "lite2",
     "width": 192,
+    "fine_width": 96,
     "mask_width": 48,
     "embed": 96,
     "hidden": 768,
