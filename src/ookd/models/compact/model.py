@@ -4,8 +4,7 @@ A class heat-map proposes places, and the feature at each of the best places bec
 each query attends to the cells under its own mask and to the other queries. A mask is the query's inner
 product with the pixels plus a quadratic form around the query's place, so every query starts as a disk and
 learns its outline from there. Only convolutions, matrix products, softmax, top-k and gathers are used, so
-all of it exports. What is finer than stride 16 has few channels and no attention, because there most of the
-cells are.
+all of it exports. What is finer than stride 16 has few channels, because there most of the cells are.
 
 Shapes: B frames, Q queries, K classes, D width, M mask channels, h w a grid of cells, S tokens of strides 16
 and 32.
@@ -32,6 +31,7 @@ from ookd.structures import FrameQueries
 
 PRIOR = 0.02  # probability of a class before training
 DISK = (-12.0, -12.0, 0.0, 0.0, 0.0, 2.0)  # x2, y2, xy, x, y, 1: the mask every query starts from
+FINE_HEADS = 4  # attention heads at stride 8
 UNIT = 0.25  # unit of the quadratic's coordinates, in square roots of the frame's area
 
 
@@ -40,7 +40,9 @@ class CompactConfig(ModelConfig):
     trunk: Variant = Field("lite0", description="EfficientNet-Lite variant")
     frozen: int = Field(2, ge=0, le=7, description="trunk stages, stem included, that are not trained")
     width: int = Field(128, ge=16, description="channels of queries and of strides 16 and 32")
-    fine_width: int = Field(64, ge=8, description="channels of strides 4 and 8")
+    fine_width: int = Field(
+        64, ge=8, multiple_of=8, description="channels of stride 8, twice those of stride 4"
+    )
     mask_width: int = Field(32, ge=8, description="channels of the mask features")
     embed: int = Field(64, ge=8, description="channels that the tracker compares")
     heads: int = Field(8, ge=1, description="attention heads")
@@ -78,7 +80,8 @@ class PixelFeatures:
     position: Tensor  # [S, D] code of the tokens' places
     padding: Tensor  # [B, S] 0, or -inf where there is no image
     sizes: list[tuple[int, int]]  # height and width of strides 8, 16, 32
-    fine: Tensor  # [B, C, H/8, W/8] what queries start from
+    fine: Tensor  # [B, C, H/8, W/8] what queries start from and attend to
+    keys: Tensor  # [B, C, H/8, W/8] what they find it by
     outside: Tensor  # [B, H/8, W/8] as `padding`
     masks: dict[int, Tensor]  # stride 4, 8, 16, 32 -> mask features [B, M, h, w], means of finer ones
     finest: FinestMasks
@@ -111,6 +114,7 @@ class PixelFeatures:
             self.padding[frames],
             self.sizes,
             self.fine[frames],
+            self.keys[frames],
             self.outside[frames],
             masks,
             self.finest.at(frames),
@@ -150,6 +154,30 @@ class Attention(nn.Module):
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+class PixelAttention(nn.Module):
+    """A query attends to the cells under its mask.
+
+    Those of stride 8 are many, so their features are the values as they are, and all layers share the keys.
+    """
+
+    def __init__(self, config: CompactConfig) -> None:
+        super().__init__()
+        self.coarse = Attention(config.width, config.heads)
+        self.query = nn.Linear(config.width, config.fine_width)
+        self.out = nn.Linear(config.fine_width, config.width)
+
+    def forward(self, query: Tensor, pixels: PixelFeatures, focus: Tensor) -> Tensor:
+        """query [B, Q, D]; focus [B, Q, S], as of `mask_focus`, is added to the attention."""
+        fine, coarse = focus.split([focus.shape[2] - pixels.tokens.shape[1], pixels.tokens.shape[1]], 2)
+        tokens = pixels.tokens
+        found = self.coarse(query, tokens + pixels.position, tokens, coarse)
+        q = self.query(query).unflatten(2, (FINE_HEADS, -1)).transpose(1, 2)
+        keys, values = (x.flatten(2).unflatten(1, (FINE_HEADS, -1)) for x in (pixels.keys, pixels.fine))
+        logits = q @ keys * (q.shape[-1] ** -0.5) + fine.unsqueeze(1)
+        mixed = logits.softmax(-1).to(values.dtype) @ values.transpose(2, 3)
+        return found + self.out(mixed.transpose(1, 2).flatten(2))
 
 
 class ConvBlock(nn.Module):
@@ -203,8 +231,9 @@ class FrameEncoder(nn.Module):
         self.down8 = nn.Conv2d(d, fine, 1)
         self.refine8 = ConvBlock(fine, fine)
         self.down4 = nn.Conv2d(fine, fine, 1)
-        self.refine4 = ConvBlock(fine, fine)
-        self.masks = MaskFeatures(fine, config.mask_width)
+        self.refine4 = nn.Sequential(nn.Conv2d(fine, fine // 2, 3, padding=1), nn.ReLU())
+        self.masks = MaskFeatures(fine // 2, config.mask_width)
+        self.keys = nn.Conv2d(fine, fine, 1)
         self.heat = nn.Sequential(ConvBlock(fine, fine), nn.Conv2d(fine, config.classes, 1))
         last = self.heat[1]
         assert isinstance(last, nn.Conv2d)
@@ -231,6 +260,7 @@ class FrameEncoder(nn.Module):
             torch.cat([level.flatten(1) for level in outside[1:]], 1),
             sizes,
             x8,
+            self.keys(x8),
             outside[0],
             masks,
             finest,
@@ -255,7 +285,7 @@ class CompactDecoderLayer(nn.Module):
 
     def __init__(self, config: CompactConfig) -> None:
         super().__init__()
-        self.look = Attention(config.width, config.heads)
+        self.look = PixelAttention(config)
         self.compare = Attention(config.width, config.heads)
         self.feed_forward = FeedForward(config.width, config.hidden)
         self.norms = nn.ModuleList(nn.LayerNorm(config.width) for _ in range(3))
@@ -264,8 +294,7 @@ class CompactDecoderLayer(nn.Module):
         self, x: Tensor, place: Tensor, pixels: PixelFeatures, focus: Tensor, between: Tensor | None
     ) -> Tensor:
         """x and place [B, Q, D]; focus [B, Q, S] is added to the attention, low outside a query's mask."""
-        tokens = pixels.tokens
-        x = self.norms[0](x + self.look(x + place, tokens + pixels.position, tokens, focus))
+        x = self.norms[0](x + self.look(x + place, pixels, focus))
         x = self.norms[1](x + self.compare(x + place, x + place, x, between))
         return self.norms[2](x + self.feed_forward(x))
 
@@ -360,12 +389,13 @@ def peak_places(pixels: PixelFeatures, count: int) -> Tensor:
 
 
 def mask_focus(queries: CompactQueries, pixels: PixelFeatures) -> Tensor:
-    """Attention bias [B, Q, S]: the mask logit so far where it is negative, at least -8."""
+    """Attention bias [B, Q, S] of strides 8 to 32: the mask logit where it is negative, at least -8."""
     b, q = queries.logits.shape[:2]
     with torch.no_grad():
         everyone = torch.arange(q, device=queries.logits.device).expand(b, -1)
-        levels = [queries.masks_at(everyone, stride).flatten(2) for stride in (16, 32)]
-        return torch.cat(levels, -1).clamp(-8.0, 0.0) + pixels.padding.unsqueeze(1)
+        levels = [queries.masks_at(everyone, stride).flatten(2) for stride in (8, 16, 32)]
+        padding = torch.cat([pixels.outside.flatten(1), pixels.padding], 1)
+        return torch.cat(levels, -1).clamp(-8.0, 0.0) + padding.unsqueeze(1)
 
 
 def mask_logits(products: Tensor, shapes: Tensor, places: Tensor) -> Tensor:
