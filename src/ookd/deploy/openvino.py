@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,7 +29,7 @@ class OpenVinoRunner(GraphRunner):
         self._mask_graph = self._compile(masks, "f32")
         self._read = self.interface[0]
         self._of_thread = threading.local()  # a request computes one thing at a time
-        self._free: list[list[ov.InferRequest]] = []
+        self._free: list[_Frame] = []
 
     def _compile(self, graph: Path, arithmetic: Literal["f32", "bf16"]) -> ov.CompiledModel:
         options = {
@@ -58,19 +58,14 @@ class OpenVinoRunner(GraphRunner):
         """Start the first graph: the dense parts where they have a graph of their own. The function returned
         runs the rest."""
         try:
-            requests = self._free.pop()
+            frame = self._free.pop()
         except IndexError:
-            requests = [graph.create_infer_request() for graph in self._graphs]
-        requests[0].start_async(inputs, share_inputs=True)
+            frame = _Frame(self._graphs, self._read)
+        frame.first.start_async({name: inputs[name] for name in frame.reads}, share_inputs=True)
 
         def finish() -> Arrays:
-            requests[0].wait()
-            found = _outputs(requests[0])
-            for after in requests[1:]:
-                after.infer(inputs | found, share_inputs=True)
-                found |= _outputs(after)
-            outputs = {name: found[name].copy() for name in self._read}
-            self._free.append(requests)
+            outputs = frame.finish(inputs)
+            self._free.append(frame)
             return outputs
 
         return finish
@@ -83,10 +78,31 @@ class OpenVinoRunner(GraphRunner):
         return np.array(request.get_output_tensor().data)
 
 
+class _Frame:
+    """Requests of the graphs of a frame. Each reads what earlier ones wrote where it stands."""
+
+    def __init__(self, graphs: Sequence[ov.CompiledModel], read: Iterable[str]) -> None:
+        self.first, *self._after = (graph.create_infer_request() for graph in graphs)
+        self.reads = _names(graphs[0].inputs)
+        written: dict[str, ov.Tensor] = {}
+        self._given: list[set[str]] = []  # inputs of the later graphs that no graph writes
+        for request in (self.first, *self._after):
+            ports = {name: port for port in request.model_inputs for name in port.names}
+            for name in ports.keys() & written.keys():
+                request.set_tensor(ports[name], written[name])
+            self._given.append(ports.keys() - written.keys())
+            written |= {
+                name: request.get_tensor(port) for port in request.model_outputs for name in port.names
+            }
+        self._outputs = {name: written[name] for name in read}
+
+    def finish(self, inputs: Arrays) -> Arrays:
+        """What the graphs answer, when the first has been started."""
+        self.first.wait()
+        for request, given in zip(self._after, self._given[1:], strict=True):
+            request.infer({name: inputs[name] for name in given}, share_inputs=True)
+        return {name: tensor.data.copy() for name, tensor in self._outputs.items()}
+
+
 def _names(ports: Iterable[Any]) -> set[str]:
     return {name for port in ports for name in port.names}
-
-
-def _outputs(request: ov.InferRequest) -> Arrays:
-    """Views that are valid until the request runs again."""
-    return {port.get_any_name(): request.get_tensor(port).data for port in request.model_outputs}

@@ -58,14 +58,13 @@ class FinestMasks:
     Each is a linear function of the cell of stride 4 around it, another one for each of its four pixels.
     """
 
-    cells: Tensor  # [B, H/4 * W/4, C]
-    size: tuple[int, int]  # H/4, W/4
+    cells: Tensor  # [B, C, H/4, W/4]
     weight: Tensor  # [M, 4 * C] of the four pixels in row-major order
 
     def product(self, weights: Tensor) -> Tensor:
         """weights [B, N, M] -> [B, N, H/2, W/2]."""
         pixels = (weights @ self.weight).unflatten(2, (4, -1)).flatten(1, 2)  # [B, 4N, C]
-        return F.pixel_shuffle((pixels @ self.cells.transpose(1, 2)).unflatten(2, self.size), 2)
+        return F.pixel_shuffle((pixels @ self.cells.flatten(2)).unflatten(2, self.cells.shape[2:]), 2)
 
     def at(self, frames: Tensor) -> FinestMasks:
         """Those of some frames [F] only."""
@@ -205,8 +204,7 @@ class MaskFeatures(nn.Module):
         masks = {4: F.conv2d(cells, mean[..., None, None])}
         for stride in (8, 16, 32):
             masks[stride] = F.avg_pool2d(masks[stride // 2], 2)
-        size = cells.shape[-2], cells.shape[-1]
-        return masks, FinestMasks(cells.flatten(2).transpose(1, 2), size, self.weight)
+        return masks, FinestMasks(cells, self.weight)
 
 
 class FrameEncoder(nn.Module):
