@@ -55,6 +55,7 @@ COMMANDS = {
     "Learning": {
         "ablation": ("learning.ablation", "AP of students that are taught in different ways, at equal steps"),
         "memory-student": ("learning.memory_student", "what track slots are worth, at equal computing"),
+        "lookahead": ("learning.lookahead", "what knowing the future is worth to a student, as labels"),
         "shared-switches": ("learning.shared_switches", "their identity switches on objects that all find"),
         "convergence": ("learning.convergence", "AP of a student after so many minutes of training"),
         "placed-queries": ("learning.placed_queries", "AP of learned and of placed queries, at equal steps"),

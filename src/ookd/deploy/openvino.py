@@ -61,7 +61,7 @@ class OpenVinoRunner(GraphRunner):
             frame = self._free.pop()
         except IndexError:
             frame = _Frame(self._graphs, self._read)
-        frame.first.start_async({name: inputs[name] for name in frame.reads}, share_inputs=True)
+        frame.start(inputs)
 
         def finish() -> Arrays:
             outputs = frame.finish(inputs)
@@ -82,26 +82,33 @@ class _Frame:
     """Requests of the graphs of a frame. Each reads what earlier ones wrote where it stands."""
 
     def __init__(self, graphs: Sequence[ov.CompiledModel], read: Iterable[str]) -> None:
-        self.first, *self._after = (graph.create_infer_request() for graph in graphs)
-        self.reads = _names(graphs[0].inputs)
+        self._requests = [graph.create_infer_request() for graph in graphs]
         written: dict[str, ov.Tensor] = {}
-        self._given: list[set[str]] = []  # inputs of the later graphs that no graph writes
-        for request in (self.first, *self._after):
-            ports = {name: port for port in request.model_inputs for name in port.names}
-            for name in ports.keys() & written.keys():
-                request.set_tensor(ports[name], written[name])
-            self._given.append(ports.keys() - written.keys())
-            written |= {
-                name: request.get_tensor(port) for port in request.model_outputs for name in port.names
-            }
+        self._given: list[set[str]] = []  # what each graph reads that no graph writes
+        for request in self._requests:
+            given = set()
+            for port in request.model_inputs:
+                if known := port.names & written.keys():
+                    request.set_tensor(port, written[known.pop()])
+                else:
+                    given |= port.names
+            self._given.append(given)
+            for port in request.model_outputs:
+                written |= dict.fromkeys(port.names, request.get_tensor(port))
         self._outputs = {name: written[name] for name in read}
+
+    def start(self, inputs: Arrays) -> None:
+        self._requests[0].start_async(self._own(0, inputs), share_inputs=True)
 
     def finish(self, inputs: Arrays) -> Arrays:
         """What the graphs answer, when the first has been started."""
-        self.first.wait()
-        for request, given in zip(self._after, self._given[1:], strict=True):
-            request.infer({name: inputs[name] for name in given}, share_inputs=True)
+        self._requests[0].wait()
+        for n, request in enumerate(self._requests[1:], 1):
+            request.infer(self._own(n, inputs), share_inputs=True)
         return {name: tensor.data.copy() for name, tensor in self._outputs.items()}
+
+    def _own(self, n: int, inputs: Arrays) -> Arrays:
+        return {name: value for name, value in inputs.items() if name in self._given[n]}
 
 
 def _names(ports: Iterable[Any]) -> set[str]:
