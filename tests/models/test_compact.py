@@ -14,7 +14,14 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from ookd.models.backbones.efficientnet_lite import EfficientNetLite
-from ookd.models.compact.model import Compact, CompactConfig, MaskFeatures, mask_logits, peak_places
+from ookd.models.compact.model import (
+    Compact,
+    CompactConfig,
+    MaskFeatures,
+    PixelAttention,
+    mask_logits,
+    peak_places,
+)
 from ookd.models.families import preset
 from ookd.models.preprocess import IMAGENET, MEAN, STD
 from ookd.models.zoo import build
@@ -133,7 +140,7 @@ def test_untrained_queries_are_disks_where_they_stand() -> None:
     torch.nn.init.zeros_(model.heads.shape.weight)
     pixels = model.encoder(torch.randn(1, 3, 64, 96), torch.zeros(1, 64, 96, dtype=torch.bool))
     pixels.masks = {stride: torch.zeros_like(x) for stride, x in pixels.masks.items()}
-    pixels.finest = replace(pixels.finest, weight=torch.zeros(8, 4 * SMALL.fine_width))
+    pixels.finest = replace(pixels.finest, weight=torch.zeros(8, 2 * SMALL.fine_width))
     place = torch.tensor([[[0.5, 0.5]]])
     mask = model.decode(pixels, place)[0].masks(torch.zeros(1, 1, dtype=torch.long))[0, 0] > 0
     assert mask.shape == (32, 48)
@@ -214,3 +221,20 @@ def test_finest_masks_are_products_with_features_that_are_never_made() -> None:
     expected = torch.einsum("bnm,bmhw->bnhw", weights, fine)
     assert torch.allclose(finest.product(weights), expected, atol=1e-5)
     assert torch.allclose(coarser[4], F.avg_pool2d(fine, 2), atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_query_reads_the_cells_of_stride_8_that_its_focus_allows() -> None:
+    torch.manual_seed(0)
+    model = Compact(SMALL)
+    pixels = model.encoder(torch.randn(1, 3, 64, 96), torch.zeros(1, 64, 96, dtype=torch.bool))
+    attention, query = PixelAttention(SMALL), torch.randn(1, 1, SMALL.width)
+    height, width = pixels.sizes[0]
+    focus = torch.zeros(1, 1, height * width + pixels.tokens.shape[1])
+    focus[0, 0, 5] = -math.inf
+    before = attention(query, pixels, focus)
+    for cell, read in ((5, False), (6, True)):
+        changed = pixels.fine.flatten(2).clone()
+        changed[..., cell] += 1.0
+        after = attention(query, replace(pixels, fine=changed.unflatten(2, (height, width))), focus)
+        assert torch.equal(before, after) is not read

@@ -16,6 +16,8 @@ from ookd.deploy.openvino_deformable import Look
 from ookd.deploy.runner import Arrays, GraphRunner
 from ookd.errors import UserError
 
+TOGETHER = 4  # masks: their number is a multiple of this, since each new number is planned anew
+
 
 class OpenVinoRunner(GraphRunner):
     """Frames wait in one queue. All cores work on one frame at a time, which gives the lowest latency."""
@@ -74,8 +76,10 @@ class OpenVinoRunner(GraphRunner):
         if not hasattr(self._of_thread, "masks"):
             self._of_thread.masks = self._mask_graph.create_infer_request()
         request = self._of_thread.masks
-        request.infer(inputs, share_inputs=True)
-        return np.array(request.get_output_tensor().data)
+        count = inputs["select"].shape[1]
+        select = np.pad(inputs["select"], [(0, 0), (0, -count % TOGETHER)])
+        request.infer(inputs | {"select": select}, share_inputs=True)
+        return np.array(request.get_output_tensor().data[:, :count])
 
 
 class _Frame:
