@@ -77,12 +77,8 @@ class OpenVinoRunner(GraphRunner):
             self._of_thread.masks = self._mask_graph.create_infer_request()
         request = self._of_thread.masks
         count = inputs["select"].shape[1]
-<<<<<<< HEAD
-        select = np.pad(inputs["select"], [(0, 0), (0, -count % TOGETHER)])
-=======
         select = np.zeros((1, count + -count % TOGETHER), np.int64)
         select[:, :count] = inputs["select"]
->>>>>>> main
         request.infer(inputs | {"select": select}, share_inputs=True)
         return np.array(request.get_output_tensor().data[:, :count])
 
