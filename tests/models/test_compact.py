@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
@@ -13,7 +14,14 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from ookd.models.backbones.efficientnet_lite import EfficientNetLite
-from ookd.models.compact.model import Compact, CompactConfig, mask_logits, peak_places
+from ookd.models.compact.model import (
+    Compact,
+    CompactConfig,
+    MaskFeatures,
+    PixelAttention,
+    mask_logits,
+    peak_places,
+)
 from ookd.models.families import preset
 from ookd.models.preprocess import IMAGENET, MEAN, STD
 from ookd.models.zoo import build
@@ -113,7 +121,7 @@ def test_a_mask_is_an_inner_product_plus_a_quadratic_around_its_place() -> None:
     g = torch.Generator().manual_seed(1)
     weights, shapes = torch.randn(1, 2, 4, generator=g), torch.randn(1, 2, 6, generator=g)
     places, features = torch.rand(1, 2, 2, generator=g), torch.randn(1, 4, 5, 7, generator=g)
-    logits = mask_logits(weights, shapes, places, features)
+    logits = mask_logits(torch.einsum("bnm,bmhw->bnhw", weights, features), shapes, places)
     unit = 0.25 * math.sqrt(5 * 7)
     for n in range(2):
         a, b, c, d, e, f = shapes[0, n].tolist()
@@ -132,6 +140,7 @@ def test_untrained_queries_are_disks_where_they_stand() -> None:
     torch.nn.init.zeros_(model.heads.shape.weight)
     pixels = model.encoder(torch.randn(1, 3, 64, 96), torch.zeros(1, 64, 96, dtype=torch.bool))
     pixels.masks = {stride: torch.zeros_like(x) for stride, x in pixels.masks.items()}
+    pixels.finest = replace(pixels.finest, weight=torch.zeros(8, 2 * SMALL.fine_width))
     place = torch.tensor([[[0.5, 0.5]]])
     mask = model.decode(pixels, place)[0].masks(torch.zeros(1, 1, dtype=torch.long))[0, 0] > 0
     assert mask.shape == (32, 48)
@@ -198,3 +207,34 @@ def test_any_size_goes_through(height: int, width: int, batch: int) -> None:
     select = torch.arange(count).expand(batch, -1)
     assert queries.masks(select).shape == (batch, count, height // 2, width // 2)
     assert queries.masks(select[:, :0]).shape == (batch, 0, height // 2, width // 2)
+
+
+def test_finest_masks_are_products_with_features_that_are_never_made() -> None:
+    g = torch.Generator().manual_seed(2)
+    cells, weights = torch.randn(1, 5, 8, 16, generator=g), torch.randn(1, 3, 4, generator=g)
+    layer = MaskFeatures(5, 4)
+    coarser, finest = layer(cells)
+    fine = torch.zeros(1, 4, 16, 32)
+    for pixel in range(4):  # of each cell, in row-major order
+        of_pixel = layer.weight[:, 5 * pixel : 5 * pixel + 5]
+        fine[:, :, pixel // 2 :: 2, pixel % 2 :: 2] = torch.einsum("mc,bchw->bmhw", of_pixel, cells)
+    expected = torch.einsum("bnm,bmhw->bnhw", weights, fine)
+    assert torch.allclose(finest.product(weights), expected, atol=1e-5)
+    assert torch.allclose(coarser[4], F.avg_pool2d(fine, 2), atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_query_reads_the_cells_of_stride_8_that_its_focus_allows() -> None:
+    torch.manual_seed(0)
+    model = Compact(SMALL)
+    pixels = model.encoder(torch.randn(1, 3, 64, 96), torch.zeros(1, 64, 96, dtype=torch.bool))
+    attention, query = PixelAttention(SMALL), torch.randn(1, 1, SMALL.width)
+    height, width = pixels.sizes[0]
+    focus = torch.zeros(1, 1, height * width + pixels.tokens.shape[1])
+    focus[0, 0, 5] = -math.inf
+    before = attention(query, pixels, focus)
+    for cell, read in ((5, False), (6, True)):
+        changed = pixels.fine.flatten(2).clone()
+        changed[..., cell] += 1.0
+        after = attention(query, replace(pixels, fine=changed.unflatten(2, (height, width))), focus)
+        assert torch.equal(before, after) is not read

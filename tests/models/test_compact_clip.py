@@ -162,8 +162,8 @@ def test_what_one_frame_shows_reaches_the_answer_about_another() -> None:
         )  # frame by frame the others are as they were
         seeds = torch.tensor([[0, 1, 2, 3, 4]])  # of frame 0
         first, second = model.decode(a, seeds)[-1], model.decode(b, seeds)[-1]
-    assert (first.frame.features[0] - second.frame.features[0]).abs().max() > 1e-3
-    assert (first.logits - second.logits).abs().max() > 1e-3
+    assert (first.frame.features[0] - second.frame.features[0]).abs().max() > 1e-4
+    assert (first.logits - second.logits).abs().max() > 1e-4
 
 
 def test_before_training_a_part_is_the_frame_query_that_looks_most_like_the_seed() -> None:

@@ -121,7 +121,7 @@ def test_the_teacher_in_channels_last_and_bfloat16(monkeypatch: pytest.MonkeyPat
     """The frame queries' places and what clip queries claim are held fixed: both are choices of the best."""
     import ookd.models.compact.clip as module
 
-    torch.manual_seed(0)
+    torch.manual_seed(1)
     model = CompactClip(CompactClipConfig.model_validate(CLIP)).eval()
     model.load_pretrained()
     clip, pad = prepared(1, 2, 3, 64, 96)

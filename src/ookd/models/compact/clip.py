@@ -29,6 +29,7 @@ from ookd.models.compact.model import (
     Compact,
     CompactConfig,
     CompactQueries,
+    PixelAttention,
     PixelFeatures,
     axis_code,
     mask_focus,
@@ -99,7 +100,7 @@ class CompactClipLayer(nn.Module):
         super().__init__()
         d, heads = config.width, config.heads
         self.find = Attention(d, heads)
-        self.look = Attention(d, heads)
+        self.look = PixelAttention(config)
         self.recall = Attention(d, heads)
         self.compare = Attention(d, heads)
         self.feed_forward = FeedForward(d, config.hidden)
@@ -124,9 +125,8 @@ class CompactClipLayer(nn.Module):
         b, t, n = place.shape[:3]
         parts = x[:, :t].flatten(0, 1)  # [BT, N, D]
         where = place.flatten(0, 1)
-        pixels, tokens = frames.pixels, frames.pixels.tokens
         parts = self.norms[0](parts + self.find(parts + where, known, known, None))
-        parts = self.norms[1](parts + self.look(parts + where, tokens + pixels.position, tokens, focus))
+        parts = self.norms[1](parts + self.look(parts + where, frames.pixels, focus))
         x = torch.cat([parts.unflatten(0, (b, t)), x[:, t:]], 1)
         code = torch.cat([place, torch.zeros_like(place[:, :1])], 1)  # the whole has no place
         along = x.transpose(1, 2).flatten(0, 1)  # [BN, T + 1, D]

@@ -14,6 +14,7 @@ from ookd.models.preprocess import IMAGENET
 _SMALL = {
     "trunk": "lite2",
     "width": 192,
+    "fine_width": 96,
     "mask_width": 48,
     "embed": 96,
     "hidden": 768,
@@ -24,7 +25,7 @@ _SMALL = {
 # Which queries are looked at and which begin an object. As the constants of the family below, it was searched
 # for the bundled nano on tuning videos of three worlds (docs/results/association.md).
 _SELECTED = TrackerConfig(short_side=160, select_score=0.25, mask_nms=0.3, first_score=0.4, new_score=0.23)
-_IN_EIGHT_BITS = ("encoder.*", "*.look.key", "*.look.value")
+_IN_EIGHT_BITS = ("encoder.*", "*.look.coarse.key", "*.look.coarse.value")
 
 COMPACT = Family(
     name="compact",

@@ -27,6 +27,7 @@ from ookd.models.compact.model import (
     Compact,
     CompactConfig,
     CompactQueries,
+    PixelAttention,
     PixelFeatures,
     mask_focus,
     peak_places,
@@ -117,7 +118,7 @@ class SlotLayer(nn.Module):
         super().__init__()
         d, heads = config.width, config.heads
         self.find = Attention(d, heads)
-        self.look = Attention(d, heads)
+        self.look = PixelAttention(config)
         self.compare = Attention(d, heads)
         self.feed_forward = FeedForward(d, config.hidden)
         self.norms = nn.ModuleList(nn.LayerNorm(d) for _ in range(4))
@@ -126,9 +127,8 @@ class SlotLayer(nn.Module):
         self, x: Tensor, place: Tensor, known: Tensor, pixels: PixelFeatures, focus: Tensor, between: Tensor
     ) -> Tensor:
         """x and place [B, S, D], frame queries `known` [B, Q, D]; focus and between bias the attention."""
-        tokens = pixels.tokens
         x = self.norms[0](x + self.find(x + place, known, known, None))
-        x = self.norms[1](x + self.look(x + place, tokens + pixels.position, tokens, focus))
+        x = self.norms[1](x + self.look(x + place, pixels, focus))
         x = self.norms[2](x + self.compare(x + place, x + place, x, between))
         return self.norms[3](x + self.feed_forward(x))
 

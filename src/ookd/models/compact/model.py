@@ -1,20 +1,20 @@
 """The compact online student: small enough to read at once and to train on a laptop.
 
 A class heat-map proposes places, and the feature at each of the best places becomes a query. In a few layers
-each query attends to the pixels under its own mask and to the other queries. A mask is the query's inner
+each query attends to the cells under its own mask and to the other queries. A mask is the query's inner
 product with the pixels plus a quadratic form around the query's place, so every query starts as a disk and
 learns its outline from there. Only convolutions, matrix products, softmax, top-k and gathers are used, so
-all of it exports.
+all of it exports. What is finer than stride 16 has few channels, because there most of the cells are.
 
-Shapes: B frames, Q queries, K classes, D width, M mask channels, h w a grid of cells, S tokens of strides 8
-to 32.
+Shapes: B frames, Q queries, K classes, D width, M mask channels, h w a grid of cells, S tokens of strides 16
+and 32.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -31,6 +31,7 @@ from ookd.structures import FrameQueries
 
 PRIOR = 0.02  # probability of a class before training
 DISK = (-12.0, -12.0, 0.0, 0.0, 0.0, 2.0)  # x2, y2, xy, x, y, 1: the mask every query starts from
+FINE_HEADS = 4  # attention heads at stride 8
 UNIT = 0.25  # unit of the quadratic's coordinates, in square roots of the frame's area
 
 
@@ -38,7 +39,10 @@ class CompactConfig(ModelConfig):
     family: Literal["compact"] = "compact"
     trunk: Variant = Field("lite0", description="EfficientNet-Lite variant")
     frozen: int = Field(2, ge=0, le=7, description="trunk stages, stem included, that are not trained")
-    width: int = Field(128, ge=16, description="channels of queries and of strides 8 to 32")
+    width: int = Field(128, ge=16, description="channels of queries and of strides 16 and 32")
+    fine_width: int = Field(
+        64, ge=8, multiple_of=8, description="channels of stride 8, twice those of stride 4"
+    )
     mask_width: int = Field(32, ge=8, description="channels of the mask features")
     embed: int = Field(64, ge=8, description="channels that the tracker compares")
     heads: int = Field(8, ge=1, description="attention heads")
@@ -48,27 +52,57 @@ class CompactConfig(ModelConfig):
 
 
 @dataclass(slots=True)
+class FinestMasks:
+    """Mask features at stride 2, of which only products with queries are ever made.
+
+    Each is a linear function of the cell of stride 4 around it, another one for each of its four pixels.
+    """
+
+    cells: Tensor  # [B, C, H/4, W/4]
+    weight: Tensor  # [M, 4 * C] of the four pixels in row-major order
+
+    def product(self, weights: Tensor) -> Tensor:
+        """weights [B, N, M] -> [B, N, H/2, W/2]."""
+        pixels = (weights @ self.weight).unflatten(2, (4, -1)).flatten(1, 2)  # [B, 4N, C]
+        return F.pixel_shuffle((pixels @ self.cells.flatten(2)).unflatten(2, self.cells.shape[2:]), 2)
+
+    def at(self, frames: Tensor) -> FinestMasks:
+        """Those of some frames [F] only."""
+        return replace(self, cells=self.cells[frames])
+
+
+@dataclass(slots=True)
 class PixelFeatures:
     """The output of the frame encoder."""
 
-    tokens: Tensor  # [B, S, D] strides 8, 16, 32 in row-major order
+    tokens: Tensor  # [B, S, D] strides 16, 32 in row-major order
     position: Tensor  # [S, D] code of the tokens' places
     padding: Tensor  # [B, S] 0, or -inf where there is no image
-    sizes: list[tuple[int, int]]  # height and width of each level
-    masks: dict[int, Tensor]  # stride 2, 4, 8, 16, 32 -> mask features [B, M, h, w], means of finer ones
+    sizes: list[tuple[int, int]]  # height and width of strides 8, 16, 32
+    fine: Tensor  # [B, C, H/8, W/8] what queries start from and attend to
+    keys: Tensor  # [B, C, H/8, W/8] what they find it by
+    outside: Tensor  # [B, H/8, W/8] as `padding`
+    masks: dict[int, Tensor]  # stride 4, 8, 16, 32 -> mask features [B, M, h, w], means of finer ones
+    finest: FinestMasks
     heat: Tensor  # [B, K, H/8, W/8] logits that an object of this class has its centre in the cell
 
+    def products(self, weights: Tensor, stride: int) -> Tensor:
+        """Of weights [B, N, M] with the mask features of a stride, [B, N, h, w]."""
+        if stride == FINEST:
+            return self.finest.product(weights)
+        features = self.masks[stride]
+        return (weights @ features.flatten(2)).unflatten(2, features.shape[2:])
+
     def maps(self) -> list[Tensor]:
-        """[B, C, h, w] mask features at stride 4, and the tokens of each level."""
-        levels = self.tokens.transpose(1, 2).split([h * w for h, w in self.sizes], 2)
-        return [
-            self.masks[4],
-            *(level.unflatten(2, size) for level, size in zip(levels, self.sizes, strict=True)),
-        ]
+        """[B, C, h, w] mask features at stride 4, then the features of strides 8, 16 and 32."""
+        levels = self.tokens.transpose(1, 2).split([h * w for h, w in self.sizes[1:]], 2)
+        shaped = (level.unflatten(2, size) for level, size in zip(levels, self.sizes[1:], strict=True))
+        return [self.masks[4], self.fine, *shaped]
 
     def code_at(self, places: Tensor) -> Tensor:
-        """Position code of places [F, N, 2], that of the stride-8 cell they lie in."""
-        return self.position[cells_at(places, self.sizes[0])]
+        """Position code [F, N, D] of places [F, N, 2], that of the stride-8 cell they lie in."""
+        code = grid_code(self.sizes[0], self.position.shape[-1], places.device)
+        return code[cells_at(places, self.sizes[0])]
 
     def at(self, frames: Tensor) -> PixelFeatures:
         """The output for some frames [F] only."""
@@ -78,7 +112,11 @@ class PixelFeatures:
             self.position,
             self.padding[frames],
             self.sizes,
+            self.fine[frames],
+            self.keys[frames],
+            self.outside[frames],
             masks,
+            self.finest.at(frames),
             self.heat[frames],
         )
 
@@ -117,6 +155,30 @@ class Attention(nn.Module):
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
+class PixelAttention(nn.Module):
+    """A query attends to the cells under its mask.
+
+    Those of stride 8 are many, so their features are the values as they are, and all layers share the keys.
+    """
+
+    def __init__(self, config: CompactConfig) -> None:
+        super().__init__()
+        self.coarse = Attention(config.width, config.heads)
+        self.query = nn.Linear(config.width, config.fine_width)
+        self.out = nn.Linear(config.fine_width, config.width)
+
+    def forward(self, query: Tensor, pixels: PixelFeatures, focus: Tensor) -> Tensor:
+        """query [B, Q, D]; focus [B, Q, S], as of `mask_focus`, is added to the attention."""
+        fine, coarse = focus.split([focus.shape[2] - pixels.tokens.shape[1], pixels.tokens.shape[1]], 2)
+        tokens = pixels.tokens
+        found = self.coarse(query, tokens + pixels.position, tokens, coarse)
+        q = self.query(query).unflatten(2, (FINE_HEADS, -1)).transpose(1, 2)
+        keys, values = (x.flatten(2).unflatten(1, (FINE_HEADS, -1)) for x in (pixels.keys, pixels.fine))
+        logits = q @ keys * (q.shape[-1] ** -0.5) + fine.unsqueeze(1)
+        mixed = logits.softmax(-1).to(values.dtype) @ values.transpose(2, 3)
+        return found + self.out(mixed.transpose(1, 2).flatten(2))
+
+
 class ConvBlock(nn.Module):
     """3x3 convolution, group norm, ReLU."""
 
@@ -129,30 +191,48 @@ class ConvBlock(nn.Module):
         return F.relu(self.norm(self.conv(x)))
 
 
+class MaskFeatures(nn.Module):
+    """What masks are products with, from the encoder's features of stride 4."""
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(width, 4 * inputs) * inputs**-0.5)
+
+    def forward(self, cells: Tensor) -> tuple[dict[int, Tensor], FinestMasks]:
+        """cells [B, C, H/4, W/4] -> features of strides 4 to 32, means of finer ones, and the finest."""
+        mean = self.weight.unflatten(1, (4, -1)).mean(1)
+        masks = {4: F.conv2d(cells, mean[..., None, None])}
+        for stride in (8, 16, 32):
+            masks[stride] = F.avg_pool2d(masks[stride // 2], 2)
+        return masks, FinestMasks(cells, self.weight)
+
+
 class FrameEncoder(nn.Module):
-    """Backbone, one layer of attention over strides 16 and 32, and a top-down path to stride 2."""
+    """Backbone, one layer of attention over stride 32, and a top-down path to stride 2."""
 
     def __init__(self, config: CompactConfig) -> None:
         super().__init__()
-        d, m = config.width, config.mask_width
+        d, fine = config.width, config.fine_width
         self.width = d
         self.trunk = EfficientNetLite(config.trunk, config.frozen)
-        c2, c4, *deeper = self.trunk.channels
-        self.lateral = nn.ModuleList(nn.Conv2d(c, d, 1) for c in deeper)
-        self.lateral4 = nn.Conv2d(c4, d // 2, 1)
-        self.lateral2 = nn.Conv2d(c2, m, 1)
-        self.level = nn.Parameter(torch.zeros(3, d))
+        c2, c4, c8, c16, c32 = self.trunk.channels
+        self.lateral32 = nn.Conv2d(c32, d, 1)
+        self.lateral16 = nn.Conv2d(c16, d, 1)
+        self.lateral8 = nn.Conv2d(c8, fine, 1)
+        self.lateral4 = nn.Conv2d(c4, fine, 1)
+        self.lateral2 = nn.Conv2d(c2, fine, 2, stride=2)
+        self.level = nn.Parameter(torch.zeros(2, d))
         self.attention = Attention(d, config.heads)
         self.feed_forward = FeedForward(d, config.hidden)
         self.norms = nn.ModuleList(nn.LayerNorm(d) for _ in range(2))
         self.refine16 = ConvBlock(d, d)
-        self.refine8 = ConvBlock(d, d)
-        self.down4 = nn.Conv2d(d, d // 2, 1)
-        self.refine4 = ConvBlock(d // 2, d // 2)
-        self.down2 = nn.Conv2d(d // 2, m, 1)
-        self.refine2 = ConvBlock(m, m)
-        self.mask_out = nn.Conv2d(m, m, 1)
-        self.heat = nn.Sequential(ConvBlock(d, d), nn.Conv2d(d, config.classes, 1))
+        self.down8 = nn.Conv2d(d, fine, 1)
+        self.refine8 = ConvBlock(fine, fine)
+        self.down4 = nn.Conv2d(fine, fine, 1)
+        self.refine4 = nn.Sequential(nn.Conv2d(fine, fine // 2, 3, padding=1), nn.ReLU())
+        self.masks = MaskFeatures(fine // 2, config.mask_width)
+        self.keys = nn.Conv2d(fine, fine, 1)
+        self.heat = nn.Sequential(ConvBlock(fine, fine), nn.Conv2d(fine, config.classes, 1))
         last = self.heat[1]
         assert isinstance(last, nn.Conv2d)
         assert last.bias is not None
@@ -161,40 +241,41 @@ class FrameEncoder(nn.Module):
 
     def forward(self, frames: Tensor, pad: Tensor) -> PixelFeatures:
         """Normalised frames [B, 3, H, W] and their padding [B, H, W]; H and W are multiples of 32."""
-        c2, c4, *deeper = self.trunk(frames)
-        x8, x16, x32 = (lateral(x) for lateral, x in zip(self.lateral, deeper, strict=True))
-        sizes = [(x.shape[-2], x.shape[-1]) for x in (x8, x16, x32)]
-        position = [grid_code(size, self.width, frames.device) for size in sizes]
-        blocked = [
-            torch.zeros(len(pad), h * w, device=pad.device).masked_fill(
-                pad[:, :: pad.shape[1] // h, :: pad.shape[2] // w].flatten(1), -math.inf
-            )
-            for h, w in sizes
-        ]
-        x16, x32 = self._mix(x16, x32, torch.cat(position[1:]), torch.cat(blocked[1:], 1))
-        x16 = self.refine16(x16 + F.interpolate(x32, scale_factor=2.0))
-        x8 = self.refine8(x8 + F.interpolate(x16, scale_factor=2.0))
-        x4 = self.refine4(self.lateral4(c4) + F.interpolate(self.down4(x8), scale_factor=2.0))
-        x2 = self.refine2(self.lateral2(c2) + F.interpolate(self.down2(x4), scale_factor=2.0))
-        masks = {FINEST: self.mask_out(x2)}
-        for stride in (4, 8, 16, 32):
-            masks[stride] = F.avg_pool2d(masks[stride // 2], 2)
-        levels = [x.flatten(2).transpose(1, 2) + self.level[i] for i, x in enumerate((x8, x16, x32))]
+        c2, c4, c8, c16, c32 = self.trunk(frames)
+        sizes = [(x.shape[-2], x.shape[-1]) for x in (c8, c16, c32)]
+        position = [grid_code(size, self.width, frames.device) for size in sizes[1:]]
+        outside = [_outside(pad, size) for size in sizes]
+        x32 = self._mix(self.lateral32(c32), position[1], outside[2].flatten(1))
+        x16 = self.refine16(self.lateral16(c16) + F.interpolate(x32, scale_factor=2.0))
+        x8 = self.refine8(self.lateral8(c8) + F.interpolate(self.down8(x16), scale_factor=2.0))
+        sides = self.lateral4(c4) + self.lateral2(c2)
+        x4 = self.refine4(sides + F.interpolate(self.down4(x8), scale_factor=2.0))
+        masks, finest = self.masks(x4)
+        levels = [x.flatten(2).transpose(1, 2) + self.level[i] for i, x in enumerate((x16, x32))]
         return PixelFeatures(
             torch.cat(levels, 1),
             torch.cat(position),
-            torch.cat(blocked, 1),
+            torch.cat([level.flatten(1) for level in outside[1:]], 1),
             sizes,
+            x8,
+            self.keys(x8),
+            outside[0],
             masks,
+            finest,
             self.heat(x8),
         )
 
-    def _mix(self, x16: Tensor, x32: Tensor, position: Tensor, blocked: Tensor) -> tuple[Tensor, Tensor]:
-        x = torch.cat([x16.flatten(2), x32.flatten(2)], 2).transpose(1, 2)
-        x = self.norms[0](x + self.attention(x + position, x + position, x, blocked.unsqueeze(1)))
+    def _mix(self, x32: Tensor, position: Tensor, outside: Tensor) -> Tensor:
+        x = x32.flatten(2).transpose(1, 2)
+        x = self.norms[0](x + self.attention(x + position, x + position, x, outside.unsqueeze(1)))
         x = self.norms[1](x + self.feed_forward(x))
-        a, b = x.transpose(1, 2).split([x16[0, 0].numel(), x32[0, 0].numel()], 2)
-        return a.unflatten(2, x16.shape[2:]), b.unflatten(2, x32.shape[2:])
+        return x.transpose(1, 2).unflatten(2, x32.shape[2:])
+
+
+def _outside(pad: Tensor, size: tuple[int, int]) -> Tensor:
+    """[B, h, w] 0, or -inf where there is no image, from padding [B, H, W]."""
+    cells = pad[:, :: pad.shape[1] // size[0], :: pad.shape[2] // size[1]]
+    return torch.zeros(cells.shape, device=pad.device).masked_fill(cells, -math.inf)
 
 
 class CompactDecoderLayer(nn.Module):
@@ -202,7 +283,7 @@ class CompactDecoderLayer(nn.Module):
 
     def __init__(self, config: CompactConfig) -> None:
         super().__init__()
-        self.look = Attention(config.width, config.heads)
+        self.look = PixelAttention(config)
         self.compare = Attention(config.width, config.heads)
         self.feed_forward = FeedForward(config.width, config.hidden)
         self.norms = nn.ModuleList(nn.LayerNorm(config.width) for _ in range(3))
@@ -211,8 +292,7 @@ class CompactDecoderLayer(nn.Module):
         self, x: Tensor, place: Tensor, pixels: PixelFeatures, focus: Tensor, between: Tensor | None
     ) -> Tensor:
         """x and place [B, Q, D]; focus [B, Q, S] is added to the attention, low outside a query's mask."""
-        tokens = pixels.tokens
-        x = self.norms[0](x + self.look(x + place, tokens + pixels.position, tokens, focus))
+        x = self.norms[0](x + self.look(x + place, pixels, focus))
         x = self.norms[1](x + self.compare(x + place, x + place, x, between))
         return self.norms[2](x + self.feed_forward(x))
 
@@ -239,14 +319,14 @@ class Heads(nn.Module):
 
     def answer(self, x: Tensor, places: Tensor, pixels: PixelFeatures) -> CompactQueries:
         """The same from normed features."""
-        weights = self.mask(x) * (pixels.masks[FINEST].shape[1] ** -0.5)
+        weights = self.mask(x) * (pixels.masks[4].shape[1] ** -0.5)
         shapes = self.shape(x)
 
         def masks_at(select: Tensor, stride: int) -> Tensor:
             def rows(y: Tensor) -> Tensor:
                 return y.gather(1, select.unsqueeze(-1).expand(-1, -1, y.shape[-1]))
 
-            return mask_logits(rows(weights), rows(shapes), rows(places), pixels.masks[stride])
+            return mask_logits(pixels.products(rows(weights), stride), rows(shapes), rows(places))
 
         return CompactQueries(
             self.classify(x),
@@ -269,7 +349,7 @@ class Compact(OnlineModel):
         super().__init__()
         self.config = config
         self.encoder = FrameEncoder(config)
-        self.start = nn.Linear(config.width, config.width)
+        self.start = nn.Linear(config.fine_width, config.width)
         self.layers = nn.ModuleList(CompactDecoderLayer(config) for _ in range(config.layers))
         self.heads = Heads(config)
 
@@ -288,10 +368,9 @@ class Compact(OnlineModel):
 
         `between` [1, Q, Q] is added to the attention among queries: -inf hides one from another.
         """
-        index = cells_at(places, pixels.sizes[0])
-        rows = index.unsqueeze(-1).expand(-1, -1, pixels.tokens.shape[-1])
-        place = pixels.position[index]
-        x = self.start(pixels.tokens.gather(1, rows))
+        index = cells_at(places, pixels.sizes[0]).unsqueeze(1).expand(-1, pixels.fine.shape[1], -1)
+        place = pixels.code_at(places)
+        x = self.start(pixels.fine.flatten(2).gather(2, index).transpose(1, 2))
         answers = [self.heads(x, places, pixels)]
         for layer in self.layers:
             x = layer(x, place, pixels, mask_focus(answers[-1], pixels), between)
@@ -303,33 +382,33 @@ class Compact(OnlineModel):
 def peak_places(pixels: PixelFeatures, count: int) -> Tensor:
     """The best local maxima of the heat-map as places [B, count, 2] in 0..1: the centres of their cells."""
     height, width = pixels.sizes[0]
-    blocked = pixels.padding[:, : height * width].view(-1, height, width)
-    score = (peak_scores(pixels.heat) + blocked).flatten(1)
+    score = (peak_scores(pixels.heat) + pixels.outside).flatten(1)
     return centres_of(score.topk(min(count, height * width)).indices, (height, width))
 
 
 def mask_focus(queries: CompactQueries, pixels: PixelFeatures) -> Tensor:
-    """Attention bias [B, Q, S]: the mask logit so far where it is negative, at least -8."""
+    """Attention bias [B, Q, S] of strides 8 to 32: the mask logit where it is negative, at least -8."""
     b, q = queries.logits.shape[:2]
     with torch.no_grad():
         everyone = torch.arange(q, device=queries.logits.device).expand(b, -1)
         levels = [queries.masks_at(everyone, stride).flatten(2) for stride in (8, 16, 32)]
-        return torch.cat(levels, -1).clamp(-8.0, 0.0) + pixels.padding.unsqueeze(1)
+        padding = torch.cat([pixels.outside.flatten(1), pixels.padding], 1)
+        return torch.cat(levels, -1).clamp(-8.0, 0.0) + padding.unsqueeze(1)
 
 
-def mask_logits(weights: Tensor, shapes: Tensor, places: Tensor, features: Tensor) -> Tensor:
-    """weights [B, N, M], shapes [B, N, 6], places [B, N, 2], features [B, M, h, w] -> [B, N, h, w].
+def mask_logits(products: Tensor, shapes: Tensor, places: Tensor) -> Tensor:
+    """Products with the pixels [B, N, h, w], shapes [B, N, 6], places [B, N, 2] -> [B, N, h, w].
 
     The quadratic around a place is expanded in absolute coordinates, so that it is one matrix product with
     six maps; in float32, because its terms cancel.
     """
-    height, width = features.shape[-2:]
-    appearance = (weights @ features.flatten(2)).float()
-    with torch.autocast(features.device.type, enabled=False):
-        scale = _scale(height, width, features.device)
+    height, width = products.shape[-2:]
+    products = products.float()
+    with torch.autocast(products.device.type, enabled=False):
+        scale = _scale(height, width, places.device)
         y, x = torch.meshgrid(
-            (torch.arange(height, device=features.device) + 0.5) / height * scale[1],
-            (torch.arange(width, device=features.device) + 0.5) / width * scale[0],
+            (torch.arange(height, device=places.device) + 0.5) / height * scale[1],
+            (torch.arange(width, device=places.device) + 0.5) / width * scale[0],
             indexing="ij",
         )
         maps = torch.stack([x * x, y * y, x * y, x, y, torch.ones_like(x)]).flatten(1)  # [6, hw]
@@ -347,7 +426,7 @@ def mask_logits(weights: Tensor, shapes: Tensor, places: Tensor, features: Tenso
             -1,
         )
         prior = moved @ maps
-    return (appearance + prior).unflatten(-1, (height, width))
+    return products + prior.unflatten(-1, (height, width))
 
 
 def _scale(height: int, width: int, device: torch.device) -> Tensor:
