@@ -19,7 +19,7 @@ from ookd.clips.sources import ClipDataset
 from ookd.models import zoo
 from ookd.models.compact.memory import CompactMemory, CompactMemoryConfig, candidates, claim_queries
 from ookd.models.compact.memory_training import CompactMemoryTraining, elapsed_frames
-from ookd.models.compact.model import Compact, peak_places
+from ookd.models.compact.model import Compact, CompactConfig, peak_places
 from ookd.models.compact.slot_noise import SlotNoise
 from ookd.models.families import preset, tracker_config
 from ookd.models.preprocess import IMAGENET
@@ -47,7 +47,9 @@ def video(number: int = 0) -> list[Image]:
 
 def started(**changes: Any) -> CompactMemory:
     """Around the bundled student."""
-    model = zoo.build(preset("nano-memory", classes=14, **changes))
+    nano = zoo.load("nano").model.config
+    assert isinstance(nano, CompactConfig)
+    model = zoo.build(preset("nano-memory", classes=14, queries=nano.queries, **changes))
     zoo.start_from(model, "nano")
     assert isinstance(model, CompactMemory)
     return model.eval()
