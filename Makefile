@@ -16,7 +16,10 @@ nano: $(VENV)/.installed  # the bundled model anew, in runs/bundled: about two h
 	$(BIN)/ookd train nano-clip --out runs/nano-clip --set model.start=runs/nano/model --set run.steps=1 \
 	  --set data.tune=null --set data.val=null
 	$(BIN)/ookd distill nano-ookd --out runs/nano-ookd --teacher runs/nano-clip/model
-	$(BIN)/python -c 'from ookd.models import zoo; taught = zoo.load("runs/nano-ookd/model"); \
+	$(BIN)/ookd distill nano-ookd --out runs/nano-ookd-2 --teacher runs/nano-clip/model \
+	  --set model.start=runs/nano-ookd/model
+	$(BIN)/python -c 'from ookd.models import zoo; taught = zoo.load("runs/nano-ookd-2/model"); \
+	  taught.model.config = taught.model.config.model_copy(update={"queries": 24}); \
 	  zoo.save_pretrained(taught.model.half(), "runs/bundled", taught.names, taught.tracker, trained_on=taught.trained_on)'
 
 test: $(VENV)/.installed-dev
