@@ -36,7 +36,7 @@ def track(points: str, frame: object = 0, label: str = "cat", id: object = 0) ->
 
 SQUARE = "1,1;6,1;6,6;1,6"
 MANY = "".join(track(SQUARE, id=n) for n in range(300))
-DEEP = f'<a>{"<b>" * 50_000}{"</b>" * 50_000}</a>'
+DEEP = f"<a>{'<b>' * 50_000}{'</b>' * 50_000}</a>"
 
 CVATS: dict[str, tuple[Change, str | None]] = {
     "points that are no numbers": (cvat(track("1,1;nan,1;6,6")), "coordinates are numbers"),
@@ -47,15 +47,22 @@ CVATS: dict[str, tuple[Change, str | None]] = {
     "300 tracks of two million frames": (cvat(MANY, size=2_000_000), "more than 20000000 frames of tracks"),
     "deep tags": (cvat(DEEP), None),
     "an encoding that nobody has": (
-        lambda folder: (folder / "a.xml").write_bytes(b"<?xml version='1.0' encoding='klingon'?><annotations/>"),
+        lambda folder: (folder / "a.xml").write_bytes(
+            b"<?xml version='1.0' encoding='klingon'?><annotations/>"
+        ),
         "is not valid XML",
     ),
-    "two roots": (lambda folder: (folder / "a.xml").write_text("<annotations/><annotations/>"), "is not valid XML"),
+    "two roots": (
+        lambda folder: (folder / "a.xml").write_text("<annotations/><annotations/>"),
+        "is not valid XML",
+    ),
     "a name that climbs": (cvat(track(SQUARE), name="../../../x"), None),
     "a class that is a tag": (cvat(track(SQUARE, label="&lt;script&gt;")), None),
     "run lengths of another size": (
-        cvat('<track id="0" label="cat"><mask frame="0" rle="99999999999999999999,1" left="0" top="0" width="3" '
-             'height="3"/></track>'),
+        cvat(
+            '<track id="0" label="cat"><mask frame="0" rle="99999999999999999999,1" left="0" top="0" width="3" '
+            'height="3"/></track>'
+        ),
         "cannot be read",
     ),
 }
@@ -70,7 +77,10 @@ def region(**changes: Any) -> dict[str, Any]:
 
 
 def task(image: Any = "a/0.png", result: Any = None, **data: Any) -> dict[str, Any]:
-    return {"data": {"image": image, **data}, "annotations": [{"result": [region()] if result is None else result}]}
+    return {
+        "data": {"image": image, **data},
+        "annotations": [{"result": [region()] if result is None else result}],
+    }
 
 
 def studio(*tasks: Any) -> Change:
@@ -90,7 +100,10 @@ STUDIOS: dict[str, tuple[Change, str | None]] = {
     "points of texts": (studio(task(result=[valued(points=[["1", "2"]] * 3)])), "is no polygon"),
     "a point of one number": (studio(task(result=[valued(points=[[1], [2], [3]])])), "is no polygon"),
     "classes in a list of lists": (studio(task(result=[valued(polygonlabels=[["cat"]])])), "is no polygon"),
-    "frames that are texts": (studio(task(frame="1e3", video="v"), task("a/1.png", frame=[], video="v")), None),
+    "frames that are texts": (
+        studio(task(frame="1e3", video="v"), task("a/1.png", frame=[], video="v")),
+        None,
+    ),
     "tasks in a list of lists": (
         lambda folder: (folder / "a.json").write_text('[["annotations", {"annotations": []}]]'),
         "task 0",
@@ -104,7 +117,9 @@ STUDIOS: dict[str, tuple[Change, str | None]] = {
 def npy(header: str, content: bytes = bytes(64), version: bytes = b"\1\0") -> str:
     """An array as FiftyOne writes it, with a header of one's own."""
     length = len(header).to_bytes(2 if version == b"\1\0" else 4, "little")
-    return base64.b64encode(zlib.compress(b"\x93NUMPY" + version + length + header.encode("latin-1") + content)).decode()
+    return base64.b64encode(
+        zlib.compress(b"\x93NUMPY" + version + length + header.encode("latin-1") + content)
+    ).decode()
 
 
 def array(dtype: str = "'|b1'", shape: str = "(8, 8)") -> str:
@@ -185,7 +200,10 @@ OTHERS: dict[str, tuple[Change, str | None]] = {
     "a polygon of 20,000 points": (yolo("0" + " 0.1 0.1 0.9 0.9" * 10_000), "pixels of polygon edges"),
     "names numbered from true": (yolo(TRIANGLE, names={False: "cat", True: "dog"}), None),
     "names numbered from a point": (yolo(TRIANGLE, names={0.0: "cat"}), None),
-    "a split above the folder": (yolo(TRIANGLE, train="../../../../../../etc"), "holds no annotations|no such"),
+    "a split above the folder": (
+        yolo(TRIANGLE, train="../../../../../../etc"),
+        "holds no annotations|no such",
+    ),
     "a split that is itself": (yolo(TRIANGLE, train="data.yaml"), "data.yaml"),
     "a picture of colours as labels": (painted(np.dstack([SPOT] * 3)), "labels need a palette"),
     "labels whose list is a number": (painted(SPOT, meta='{"videos": 7}'), "meta.json"),
@@ -194,7 +212,9 @@ OTHERS: dict[str, tuple[Change, str | None]] = {
         "meta.json",
     ),
     "labels of an object of thousands of digits": (
-        painted(SPOT, meta=f'{{"videos": {{"v": {{"objects": {{"{"9" * 5000}": {{"category": "cat"}}}}}}}}}}'),
+        painted(
+            SPOT, meta=f'{{"videos": {{"v": {{"objects": {{"{"9" * 5000}": {{"category": "cat"}}}}}}}}}}'
+        ),
         "meta.json",
     ),
     "no class of this number": (painted(SPOT.astype(np.uint16) * 65_535, "instances"), None),

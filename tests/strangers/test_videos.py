@@ -41,7 +41,9 @@ def png(width: int, height: int) -> bytes:
     """An image of one colour, of any size, in few bytes."""
 
     def part(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        return (
+            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        )
 
     packer = zlib.compressobj(9)
     row = bytes(width // 8 + 2)
@@ -50,7 +52,9 @@ def png(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + part(b"IHDR", head) + part(b"IDAT", rows) + part(b"IEND", b"")
 
 
-def packets(path: Path, codec: str, contents: list[bytes], size: tuple[int, int], kind: str | None = None) -> None:
+def packets(
+    path: Path, codec: str, contents: list[bytes], size: tuple[int, int], kind: str | None = None
+) -> None:
     """A container around images that are coded already."""
     with av.open(str(path), "w", format=kind) as output:
         stream = output.add_stream(codec, rate=25)
@@ -179,7 +183,20 @@ def test_odd_videos(name: str, model: Path, tmp_path: Path) -> None:
     def command(folder: Path) -> list[object]:
         make(folder / file)
         save = "csv,mp4,json,png"
-        return ["track", file, "--model", model, "--out", "out", "--save", save, "--device", "cpu", "--end", "6"]
+        return [
+            "track",
+            file,
+            "--model",
+            model,
+            "--out",
+            "out",
+            "--save",
+            save,
+            "--device",
+            "cpu",
+            "--end",
+            "6",
+        ]
 
     tried(command, tmp_path, says)
     if says is None:

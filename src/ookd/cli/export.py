@@ -84,9 +84,9 @@ def export(
 
 def parse_size(text: str) -> tuple[int, int]:
     """Height and width."""
-    found = re.fullmatch(r"(\d+)x(\d+)", text.strip().lower())
+    found = re.fullmatch(r"([0-9]{1,5})x([0-9]{1,5})", text.strip().lower())
     if not found:
-        raise UserError(f"--size {text}: should be height x width, as in 160x288")
+        raise UserError(f"--size {text:.40}: should be height x width, as in 160x288")
     return int(found[1]), int(found[2])
 
 

@@ -6,6 +6,7 @@ import sys
 import time
 from contextlib import closing
 from dataclasses import replace
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,10 +68,16 @@ def fleet(
         raise UserError(f"{error.name} is not installed; pip install 'ookd[fleet]'") from None
     from ookd.fleet.listing import listed, shard_of
 
+    if parts is not None and not isfinite(parts):
+        raise UserError(f"--parts {parts}: should be a number of seconds")
     names = shard_of(listed(videos), shard)
     shown = tuple(name.strip() for name in classes.split(",") if name.strip()) or None
     settings = replace(_settings(model, device, shown, score, label), every=every)
     tasks = {video: cut(video, parts, every) if parts else [FleetTask(video)] for video in names}
+    try:
+        out.mkdir(parents=True, exist_ok=True)  # shared by all parts of an array job
+    except OSError as error:
+        raise UserError(f"{out}: cannot be the output folder: {error.strerror or error}") from None
     plan = WorkerPlan(settings, out.resolve(), device, threads)
     progress = _Progress(len(names))
     with closing(_pool(plan, workers, ray, gpus, sum(map(len, tasks.values())))) as pool:

@@ -23,6 +23,15 @@ class _Output(io.FileIO):
             raise UserError(f"standard output: cannot be written: {error.strerror or error}") from None
 
 
+class _Errors(io.FileIO):
+    """Standard error that nobody may hear: what it does not take is lost, and the exit code stays."""
+
+    def write(self, data: Any, /) -> int:
+        with suppress(OSError):
+            return super().write(data) or 0
+        return len(data)
+
+
 def prepare() -> None:
     """Give streams that were closed the null device, or the next file opened would take their place."""
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
@@ -46,6 +55,10 @@ def prepare() -> None:
             line_buffering=before.line_buffering,
             write_through=before.write_through,
         )
+    errors = sys.stderr
+    if errors is sys.__stderr__ and isinstance(errors, io.TextIOWrapper):
+        raw: Any = _Errors(errors.fileno(), "wb", closefd=False)
+        sys.stderr = io.TextIOWrapper(raw, errors.encoding, "backslashreplace", write_through=True)
 
 
 def discard() -> None:

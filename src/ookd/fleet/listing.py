@@ -45,7 +45,7 @@ def shard_of(videos: list[str], text: str | None) -> list[str]:
     """The videos of one part of an array job: `2/8` is the third of eight."""
     if text is None:
         return videos
-    found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+    found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
     if not found or not int(found[1]) < int(found[2]):
         raise UserError(f"--shard {text}: write the number of the part, from 0, and of all, as in 0/8")
     return videos[int(found[1]) :: int(found[2])]
