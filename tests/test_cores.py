@@ -26,7 +26,7 @@ def test_there_is_one_thread_a_core_unless_someone_knows_better(monkeypatch: pyt
     assert thread_count() == len(usable_cores())
     for nonsense in ("0", "-1", "many", "²", "٣", "1025", "9" * 5000):
         monkeypatch.setenv("OOKD_THREADS", nonsense)
-        with pytest.raises(UserError, match="OOKD_THREADS=.* must be a number of threads from 1 to 1024"):
+        with pytest.raises(UserError, match=r"OOKD_THREADS=.* must be a number of threads from 1 to 1024"):
             thread_count()
     use_threads(1)
     assert thread_count() == 1
