@@ -1,4 +1,4 @@
-"""The plots of docs/results.md, drawn from the tables of the pages, so that figures stand in one place."""
+"""The plots of docs/results.md, drawn from the tables of the pages, so that figures are in one place."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def refused(*arguments: object, says: str, **how: object) -> None:
     assert done.returncode == 2, told
     assert says in told, told
     assert "Traceback" not in told
-    assert "unforeseen" not in told
+    assert "(unexpected; " not in told
     assert not any(ord(letter) < 32 and letter != "\n" for letter in told), "control characters"
 
 

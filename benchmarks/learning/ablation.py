@@ -2,9 +2,9 @@
 
     python benchmarks ablation --world identity --steps 2000 --teacher-steps 3000 --out runs/ablation
 
-Each arm and seed has its folder. What is done is never repeated, and an interrupted training goes on where it
-was. Several processes may work on one `--out`: each takes what no other has. Tracker constants are tuned for
-every arm on the tuning split; scores are of the test split. `results.json` holds what is printed.
+Each arm and seed has its folder. Finished work is never repeated, and an interrupted training continues.
+Several processes can share one `--out`: each takes work that no other has. Tracker constants are tuned for
+every arm on the tuning split; scores are of the test split. `results.json` holds the printed results.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""How good a student is after so many minutes of training.
+"""The quality of a student after a number of minutes of training.
 
 Every budget is a run whose schedule ends with it. While the learning rate is held, the run of a longer budget
-is that of a shorter one, to the bit. So each budget goes on from where the rate of the one before began to
-fall, and its time still counts from the first step. The number of steps comes from a short timed run. Tracker
-constants are tuned on the tuning split, AP is that of the test split.
+is that of a shorter one, to the bit. So each budget continues from where the rate of the one before started
+to fall, and its time still counts from the first step. The number of steps comes from a short timed run.
+Tracker constants are tuned on the tuning split, AP is that of the test split.
 
-What is done is kept, so an interrupted benchmark goes on where it was, and several processes may do other
-seeds in one --out. Time is processor time of this process, all its cores together: give `--set
-data.workers=0`. With --clock it is that of the clock, for a machine with no other work.
+Finished work is kept, so an interrupted benchmark continues, and several processes can do different seeds in
+one --out. Time is processor time of this process, all its cores together: give `--set data.workers=0`. With
+--clock it is wall-clock time, for a machine with no other work.
 """
 
 from __future__ import annotations

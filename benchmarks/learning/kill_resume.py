@@ -1,4 +1,4 @@
-"""Kill a training run at random moments, resume it each time, and compare it with a run that nobody killed.
+"""Kill a training run at random moments, resume it each time, and compare it with an undisturbed run.
 
 Moments are spread over the run: while a process starts, steps, or saves. Losses of all steps, the final
 weights and the optimiser's state must be equal to the bit.

@@ -1,9 +1,9 @@
-"""What a memory is worth: a student that carries track slots beside the stateless one, at equal computing.
+"""The value of a memory: a student with track slots against the stateless one, at equal compute.
 
-All arms begin as the bundled `nano` and see the same videos. Each is trained with several seeds and judged
+All arms start from the bundled `nano` and see the same videos. Each is trained with several seeds and judged
 like the arms of `association`: constants are searched on tune videos, scores are of test videos. A difference
-is one of means over seeds; its interval is a bootstrap over videos and seeds. What was computed is kept in
---out, so that a run that was stopped goes on, and seeds can be added.
+is that of means over seeds; its interval is a bootstrap over videos and seeds. Finished work is kept in
+--out, so that an interrupted run continues, and seeds can be added.
 """
 
 from __future__ import annotations
@@ -15,20 +15,16 @@ from dataclasses import dataclass
 from itertools import starmap
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from learning.arms import set_to
+from learning.seeds import COLUMNS, add_rows, judge, seeds_of
 from learning.training import step_cost, trained
 from measuring import Table
 from ookd import config
 from ookd.config import Recipe
-from ookd.evaluation.compare import RESAMPLINGS
-from quality.association import WORLDS, Experiment
+from quality.association import WORLDS
 
 RECIPE = "nano-memory"
 STATELESS = ("model.base=nano",)
-SCORES = ("ap", "share_kept")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,21 +73,13 @@ def run(given: argparse.Namespace) -> None:
             trained(recipe_of(given, training, seed, steps[training]), place(given, training, seed))
     if given.train_only:
         return
-    found = {name: judged(given, ROWS[name]) for name in given.rows}
-    first = found[given.rows[0]]
-    drawn = {name: seeds_drawn(ROWS[name].training, len(of_seeds["ap"])) for name, of_seeds in found.items()}
-    columns = {"arm": "", "steps": "", "AP": ".1f", "of the seeds": "", "above": "+.1f", "low": "+.1f"}
-    columns |= {"high": "+.1f", "returns kept": ".1f", "more kept": "+.1f", "from": "+.1f", "to": "+.1f"}
-    with Table(given, columns) as table:
-        for name, of_seeds in found.items():
-            cells = []
-            for score in SCORES:
-                mean = 100 * over_seeds(of_seeds[score], drawn[name])
-                above = mean - 100 * over_seeds(first[score], drawn[given.rows[0]])
-                cells.append([mean[0], above[0], *np.nanpercentile(above[1:], [2.5, 97.5])])
-            each = " ".join(f"{100 * ap:.1f}" for ap in of_seeds["ap"][:, 0])
-            training = ROWS[name].training
-            table.add(name, steps.get(training, 0), cells[0][0], each, *cells[0][1:], *cells[1])
+    arms = {}
+    for name in given.rows:
+        row = ROWS[name]
+        models = seeds_of(given.out / given.world, row.training, given.seeds)
+        arms[name] = judge(given, row.training, steps.get(row.training, 0), models, row.association)
+    with Table(given, COLUMNS) as table:
+        add_rows(table, arms)
 
 
 def equal_steps(given: argparse.Namespace) -> dict[str, int]:
@@ -123,30 +111,3 @@ def recipe_of(given: argparse.Namespace, training: str, seed: int, steps: int) -
 def place(given: argparse.Namespace, training: str, seed: int) -> Path:
     folder: Path = given.out / given.world / f"{training}-{seed}"
     return folder
-
-
-def seeds_drawn(training: str, seeds: int) -> NDArray[np.int64]:
-    """Which seeds count in each resampling [1 + R, S]; rows of one training share them."""
-    generator = np.random.default_rng([*training.encode()] or 0)
-    drawn = generator.integers(seeds, size=(1 + RESAMPLINGS, seeds))
-    drawn[0] = np.arange(seeds)
-    return drawn
-
-
-def over_seeds(scores: NDArray[np.float64], drawn: NDArray[np.int64]) -> NDArray[np.float64]:
-    """[1 + R] the means of scores [S, 1 + R] over the seeds that count."""
-    means: NDArray[np.float64] = np.take_along_axis(scores.T, drawn, 1).mean(1)
-    return means
-
-
-def judged(given: argparse.Namespace, row: Row) -> dict[str, NDArray[np.float64]]:
-    """Each score [S, 1 + R] of the test videos as they are, then resampled, for every seed."""
-    scores = []
-    for seed in given.seeds if row.training else (0,):
-        folder = place(given, row.training or "untrained", seed)
-        model = str(folder / "model") if row.training else "nano"
-        experiment = Experiment(
-            argparse.Namespace(**{**vars(given), "model": model, "out": folder / "judged"})
-        )
-        scores.append(experiment.scores(row.association))
-    return {name: np.stack([score[name] for score in scores]) for name in SCORES}

@@ -1,7 +1,7 @@
-"""What placed queries are worth to IDOL and SeqFormer, after equal steps from the same trunk.
+"""The value of placed queries in IDOL and SeqFormer, after equal steps from the same backbone.
 
 A model of about 5 M parameters over EfficientNet-Lite0 learns a synthetic world at 128x224: with learned
-queries as published, from the peaks of a heat-map, and with auxiliary queries inside the objects besides.
+queries as published, from the peaks of a heat-map, and also with auxiliary queries inside the objects.
 Measured are the last layer's published detection loss on videos not trained on, frame AP on videos of one
 frame, so that no tracker is involved, and the processor time of a step without its data.
 """

@@ -1,12 +1,12 @@
-"""How often students exchange identities where two of them find the same object.
+"""How often students switch identities where two of them find the same object.
 
-Who finds more has more to exchange, and finds the harder objects, so bare counts of identity switches do not
-compare. Here the students of an ablation track the same videos with the constants of their family, which were
-not tuned for any of them. A true mask is shared if the first arm and the other one both overlap it by half
-with a prediction of its class. A switch is a change of that prediction's track from one shared mask of an
-object to its next. Intervals are a paired bootstrap over videos.
+A student that finds more objects, and harder ones, has more identities to switch, so plain counts are not
+comparable. Here the students of an ablation track the same videos with the constants of their family, which
+were not tuned for any of them. A true mask is shared if the first arm and the other one both overlap it by
+half with a prediction of its class. A switch is a change of that prediction's track from one shared mask of
+an object to its next. Intervals are a paired bootstrap over videos.
 
-What a student found is kept beside its model, so several processes may do other seeds first.
+A student's tracks are kept next to its model, so several processes can do different seeds first.
 """
 
 from __future__ import annotations

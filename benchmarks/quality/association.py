@@ -1,4 +1,4 @@
-"""What association is worth: the same detections joined to tracks in different ways.
+"""The value of association: the same detections joined to tracks in different ways.
 
 The model sees the tune and test videos of a world once. Every arm gets the same number of trials for its
 constants on the tune videos, together with the score and the overlap from which detections count. All
@@ -182,9 +182,9 @@ class Experiment:
         return World(preset, split=split, seed=seed, videos=videos, **change)
 
     def _kept(self, name: str, compute: Callable[[], Any]) -> Any:
-        """What `compute` answers, read again if it was asked before.
+        """The result of `compute`, read from a file if it was computed before.
 
-        Pickles run code: `--out` must be a folder of your own.
+        Pickles run code: `--out` must be your own folder.
         """
         path = self.folder / name
         if not path.is_file():

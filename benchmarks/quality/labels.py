@@ -1,9 +1,8 @@
-"""How good a model's labels are, on drawn videos whose truth is known.
+"""The quality of a model's labels, on synthetic videos with ground truth.
 
-Each frame is looked at once. Its objects are then followed by the online tracker and by the linker, which
+The model sees each frame once. Its objects are then followed by the online tracker and by the linker, which
 knows the future, forwards and in both directions. Besides the scores of the tracks that become labels: how
-often a labelled frame shows its track's own object, under the right class, where the labeller is sure and
-where it is not.
+often a labelled frame shows its track's own object, under the right class, in sure and in unsure frames.
 """
 
 from __future__ import annotations

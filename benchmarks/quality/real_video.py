@@ -1,9 +1,9 @@
-"""How well a model follows the one labelled object of each real video: mask J, and AP beside it.
+"""How well a model follows the one labelled object of each real video: mask J and AP.
 
 J is the IoU of true and predicted mask: the mean over a video's frames that show the object, and then over
 videos. "First" is that of the prediction with the highest score, "best" that of the prediction that fits
-best; the difference is the price of choosing. With one labelled object a video, as in DAVIS, AP counts
-everything else that is rightly found as wrong. Nothing is said about identities.
+best; the difference is the price of choosing. With one labelled object per video, as in DAVIS, AP counts
+every other correctly found object as wrong. Identities are not measured.
 """
 
 from __future__ import annotations

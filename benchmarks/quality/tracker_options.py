@@ -1,7 +1,7 @@
-"""What each option of the tracker is worth to a model: track AP with it changed and all else as it is.
+"""The effect of each tracker option: track AP with one option changed and all else equal.
 
 The model sees the videos of a synthetic world once; every row replays the tracking. The interval is that of
-the difference to the model's own constants: 95 % of a paired bootstrap over videos.
+the difference from the model's own constants: 95 % of a paired bootstrap over videos.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What tracking costs beside the network, by associator, in a crowd.
+"""The cost of tracking besides the network, by associator, in a crowd.
 
-A drawn scene with many objects is tracked frame by frame. Each row has the median processor time of a frame
-in the network, in selection with its masks, and in association with full-size masks; then the share of the
-last two, and the objects in memory at the end.
+A synthetic scene with many objects is tracked frame by frame. Each row has the median processor time of a
+frame in the network, in selection with its masks, and in association with full-size masks; then the share of
+the last two, and the objects in memory at the end.
 """
 
 from __future__ import annotations

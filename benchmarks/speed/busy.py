@@ -1,7 +1,7 @@
-"""Tracking beside other programs: the default number of threads against other ones.
+"""Tracking on a busy machine: the default number of threads against other numbers.
 
-So many processes compute without a pause while `ookd track` runs, with weights and with an OpenVINO model, in
-turns. A frame costs the difference between a long and a short video.
+A number of processes compute without a pause while `ookd track` runs, with weights and with an OpenVINO
+model, in turns. A frame costs the difference between a long and a short video.
 """
 
 from __future__ import annotations

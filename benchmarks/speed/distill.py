@@ -1,9 +1,8 @@
-"""What distillation costs: a training step alone, beside a live teacher, and from a cache; and memory.
+"""The cost of distillation: time and memory of a training step alone, with a live teacher, and with a cache.
 
-`live` and `cached` transfer what a clip says about pairs. `frames` transfers `pixels` and `shared`, for which
-a live teacher sees the student's frames alone. Each training has a process of its own and starts from the
-same weights on the same clips of a synthetic world. Seconds are the median step without reading. The cache is
-filled first.
+`live` and `cached` use signals over pairs. `frames` uses `pixels` and `shared`, for which a live teacher sees
+only the student's frames. Each training has its own process and starts from the same weights on the same
+clips of a synthetic world. Seconds are the median step without reading. The cache is filled first.
 """
 
 from __future__ import annotations

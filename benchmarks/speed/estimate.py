@@ -2,8 +2,8 @@
 
 A model without memory of its own steps once at every frame size of its recipe. That counts the multiply-adds
 of convolutions and matrix products, forward and backward, and the bytes that are kept for the gradient. Hours
-are operations / (GPUs x peak x the share of the peak that is reached). That share is assumed: no GPU takes
-part. Reading data and communication between GPUs are not counted. A star marks GPUs that are too small.
+are operations / (GPUs x peak x the share of the peak that is reached). That share is assumed: no GPU is used.
+Reading data and communication between GPUs are not counted. A star marks GPUs that are too small.
 """
 
 from __future__ import annotations

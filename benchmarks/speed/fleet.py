@@ -1,9 +1,9 @@
 """What do workers, kills and reruns cost `ookd fleet`?
 
-Drawn videos go through `process` one after the other in one process, then through processes and Ray actors,
-of which some are killed at random moments; beside them are files that are no videos. Each row says how long
-that took, whether all results are the same to the byte, and how long a rerun takes, which finds all of them
-there. One core for each worker.
+Synthetic videos go through `process` one after the other in one process, then through processes and Ray
+actors, of which some are killed at random moments; files that are not videos are among them. Each row shows
+the time, whether all results are the same to the byte, and the time of a rerun, which finds all results. One
+core per worker.
 """
 
 from __future__ import annotations

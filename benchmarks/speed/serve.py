@@ -1,7 +1,7 @@
 """How fast does `ookd serve` answer cameras, and does its memory grow?
 
-The server runs in a process of its own, with --model exported to OpenVINO at --size. Cameras are threads
-here that send the JPEGs of a drawn scene, one in flight each. Memory is resident, of the server: when it has
+The server runs in its own process, with --model exported to OpenVINO at --size. Cameras are threads here that
+send the JPEGs of a synthetic scene, one in flight each. Memory is resident, of the server: when it has
 loaded, after the first 200 frames, and at the end. Start-up is from the start of Python to the first answer.
 """
 

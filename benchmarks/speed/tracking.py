@@ -1,8 +1,8 @@
-"""Do memory or latency grow while a video gets longer and longer?
+"""Do memory or latency grow with the length of a video?
 
 The frames of a video are shown to a tracker over and over. Each row is a block of 300 frames: processor time
-of a frame, which other work disturbs little, and the rise of the peak of memory since the first block.
-`ookd bench` says where the time of a frame goes.
+of a frame, which other work disturbs little, and the rise of the peak of memory since the first block. `ookd
+bench` shows where the time of a frame goes.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
-"""A whole command beside another one: `ookd track` and `yolo track`, from an H.264 file to masks on disk.
+"""Two whole commands compared: `ookd track` and `yolo track`, from an H.264 file to masks on disk.
 
 Both run OpenVINO graphs of the same frame size, in bfloat16 where the processor has it, bound to the same
 cores, in turns. Each tracks a short and a long part of the same video; a frame costs the difference over the
 difference in frames, so starting up does not count. What differs: YOLO's weights are random, so it finds
-nothing and its tracker, its suppression and its writing of masks have nothing to do, which is in its favour.
-
-Ultralytics is AGPL and no part of this project: the program only runs the `yolo` command of an environment
+nothing and its tracker, its suppression and its writing of masks have nothing to do, which favours YOLO.
+Ultralytics is AGPL and not part of this project: the program only runs the `yolo` command of an environment
 given by --env, such as `python -m venv E; E/bin/pip install ultralytics openvino lap`.
 """
 
@@ -29,6 +28,7 @@ OURS = "nano"
 def options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--env", type=Path, required=True, help="a virtual environment with ultralytics, openvino and lap")
+    add("--model", default=OURS, help="of ours, instead of the bundled one")
     add("--models", nargs="+", default=["yolo11n-seg", "yolo26n-seg"], help="of ultralytics")
     add("--sizes", nargs="+", default=["160x288", "256x448", "384x640"])
     add("--frames", type=int, nargs=2, default=(100, 400), metavar=("FEW", "MANY"))
@@ -48,7 +48,7 @@ def run(given: argparse.Namespace) -> None:
         for size in given.sizes:
             folder = Path(scratch) / size
             clips = {n: drawn(folder / f"{n}.mp4", size, n) for n in given.frames}
-            commands = {OURS: ours(folder, size)}
+            commands = {OURS: ours(given.model, folder, size)}
             commands |= {name: theirs(yolo, folder, name, size) for name in given.models}
             spent = measure(commands, clips, folder, given.repeats, given.cores)
             mine = spent[OURS]
@@ -71,11 +71,11 @@ def run(given: argparse.Namespace) -> None:
                 )
 
 
-def ours(folder: Path, size: str) -> list[str]:
+def ours(source: str, folder: Path, size: str) -> list[str]:
     """Our command, on a model exported to the folder."""
     ookd = [sys.executable, "-m", "ookd"]
     model = folder / OURS
-    exporting = ["export", OURS, str(model), "--precision", "bf16", "--size", size, "--no-check"]
+    exporting = ["export", source, str(model), "--precision", "bf16", "--size", size, "--no-check"]
     subprocess.run([*ookd, *exporting], check=True, capture_output=True)
     return [*ookd, "track", "{clip}", "--model", str(model), "--out", "{out}", "--save", "json"]
 

@@ -1,4 +1,4 @@
-"""Tracking in a line or two: `ookd.load` and `ookd.track`."""
+"""Tracking in one or two lines: `ookd.load` and `ookd.track`."""
 
 from __future__ import annotations
 
@@ -27,14 +27,13 @@ def track(
     device: str = "auto",
     runtime: str = "auto",
 ) -> Generator[FrameResult, None, None]:
-    """Follow objects through a video file, folder, glob, camera or stream, one result a frame.
+    """Follow objects through a video file, folder, glob, camera or stream, one result per frame.
 
-    Images that are in memory or come from a generator are a source, too: arrays, uint8 [H, W, 3] RGB, PIL
-    images or paths.
+    Any iterable of images works too: arrays (uint8 [H, W, 3] RGB), PIL images or paths.
 
-    `start` and `end` are a frame number (120) or a time ("1:30"). `every=N` keeps every N-th frame. With
-    `classes` and `score` only some of the objects are shown. With a `delay` each result comes so many frames
-    later, and its ids are decided with these frames in view. Memory does not grow with the video.
+    `start` and `end` are a frame number (120) or a time ("1:30"). `every=N` keeps every N-th frame. `classes`
+    and `score` filter the objects that are shown. With a `delay`, each result comes that many frames later,
+    and its ids are decided using those frames. Memory does not grow with the video.
 
     >>> for result in ookd.track("street.mp4"):
     ...     print(result.index, result.ids, [result.names[label] for label in result.labels])

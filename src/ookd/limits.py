@@ -35,7 +35,7 @@ class Limit:
             raise UserError(f"{self.variable}={given:.40}: must be a number of {self.what}") from None
 
     def exceeded(self, count: float) -> str | None:
-        """What is wrong if there are so many; None if nothing is."""
+        """What is wrong with this number; None if nothing is."""
         if count <= self.most:
             return None
         return f"more than {self.most} {self.what}; if that is right, raise the limit with {self.variable}"
@@ -59,7 +59,7 @@ WEIGHTS = Limit("weights", 64 << 30, "bytes in a file of weights")
 SETTINGS = Limit("settings", 64 << 20, "bytes in a file of settings")
 MEMBERS = Limit("members", 2_000_000, "files in an archive")
 MEMBER = Limit("member", 256 << 20, "bytes in an unpacked file of an archive")
-UNPACKED = Limit("unpacked", 200, "times the size of its archive unpacked")
+UNPACKED = Limit("unpacked", 200, "times the size of its archive when unpacked")
 YAML_VALUES = Limit("yaml_values", 100_000, "values in a YAML file, counting repeated ones")
 PIXELS = Limit("pixels", 2**28, "pixels in a frame")
 SIDE = Limit("side", 2**16, "pixels along a side of a frame")

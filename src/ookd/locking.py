@@ -1,7 +1,7 @@
-"""Output folders, and files in the making, that one process has for itself.
+"""Exclusive locks on output folders and unfinished files.
 
-The system holds the lock, so a killed process leaves none behind. Windows has no locks on folders, and some
-network drives have none at all; there nothing is checked.
+The operating system holds the lock, so a killed process leaves none behind. Windows has no locks on folders,
+and some network drives have none at all; nothing is checked there.
 """
 
 from __future__ import annotations

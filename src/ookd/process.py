@@ -1,4 +1,4 @@
-"""What a process can do and tell on each operating system."""
+"""Differences between operating systems: peak memory and signals."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _STATUS = Path("/proc/self/status")
 
 
 def peak_memory() -> int:
-    """The most memory that this process has held so far, in bytes."""
+    """Peak memory of this process so far, in bytes."""
     if _STATUS.is_file():  # what `getrusage` says on Linux includes the process that started this one
         found = re.search(r"VmHWM:\s+(\d+) kB", _STATUS.read_text())
         if found:

@@ -45,7 +45,7 @@ class Category:
 
 @dataclass(slots=True)
 class Track:
-    """One object over a whole video. The lists have an entry for each frame, None where it is not seen."""
+    """One object over a whole video. The lists have one entry per frame, None where it is not visible."""
 
     id: int
     category_id: int
@@ -233,7 +233,7 @@ class Batch:
 
 @dataclass(slots=True)
 class FrameQueries:
-    """An online model's answer about frames. Logits go through a sigmoid; there is no background class."""
+    """An online model's output for frames. Logits go through a sigmoid; there is no background class."""
 
     logits: Tensor  # [B, Q, K]
     boxes: Tensor | None  # [B, Q, 4] cx cy w h in 0..1 of the unpadded frame
@@ -248,7 +248,7 @@ class FrameQueries:
 
 @dataclass(slots=True)
 class ClipQueries:
-    """An offline model's answer about clips: one query is one instance in all T frames."""
+    """An offline model's output for clips: one query is one instance in all T frames."""
 
     logits: Tensor  # [B, Q, K]
     boxes: Tensor | None  # [B, T, Q, 4]
@@ -260,7 +260,7 @@ class ClipQueries:
 
 @dataclass(slots=True)
 class StudentMatches:
-    """A student's answer in a training step, matched to the ground truth. F = B * S frames."""
+    """A student's output in a training step, matched to the ground truth. F = B * S frames."""
 
     answer: FrameQueries  # of F frames
     query: Tensor  # [F, N] the query that was matched to each instance of the clip
@@ -277,7 +277,7 @@ def no_image() -> NDArray[np.uint8]:
 
 @dataclass(slots=True, repr=False)
 class FrameResult:
-    """The objects in view at one frame.
+    """The objects visible in one frame.
 
     It can be indexed like `supervision.Detections`, and stays a `FrameResult`: `result[result.scores > 0.5]`,
     `result[:5]`, `result[[2, 0]]`, `result[3]`.
@@ -353,5 +353,5 @@ class TrackResult:
     category_id: int
     score: float
     segmentations: list[Rle | None]  # one a frame
-    # how sure each frame is, None where it is not seen; None: nobody said
+    # confidence of each frame, None where not visible
     frame_scores: list[float | None] | None = None

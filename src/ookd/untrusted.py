@@ -1,4 +1,4 @@
-"""Files that anybody may have written: only regular ones are opened, and only so much of them is read."""
+"""Untrusted files: only regular files are opened, and their size is limited."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def test_a_set_with_splits_asks_for_one(
 @pytest.mark.parametrize(
     ("file", "says"),
     [
-        ("run.json", "not all videos are predicted; call `ookd predict` once more"),
+        ("run.json", "not all videos are predicted; run `ookd predict` again"),
         ("notes.txt", "a result list"),
     ],
 )

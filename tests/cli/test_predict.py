@@ -94,7 +94,7 @@ def test_damaged_results_of_a_video_are_named(damage, given, whole, tmp_path, ca
     (out / "videos").mkdir()
     (out / "videos" / "1.jsonl").write_bytes(damage)
     assert run(given, out) == 2
-    assert "1.jsonl: is damaged; delete it and call again" in capsys.readouterr().err
+    assert "1.jsonl: is damaged; delete it and run again" in capsys.readouterr().err
     assert not (out / "results.json").exists()
 
 
@@ -118,7 +118,7 @@ def test_another_model_does_not_go_on_with_the_results_of_the_first(given, tmp_p
         json.dumps({**config, "tracker": {**config["tracker"], "final_score": 0.3}})
     )
     assert run((given[0], str(folder)), out) == 2
-    assert "begun with another tracker" in capsys.readouterr().err
+    assert "started with another tracker" in capsys.readouterr().err
 
 
 def test_overwriting_goes_on_with_what_the_same_run_began(given, whole, tmp_path) -> None:

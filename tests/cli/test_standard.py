@@ -69,7 +69,7 @@ def test_what_nobody_foresaw_is_one_line(
     assert main([]) == 1
     told = capsys.readouterr().err
     assert told.startswith(f"error: {type(error).__name__}: ")
-    assert told.endswith("(unforeseen; OOKD_DEBUG=1 shows where)\n")
+    assert told.endswith("(unexpected; OOKD_DEBUG=1 shows where)\n")
     assert told.count("\n") == 1
     assert "\x1b" not in told
     monkeypatch.setenv("OOKD_DEBUG", "1")

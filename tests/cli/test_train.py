@@ -70,10 +70,10 @@ def test_a_run_goes_on_with_its_own_recipe_alone(
     message = capsys.readouterr().err
     assert message.count("\n") == 1
     assert "data.train.0.videos (" in message
-    assert "more; repeat what was set then" in message
+    assert "more; use the same settings" in message
     longer = arguments("train", "nano-ytvis-like", out, "run.steps=3")
     assert main([*longer, "--resume"]) == 2
-    assert "another recipe: run.steps (2, now 3); repeat" in capsys.readouterr().err
+    assert "another recipe: run.steps (2, now 3); use" in capsys.readouterr().err
     assert contents(out) == before
 
     assert main([*longer, "--resume-changed"]) == 0
@@ -90,7 +90,7 @@ def test_distill_refuses_before_the_teacher_is_asked(
 ) -> None:
     given = ["--teacher", str(finished), "--cache", str(tmp_path / "cache"), "--resume"]
     assert main(["distill", "--out", str(finished), *given]) == 2
-    assert "was begun with another recipe" in capsys.readouterr().err
+    assert "was started with another recipe" in capsys.readouterr().err
     assert not (tmp_path / "cache").exists()
 
 

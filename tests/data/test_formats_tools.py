@@ -131,7 +131,7 @@ def test_as_label_studio_exports_it(tmp_path: Path) -> None:
     ("task", "message"),
     [
         ({"data": {"video": "a.mp4"}, "annotations": []}, "video tasks hold rectangles, not masks"),
-        ({"data": {"image": "v/a.png"}, "annotations": []}, "no region says how large the frames are"),
+        ({"data": {"image": "v/a.png"}, "annotations": []}, "no region gives the size of the frames"),
         (
             {"data": {"image": "v/a.png"}, "annotations": [{"result": [region([], type="rectanglelabels")]}]},
             "a region of type 'rectanglelabels' is no polygon",

@@ -75,7 +75,7 @@ def test_devices_are_no_part_of_a_model(file: str, kind: str, tmp_path: Path) ->
 
 CONFIGS: dict[str, tuple[Change, str]] = {
     "names with escape codes": (lambda c: c["names"].__setitem__(0, "\x1b[31m"), "names.0"),
-    "names twice": (lambda c: c["names"].__setitem__(0, c["names"][1]), "stands there twice"),
+    "names twice": (lambda c: c["names"].__setitem__(0, c["names"][1]), "appears twice"),
     "long names": (lambda c: c["names"].__setitem__(0, "x" * 10**6), "names.0"),
     "names that are lists": (lambda c: c["names"].__setitem__(0, ["cat"]), "names.0"),
     "no names": (lambda c: c.update(names=[]), "names"),

@@ -124,7 +124,7 @@ def test_a_runtime_must_fit_the_folder() -> None:
         ookd.load(exported("openvino"), runtime="onnx")
     with pytest.raises(UserError, match="which torch cannot read"):
         ookd.load(exported("onnx"), runtime="torch")
-    with pytest.raises(UserError, match="openvino reads what `ookd export` writes"):
+    with pytest.raises(UserError, match="openvino needs a folder of `ookd export`"):
         ookd.load(compact(), runtime="openvino")
     with pytest.raises(UserError, match="runtime tensorrt: choose from auto, torch"):
         ookd.load(compact(), runtime="tensorrt")

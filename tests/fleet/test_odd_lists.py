@@ -113,7 +113,7 @@ RESULTS: dict[str, Callable[[Path], object]] = {
 def test_odd_results_are_one_line(name: str, tmp_path: Path) -> None:
     path = tmp_path / "a.json.gz"
     RESULTS[name](path)
-    with pytest.raises(UserError, match="is damaged; delete it and run again|pipe"):
+    with pytest.raises(UserError, match=r"is damaged; delete it and run again|pipe"):
         read_tracks(path)
 
 

@@ -293,6 +293,6 @@ def test_labels_of_another_rule_are_not_mixed_in(
     ResultFolder(begun, {"teacher": {"model": "another"}, "sure": [0.5, None]}, overwrite=False)
     call = command(world, model, tmp_path / "out")
     assert main(call) == 2
-    assert "begun with another teacher and data and score" in capsys.readouterr().err
+    assert "started with another teacher and data and score" in capsys.readouterr().err
     assert main([*call, "--overwrite"]) == 0
     assert not begun.exists()

@@ -244,8 +244,8 @@ def test_texts_and_their_classes() -> None:
     [
         ({"teacher": "sam3"}, "--text person"),
         ({"teacher": "sam2", "texts": ["car"]}, "SAM 2 only follows"),
-        ({"teacher": "nano", "texts": ["car"]}, "knows its classes"),
-        ({"teacher": "nano", "size": 560}, "only SAM 3 takes another size"),
+        ({"teacher": "nano", "texts": ["car"]}, "has fixed classes"),
+        ({"teacher": "nano", "size": 560}, "only SAM 3 has this option"),
         ({"teacher": "dino", "texts": ["car"], "follow": "sam3"}, "must be a SAM 2"),
         ({"teacher": "sam3", "texts": ["car"], "follow": "sam2"}, "SAM 3 follows what it finds by itself"),
         (

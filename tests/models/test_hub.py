@@ -106,7 +106,7 @@ def test_a_hub_id_is_downloaded_once(
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("a/gated", r"model a/gated: its owner wants to be asked; accept the terms at http.*/a/gated, then"),
+        ("a/gated", r"model a/gated: is gated; accept the terms at http.*/a/gated, then"),
         ("a/private", "model a/private: neither a folder here nor a model on the hub; if it is private,"),
         ("a/nothing", "model a/nothing: neither a folder here nor a model on the hub"),
         ("a/pickled", "model a/pickled: the hub has no model.safetensors of it; other kinds of weights are"),

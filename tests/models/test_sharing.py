@@ -53,7 +53,7 @@ def test_what_is_pushed_can_be_loaded(uploads: Path, tmp_path: Path) -> None:
 
 def test_a_licence_is_asked_for_and_that_of_others_stays(tmp_path: Path) -> None:
     model = write_model(tmp_path / "model")
-    with pytest.raises(UserError, match="say under which licence"):
+    with pytest.raises(UserError, match="name the licence"):
         ookd.push_to_hub(model, "me/blocks")
     saved = zoo.load(model)
     zoo.save_pretrained(saved.model, tmp_path / "other", saved.names, licence="mit", source="them/start@12ab")

@@ -131,7 +131,7 @@ def replaced_by(file: str, target: str) -> Callable[[Path], None]:
         (edit(model={"family": "yolo"}), "model: family: 'yolo' is none of .*idol"),
         (edit(model={"family": "idol", "depth": 5}), "model: depth: Extra inputs"),
         (edit(names=["cat"]), "names must be a list of 2 class names"),
-        (edit(names=["cat", "cat"]), "cat stands there twice"),
+        (edit(names=["cat", "cat"]), "cat appears twice"),
         (edit(names=["cat", "\x1b[31mdog"]), r"names\.1: .*short text without control"),
         (edit(names=["cat", "d" * 10**6]), r"names\.1: .*short text without control"),
         (edit(names=["cat", ["dog"]]), r"names\.1: "),

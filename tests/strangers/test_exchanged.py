@@ -24,8 +24,8 @@ Change = Callable[[Path], object]
 
 
 def cvat(tracks: str, size: object = 3, name: str = "a") -> Change:
-    text = f"""<?xml version="1.0" encoding="utf-8"?><annotations><meta><task><name>{name}</name><size>{size}</size>
-      <original_size><width>12</width><height>8</height></original_size></task></meta>{tracks}</annotations>"""
+    text = f"""<?xml version="1.0" encoding="utf-8"?>
+      <annotations><meta><task><name>{name}</name><size>{size}</size><original_size><width>12</width><height>8</height></original_size></task></meta>{tracks}</annotations>"""
     return lambda folder: (folder / "a.xml").write_text(text)
 
 
@@ -60,8 +60,8 @@ CVATS: dict[str, tuple[Change, str | None]] = {
     "a class that is a tag": (cvat(track(SQUARE, label="&lt;script&gt;")), None),
     "run lengths of another size": (
         cvat(
-            '<track id="0" label="cat"><mask frame="0" rle="99999999999999999999,1" left="0" top="0" width="3" '
-            'height="3"/></track>'
+            '<track id="0" label="cat"><mask frame="0" rle="99999999999999999999,1" left="0" '
+            'top="0" width="3" height="3"/></track>'
         ),
         "cannot be read",
     ),

@@ -50,7 +50,7 @@ class Outcome:
             found.append("took too long")
         elif self.code not in (0, 2):
             found.append(f"exit code {self.code}: {said[-1][:300]}")
-        if "Traceback" in self.err or "unforeseen" in self.err:
+        if "Traceback" in self.err or "(unexpected; " in self.err:
             found.append(f"not a line for people: {said[-1][:300]}")
         if self.code == 2 and not re.search(r"^(error|Error): |problem", self.err + self.out, re.M):
             found.append(f"exit code 2 without a reason: {said[-1][:300]}")

@@ -1,4 +1,4 @@
-"""Kills train, predict, label, fleet and export at random moments, and runs them again: the bytes must be the same.
+"""Kills train, predict, label, fleet and export at random moments, and runs them again to the same bytes.
 
 Each command runs once undisturbed. Then it is killed (SIGKILL, with all its children) up to three times and
 called again, until it ends. What it leaves must be what the undisturbed one left, and nothing else.

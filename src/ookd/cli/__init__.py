@@ -1,4 +1,4 @@
-"""The command line: one module for each verb, imported only when that verb is called."""
+"""The command line: one module per command, imported only when that command is used."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from ookd.cli import standard
 from ookd.cores import MOST_THREADS, thread_count, use_threads
 from ookd.errors import UserError, printable
 
-# verb -> one line of help; each verb is the Typer application `app` of the module `ookd.cli.<verb>`.
+# command -> one line of help; each is the Typer application `app` of the module `ookd.cli.<command>`.
 VERBS = {
     "demo": "Track an unseen scene with the bundled model.",
     "track": "Follow objects through a video, live or recorded.",
-    "serve": "Show live and recorded video with its objects in a browser; an HTTP API.",
+    "serve": "Track live and recorded video in a browser, or over HTTP.",
     "fleet": "Track many videos on processes, on Ray, or as shards of an array job.",
     "train": "Train a teacher or a student.",
     "distill": "Train a student with an offline teacher.",
-    "data": "Check, describe, convert, generate and look at data.",
-    "models": "List the models that can be named.",
+    "data": "Check, describe, convert, generate and preview data.",
+    "models": "List the models that have a name.",
     "weights": "Convert published weights into model folders.",
     "eval": "Score predicted tracks and show why points are lost.",
     "predict": "Run a model over a data set; write benchmark results.",
     "export": "Export a model to OpenVINO or ONNX Runtime.",
     "bench": "Measure how fast a model tracks on this machine.",
     "label": "Annotate videos with a model; confident tracks become training data.",
-    "review": "Look at labels on a local page and mend them.",
+    "review": "Review and correct labels on a local page.",
     "tune": "Search the tracker constants of a model on a tuning set.",
 }
 
 
 class LazyVerbs(typer.core.TyperGroup):
-    """Lists all verbs, but imports the module of a verb only to run it or to show its help."""
+    """Lists all commands, but imports a command's module only to run it or to show its help."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.commands: Any = dict.fromkeys(VERBS)  # from which a mistyped one is guessed
+        self.commands: Any = dict.fromkeys(VERBS)  # for suggestions after a typing error
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(VERBS)
@@ -55,7 +55,7 @@ class LazyVerbs(typer.core.TyperGroup):
         return command
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        with formatter.section("Verbs"):
+        with formatter.section("Commands"):
             formatter.write_dl(list(VERBS.items()))
 
 
@@ -81,7 +81,10 @@ def _root(
         False, "--version", callback=_print_version, is_eager=True, help="Print the version."
     ),
     threads: int | None = typer.Option(
-        None, min=1, max=MOST_THREADS, help="Threads that compute, before the verb; default: one a core."
+        None,
+        min=1,
+        max=MOST_THREADS,
+        help="Number of computing threads, before the command; default: one per core.",
     ),
 ) -> None:
     if threads is not None:
@@ -91,12 +94,12 @@ def _root(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line. Whatever goes wrong is one line; bad input returns exit code 2.
+    """Run the command line. Every error is one line; bad input returns exit code 2.
 
-    With OOKD_DEBUG=1 in the environment an error that nobody foresaw shows where it happened.
+    With OOKD_DEBUG=1 in the environment, an unexpected error shows its traceback.
     """
-    # Without this, OpenMP's waiting threads keep their cores busy and slow down everything beside any other
-    # program. OpenMP reads it when it is loaded, with torch.
+    # Without this, OpenMP's waiting threads keep their cores busy and slow down other programs. OpenMP reads
+    # it when torch loads it.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     standard.prepare()
     try:
@@ -106,18 +109,18 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         code = 2
-    except BrokenPipeError:  # whoever read the output has had enough
+    except BrokenPipeError:  # the reader closed the pipe
         code = 1
     except Exception as error:
         if os.environ.get("OOKD_DEBUG") == "1":
             raise
         if isinstance(error, UnicodeEncodeError) and not error.encoding.startswith("utf"):
-            what = f"{error.object!a:.100} has no form in {error.encoding}, the encoding of this system"
+            what = f"{error.object!a:.100} cannot be encoded in {error.encoding}, the encoding of this system"
             print(f"error: {what}; set PYTHONUTF8=1", file=sys.stderr)
             code = 2
         else:
             what = printable(" ".join(f"{type(error).__name__}: {error}".split()))
-            print(f"error: {what:.500} (unforeseen; OOKD_DEBUG=1 shows where)", file=sys.stderr)
+            print(f"error: {what:.500} (unexpected; OOKD_DEBUG=1 shows where)", file=sys.stderr)
             code = 1
     try:
         sys.stdout.flush()

@@ -36,16 +36,16 @@ def bench(
             "random weights."
         ),
     ] = "nano",
-    size: Annotated[str, typer.Option(help="Height x width of the network's frames, as in 256x448.")] = "",
+    size: Annotated[str, typer.Option(help="Height x width of the network's input, such as 256x448.")] = "",
     runtime: Annotated[str, typer.Option(help="auto, torch, compiled, openvino or onnx.")] = "auto",
     precision: Annotated[
-        Precision, typer.Option(help="Of weights that are exported for openvino or onnx.")
+        Precision, typer.Option(help="Precision of weights that are exported for openvino or onnx.")
     ] = "fp32",
     source: Annotated[str, typer.Option(help="A video, or world: a synthetic one of that size.")] = "world",
     frames: Annotated[int, typer.Option(min=10, help="At most this many frames.")] = 200,
     as_json: Annotated[bool, typer.Option("--json", help="The numbers as JSON on standard output.")] = False,
 ) -> None:
-    """Time each stage alone, then the whole way from a video file to JSON files with stages overlapping.
+    """Time each stage by itself, then the whole run from a video file to JSON files, stages overlapping.
 
     For openvino and onnx, weights are exported first. Other work on the machine disturbs every number.
     """
@@ -124,14 +124,14 @@ def _print(speed: Speed, title: str) -> None:
     console = Console()
     table = Table(title=title, box=None)
     table.add_column("stage")
-    table.add_column("ms a frame", justify="right")
+    table.add_column("ms per frame", justify="right")
     for stage, milliseconds in speed.stages_ms.items():
         table.add_row(stage, f"{milliseconds:.2f}")
     console.print(table)
     latency = ", ".join(f"{rank} {value:.1f}" for rank, value in speed.latency_ms.items())
     console.print(
         f"\nimage to result (ms): {latency}\n"
-        f"file to files, stages overlapping: {speed.fps:.1f} frames/s "
+        f"video to JSON files, stages overlapping: {speed.fps:.1f} frames/s "
         f"({speed.frames} frames, {speed.objects} objects each)\n"
         f"import to first result: {speed.first_result_s:.1f} s, memory: {speed.memory_mb:.0f} MB\n"
         f"{', '.join(f'{name} {value}' for name, value in machine().items())}",

@@ -1,4 +1,4 @@
-"""`ookd distill`: train a student with an offline teacher beside it."""
+"""`ookd distill`: train a student with an offline teacher."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ def distill(
     data: Data = None,
     unlabelled: Annotated[
         Path | None,
-        typer.Option(help="Videos without labels, besides --data; the teacher alone teaches there."),
+        typer.Option(
+            help="Videos without labels, in addition to --data; only the teacher's signals use them."
+        ),
     ] = None,
     cache: Annotated[
         Path | None, typer.Option(help="Folder for cached teacher answers; missing ones are computed first.")
@@ -61,7 +63,7 @@ def distill(
     verbose: Verbose = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train a student as RECIPE says, with a teacher that sees the frames around.
+    """Train a student with RECIPE and a teacher that sees whole clips.
 
     The teacher is an offline model, such as `ookd train nano-clip` makes, or a VidEoMT. It stays unchanged.
     With --cache it sees every video once, before training; otherwise it sees every clip in every step.

@@ -1,4 +1,4 @@
-"""`ookd eval`: scores predicted tracks and tells why points are lost."""
+"""`ookd eval`: scores predicted tracks and shows why points are lost."""
 
 from __future__ import annotations
 
@@ -27,22 +27,24 @@ PRED = typer.Option([], "--pred", help="Result list, or folder of `ookd predict`
 COMPARE = typer.Option(None, metavar="A B", help="Two result lists to compare instead of --pred.")
 JSON = typer.Option(False, "--json", help="Print the answer as JSON on standard output.")
 REPORT = typer.Option(None, metavar="FILE.html", help="Write a self-contained HTML report.")
-FRAMES = typer.Option(None, help="Folder of the frames, for pictures in the report.")
+FRAMES = typer.Option(None, help="Folder of the frames, for images in the report.")
 OVERWRITE = typer.Option(False, "--overwrite", help="Replace the report.")
-LENIENT = typer.Option(False, "--lenient", help="Drop and count entries that do not fit the truth.")
+LENIENT = typer.Option(False, "--lenient", help="Skip and count entries that do not fit the ground truth.")
 QUIRKS = typer.Option(
     False, "--official-quirks", help="Reproduce the defects of the official program exactly."
 )
 AGNOSTIC = typer.Option(False, "--class-agnostic", help="Score all classes as one.")
 AGREEMENT = typer.Option(
-    False, "--agreement", help="GT is a teacher's labels, PRED its student's: how far they agree, by class."
+    False,
+    "--agreement",
+    help="GT is a teacher's labels, PRED its student's tracks: how far they agree, by class.",
 )
-MIN_SCORE = typer.Option(0.3, help="Least score of predictions that count for HOTA, IDF1, MOTA and returns.")
+MIN_SCORE = typer.Option(0.3, help="Lowest score of predictions that count for HOTA, IDF1, MOTA and returns.")
 
 
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """Evaluation creates many objects and few cycles, so do not collect now, nor look at these later."""
+    """Evaluation creates many objects and few cycles: do not collect now, nor scan them later."""
     gc.disable()
     try:
         yield
@@ -68,7 +70,7 @@ def evaluate(
     min_score: float = MIN_SCORE,
     agreement: bool = AGREEMENT,
 ) -> None:
-    """AP exactly as in the official program, HOTA, objects that return, and what each kind of error costs."""
+    """Compute AP exactly as the official program, HOTA, returns, and the cost of each kind of error."""
     if bool(pred) == (compare is not None):
         raise UserError("give either --pred RESULTS or --compare A B")
     if compare is not None and report is not None:
@@ -149,7 +151,7 @@ def _compare(a: Report, b: Report, names: tuple[str, str], as_json: bool) -> Non
 
 @contextmanager
 def _progress(what: str) -> Iterator[Callable[[float], None]]:
-    """A bar on a terminal, otherwise a line now and then. It has no thread, so that processes may fork."""
+    """A bar on a terminal, otherwise a line every few seconds. It has no thread, so processes may fork."""
     terminal = sys.stderr.isatty()
     last = time.monotonic()
 

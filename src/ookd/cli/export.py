@@ -15,7 +15,7 @@ from ookd.errors import UserError
 
 app = typer.Typer(rich_markup_mode=None)
 
-WORLD = "ytvis-like"  # to compare models on whose training data are unknown
+WORLD = "ytvis-like"  # compares models whose training data are unknown
 
 
 @app.command()

@@ -21,43 +21,49 @@ if TYPE_CHECKING:
 
 app = typer.Typer(rich_markup_mode=None)
 
-LINE_SECONDS = 10.0  # between two lines about progress
+LINE_SECONDS = 10.0  # between two progress lines
 SHOWN = 5  # failures that the summary lists
 
 
 @app.command()
 def fleet(
     videos: str = typer.Argument(
-        help="A folder, a glob, a text file with a path or URL a line, or a CSV or Parquet table of them."
+        help="A folder, a glob, a text file with one path or URL per line, or a CSV or Parquet table."
     ),
-    out: Path = typer.Option(..., help="Folder for the results. What is there already is not done again."),
+    out: Path = typer.Option(
+        ..., help="Folder for the results. Existing results are kept and not computed again."
+    ),
     model: str = typer.Option("nano", help="A model's name, folder or hub id; see `ookd models`."),
     label: bool = typer.Option(
         False, "--label", help="Write confident tracks only, as `ookd label` finds them."
     ),
     classes: str = typer.Option("", help="Write only these classes, as in person,dog."),
     score: float | None = typer.Option(
-        None, min=0, max=1, help="Least score of what is written. Default: all; with --label 0.5."
+        None, min=0, max=1, help="Lowest score of written objects. Default: 0; with --label 0.5."
     ),
-    every: int = typer.Option(1, min=1, help="See every N-th frame."),
-    workers: int | None = typer.Option(None, min=1, help="Default: as many as cores, or GPUs, allow."),
-    threads: int = typer.Option(1, min=1, help="Cores of each worker."),
-    device: str = typer.Option("auto", help="auto, cpu or cuda; workers share out the GPUs."),
+    every: int = typer.Option(1, min=1, help="Process every N-th frame."),
+    workers: int | None = typer.Option(
+        None, min=1, help="Number of workers. Default: one per GPU, or as many as the cores allow."
+    ),
+    threads: int = typer.Option(1, min=1, help="Threads of each worker."),
+    device: str = typer.Option("auto", help="auto, cpu or cuda. Workers are spread over the GPUs."),
     ray: str | None = typer.Option(
-        None, help="Work on Ray: `local`, or the address of a cluster. Default: processes of this machine."
+        None, help="Run on Ray: `local`, or the address of a cluster. Default: processes on this machine."
     ),
-    gpus: float = typer.Option(0, min=0, help="With --ray: GPUs of each worker; 0.5 shares one."),
-    shard: str | None = typer.Option(None, help="Do one part of the list, as in 0/8: for array jobs."),
-    parts: float | None = typer.Option(None, min=1, help="Cut longer videos into parts of so many seconds."),
-    retries: int = typer.Option(2, min=0, help="How often a video that failed is tried again."),
-    stall: float = typer.Option(300, min=1, help="Seconds without progress after which a worker is ended."),
+    gpus: float = typer.Option(0, min=0, help="With --ray: GPUs per worker; with 0.5 two workers share one."),
+    shard: str | None = typer.Option(None, help="Process one part of the list, such as 0/8, for array jobs."),
+    parts: float | None = typer.Option(
+        None, min=1, help="Cut longer videos into parts of this many seconds."
+    ),
+    retries: int = typer.Option(2, min=0, help="How often a failed video is retried."),
+    stall: float = typer.Option(300, min=1, help="Seconds without progress after which a worker is killed."),
     as_json: bool = typer.Option(False, "--json", help="The summary as JSON on standard output."),
 ) -> None:
-    """Track the objects of many videos. One that is damaged, or ends its worker, does not stop the others.
+    """Track the objects in many videos. A damaged video does not stop the others.
 
-    A result is known by the video's content and the settings. Stopped and called again, it does what is
-    missing.
-    At the end all results are also in tables: videos, tracks and frames (.parquet) in OUT.
+    A result is identified by the video's content and the settings. If the command is interrupted, run it
+    again: it does what is missing. At the end all results are also in three tables in OUT: videos, tracks and
+    frames (.parquet).
     """
     try:
         from ookd.fleet.parts import cut
@@ -119,7 +125,7 @@ def fleet(
 def _settings(
     model: str, device: str, classes: tuple[str, ...] | None, score: float | None, label: bool
 ) -> Any:
-    """What results depend on. The model is loaded once here: its faults are told before any work begins."""
+    """What results depend on. Loads the model once, so that its errors are reported before any work."""
     from ookd.api import load
     from ookd.config.tracker import OfflineConfig
     from ookd.deploy.folder import is_exported
@@ -149,7 +155,7 @@ def _pool(plan: WorkerPlan, workers: int | None, ray: str | None, gpus: float, t
 
 
 def _workers(plan: WorkerPlan, tasks: int) -> int:
-    """One a GPU, else as many as cores allow; not more than there is to do."""
+    """One per GPU, else as many as the cores allow; at most one per task."""
     import torch
 
     from ookd.cores import usable_cores
@@ -161,7 +167,7 @@ def _workers(plan: WorkerPlan, tasks: int) -> int:
 def _joined(
     tasks: dict[str, list[FleetTask]], outcome: FleetOutcome, plan: WorkerPlan
 ) -> tuple[dict[str, str], dict[str, str], int]:
-    """The key of each video that is done, the reason of each that failed, and how many were there before."""
+    """The key of each finished video, the reason for each failed one, and the number that existed before."""
     from ookd.fleet.parts import join
 
     keys, failed, kept = dict[str, str](), dict[str, str](), 0
@@ -178,7 +184,7 @@ def _joined(
 
 
 class _Progress:
-    """A line now and then on standard error; on a terminal, one that changes."""
+    """A line every few seconds on standard error; on a terminal, a single line that is updated."""
 
     def __init__(self, videos: int) -> None:
         self._videos, self._last = videos, 0.0

@@ -33,28 +33,31 @@ def label(
     out: Annotated[Path, typer.Option(help="Folder for the annotations.")],
     text: Annotated[
         list[str] | None,
-        typer.Option(metavar="TEXT[=CLASS]", help="What a text teacher looks for; may be given often."),
+        typer.Option(metavar="TEXT[=CLASS]", help="What a text teacher looks for; repeat it for more."),
     ] = None,
     follow: Annotated[
         str | None,
-        typer.Option(help="A SAM 2 that follows what the teacher finds on key frames; hub id or folder."),
+        typer.Option(help="A SAM 2 that follows what the teacher finds on key frames: a hub id or folder."),
     ] = None,
-    key_frames: Annotated[int, typer.Option(min=1, help="With --follow: frames between looks.")] = 5,
+    key_frames: Annotated[
+        int, typer.Option(min=1, help="With --follow: run the teacher on every N-th frame.")
+    ] = 5,
     both_ways: Annotated[
-        bool, typer.Option("--both-ways", help="Label backwards, too, and join both runs: surer, slower.")
+        bool,
+        typer.Option("--both-ways", help="Also label backwards and join both runs: more certain, slower."),
     ] = False,
     every: Annotated[int, typer.Option(min=1, help="Label every N-th frame only.")] = 1,
     start: Annotated[str | None, typer.Option(help="First frame (120) or time (1:30, 12.5s).")] = None,
     end: Annotated[str | None, typer.Option(help="The frame or time to stop at.")] = None,
     max_objects: Annotated[
-        int | None, typer.Option(min=1, help="Most objects in a video; the surest are kept.")
+        int | None, typer.Option(min=1, help="Most objects in a video; the most confident are kept.")
     ] = None,
-    size: Annotated[int | None, typer.Option(min=1, help="Side at which SAM 3 sees frames.")] = None,
+    size: Annotated[int | None, typer.Option(min=1, help="Side of SAM 3's input frames.")] = None,
     score: Annotated[float, typer.Option(min=0, max=1, help="Lowest confidence of a track.")] = 0.5,
     score_of: Annotated[
-        list[str] | None, typer.Option(metavar="CLASS=SCORE", help="Another lowest confidence for a class.")
+        list[str] | None, typer.Option(metavar="CLASS=SCORE", help="Lowest confidence for one class.")
     ] = None,
-    frames: Annotated[int, typer.Option(min=1, help="Frames that a track must be seen in, at least.")] = 3,
+    frames: Annotated[int, typer.Option(min=1, help="Least number of frames that show a track.")] = 3,
     sure: Annotated[
         float,
         typer.Option(min=0, max=1, help="A frame below this share of its track's confidence is unsure."),
@@ -63,13 +66,13 @@ def label(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The summary as JSON.")] = False,
 ) -> None:
-    """Let a teacher annotate VIDEOS; what it is sure of becomes a YouTube-VIS training set.
+    """Let a teacher annotate VIDEOS. Its confident tracks become a YouTube-VIS training set.
 
     Annotations in VIDEOS are ignored. The images stay where they are. Train on the result as on any other
     data. Tracks that miss the thresholds are kept as crowd regions, which training ignores.
 
-    Stopped and called again, it goes on with the first video that is not done. Until all are done, results
-    are in OUT.begun.
+    If it is interrupted, the same command continues with the first unfinished video. Until all are done,
+    results are in OUT.begun.
     """
     from ookd.clips.opening import videos_of
     from ookd.data.convert import convert, markers
@@ -138,7 +141,7 @@ def label(
     else:
         print(
             f"{out}: {summary['tracks']} tracks in {summary['videos']} videos, and {summary['doubtful']} "
-            f"doubtful ones; look at them with: ookd review {out}"
+            f"doubtful ones; review them with: ookd review {out}"
         )
 
 

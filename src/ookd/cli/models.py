@@ -1,4 +1,4 @@
-"""`ookd models`: what can be named wherever a model is asked for."""
+"""`ookd models`: the names that work wherever a command takes a model."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ app = typer.Typer(rich_markup_mode=None)
 def models(
     as_json: bool = typer.Option(False, "--json", help="The list as JSON on standard output."),
 ) -> None:
-    """List the models that `--model` takes: those that come with ookd, and those of the Hugging Face hub.
+    """List the model names that `--model` takes: bundled models, and models of the Hugging Face hub.
 
-    Any other hub id of a listed family works, too, and so does any model folder. Scores are their authors'.
+    Other hub ids of a listed family work too, and so do model folders. Scores are the authors' own.
     """
     known = [*_bundled(), *_on_hub()]
     if as_json:
@@ -25,7 +25,7 @@ def models(
         return
     from ookd.models.licence import described
 
-    rows = [("name", "classes", "size", "score", "licence", "here")]
+    rows = [("name", "classes", "size", "score", "licence", "on disk")]
     for model in known:
         classes = f"{model['classes']} {model['labels']}".strip()
         size = f"{model['parameters'] / 1e6:.0f} M"
@@ -55,7 +55,7 @@ def _bundled() -> list[dict[str, Any]]:
                 "name": name,
                 "id": "",
                 "family": config.family,
-                "labels": "drawn animals",
+                "labels": "synthetic",
                 "classes": config.classes,
                 "parameters": sum(map(prod, shapes)),
                 "licence": "apache-2.0",

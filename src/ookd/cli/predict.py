@@ -20,17 +20,17 @@ def predict(
     out: Path = typer.Option(..., help="Folder for the results."),
     split: str | None = typer.Option(None, help="Which split, as in train or val."),
     frames: Path | None = typer.Option(None, help="Where file names start: a folder, an archive or a video."),
-    delay: int = typer.Option(0, min=0, help="Decide who is who so many frames later, knowing them."),
-    offline: bool = typer.Option(False, "--offline", help="Decide who is who when the whole video is known."),
+    delay: int = typer.Option(0, min=0, help="Decide identities this many frames later, using those frames."),
+    offline: bool = typer.Option(False, "--offline", help="Decide identities once the whole video is known."),
     device: str = typer.Option("auto", help="Where the model runs: auto, cpu, cuda, cuda:1, mps."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace results in the folder."),
     as_json: bool = typer.Option(False, "--json", help="The summary as JSON on standard output."),
 ) -> None:
     """Track every video of a data set and write results.json, ready for `ookd eval` or a benchmark's server.
 
-    The model may be online or offline. With --delay or --offline an online model still finds objects frame by
-    frame; only who is who is decided later. Stopped and called again, it goes on with the first video that is
-    not done.
+    The model can be online or offline. With --delay or --offline an online model still finds objects frame by
+    frame; only their identities are decided later. If it is interrupted, the same command continues with the
+    first unfinished video.
     """
     from ookd.api import load as load_model
     from ookd.cli.progress import FrameProgress
@@ -73,6 +73,6 @@ def predict(
         }
         print(orjson.dumps(summary, option=orjson.OPT_INDENT_2).decode())
     else:
-        before = f", {len(videos) - len(left)} of them done before" if len(left) < len(videos) else ""
+        before = f", {len(videos) - len(left)} of them finished before" if len(left) < len(videos) else ""
         speed = progress.done / progress.seconds
         print(f"{path}: {len(videos)} videos{before} ({speed:.1f} frames/s)")

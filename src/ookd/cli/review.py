@@ -1,4 +1,4 @@
-"""`ookd review`: a local page to look at labels and mend them."""
+"""`ookd review`: a local page to review and correct labels."""
 
 from __future__ import annotations
 
@@ -18,15 +18,17 @@ app = typer.Typer(rich_markup_mode=None)
 def review(
     labels: Annotated[Path, typer.Argument(help="A folder of `ookd label`, or any JSON annotations.")],
     split: Annotated[str | None, typer.Option(help="Which split, if there are several.")] = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Of the page; 0 is any free one.")] = 8140,
-    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page.")] = True,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the page; 0 takes a free one.")] = 8140,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")
+    ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="The address as JSON.")] = False,
 ) -> None:
-    """Look at LABELS in a browser: play videos, and drop, rename, join, cut or confirm tracks.
+    """Review LABELS in a browser: play videos, and drop, rename, join, cut or confirm tracks.
 
-    Tracks are listed with the least sure first. Every edit is a line in a log beside the annotations, which
-    stay as they are. Whatever reads the labels applies the log. Only this machine can reach the page. Ctrl-C
-    ends it.
+    The least certain tracks are listed first. Every edit is a line in a log next to the annotations, which
+    stay unchanged. Every command that reads the labels applies the log. Only this machine can reach the page.
+    Ctrl-C stops it.
     """
     from ookd.review.labels import ReviewedLabels
     from ookd.review.server import ADDRESS, make_server

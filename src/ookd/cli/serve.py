@@ -20,23 +20,23 @@ TOKEN = "OOKD_TOKEN"  # environment variable
 @app.command()
 def serve(
     model: list[str] = typer.Option(
-        ["nano"], help="A model's name, folder or hub id; several can be given. The page offers them all."
+        ["nano"], help="A model's name, folder or hub id. Repeat it to offer several models."
     ),
-    host: str = typer.Option("127.0.0.1", help="Where to listen; 0.0.0.0 is everywhere."),
-    port: int = typer.Option(8000, min=0, max=65535, help="0 takes any free one."),
+    host: str = typer.Option("127.0.0.1", help="Address to listen on; 0.0.0.0 is all interfaces."),
+    port: int = typer.Option(8000, min=0, max=65535, help="Port to listen on; 0 takes a free one."),
     token: str | None = typer.Option(
-        None, help=f"What clients must know, if not on this machine. Default: {TOKEN}, or a random one."
+        None, help=f"Token that clients need with another --host. Default: {TOKEN}, or a random one."
     ),
-    streams: int = typer.Option(8, min=1, max=256, help="Live streams at a time."),
-    max_upload: float = typer.Option(2048, min=0.001, help="Megabytes of a video."),
-    max_seconds: float = typer.Option(600, min=1, help="Length of a video."),
+    streams: int = typer.Option(8, min=1, max=256, help="Most live streams at a time."),
+    max_upload: float = typer.Option(2048, min=0.001, help="Largest upload, in megabytes."),
+    max_seconds: float = typer.Option(600, min=1, help="Longest upload, in seconds."),
     device: str = typer.Option("auto", help="Where models run: auto, cpu, cuda, cuda:1, mps."),
     as_json: bool = typer.Option(False, "--json", help="The address as JSON on standard output."),
 ) -> None:
     """Follow objects in a browser: drop a video or pick the camera. Programs use the API at /docs.
 
-    Listens on this machine only, unless --host says otherwise; then clients need a token. Camera streams are
-    batched through one model. What is uploaded is deleted when the server stops: Ctrl-C or SIGTERM.
+    Listens on this machine only, unless --host says otherwise; then clients need a token. Camera streams
+    share one model in batches. Ctrl-C or SIGTERM stops the server, which deletes all uploads.
     """
     try:
         from ookd.serve.app import make_app

@@ -12,12 +12,12 @@ from ookd.errors import UserError
 
 
 class _Output(io.FileIO):
-    """Standard output that says in a line why it takes nothing more."""
+    """Standard output that reports in one line why it cannot be written."""
 
     def write(self, data: Any, /) -> int:
         try:
             return super().write(data) or 0
-        except BrokenPipeError:  # whoever read it has had enough
+        except BrokenPipeError:  # the reader closed the pipe
             raise
         except OSError as error:
             raise UserError(f"standard output: cannot be written: {error.strerror or error}") from None
@@ -33,7 +33,7 @@ class _Errors(io.FileIO):
 
 
 def prepare() -> None:
-    """Give streams that were closed the null device, or the next file opened would take their place."""
+    """Point closed streams to the null device, or the next opened file would take their place."""
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
             os.fstat(number)
@@ -45,7 +45,7 @@ def prepare() -> None:
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, mode, closefd=False, encoding="utf-8"))
     before = sys.stdout
-    if before is sys.__stdout__ and isinstance(before, io.TextIOWrapper):  # nobody has replaced it
+    if before is sys.__stdout__ and isinstance(before, io.TextIOWrapper):  # not replaced by the caller
         before.flush()
         output: Any = _Output(before.fileno(), "wb", closefd=False)
         sys.stdout = io.TextIOWrapper(
@@ -62,7 +62,7 @@ def prepare() -> None:
 
 
 def discard() -> None:
-    """Drop what could not be written, or Python tries again, and complains, at its end."""
+    """Drop what could not be written, or Python tries again at exit and complains."""
     with suppress(OSError, ValueError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stdout.fileno())

@@ -18,7 +18,7 @@ from ookd.tracking.sinks import SINKS
 
 app = typer.Typer(rich_markup_mode=None)
 
-# least score of what is drawn, if the model knows drawn worlds only and --score is not given
+# lowest score of drawn objects, if the model knows only synthetic worlds and --score is not given
 DRAWN_SCORE = 0.5
 
 
@@ -28,7 +28,7 @@ def track(
         help="A video, a folder or glob of images, a camera's number, an RTSP or HTTP URL, or - for stdin."
     ),
     out: Path | None = typer.Option(
-        None, help="Folder for the results. Default: tracked/NAME, with a number if that is there."
+        None, help="Folder for the results. Default: tracked/NAME, with a number if that exists."
     ),
     model: str = typer.Option("nano", help="A model's name, folder or hub id; see `ookd models`."),
     save: str = typer.Option("mp4,json", help=f"What to write: any of {','.join(SINKS)}."),
@@ -37,22 +37,24 @@ def track(
         None,
         min=0,
         max=1,
-        help="Write only objects with this score or more. Default: all; the bundled nano draws from 0.5.",
+        help="Lowest score of written objects. Default: 0; the bundled nano draws objects from 0.5.",
     ),
     every: int = typer.Option(1, min=1, help="Keep every N-th frame."),
-    start: str | None = typer.Option(None, help="Begin at a frame (120) or a time (1:30, 12.5s)."),
+    start: str | None = typer.Option(None, help="Start at a frame (120) or a time (1:30, 12.5s)."),
     end: str | None = typer.Option(None, help="Stop before a frame or a time."),
-    delay: int = typer.Option(0, min=0, help="Decide who is who so many frames later, knowing them."),
+    delay: int = typer.Option(0, min=0, help="Decide identities this many frames later, using those frames."),
     device: str = typer.Option("auto", help="Where the model runs: auto, cpu, cuda, cuda:1, mps."),
-    trails: bool = typer.Option(False, "--trails", help="Draw where objects came from (mp4)."),
-    show: bool = typer.Option(False, "--show", help="Also show it in a window; q closes it and ends."),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Use the folder though it holds something."),
+    trails: bool = typer.Option(False, "--trails", help="Draw the paths of objects (mp4)."),
+    show: bool = typer.Option(
+        False, "--show", help="Also show the result in a window; q closes it and stops."
+    ),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Use the folder even if it is not empty."),
     show_progress: bool = typer.Option(True, "--show-progress/--hide-progress", help="Show progress."),
     as_json: bool = typer.Option(False, "--json", help="The summary as JSON on standard output."),
 ) -> None:
     """Find, segment and follow objects; write an annotated video, tables or masks.
 
-    Ctrl-C or SIGTERM ends early and leaves whole files of what was done.
+    Ctrl-C or SIGTERM stops early and leaves complete files of the frames so far.
     """
     from ookd.api import load
     from ookd.api import track as run
@@ -67,7 +69,7 @@ def track(
 
     names, overlay = _sinks(save), Overlay(trails)
     objects: dict[int, str] = {}
-    sure: set[int] = set()  # those that are drawn in
+    sure: set[int] = set()  # those that are drawn
     interrupted = False
     with (
         _stopping_signals(),
@@ -84,7 +86,7 @@ def track(
             least = DRAWN_SCORE if score is None else score
         shown = [name.strip() for name in classes.split(",") if name.strip()] or None
         with closing(run(frames, tracker, classes=shown, score=score, delay=delay)) as results:
-            first = next(results, None)  # before any file is begun: the model may not load
+            first = next(results, None)  # before any file is written: the model may fail to load
             if first is None:
                 raise UserError(f"{source}: no frames between start and end")
             with Sinks(out, names, frames, trails=trails, score=least) as sinks:
@@ -126,24 +128,24 @@ def track(
 
 
 def _free_folder(name: str) -> Path:
-    """A folder for the results of a source that is not there yet."""
+    """A folder for the results of a source that does not exist yet."""
     first = Path("tracked") / (re.sub(r"[^\w.-]+", "-", Path(name).stem).strip(".-") or "video")
     others = (first.with_name(f"{first.name}-{number}") for number in count(2))
     return next(folder for folder in chain([first], others) if not folder.exists())
 
 
 def _not_for_real_video(model: str, trained_on: str) -> str:
-    """What to expect on a real video of a model that has seen none, and what to do instead."""
+    """What a model that has seen no real video does on one, and what to use instead."""
     return (
-        f"{model} was trained on {trained_on} and takes real things for what it knows from there; for real "
-        "video name a model that has seen some (--model videomt-s; ookd models lists more) "
+        f"{model} was trained on {trained_on} only and mistakes real things for its classes; for real video "
+        "use a model that has seen some (--model videomt-s; ookd models lists more) "
         "or train on your own classes (ookd train nano --data DATA)"
     )
 
 
 @contextmanager
 def _stopping_signals() -> Iterator[None]:
-    """SIGTERM ends like Ctrl-C, and so does SIGINT in a script's background job, which begins without it."""
+    """SIGTERM stops like Ctrl-C. So does SIGINT, which a script's background job starts with ignored."""
     numbers = (signal.SIGTERM, signal.SIGINT)
     before = [signal.signal(number, signal.default_int_handler) for number in numbers]
     try:

@@ -30,21 +30,21 @@ Change = Annotated[
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")]
 Changed = Annotated[
-    bool, typer.Option("--resume-changed", help="Continue the run in --out though the recipe is another one.")
+    bool, typer.Option("--resume-changed", help="Continue the run in --out with a changed recipe.")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Delete the run in --out first.")]
-Device = Annotated[Literal["auto", "cpu"], typer.Option(help="Train on the GPUs that are there, or not.")]
+Device = Annotated[Literal["auto", "cpu"], typer.Option(help="auto trains on the GPUs, if there are any.")]
 Minutes = Annotated[
     float | None, typer.Option(min=0, help="Train as many steps as fit into this time, instead of run.steps.")
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Show every term of the loss.")]
-Show = Annotated[bool, typer.Option("--show", help="Print the whole recipe, explained.")]
+Show = Annotated[bool, typer.Option("--show", help="Print the complete recipe with explanations.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")]
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """How a run is begun or continued."""
+    """How a run is started or continued."""
 
     resume: bool
     changed: bool
@@ -69,12 +69,12 @@ def train(
     list_: Annotated[bool, typer.Option("--list", help="List the bundled recipes.")] = False,
     show: Show = False,
     page: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Write run.html of a run anew, and stop.")
+        Path | None, typer.Option(metavar="RUN", help="Write run.html of a run again, and stop.")
     ] = None,
     verbose: Verbose = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train a teacher or a student as RECIPE says.
+    """Train a teacher or a student with RECIPE.
 
     --data is anything that `ookd data check` reads. Its train split is for training, its val split for
     validation.
@@ -103,7 +103,7 @@ def run_folder(recipe: config.Recipe, out: Path | None) -> Path:
 
 
 def start(recipe: config.Recipe, folder: Path, asked: Asked) -> None:
-    """Begin or continue the run, unless there is one that nobody asked to touch."""
+    """Start or continue the run. An existing run is touched only if the options say so."""
     from ookd.engine import begun
     from ookd.engine.loop import Interrupted
     from ookd.engine.page import PAGE
@@ -132,7 +132,7 @@ def start(recipe: config.Recipe, folder: Path, asked: Asked) -> None:
 
 
 def _planned(recipe: config.Recipe, folder: Path, asked: Asked, minutes: float) -> config.Recipe:
-    """The recipe with the steps that fit into the time, or that did when its run began."""
+    """The recipe with the steps that fit into the time, or that did when its run started."""
     from ookd.engine import begun, budget
     from ookd.engine.run_log import RECIPE
 

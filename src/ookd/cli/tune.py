@@ -26,20 +26,20 @@ def tune(
     data: Path = typer.Argument(help="Annotated videos: a folder, an annotation file or a dataset.yaml."),
     split: str | None = typer.Option(None, help="Which split, as in train or val."),
     frames: Path | None = typer.Option(None, help="Where file names start: a folder, an archive or a video."),
-    trials: int = typer.Option(200, min=1, help="How many sets of constants are tried."),
+    trials: int = typer.Option(200, min=1, help="Number of sets of constants to try."),
     seed: int = typer.Option(0, help="The same seed finds the same constants."),
-    associator: str = typer.Option("", help=f"Begin with another one: {', '.join(ASSOCIATORS)}."),
+    associator: str = typer.Option("", help=f"Start from another one: {', '.join(ASSOCIATORS)}."),
     offline: bool = typer.Option(
-        False, "--offline", help="Search what links tracks when the whole video is known, and nothing else."
+        False, "--offline", help="Search only the linker's constants, with the whole video known."
     ),
-    jobs: int = typer.Option(0, min=0, help="Processes that try constants; 0: one a core."),
+    jobs: int = typer.Option(0, min=0, help="Processes that try constants; 0: one per core."),
     device: str = typer.Option("auto", help="Where the model runs: auto, cpu, cuda, cuda:1, mps."),
     as_json: bool = typer.Option(False, "--json", help="The summary as JSON on standard output."),
 ) -> None:
     """Search for tracker constants on two thirds of the videos and check the best on the others.
 
-    They are written only if AP does not fall on the videos that the search did not see. Those that link
-    tracks (--offline) are for `predict --offline`, `--delay` and `label`; search the others first.
+    They are written only if AP does not fall on the videos that the search did not see. The linker's
+    constants (--offline) are for `predict --offline`, `--delay` and `label`; search the others first.
     """
     from ookd.api import load as load_model
     from ookd.cli.progress import FrameProgress

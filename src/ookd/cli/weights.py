@@ -27,14 +27,14 @@ def convert(
     ),
     out: Path = typer.Argument(help="Folder to write: config.json and model.safetensors."),
     names: str = typer.Option(
-        "", help="The classes: ytvis19, ytvis21, ovis, or a text file with one name a line."
+        "", help="The classes: ytvis19, ytvis21, ovis, or a text file with one name per line."
     ),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace a model that is already there."),
     as_json: bool = typer.Option(False, "--json", help="Print the answer as JSON."),
 ) -> None:
-    """Convert SOURCE to the model folder OUT. From a ResNet or Swin it is a folder to start training from.
+    """Convert SOURCE to the model folder OUT. A ResNet or Swin becomes a backbone to start training from.
 
-    The folder of a hub model holds all that is needed: it is used without the hub and keeps the licence.
+    The folder of a hub model is complete: it works without the hub and keeps the licence.
     """
     from ookd.models.hub import hub_id
 
@@ -108,7 +108,7 @@ def _labels(names: str, classes: int) -> list[str]:
 
 
 def _named(names: str) -> list[str]:
-    """The class names that the option means: those of a benchmark, or the lines of a file."""
+    """The class names that the option selects: those of a benchmark, or the lines of a file."""
     from ookd.models.label_sets import LABEL_SETS
 
     if names in LABEL_SETS:

@@ -12,7 +12,7 @@ from ookd.errors import UserError
 
 
 class Window:
-    """One picture after the other. Escape, q or the window's own button close it."""
+    """One image after the other. Escape, q or the window's own button close it."""
 
     def __init__(self, title: str) -> None:
         self.closed = False
@@ -21,9 +21,11 @@ class Window:
 
             self._root: Any = tkinter.Tk()
         except ImportError:
-            raise UserError("--show: this Python has no tkinter; look at what is written") from None
+            raise UserError("--show: this Python has no tkinter; open the written files instead") from None
         except tkinter.TclError as error:
-            raise UserError(f"--show: there is no display ({error}); look at what is written") from None
+            raise UserError(
+                f"--show: there is no display ({error}); open the written files instead"
+            ) from None
         self._root.title(title)
         self._root.protocol("WM_DELETE_WINDOW", self.close)
         for key in ("<Escape>", "q"):

@@ -22,7 +22,7 @@ def _shown(name: str) -> str:
 
 def _different(names: list[str]) -> list[str]:
     if len(set(names)) < len(names):
-        raise ValueError(f"{max(names, key=names.count)} stands there twice; class names must differ")
+        raise ValueError(f"{max(names, key=names.count)} appears twice; class names must differ")
     return names
 
 

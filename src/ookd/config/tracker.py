@@ -19,7 +19,7 @@ class Constants(BaseModel, frozen=True, extra="forbid"):
     """Constants of a tracker, each in its range."""
 
     def changed(self, changes: Mapping[str, Any] | None) -> Self:
-        """The same with some values changed; "link.match" is the `match` of `link`."""
+        """A copy with some values changed; "link.match" is the `match` of `link`."""
         values = self.model_dump()
         for name, value in dict(changes or {}).items():
             group, dot, part = name.partition(".")
@@ -37,60 +37,61 @@ class Constants(BaseModel, frozen=True, extra="forbid"):
 
 
 class LinkConfig(Constants):
-    """What joins tracks once it is known how they go on. Similarities are cosines."""
+    """The linker joins tracks with knowledge of later frames. Similarities are cosines."""
 
-    match: Share = 0.4  # above it two tracks are one
-    keep: Share = 0.5  # above it a detection belongs to a track
-    # What being one object size apart takes off the similarity of sightings in neighbouring frames, and how
-    # fast this fades with the frames between them.
+    match: Share = 0.4  # similarity above which two tracks are joined
+    keep: Share = 0.5  # similarity above which a detection belongs to a track
+    # Penalty for each object size between observations in neighbouring frames, and how fast it fades with the
+    # number of frames between them.
     nearness: Factor = 0.25
     fade: Factor = 0.35
     rounds: Count = 3
 
 
 class TrackerConfig(Constants):
-    """What turns frame queries into tracks. The defaults are IDOL's; `ookd tune` finds a model's own."""
+    """Constants that turn frame queries into tracks.
 
-    # The size at which frames are shown to the model; None: as they are.
+    The defaults are IDOL's; `ookd tune` finds a model's own.
+    """
+
+    # Short side of the frames that the model sees; None: unchanged.
     short_side: Annotated[int, Field(ge=32, le=LARGEST_SIDE)] | None = None
 
-    # Which queries of a frame are looked at: the best class score a query needs, and the IoU above which the
-    # weaker of two goes (by box: of one class only; by mask: of any class).
+    # Selection of a frame's queries: the least best-class score, and the IoU above which the lower-scored of
+    # two queries is dropped (boxes: within a class; masks: across classes).
     select_score: Share = 0.1
     box_nms: Share = 0.9
     mask_nms: Share = 0.5
 
-    # How queries become identities: by the best assignment to all remembered objects or to nobody
-    # ("assignment"), by IDOL's choice among a "memory" of embeddings, by the best pairing with the last frame
-    # ("consecutive"), or by what the model says itself ("slot"): which object a query holds or, where it does
-    # not say that, the index of the query. Each reads those constants below that it names.
+    # How queries become identities. "assignment": the best assignment to all remembered objects or to none.
+    # "memory": IDOL's choice among a memory of embeddings. "consecutive": the best pairing with the last
+    # frame. "slot": the object that the model reports for a query, or else the query's index.
     associator: str = "memory"
 
-    # Which remembered object a query is: one whose similarity is above `match`. It is a cosine, but for
-    # "memory".
+    # Least similarity of a query and its object: a cosine, except for "memory".
     match: Factor = 0.5
-    # There it is similarity x scale, through a softmax over the memory averaged with one over the detections
-    # ("both"), over the memory only, or none. Among several above `match` those seen in more frames are
-    # preferred.
+    # "memory": similarity x scale, then a softmax over the memory averaged with one over the detections
+    # ("both"), over the memory only, or none. Among several objects above `match`, those seen in more frames
+    # are preferred.
     similarity: Literal["dot", "cosine"] = "dot"
     scale: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     normalise: Literal["both", "memory", "none"] = "both"
     prefer_lasting: bool = True
 
-    # What being one object size away from where the object should be takes off the similarity, up to `far`
-    # object sizes, because objects leave and cameras jump. "assignment": which share of an object's speed it
-    # is thought to keep.
+    # Penalty for each object size between a query and the object's expected position, up to `far` object
+    # sizes, because objects leave and cameras jump. "assignment": the share of its speed that an object is
+    # assumed to keep.
     nearness: Factor = 0.0
     far: Annotated[float, Field(gt=0, le=1e6)] = 2.0
     motion: Share = 0.0
 
-    # What the overlap (IoU) of a mask with the object's last one adds to the similarity: for detectors whose
-    # embeddings were not trained to tell objects apart.
+    # Weight of the IoU of a mask with the object's last one: for detectors whose embeddings were not trained
+    # to tell objects apart.
     overlap: Annotated[float, Field(ge=0)] = 0.0
 
-    # How an object is remembered: by a mean of its last embeddings, weighted by score and newness ("recent"),
-    # or by a moving average to which the newest adds `momentum`; for "assignment" by the mean over all its
-    # frames, too, with a share `whole_track`; and for how many frames while it is not seen.
+    # How an object is remembered: a mean of its last embeddings, weighted by score and recency ("recent"), or
+    # a moving average in which the newest has weight `momentum`. "assignment" also uses the mean over all its
+    # frames, with a share `whole_track`. An object that is not seen for `horizon` frames is forgotten.
     memory: Literal["recent", "momentum"] = "recent"
     memory_length: Count = 3
     prefer_recent: bool = True
@@ -98,16 +99,16 @@ class TrackerConfig(Constants):
     momentum: Share = 0.8
     horizon: Annotated[int, Field(ge=1, le=10**6)] = 10
 
-    # The score that begins a new object: while nothing is remembered, and otherwise.
+    # Least score of a new object: while nothing is remembered, and otherwise.
     first_score: Share = 0.2
     new_score: Share = 0.2
 
-    # How tracks are joined where the frames that follow are known.
+    # How tracks are joined with a delay or offline.
     link: LinkConfig = LinkConfig()
 
-    # The answer about a whole video: how class scores are pooled over a track's frames, and whether every
-    # class above `final_score` is reported or the best one only. "logits" is the softmax of a query's mean
-    # logits over all frames of the video, seen or not, as VidEoMT publishes; it needs the associator "slot".
+    # Results of a whole video: how class scores are pooled over a track's frames, and whether every class
+    # above `final_score` is reported or only the best one. "logits" is the softmax of a query's mean logits
+    # over all frames of the video, visible or not, as VidEoMT publishes; it needs the associator "slot".
     pool: Literal["mean", "max", "logits"] = "mean"
     every_class: bool = True
     final_score: Share = 0.05
@@ -125,13 +126,13 @@ class TrackerConfig(Constants):
 
 
 class OfflineConfig(Constants):
-    """What turns clip queries into tracks."""
+    """Constants that turn clip queries into tracks."""
 
     # Frames are resized to it; None: they keep their size.
     short_side: Annotated[int, Field(ge=1, le=LARGEST_SIDE)] | None = None
     window: Count = 48  # frames seen at once
     shared: Count = 8  # frames that a window shares with the one before
-    tube_nms: Share = 0.6  # tube IoU above which the weaker of two queries goes, whatever its class
-    join: Share = 0.3  # tube IoU on the shared frames from which two tracks are one
-    every_class: bool = True  # report every class above `final_score`, or the best one only
+    tube_nms: Share = 0.6  # tube IoU above which the lower-scored of two queries is dropped, across classes
+    join: Share = 0.3  # least tube IoU on the shared frames of joined tracks
+    every_class: bool = True  # report every class above `final_score`, or only the best one
     final_score: Share = 0.05

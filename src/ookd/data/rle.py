@@ -186,7 +186,7 @@ def _from_polygons(polygons: Any, height: int, width: int) -> Rle:
 
 
 def _outline(polygon: Sequence[float]) -> float:
-    """The length of a polygon's edges, in pixels along the longer side: so many points are drawn."""
+    """The length of a polygon's edges, in pixels along the longer side: the number of points drawn."""
     points = np.array(polygon, float).reshape(-1, 2)
     return float(np.abs(points - np.roll(points, 1, 0)).max(1).sum())
 

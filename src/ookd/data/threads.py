@@ -116,7 +116,7 @@ def interruptible(work: Callable[[], T]) -> T:
 
 
 class BackgroundWriter(Generic[T]):
-    """Calls `work(item)` in a thread of its own, in order, at most `depth` items behind.
+    """Calls `work(item)` in its own thread, in order, at most `depth` items behind.
 
     Leaving the context waits until all items are done. An exception in `work` stops the thread and
     is raised by the next `put` or when the context is left.

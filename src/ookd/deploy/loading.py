@@ -28,14 +28,14 @@ RUNTIMES = ("auto", "torch", "compiled", *runtimes.RUNTIMES)
 
 @dataclass(frozen=True, slots=True)
 class Tracker:
-    """A model, its class names and its tracker constants: what a session is made from."""
+    """A model, its class names and its tracker constants, from which sessions are made."""
 
     model: Network | FrameModel
     names: Sequence[str]
     config: TrackerConfig | OfflineConfig
     device: torch.device | None  # None for an exported model, whose runtime decides
     trained_on: str = ""  # "drawn worlds", if the model has seen nothing else
-    licence: str = ""  # of the weights, if somebody else made them
+    licence: str = ""  # of the weights, if they come from elsewhere
 
     def session(
         self,
@@ -45,13 +45,13 @@ class Tracker:
         final: bool = False,
         delay: int = 0,
     ) -> Session:
-        """One stream. Only objects of these classes and at least this score are shown; all are tracked.
+        """One stream. Only objects of these classes and with at least this score are shown; all are tracked.
 
-        With `final` the session also gathers the results about the whole video. With a `delay`, who is who is
-        decided so many frames later, when it is known how they go on.
+        With `final` the session also collects the results of the whole video. With a `delay`, identities are
+        decided that many frames later, using those frames.
         """
         if delay < 0:
-            raise UserError(f"delay {delay}: a number of frames, 0 or more")
+            raise UserError(f"delay {delay}: must be a number of frames, 0 or more")
         show = self.filter(classes, score)
         model, config = self.online()
         return Session(model, config, self.names, self.device, show=show, final=final, ahead=delay)
@@ -59,20 +59,20 @@ class Tracker:
     def sessions(
         self, streams: int, *, classes: Collection[str] | None = None, score: float | None = None
     ) -> MultiSession:
-        """Several streams, each step one batch through the model."""
+        """Several streams; each step is one batch through the model."""
         show = self.filter(classes, score)
         model, config = self.online()
         return MultiSession(model, config, self.names, self.device, streams, show=show)
 
     def fingerprint(self) -> str:
-        """The same for the same weights, wherever they lie."""
+        """A digest of the weights, the same wherever they are stored."""
         if isinstance(self.model, runtimes.ExportedModel):
             return self.model.fingerprint
         model: Any = self.model
         return fingerprint(model)
 
     def online(self) -> tuple[OnlineModel | FrameModel, TrackerConfig]:
-        """The model and its constants, if it sees frame by frame."""
+        """The model and its constants, if it is an online model."""
         if isinstance(self.config, OfflineConfig):
             raise UserError(
                 "this model sees whole clips, not single frames; run it with `ookd predict DATA`, or choose "
@@ -96,11 +96,11 @@ class Tracker:
 
 
 def load(model: str | Path = "nano", device: str = "auto", runtime: str = "auto") -> Tracker:
-    """The model of a folder, of a bundled name, of a hub id or of a short name for one, ready to track.
+    """Load a model, ready to track: a folder, a bundled name, a hub id or a short name for one.
 
-    `ookd models` lists the names. The licence of other people's weights is printed once. `runtime` is what
-    computes the model: torch or compiled (`torch.compile`) for weights, openvino or onnx for the folder of
-    `ookd export`; auto takes the fastest that is installed. `device` is where PyTorch computes.
+    `ookd models` lists the names. The licence of weights from the hub is printed once. `runtime` runs the
+    model: torch or compiled (`torch.compile`) for weights, openvino or onnx for a folder of `ookd export`;
+    auto takes the fastest that is installed. `device` is where PyTorch computes.
 
     >>> session = ookd.load("nano").session()
     >>> result = session.step(image)  # uint8 [H, W, 3] RGB
@@ -115,7 +115,7 @@ def load(model: str | Path = "nano", device: str = "auto", runtime: str = "auto"
             announce(folder.source or str(model), folder.licence)
         return Tracker(exported, folder.names, config, None, folder.trained_on, folder.licence)
     if runtime in runtimes.RUNTIMES:
-        raise UserError(f"model {model}: {runtime} reads what `ookd export` writes; these are weights")
+        raise UserError(f"model {model}: {runtime} needs a folder of `ookd export`; this one holds weights")
     from ookd.models import zoo
     from ookd.models.families import family_of
     from ookd.tracking.torch_model import device_named
@@ -131,7 +131,7 @@ def load(model: str | Path = "nano", device: str = "auto", runtime: str = "auto"
 def _constants(
     model: str | Path, usual: TrackerConfig | OfflineConfig, changes: Mapping[str, Any]
 ) -> TrackerConfig | OfflineConfig:
-    """The constants of a family with those changed that the model's folder names."""
+    """The constants of a family, with the changes of the model's folder."""
     try:
         return usual.changed(changes)
     except UserError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +15,8 @@ from ookd.cores import thread_count
 from ookd.deploy.openvino_deformable import Look
 from ookd.deploy.runner import Arrays, GraphRunner
 from ookd.errors import UserError
+
+TOGETHER = 4  # masks: their number is a multiple of this, since each new number is planned anew
 
 
 class OpenVinoRunner(GraphRunner):
@@ -29,7 +31,7 @@ class OpenVinoRunner(GraphRunner):
         self._mask_graph = self._compile(masks, "f32")
         self._read = self.interface[0]
         self._of_thread = threading.local()  # a request computes one thing at a time
-        self._free: list[list[ov.InferRequest]] = []
+        self._free: list[_Frame] = []
 
     def _compile(self, graph: Path, arithmetic: Literal["f32", "bf16"]) -> ov.CompiledModel:
         options = {
@@ -58,19 +60,14 @@ class OpenVinoRunner(GraphRunner):
         """Start the first graph: the dense parts where they have a graph of their own. The function returned
         runs the rest."""
         try:
-            requests = self._free.pop()
+            frame = self._free.pop()
         except IndexError:
-            requests = [graph.create_infer_request() for graph in self._graphs]
-        requests[0].start_async(inputs, share_inputs=True)
+            frame = _Frame(self._graphs, self._read)
+        frame.start(inputs)
 
         def finish() -> Arrays:
-            requests[0].wait()
-            found = _outputs(requests[0])
-            for after in requests[1:]:
-                after.infer(inputs | found, share_inputs=True)
-                found |= _outputs(after)
-            outputs = {name: found[name].copy() for name in self._read}
-            self._free.append(requests)
+            outputs = frame.finish(inputs)
+            self._free.append(frame)
             return outputs
 
         return finish
@@ -79,14 +76,45 @@ class OpenVinoRunner(GraphRunner):
         if not hasattr(self._of_thread, "masks"):
             self._of_thread.masks = self._mask_graph.create_infer_request()
         request = self._of_thread.masks
-        request.infer(inputs, share_inputs=True)
-        return np.array(request.get_output_tensor().data)
+        count = inputs["select"].shape[1]
+        select = np.zeros((1, count + -count % TOGETHER), np.int64)
+        select[:, :count] = inputs["select"]
+        request.infer(inputs | {"select": select}, share_inputs=True)
+        return np.array(request.get_output_tensor().data[:, :count])
+
+
+class _Frame:
+    """Requests of the graphs of a frame. Each reads what earlier ones wrote where it stands."""
+
+    def __init__(self, graphs: Sequence[ov.CompiledModel], read: Iterable[str]) -> None:
+        self._requests = [graph.create_infer_request() for graph in graphs]
+        written: dict[str, ov.Tensor] = {}
+        self._given: list[set[str]] = []  # what each graph reads that no graph writes
+        for request in self._requests:
+            given = set()
+            for port in request.model_inputs:
+                if known := port.names & written.keys():
+                    request.set_tensor(port, written[known.pop()])
+                else:
+                    given |= port.names
+            self._given.append(given)
+            for port in request.model_outputs:
+                written |= dict.fromkeys(port.names, request.get_tensor(port))
+        self._outputs = {name: written[name] for name in read}
+
+    def start(self, inputs: Arrays) -> None:
+        self._requests[0].start_async(self._own(0, inputs), share_inputs=True)
+
+    def finish(self, inputs: Arrays) -> Arrays:
+        """What the graphs answer, when the first has been started."""
+        self._requests[0].wait()
+        for n, request in enumerate(self._requests[1:], 1):
+            request.infer(self._own(n, inputs), share_inputs=True)
+        return {name: tensor.data.copy() for name, tensor in self._outputs.items()}
+
+    def _own(self, n: int, inputs: Arrays) -> Arrays:
+        return {name: value for name, value in inputs.items() if name in self._given[n]}
 
 
 def _names(ports: Iterable[Any]) -> set[str]:
     return {name for port in ports for name in port.names}
-
-
-def _outputs(request: ov.InferRequest) -> Arrays:
-    """Views that are valid until the request runs again."""
-    return {port.get_any_name(): request.get_tensor(port).data for port in request.model_outputs}

@@ -55,8 +55,8 @@ def _check_same(before: Recipe, now: Recipe, folder: Path) -> None:
     if keys:
         more = f" and {len(keys) - NAMED} more" if len(keys) > NAMED else ""
         raise UserError(
-            f"{folder} was begun with another recipe: {', '.join(keys[:NAMED])}{more}; "
-            "repeat what was set then, or go on with the recipe of now by --resume-changed"
+            f"{folder} was started with another recipe: {', '.join(keys[:NAMED])}{more}; "
+            "use the same settings, or continue with the new recipe with --resume-changed"
         )
 
 

@@ -1,4 +1,4 @@
-"""How far a student and its teacher agree on videos that neither learned from, class by class.
+"""How far a student and its teacher agree on videos that neither was trained on, class by class.
 
 There is no truth here: both may be wrong. The labels are the teacher's, the predictions the student's. A
 track of each makes a pair if their tubes overlap enough, whatever their classes.

@@ -109,7 +109,7 @@ def _result_file(path: Path) -> Path:
     if not path.is_dir() or (path / RESULTS).is_file():
         return path / RESULTS if path.is_dir() else path
     if (path / RUN).is_file():
-        raise UserError(f"{path}: not all videos are predicted; call `ookd predict` once more to go on")
+        raise UserError(f"{path}: not all videos are predicted; run `ookd predict` again to continue")
     raise UserError(
         f"{path}: is a folder without {RESULTS}; name a result list, or what `ookd predict` wrote"
     )

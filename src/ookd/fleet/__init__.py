@@ -1,1 +1,1 @@
-"""Many videos, a plain function each: on processes, on Ray, or as shards of an array job."""
+"""Track many videos, one function call each: on processes, on Ray, or as shards of an array job."""

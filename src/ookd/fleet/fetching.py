@@ -1,4 +1,4 @@
-"""A video as a file on this machine, wherever it is, and what its content is known by."""
+"""A video as a local file, wherever it is stored, and the identity of its content."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ STAMPS = ("ETag", "etag", "md5Hash", "crc32c", "LastModified", "last_modified", 
 
 
 def identity(address: str) -> str:
-    """The same as long as the content is: a checksum, or what a store says of an object behind a URL."""
+    """A text that changes with the content: a checksum, or for a URL the store's metadata."""
     if not is_url(address):
         untrusted.check_file(Path(address))
         return checksum(Path(address))
     store, path = _store(address)
     try:
         info = store.info(path)
-    except Exception as error:  # each store has its own
+    except Exception as error:  # each store has its own exceptions
         raise UserError(f"{address}: {_brief(error)}") from None
     return f"{address} {[str(info[stamp]) for stamp in STAMPS if info.get(stamp) is not None]}"
 
 
 @contextmanager
 def fetched(address: str, on_part: Callable[[], None]) -> Iterator[Path]:
-    """The file itself, or a copy that is deleted afterwards."""
+    """The file itself, or a temporary copy."""
     if not is_url(address):
         yield Path(address)
         return
@@ -59,7 +59,7 @@ def _store(address: str) -> Any:
 
     try:
         return url_to_fs(address)
-    except (ImportError, ValueError) as error:  # a protocol whose package is missing, or none at all
+    except (ImportError, ValueError) as error:  # unknown protocol, or its package is missing
         raise UserError(f"{address}: {_brief(error)}") from None
 
 

@@ -1,4 +1,4 @@
-"""Which videos: a folder, a glob, a list in a text file, or a column of a CSV or Parquet table."""
+"""The list of videos: a folder, a glob, a text file, or a column of a CSV or Parquet table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from ookd import limits, untrusted
 from ookd.errors import UserError
 
-COLUMNS = ("video", "path", "url", "file")  # one of these names the videos in a table
+COLUMNS = ("video", "path", "url", "file")  # the column of a table that holds the videos
 SUFFIXES = frozenset(
     (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".mpg", ".mpeg", ".flv", ".ogv", ".wmv")
 )
@@ -18,7 +18,7 @@ URL = re.compile(r"[a-z][a-z0-9+.-]*://")
 
 
 def listed(source: str) -> list[str]:
-    """The addresses of all videos in a fixed order, each once."""
+    """The addresses of all videos, in a fixed order and without duplicates."""
     path = Path(source)
     suffix = path.suffix.lower()
     fault = untrusted.fault_of(path)
@@ -47,7 +47,9 @@ def shard_of(videos: list[str], text: str | None) -> list[str]:
         return videos
     found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
     if not found or not int(found[1]) < int(found[2]):
-        raise UserError(f"--shard {text}: write the number of the part, from 0, and of all, as in 0/8")
+        raise UserError(
+            f"--shard {text}: write the part, counted from 0, and the number of parts, such as 0/8"
+        )
     return videos[int(found[1]) :: int(found[2])]
 
 
@@ -56,7 +58,7 @@ def is_url(address: str) -> bool:
 
 
 def _beside(path: Path, addresses: list[str]) -> list[str]:
-    """Relative paths are meant from the folder of the list."""
+    """Relative paths start at the folder of the list."""
     return [one if is_url(one) or Path(one).is_absolute() else str(path.parent / one) for one in addresses]
 
 

@@ -1,4 +1,4 @@
-"""Workers as processes of this machine, each with cores and, if there are some, a GPU of its own."""
+"""Workers as local processes, each with its own cores and, if there are any, a GPU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ookd.errors import UserError
 from ookd.fleet.pool import FleetEvent, FleetTask, WorkerPlan, WorkerPool, take_cores
 from ookd.fleet.process import FleetModel, process
 
-BEAT_SECONDS = 0.5  # between two words about progress
+BEAT_SECONDS = 0.5  # between two progress events
 
 
 class LocalPool(WorkerPool):
@@ -29,7 +29,7 @@ class LocalPool(WorkerPool):
         return [process.pid or 0 for process, _ in self._processes]
 
     def start(self, worker: int, task: FleetTask) -> None:
-        with suppress(OSError):  # a worker that is dead is found out by `events`
+        with suppress(OSError):  # `events` detects a dead worker
             self._processes[worker][1].send(task)
 
     def events(self, seconds: float) -> list[FleetEvent]:
@@ -81,8 +81,8 @@ class LocalPool(WorkerPool):
 
 
 def _work(worker: int, plan: WorkerPlan, connection: Connection) -> None:
-    """The life of a worker: task after task, until the other end of the connection is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
+    """The loop of a worker: task after task, until the connection closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     take_cores(worker, plan.threads)
     model = FleetModel(plan.settings, plan.device, worker)
     with suppress(EOFError, OSError):

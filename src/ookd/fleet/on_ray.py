@@ -1,4 +1,4 @@
-"""Workers as Ray actors: on this machine, or wherever a cluster has room for them."""
+"""Workers as Ray actors, on this machine or on a cluster."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ookd.fleet.process import FleetModel, process
 
 @dataclass(slots=True)
 class _Place:
-    """An actor and what it was asked."""
+    """An actor and its current task."""
 
     actor: Any
     task: Any = None  # the future result
@@ -27,10 +27,10 @@ class _Place:
 
 
 class FleetActor:
-    """Holds the model. One thread works, another one says how far it is."""
+    """Holds the model. One thread works, another reports progress."""
 
     def __init__(self, plan: WorkerPlan, place: int | None) -> None:
-        if place is not None:  # on this machine, where all workers are known
+        if place is not None:  # on this machine, where each worker gets its own cores
             take_cores(place, plan.threads)
         self.plan, self.model, self.steps = plan, FleetModel(plan.settings, plan.device), 0
         self.frames = 0
@@ -48,7 +48,7 @@ class FleetActor:
             return None, f"{type(error).__name__}: {error}"[:500]
 
     def progress(self) -> tuple[int, int]:
-        """Frames of the video under way, and a number that changes whenever something is done."""
+        """Frames of the current video, and a number that changes with every step."""
         return self.frames, self.steps
 
     def process_id(self) -> int:
@@ -56,7 +56,7 @@ class FleetActor:
 
 
 class RayPool(WorkerPool):
-    """All machines must see the folder of the results. `address` is a cluster's, None this machine."""
+    """All machines must share the output folder. `address` is that of a cluster; None is this machine."""
 
     def __init__(self, plan: WorkerPlan, workers: int, address: str | None, gpus: float = 0.0) -> None:
         self.plan, self.workers = plan, workers

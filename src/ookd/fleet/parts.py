@@ -1,4 +1,4 @@
-"""Long videos in parts that share some frames, joined again where their tracks overlap there."""
+"""Cut long videos into overlapping parts, and join their tracks again over the shared frames."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ookd.fleet.pool import FleetTask
 from ookd.fleet.process import FleetSettings, Processed, path_of
 from ookd.fleet.result import FleetTrack, FleetTracks, read_tracks, write_tracks
 
-SHARED_SECONDS = 1.0  # that a part sees of the next one
-JOIN = 0.5  # least overlap of two tracks over the shared frames
+SHARED_SECONDS = 1.0  # overlap of neighbouring parts
+JOIN = 0.5  # least IoU of two tracks over the shared frames
 
 
 def cut(address: str, seconds: float, every: int = 1) -> list[FleetTask]:
-    """A long video on this machine in parts; any other one whole. Parts begin at frames that are seen."""
+    """The parts of a long local video; any other video whole. Parts start at frames that are processed."""
     whole = [FleetTask(address)]
     if is_url(address):
         return whole
@@ -43,7 +43,7 @@ def join(
     settings: FleetSettings,
     out: Path,
 ) -> Processed:
-    """Write the result of a video from those of its parts."""
+    """Write the result of a video from the results of its parts."""
     key = settings.key(identity(address) + " joined " + " ".join(str(task.part) for task in tasks))
     file = path_of(out, key)
     if file.is_file():
@@ -59,7 +59,7 @@ def join(
 
 
 def _append(joined: FleetTracks, part: FleetTracks, start: int, stop: int) -> None:
-    """Add a part's tracks. Its frames from `start` up to `stop` are known already."""
+    """Add a part's tracks. Its frames from `start` up to `stop` are already there."""
     partner = _partners(joined, part, range(start, stop))
     fresh = max((track.id for track in joined.tracks), default=-1) + 1
     known = {track.id: track for track in joined.tracks}
@@ -80,7 +80,7 @@ def _append(joined: FleetTracks, part: FleetTracks, start: int, stop: int) -> No
 
 
 def _partners(joined: FleetTracks, part: FleetTracks, shared: range) -> dict[int, int]:
-    """Which earlier track each track of a part goes on with: id of the part -> id so far."""
+    """The earlier track that each track of a part continues: id in the part -> id so far."""
     size = [joined.height, joined.width]
     old, new = (_masks_in(tracks.tracks, shared) for tracks in (joined, part))
     if not old or not new:

@@ -1,4 +1,4 @@
-"""What the fleet asks of those who work for it, wherever they are."""
+"""The interface of a pool of workers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class FleetTask:
 
 @dataclass(frozen=True, slots=True)
 class FleetEvent:
-    """What a worker has to tell about its task."""
+    """A worker's news about its task."""
 
     worker: int
     kind: Literal["progress", "done", "failed", "died"]
@@ -34,7 +34,7 @@ class FleetEvent:
 
 @dataclass(frozen=True, slots=True)
 class WorkerPlan:
-    """What every worker is made with."""
+    """The settings of every worker."""
 
     settings: FleetSettings
     out: Path
@@ -43,7 +43,7 @@ class WorkerPlan:
 
 
 class WorkerPool(ABC):
-    """Workers by number, each with one task at a time. A worker that died is there again at once."""
+    """Workers by number, each with one task at a time. A dead worker is replaced at once."""
 
     workers: int
 
@@ -53,18 +53,18 @@ class WorkerPool(ABC):
 
     @abstractmethod
     def events(self, seconds: float) -> list[FleetEvent]:
-        """What happened, waiting so long if nothing has."""
+        """What has happened; waits up to `seconds` if nothing has."""
 
     @abstractmethod
     def replace(self, worker: int) -> None:
-        """End a worker, whatever it does, and begin a new one."""
+        """Kill a worker and start a new one."""
 
     @abstractmethod
     def close(self) -> None: ...
 
 
 def take_cores(worker: int, threads: int) -> None:
-    """Keep this process to cores of its own. Results then do not depend on how many workers there are."""
+    """Pin this process to its own cores, so that results do not depend on the number of workers."""
     cores = sorted(usable_cores())
     if sys.platform == "linux":
         os.sched_setaffinity(0, {cores[(worker * threads + n) % len(cores)] for n in range(threads)})

@@ -1,7 +1,7 @@
 """The unit of work: `process(video) -> result file`.
 
-What a video becomes depends on its content and on the settings alone, and they are in the name of its file.
-So it may be asked for again, anywhere, at any time: what is there is not done anew.
+A result depends only on the video's content and the settings, and the file name is a hash of both. So the
+function can be called again anywhere, at any time: existing results are not computed again.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ if TYPE_CHECKING:
     from ookd.tracking.frame_model import Image
 
 VIDEOS = "videos"  # folder of the result files
-MISSING = 2  # frames that a whole recording may lack: containers round
+MISSING = 2  # frames that a complete video may lack: containers round
 
 
 @dataclass(frozen=True, slots=True)
 class FleetSettings:
-    """All that results depend on besides the video."""
+    """Everything that results depend on, except the video."""
 
     model: str
     fingerprint: str  # of its weights and constants
     classes: tuple[str, ...] | None = None
     score: float = 0.0
-    every: int = 1  # frames, of which one is seen
+    every: int = 1  # process every N-th frame
     label: bool = False  # confident tracks of the whole video, as `ookd label` finds them
 
     def key(self, content: str, part: tuple[int, int] | None = None) -> str:
-        """The name of a result: of these settings and this content, or a part of it."""
+        """The name of the result for these settings and this content, or a part of it."""
         settings = {**asdict(self), "model": None, "content": content, "part": part}
         return hashlib.blake2b(
             orjson.dumps(settings, option=orjson.OPT_SORT_KEYS), digest_size=12
@@ -60,7 +60,7 @@ class FleetModel:
 
     @cached_property
     def device(self) -> str:
-        """The GPU of this worker, if none is named and there are some."""
+        """The GPU of this worker, if none is named and there are any."""
         import torch
 
         count = torch.cuda.device_count() if self._device in ("auto", "cuda") else 0
@@ -72,7 +72,7 @@ class FleetModel:
 
     @cached_property
     def saved(self) -> Saved:
-        """The same with what labelling needs; exported models lack it."""
+        """The same model as labelling needs it; not for exported models."""
         from ookd.models import zoo
         from ookd.tracking.torch_model import device_named
 
@@ -81,11 +81,11 @@ class FleetModel:
 
 @dataclass(frozen=True, slots=True)
 class Processed:
-    """A result file and how it came about."""
+    """A result file, and whether it is new."""
 
     key: str
-    frames: int  # that were tracked for it now
-    kept: bool  # it was there
+    frames: int  # tracked in this call
+    kept: bool  # it existed before
 
 
 def path_of(out: Path, key: str) -> Path:
@@ -101,7 +101,7 @@ def process(
 ) -> Processed:
     """Track a video, or its frames from one to another, and write its result file unless it is there.
 
-    `on_progress` hears how many frames are done, again and again.
+    `on_progress` is called with the number of finished frames.
     """
     settings = model.settings
     key = settings.key(identity(address), part)
@@ -124,7 +124,7 @@ def process(
 
 
 def _tracks(source: FrameSource, model: FleetModel, on_progress: Callable[[int], None]) -> FleetTracks:
-    """As `ookd track --save rle`: what is known at each frame."""
+    """As `ookd track --save rle`: live results, frame by frame."""
     settings, tracks = model.settings, dict[int, FleetTrack]()
     votes: dict[int, dict[int, float]] = {}
     session = model.tracker.session(classes=settings.classes, score=settings.score)
@@ -153,7 +153,7 @@ def _add(result: FrameResult, tracks: dict[int, FleetTrack], votes: dict[int, di
 
 
 def _labels(source: FrameSource, model: FleetModel, on_progress: Callable[[int], None]) -> FleetTracks:
-    """As `ookd label`: tracks of the whole video that are sure enough."""
+    """As `ookd label`: confident tracks of the whole video."""
     from ookd.label.labeller import LabelThresholds, plausible
     from ookd.label.saved import SavedLabeller
     from ookd.tracking.recordings import Recording

@@ -1,4 +1,4 @@
-"""The result of one video: its tracks with their masks, in one file that is whole or not there."""
+"""The result of one video: its tracks with their masks, in one file that is complete or absent."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Count = Annotated[int, Field(ge=0, lt=2**31)]  # as tables hold it
 
 @dataclass(slots=True)
 class FleetTrack:
-    """One object. The lists have an entry for each frame that shows it."""
+    """One object. The lists have one entry per frame that shows it."""
 
     id: Count
     label: Count
@@ -47,7 +47,7 @@ class FleetTracks:
 
 
 def write_tracks(path: Path, found: FleetTracks) -> None:
-    """The same bytes for the same tracks."""
+    """Write the tracks; equal tracks give equal bytes."""
     write_file(path, gzip.compress(orjson.dumps(asdict(found)), compresslevel=6, mtime=0))
 
 

@@ -1,4 +1,4 @@
-"""Hand out the videos, see that each is done or has failed often enough, and keep the workers alive."""
+"""Give the videos to workers, retry failed ones, and replace dead workers."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ WAIT_SECONDS = 0.5
 
 @dataclass(slots=True)
 class FleetOutcome:
-    """How every task ended, so far."""
+    """The outcome of every task so far."""
 
     done: dict[FleetTask, Processed] = field(default_factory=dict)
     failed: dict[FleetTask, str] = field(default_factory=dict)  # the last reason
-    frames: int = 0  # tracked now, those under way included
+    frames: int = 0  # tracked in this run, unfinished videos included
     deaths: int = 0  # of workers
     seconds: float = 0.0
 
@@ -39,9 +39,9 @@ def run_fleet(
     stall_seconds: float = 300.0,
     on_change: Callable[[FleetOutcome], None] = lambda outcome: None,
 ) -> FleetOutcome:
-    """All tasks on all workers. What fails is tried so many times more, after the others.
+    """Run all tasks on all workers. A failed task is retried up to `retries` times, after the others.
 
-    A worker that shows no progress for `stall_seconds` is ended; its video counts as failed once.
+    A worker without progress for `stall_seconds` is replaced; its video counts as failed once.
     """
     outcome, tries = FleetOutcome(), Counter[FleetTask]()
     waiting, running = deque(tasks), dict[int, _Running]()

@@ -1,7 +1,7 @@
-"""All results as three Parquet tables, which DuckDB, pandas and Spark open at once.
+"""All results as three Parquet tables, which DuckDB, pandas and Spark can open.
 
-videos: one row a video of the list, in its order. tracks: one row a track. frames: one row a track and frame,
-with its mask. The tables are written anew from the result files, a row group a few videos.
+videos: one row per video, in the order of the list. tracks: one row per track. frames: one row per track and
+frame, with its mask. The tables are always written from the result files; a row group holds a few videos.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from ookd.files import new_file
 from ookd.fleet.process import path_of
 from ookd.fleet.result import FleetTracks, read_tracks
 
-ROWS = 50_000  # of the table of frames, after which a row group is written
+ROWS = 50_000  # of the frames table, after which a row group is written
 
 SCHEMAS = {
     "videos": pa.schema(
         {
             "video": pa.string(),
-            "key": pa.string(),  # name of the result file; null where there is none
+            "key": pa.string(),  # name of the result file; null if there is none
             "frames": pa.int32(),
             "fps": pa.float64(),
             "height": pa.int32(),
@@ -66,7 +66,7 @@ SCHEMAS = {
 
 @dataclass(frozen=True, slots=True)
 class TableWriter:
-    """Rows that become a Parquet file."""
+    """Collects rows for a Parquet file."""
 
     schema: Any
     file: Any
@@ -80,7 +80,7 @@ class TableWriter:
 def write_tables(
     out: Path, videos: Sequence[str], keys: Mapping[str, str], failed: Mapping[str, str], suffix: str = ""
 ) -> list[Path]:
-    """The tables about these videos, those done by `keys` and those `failed` with their reasons."""
+    """Write the tables of these videos: finished ones with their keys, `failed` ones with their reasons."""
     paths = {name: out / f"{name}{suffix}.parquet" for name in SCHEMAS}
     with ExitStack() as stack:
         tables = {name: _begin(stack, paths[name], schema) for name, schema in SCHEMAS.items()}

@@ -1,1 +1,1 @@
-"""Videos without annotations become training data: labellers, and what is kept of what they say."""
+"""Training data from videos without annotations: labellers, and which of their tracks become labels."""

@@ -1,4 +1,4 @@
-"""Models of `transformers` that only label, and never train or track here: how they are found and loaded."""
+"""Find and load `transformers` models that only label, and are never trained or used for tracking here."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from ookd.models.transformers_network import library_class, quiet
 from ookd.tracking.frame_model import Image
 from ookd.tracking.torch_model import prepare
 
-TOKENIZER = ("*token*.json", "vocab.*", "merges.txt")  # what a text teacher needs besides its weights
+TOKENIZER = ("*token*.json", "vocab.*", "merges.txt")  # files of a text teacher besides its weights
 
 
 @dataclass(frozen=True, slots=True)
 class BorrowedFolder:
-    """A folder that `transformers` wrote, and where it comes from."""
+    """A folder written by `transformers`, and its origin."""
 
     path: Path
-    id: str  # as it was asked for, without the revision
+    id: str  # as the user named it, without the revision
     revision: str  # of the hub, or a digest of the weights
     licence: str
 
@@ -42,7 +42,7 @@ class BorrowedFolder:
         return {"id": self.id, "revision": self.revision, "licence": self.licence}
 
     def load(self, name: str, device: torch.device, **changes: Any) -> Any:
-        """Its model, of this class of `transformers`, with changes to its configuration."""
+        """Load its model as this class of `transformers`, with changes to its configuration."""
         network = library_class(name)
         config = network.config_class.from_pretrained(self.path, local_files_only=True)
         for field, value in changes.items():
@@ -76,10 +76,10 @@ class BorrowedFolder:
 
 
 class TextTeacher:
-    """What is told of a model that looks for texts: it is asked by `prompts`."""
+    """The description of a model that looks for the texts of `prompts`."""
 
     def __init__(self, folder: BorrowedFolder, prompts: Prompts, **changes: Any) -> None:
-        """Takes the changes to the model's configuration, which its answers depend on."""
+        """`changes` are those to the model's configuration, because its answers depend on them."""
         self._folder, self._prompts, self._changes = folder, prompts, changes
 
     @property
@@ -96,7 +96,7 @@ class TextTeacher:
 
 
 def borrowed_folder(source: str) -> BorrowedFolder | None:
-    """The folder of a hub id, or a folder here, if `transformers` wrote it; None if it is something else."""
+    """The folder of a hub id, or a local folder, if `transformers` wrote it; otherwise None."""
     if Path(source).is_dir():
         path = Path(source)
         if not (path / hub.CONFIG).is_file() or "model_type" not in untrusted.read_json(path / hub.CONFIG):
@@ -116,13 +116,13 @@ def _digest(path: Path) -> str:
 
 
 def squared(side: int, mean: float | None = None) -> Preprocessing:
-    """Frames squashed to squares; `mean` is that and the deviation of all channels, without it ImageNet's."""
+    """Frames resized to squares. `mean` is mean and deviation of all channels; default: ImageNet's."""
     if mean is None:
         return Preprocessing(multiple=1, aspect="square")
     return Preprocessing((mean,) * 3, (mean,) * 3, multiple=1, aspect="square")
 
 
 def pixels(image: Image, preprocessing: Preprocessing, side: int, device: torch.device) -> torch.Tensor:
-    """[1, 3, h, w] a frame as a network reads it."""
+    """[1, 3, h, w] a frame as network input."""
     frames, pad, _ = prepare([image], side, preprocessing, device)
     return preprocessing.normalise(frames, pad)

@@ -1,9 +1,9 @@
-"""A labeller asked twice: forwards and backwards. What both runs say is sure, what one says is not.
+"""A labeller run forwards and backwards. What both runs agree on is certain; the rest is not.
 
-A tracker that goes forward knows an object by its past, one that goes backward by its future. Tracks of the
-two runs that overlap in many frames are one object; the class is decided by a vote over all frames of both.
-Where the runs disagree on who is who, a view goes to the object that was nearest in the frame before, and is
-unsure: a track that is unsure for long is cut later on.
+A forward tracker knows an object by its past, a backward one by its future. Tracks of the two runs that
+overlap in many frames are one object; all frames of both vote for its class. Where the runs disagree about
+identity, a mask goes to the object that was nearest in the previous frame, and is unsure. A track that is
+unsure for long is cut later.
 
 Axes: F tracks of the forward run, B of the backward run, T frames.
 """
@@ -25,9 +25,9 @@ from ookd.masks import Bools
 from ookd.structures import Rle, TrackResult
 from ookd.tracking.recordings import Recording
 
-AGREE = 0.5  # mask IoU from which two masks of a frame show the same
-MANY = 3  # frames that are no accident
-UNSURE = 0.5  # what a frame's confidence is worth that only one of the runs vouches for
+AGREE = 0.5  # least IoU of two masks of a frame that show the same object
+MANY = 3  # frames that are not a coincidence
+UNSURE = 0.5  # factor of a frame's confidence if only one run supports it
 
 
 class BothWays:
@@ -84,7 +84,7 @@ def joined(forward: Sequence[TrackResult], backward: Sequence[TrackResult]) -> l
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """Something in a frame, seen by one run or by both."""
+    """An object in a frame, seen by one run or by both."""
 
     frame: int
     forward: int | None  # the track in the forward run
@@ -96,7 +96,7 @@ class Sight:
 
 
 def _mutual(iou: NDArray[np.float64]) -> Bools:
-    """[F, B, T] whether two tracks agree in a frame: each is the other's best there."""
+    """[F, B, T] whether two tracks agree in a frame: each is the other's best match there."""
     if not iou.size:
         return np.zeros(iou.shape, bool)
     best: Bools = (iou >= iou.max(0, keepdims=True)) & (iou >= iou.max(1, keepdims=True))
@@ -104,10 +104,10 @@ def _mutual(iou: NDArray[np.float64]) -> Bools:
 
 
 def _objects(agreed: NDArray[Any], ahead: Bools, back: Bools) -> tuple[list[int], list[int]]:
-    """The object of each track of both runs; tracks that agree in most frames are joined first.
+    """The object of each track of both runs. Tracks that agree in the most frames are joined first.
 
-    Not joined is what one run sees as two things in many frames. `agreed` [F, B] are numbers of frames; the
-    runs see their tracks in the frames `ahead` [F, T] and `back` [B, T].
+    Tracks are not joined if one run sees them as two objects in many frames. `agreed` [F, B] counts frames.
+    The runs see their tracks in the frames `ahead` [F, T] and `back` [B, T].
     """
     runs = [ahead.astype(int), back.astype(int)]  # frames of each object, in how many of its tracks
     of = list(range(len(ahead))), list(range(len(ahead), len(ahead) + len(back)))
@@ -129,7 +129,7 @@ def _objects(agreed: NDArray[Any], ahead: Bools, back: Bools) -> tuple[list[int]
 def _sights(
     forward: Sequence[TrackResult], backward: Sequence[TrackResult], iou: NDArray[np.float64], agree: Bools
 ) -> list[list[Sight]]:
-    """What is seen in each frame. A frame is as sure as both runs in the mean, times how well they agree."""
+    """The objects in each frame. Their confidence is the mean of both runs, times their agreement."""
     frames: list[list[Sight]] = []
     for t in range(iou.shape[2]):
         partner = {int(f): int(b) for f, b in np.argwhere(agree[:, :, t])}
@@ -151,9 +151,9 @@ def _sights(
 
 
 def _shared_out(frames: Sequence[Sequence[Sight]], objects: tuple[list[int], list[int]]) -> list[list[Sight]]:
-    """Which sights belong to each object. A disputed one belongs to whom it is nearest, or to a new one."""
+    """The sights of each object. A disputed one goes to the nearest object, or to a new one."""
     views: defaultdict[Any, list[Sight]] = defaultdict(list)
-    boxes: dict[Any, NDArray[np.float64]] = {}  # where each object was last
+    boxes: dict[Any, NDArray[np.float64]] = {}  # the last position of each object
     for sights in frames:
         taken: set[Any] = set()
         owners = [_owners(sight, objects) for sight in sights]
@@ -171,13 +171,13 @@ def _shared_out(frames: Sequence[Sequence[Sight]], objects: tuple[list[int], lis
 
 
 def _owners(sight: Sight, objects: tuple[list[int], list[int]]) -> list[int]:
-    """The objects to which the runs give what they see."""
+    """The objects that the runs assign to a sight."""
     tracks = zip(objects, (sight.forward, sight.backward), strict=True)
     return list(dict.fromkeys(of[track] for of, track in tracks if track is not None))
 
 
 def _box_overlap(a: NDArray[np.float64], b: NDArray[np.float64] | None) -> float:
-    """IoU of two boxes x, y, w, h; below 0 if there is no second one."""
+    """IoU of two boxes x, y, w, h; negative if there is no second one."""
     if b is None:
         return -1.0
     sides = np.minimum(a[:2] + a[2:], b[:2] + b[2:]) - np.maximum(a[:2], b[:2])
@@ -186,7 +186,7 @@ def _box_overlap(a: NDArray[np.float64], b: NDArray[np.float64] | None) -> float
 
 
 def _track(views: Sequence[Sight], length: int) -> TrackResult:
-    """One track, of the class for which most confidence speaks."""
+    """One track, with the class of the highest total confidence."""
     masks: list[Rle | None] = [None] * length
     scores: list[float | None] = [None] * length
     votes: defaultdict[int, float] = defaultdict(float)

@@ -1,4 +1,4 @@
-"""Detectors that say what is in a single frame: text detectors with boxes, and frame models with masks."""
+"""Detectors of single frames: text detectors with boxes, and frame models with masks."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ TEXT_DETECTORS = {
     "grounding-dino": "GroundingDinoForObjectDetection",
     "mm-grounding-dino": "MMGroundingDinoForObjectDetection",
 }
-FOUND = 0.3  # least score of a detection
-SAME = 0.7  # of two boxes of one class that overlap more, the better one is kept
-SHORT_SIDE = 800  # at which text detectors see a frame
+FOUND = 0.3  # lowest score of a detection
+SAME = 0.7  # IoU above which the lower-scored box of one class is dropped
+SHORT_SIDE = 800  # of frames for text detectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class TextFinder(TextTeacher):
         self._words, self._owner = self._tokens(folder.tokenizer())
 
     def _tokens(self, tokenizer: Any) -> tuple[dict[str, Tensor], Tensor]:
-        """The words of all texts, and which text each belongs to [W]; -1 for marks between them."""
+        """The words of all texts, and the text of each word [W]; -1 for separators."""
         words, owner = [tokenizer.cls_token_id], [-1]
         stop = tokenizer.convert_tokens_to_ids(".")
         for number, text in enumerate(self._prompts.texts):
@@ -81,9 +81,7 @@ class TextFinder(TextTeacher):
         owner.append(-1)
         most = int(self._model.config.max_text_len)
         if len(words) > most:
-            raise UserError(
-                f"--text: the texts have {len(words)} words and marks together; {most} are possible"
-            )
+            raise UserError(f"--text: the texts have {len(words)} tokens; at most {most} are possible")
         ids = torch.tensor([words], device=self._device)
         given = {
             "input_ids": ids,
@@ -112,7 +110,7 @@ class FrameFinder:
 
     def __init__(self, saved: Saved, source: str) -> None:
         if not isinstance(saved.model, OnlineModel) or saved.model.begin(1) is not None:
-            raise UserError(f"model {source}: only a model that sees single frames can be followed by SAM 2")
+            raise UserError(f"model {source}: --follow needs a model of single frames")
         self._saved, self._source = saved, source
         self._network = TorchFrameModel(saved.model)
         constants = family_of(saved.model).tracker.changed(saved.tracker)

@@ -1,8 +1,7 @@
 """A detector on key frames, and SAM 2 between them.
 
-On every key frame the detector says what is there. What SAM 2 follows already is told from what is new by the
-overlap of masks. SAM 2 gets the masks of new objects, or their boxes, and follows each through the frames
-after.
+On every key frame the detector finds objects. The overlap of masks tells new objects from those that SAM 2
+already follows. SAM 2 gets the masks or boxes of new objects, and follows each through the next frames.
 """
 
 from __future__ import annotations
@@ -25,15 +24,15 @@ from ookd.tracking.frame_model import Image
 from ookd.tracking.recordings import Recording
 
 KIND = "sam2_video"
-KEY_FRAMES = 5  # every so many frames the detector is asked
-SAME, NEW = 0.5, 0.1  # mask IoU from which a find is known already, and up to which it is new
-PATIENCE = 30  # frames without the object after which it is no longer followed
-SPECK = 16  # cells of a mask logit that make no part of their own
+KEY_FRAMES = 5  # the detector runs on every N-th frame
+SAME, NEW = 0.5, 0.1  # mask IoU above which a find is a known object, and below which it is a new one
+PATIENCE = 30  # frames without the object after which it is dropped
+SPECK = 16  # cells; smaller holes and specks of a mask are removed
 
 
 @dataclass(slots=True)
 class Followed:
-    """An object under way."""
+    """An object that is being followed."""
 
     id: int
     session: Any  # of SAM 2, for this object alone
@@ -41,11 +40,11 @@ class Followed:
     seen: int  # the last frame that showed it
     votes: dict[int, float] = field(default_factory=dict)  # class -> sum of the scores of its detections
     logits: Tensor | None = None  # [h, w] its mask in the current frame
-    sure: float = 0.0  # how likely SAM 2 takes it to be in view
+    sure: float = 0.0  # SAM 2's probability that it is visible
 
 
 class FollowLabeller:
-    """A track is as sure as its best detection, times how sure SAM 2 is in each frame."""
+    """A frame's confidence is that of the best detection of the track, times SAM 2's in the frame."""
 
     def __init__(
         self,
@@ -107,7 +106,7 @@ class FollowLabeller:
             yield spooled.result(id, recording.id, max(votes[id], key=votes[id].__getitem__) + 1)
 
     def _starts(self, finds: Finds, image: Image) -> Iterator[tuple[int, float, dict[str, Any]]]:
-        """Class, score and what SAM 2 is told of each find."""
+        """Class, score and SAM 2 prompt of each find."""
         scale = self._side / np.array([image.shape[1], image.shape[0]] * 2)
         for n, (label, score) in enumerate(zip(finds.labels, finds.scores, strict=True)):
             if finds.masks is not None:
@@ -120,7 +119,7 @@ class FollowLabeller:
     def _begin(
         self, id: int, frame: int, score: float, start: dict[str, Any], frames: CurrentFrame, cache: Any
     ) -> Followed:
-        """Show SAM 2 an object. Each has a session of its own, so that it can be let go by itself."""
+        """Start to follow an object. Each has its own session, so that it can be dropped by itself."""
         from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
 
         session = Sam2VideoInferenceSession(
@@ -142,7 +141,7 @@ class FollowLabeller:
 
     @torch.inference_mode()
     def _look(self, one: Followed, frame: int) -> None:
-        """Where SAM 2 sees the object in the current frame."""
+        """Follow the object into the current frame."""
         answer = self._model(inference_session=one.session, frame_idx=frame)
         one.sure = float(answer.object_score_logits.float().sigmoid().reshape(-1)[0])
         logits = answer.pred_masks.float().reshape(1, *answer.pred_masks.shape[-2:])
@@ -155,7 +154,7 @@ class FollowLabeller:
             del tracked[old]
 
     def _known(self, find: Followed, followed: Sequence[Followed]) -> Followed | None:
-        """The object that is followed already and that a find shows again."""
+        """The followed object that a find shows again."""
         best = max(followed, key=lambda one: mask_overlap(find, one), default=None)
         return best if best is not None and mask_overlap(find, best) > SAME else None
 

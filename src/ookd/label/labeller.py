@@ -1,8 +1,8 @@
-"""What every labeller gives: the tracks of a video, with a confidence for each and for each of its frames.
+"""The interface of labellers: tracks of a video, with a confidence for each track and each frame.
 
 A labeller is a saved model (`saved`), SAM 3 (`sam3`), or a detector whose finds SAM 2 follows (`follow`).
-What a labeller says goes through `plausible`, and what is left becomes annotations. Tracks that do not pass
-the thresholds become crowd regions, which training ignores: they may be objects, so they are no background.
+`plausible` filters its tracks, and the rest become annotations. Tracks that miss the thresholds become crowd
+regions, which training ignores: they may be objects, so they are not background.
 """
 
 from __future__ import annotations
@@ -22,35 +22,35 @@ DIGITS = 4  # of confidences in annotations
 
 
 class Labeller(Protocol):
-    """Annotates videos. The category of a track is the place of its class in `names`, counted from 1."""
+    """Annotates videos. The category of a track is the position of its class in `names`, counted from 1."""
 
     @property
     def names(self) -> Sequence[str]: ...
 
     @property
     def teacher(self) -> Mapping[str, Any]:
-        """Where its labels come from, for the annotations: id, revision, licence, prompts."""
+        """The origin of its labels, for the annotations: id, revision, licence, prompts."""
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """All that its labels depend on, apart from the video."""
+        """Everything that its labels depend on, except the video."""
 
     def tracks(self, recording: Recording, on_frame: Callable[[], None]) -> Iterator[TrackResult]:
-        """The tracks of a video, each with `frame_scores`. `on_frame` is called at each frame."""
+        """The tracks of a video, each with `frame_scores`. `on_frame` is called for each frame."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelThresholds:
     """Which tracks become labels, and which are at least doubtful."""
 
-    score: float = 0.5  # least confidence of a track
+    score: float = 0.5  # lowest confidence of a track
     of_class: Mapping[str, float] = field(default_factory=dict)  # the same for single classes
     frames: int = 3  # least number of frames that show the track
-    # Below this share of its track's confidence a frame is unsure; a track below this share of the least
-    # confidence is nothing.
+    # A frame below this share of its track's confidence is unsure. A track below this share of the lowest
+    # confidence is dropped.
     sure: float = SURE
-    unsure: int = 5  # so many unsure frames in a row end a track
-    objects: int | None = None  # most tracks of a video; the surest are kept
+    unsure: int = 5  # unsure frames in a row that end a track
+    objects: int | None = None  # most tracks of a video; the most confident are kept
 
     def check(self, names: Sequence[str]) -> None:
         """Raise a `UserError` unless the model knows all classes that are named."""
@@ -58,11 +58,11 @@ class LabelThresholds:
             raise UserError(f"the model has no class {', '.join(sorted(unknown))}; it has {', '.join(names)}")
 
     def least(self, name: str) -> float:
-        """The least confidence of a track of this class."""
+        """The lowest confidence of a track of this class."""
         return self.of_class.get(name, self.score)
 
     def doubt(self, track: TrackResult, name: str) -> bool:
-        """Whether a track of this class does not pass."""
+        """Whether a track of this class misses a threshold."""
         shown = sum(mask is not None for mask in track.segmentations)
         return track.score < self.least(name) or shown < self.frames
 
@@ -84,10 +84,10 @@ def plausible(
 
 
 def cut_where_unsure(track: TrackResult, sure: float, unsure: int) -> list[TrackResult]:
-    """The parts of a track between stretches of `unsure` frames or more that are unsure.
+    """The parts of a track between runs of at least `unsure` unsure frames.
 
-    The unsure frames stay with the part before, so that training knows of them. Frames without the object
-    neither begin nor end such a stretch. A cut track's parts have the mean confidence of their own sure
+    The unsure frames stay with the part before, so that training knows about them. Frames without the object
+    neither start nor end such a run. The parts of a cut track have the mean confidence of their own sure
     frames.
     """
     scores = track.frame_scores
@@ -110,7 +110,7 @@ def cut_where_unsure(track: TrackResult, sure: float, unsure: int) -> list[Track
 
 
 def part(track: TrackResult, frames: range, least: float) -> TrackResult:
-    """The track within some frames only, as sure as those of them are that reach the least confidence."""
+    """The track within some frames; its confidence is the mean of those that reach `least`."""
     inside = set(frames)
     scores = [score if t in inside else None for t, score in enumerate(track.frame_scores or [])]
     masks = [mask if t in inside else None for t, mask in enumerate(track.segmentations)]
@@ -127,7 +127,7 @@ def annotated(
 ) -> Dataset:
     """The same videos with the tracks found in each, by video id. The classes are the labeller's `names`.
 
-    Each track has its confidence as `score`, and that of each frame in `scores`. Doubtful ones are crowds.
+    Each track has its confidence in `score`, and that of each frame in `scores`. Doubtful ones are crowds.
     """
     number, videos = count(1), []
     for video in dataset.videos:

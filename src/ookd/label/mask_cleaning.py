@@ -1,7 +1,7 @@
-"""Masks of promptable models made clean: near-duplicates, holes and specks removed, no pixel owned twice.
+"""Clean masks of promptable models: no near-duplicates, holes or specks, and no pixel with two owners.
 
-SAM 3 in `transformers` leaves the first three to compiled CUDA functions and skips them without a word where
-these are missing. `MaskKernels` does the same on any machine.
+SAM 3 in `transformers` leaves the first three to compiled CUDA functions, and silently skips them if these
+are missing. `MaskKernels` does the same on any device.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ookd.structures import Rle
 
 
 class MaskKernels:
-    """The functions that SAM 3 calls, under the names by which it calls them."""
+    """The functions that SAM 3 calls, under its names for them."""
 
     @staticmethod
     def generic_nms(overlap: Tensor, scores: Tensor, threshold: float, **_: Any) -> Tensor:
@@ -47,7 +47,7 @@ class MaskKernels:
 def without_specks(logits: Tensor, area: int) -> Tensor:
     """Mask logits [N, h, w] with holes and specks of at most `area` cells filled and removed.
 
-    A speck is also smaller than half of its mask, or tiny objects would vanish.
+    A speck is also smaller than half of its mask, so that tiny objects do not vanish.
     """
     if not len(logits) or area <= 0:
         return logits
@@ -61,7 +61,7 @@ def without_specks(logits: Tensor, area: int) -> Tensor:
 
 
 def apart(logits: Tensor, scores: Sequence[float], groups: Sequence[int]) -> Tensor:
-    """Mask logits [N, h, w] where a cell belongs to one mask of a group at most: that with most score."""
+    """Mask logits [N, h, w] in which each cell has one owner per group: the mask of the highest score."""
     result = logits.clone()
     order = sorted(range(len(logits)), key=lambda n: -scores[n])
     for place, n in enumerate(order):

@@ -1,4 +1,4 @@
-"""Which labeller a teacher's name and the options stand for."""
+"""The labeller for a teacher's name and options."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from ookd.label.saved import SavedLabeller
 from ookd.models import zoo
 from ookd.tracking.torch_model import device_named
 
-SAM2 = "facebook/sam2.1-hiera-small"  # follows what a text detector finds, if nothing else is named
+SAM2 = "facebook/sam2.1-hiera-small"  # default follower of text detectors
 
 
 @dataclass(frozen=True, slots=True)
 class LabellerChoice:
-    """Who labels, as the command line has it."""
+    """The labeller's options on the command line."""
 
     teacher: str
     texts: Sequence[str] = ()
@@ -47,12 +47,12 @@ def _one_way(choice: LabellerChoice) -> Labeller:
     folder = borrowed_folder(teacher) if _may_be_borrowed(teacher) else None
     kind = "" if folder is None else folder.kind
     if choice.size is not None and kind != sam3.KIND:
-        raise UserError("--size: only SAM 3 takes another size")
+        raise UserError("--size: only SAM 3 has this option")
     if kind == following.KIND:
         raise UserError(f"--teacher {teacher}: SAM 2 only follows; give it as --follow to a detector")
     if kind != sam3.KIND and kind not in TEXT_DETECTORS:
         if choice.texts:
-            raise UserError(f"--text: {teacher} knows its classes; only text teachers are told what to find")
+            raise UserError(f"--text: {teacher} has fixed classes; --text is only for text teachers")
         saved = zoo.load(teacher)
         saved.model.to(device)
         if choice.follow is None:
@@ -74,7 +74,7 @@ def _one_way(choice: LabellerChoice) -> Labeller:
 
 
 def _may_be_borrowed(teacher: str) -> bool:
-    """Bundled models and folders of our own never are, and need no look at the hub."""
+    """False for bundled models, which need no access to the hub."""
     return teacher not in zoo.bundled()
 
 

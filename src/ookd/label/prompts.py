@@ -1,4 +1,4 @@
-"""What a text teacher looks for: one text or several for each class."""
+"""The texts that a teacher looks for: one or several per class."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Prompts:
 
     @classmethod
     def parse(cls, given: Sequence[str]) -> Prompts:
-        """From words like "person" and "forklift=vehicle", where the class is called as after the sign."""
+        """From words like "person" and "forklift=vehicle", with the class name after the sign."""
         texts, names = [], []
         for word in given:
             text, _, name = (part.strip() for part in word.partition("="))

@@ -1,8 +1,8 @@
-"""SAM 3 as a labeller: all objects in a video that texts name.
+"""SAM 3 as a labeller: all objects of a video that match the texts.
 
-A detector finds what each text names in every frame, and a tracker follows every find. The model's rules for
-doubtful objects need the frames that follow, so it is asked frame by frame in its mode for whole videos, with
-frames that are read when they are needed and memory that is dropped when it is not.
+A detector finds the objects of each text in every frame, and a tracker follows them. The model's rules for
+doubtful objects need later frames. So it runs frame by frame in its mode for whole videos, reading frames on
+demand and dropping memory that no later frame uses.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from ookd.tracking.recordings import Recording
 KIND = "sam3_video"
 TOKENS = 32  # to which a text is padded
 GREY = 127.5  # mean and deviation of its pixels
-PATIENCE = 300  # frames after which an object that is no longer seen is let go
+PATIENCE = 300  # frames without the object after which it is dropped
 
 
 class Sam3Labeller(TextTeacher):
-    """A track is as sure as its detection, times how sure the tracker is in each frame."""
+    """A frame's confidence is that of the track's detection, times the tracker's in the frame."""
 
     def __init__(
         self,
@@ -55,13 +55,13 @@ class Sam3Labeller(TextTeacher):
     ) -> Iterator[TrackResult]:
         from transformers.models.sam3_video import modeling_sam3_video
 
-        # without them it leaves masks uncleaned, or downloads kernels
+        # without these it skips cleaning, or downloads kernels
         vars(modeling_sam3_video)["cv_utils_kernel"] = MaskKernels
         model, side = self._model, int(self._model.config.image_size)
         frames, spooled = CurrentFrame(recording.length), SpooledTracks(recording.length)
         texts: dict[int, int] = {}  # object -> the text that found it
         seen: dict[int, int] = {}  # object -> the last frame that shows it
-        doubted: set[int] = set()  # objects that the model took back
+        doubted: set[int] = set()  # objects that the model withdrew
         session = self._session(frames)
         for number, image in enumerate(recording.images()):
             frames.show(number, pixels(image, squared(side, GREY), side, self._device)[0])
@@ -80,7 +80,7 @@ class Sam3Labeller(TextTeacher):
                 yield spooled.result(id, recording.id, self._prompts.labels[texts[id]] + 1)
 
     def _session(self, frames: CurrentFrame) -> Any:
-        """A session with the prompts. That of the library forgets them with its last object."""
+        """A session that keeps the prompts. The library's own loses them with its last object."""
         from transformers.models.sam3_video.modeling_sam3_video import Sam3VideoInferenceSession
 
         ids, masks, prompts, device = *self._words, self._prompts, self._device
@@ -89,7 +89,7 @@ class Sam3Labeller(TextTeacher):
             def reset_inference_session(self) -> None:
                 most = self.max_obj_id
                 super().reset_inference_session()  # type: ignore[no-untyped-call]
-                self.max_obj_id = most  # or ids would be given twice
+                self.max_obj_id = most  # so that ids are not reused
                 self.ask()
 
             def let_go(self, id: int) -> None:
@@ -113,7 +113,7 @@ class Sam3Labeller(TextTeacher):
     ) -> list[int]:
         """Spool the masks of a frame, and return the objects that it shows.
 
-        Of one text, the surer object owns what several claim.
+        Among objects of one text, the most confident one owns shared pixels.
         """
         hidden = answer.suppressed_obj_ids | answer.removed_obj_ids
         ids = [id for id in answer.obj_id_to_mask if id not in hidden]
@@ -146,7 +146,7 @@ class Sam3Labeller(TextTeacher):
 
 
 def _sized(side: int) -> dict[str, int]:
-    """The settings for frames of another size."""
+    """The configuration for another frame size."""
     if side < 56 or side % 14:
         raise UserError(f"--size {side}: SAM 3 takes multiples of 14, such as 560 or 1008")
     return {"image_size": side, "low_res_mask_size": side // 14 * 4}

@@ -1,4 +1,4 @@
-"""A saved model as a labeller: an offline one, or an online one whose identities are decided at the end."""
+"""A saved model as a labeller: offline, or online with identities decided at the end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ookd.tracking.recordings import Recording
 
 
 def origin(saved: Saved, source: str) -> dict[str, str]:
-    """Whose weights these are; `source` is what the model was asked for by."""
+    """The origin of the weights; `source` is the name that the user gave."""
     id, _, revision = (saved.source or source).partition("@")
     return {"id": id, "revision": revision, "licence": saved.licence}
 
@@ -24,7 +24,7 @@ def origin(saved: Saved, source: str) -> dict[str, str]:
 class SavedLabeller:
     """Every track is reported under its best class.
 
-    Of an online model that knows objects by their looks, identities are decided when all frames are known.
+    For an online model with embeddings, identities are decided once all frames are known.
     """
 
     def __init__(self, saved: Saved, source: str) -> None:

@@ -1,4 +1,4 @@
-"""Which frames of videos are labelled."""
+"""The frames of videos that are labelled."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ookd.structures import Dataset, Video
 
 
 def selected(dataset: Dataset, span: Span) -> Dataset:
-    """The videos with the frames of the span only; those that have none are left out."""
+    """The videos with only the frames of the span; videos without any are left out."""
     videos = [some for video in dataset.videos if (some := _selected(video, span)).file_names]
     if not videos:
         raise UserError(f"{dataset.root}: no video has a frame between --start and --end")

@@ -1,7 +1,7 @@
-"""What promptable video models hold while a video goes by, kept as small as they can use.
+"""The memory of promptable video models, reduced to what they still use.
 
-Their sessions keep every frame and everything that was ever known of every object, which fills any memory on
-a long video. Later frames read only a little of it.
+Their sessions keep every frame and every state of every object, which fills any memory on a long video. Later
+frames read only a small part of it.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from torch import Tensor
 from ookd.structures import Rle, TrackResult
 from ookd.tracking.results import Spool
 
-CONDITIONS = 16  # of the frames in which an object was pointed out, so many are remembered
+CONDITIONS = 16  # prompted frames of an object that are kept
 
 
 class CurrentFrame(dict[int, Tensor]):
-    """The frames of a session: it counts all of the video's, and holds the one that is looked at."""
+    """The frames of a session: its length is the video's, but it holds only the current frame."""
 
     def __init__(self, length: int) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class CurrentFrame(dict[int, Tensor]):
 
 
 def forget(memory: dict[str, dict[int, dict[str, Any]]], frame: int, config: Any) -> None:
-    """Drop of an object's memory what no frame after this one reads; `config` is that of the tracker."""
+    """Drop the memory of an object that no later frame reads; `config` is that of the tracker."""
     for outputs in memory.values():
         for output in outputs.values():
             output.pop("high_res_masks", None)
@@ -51,7 +51,7 @@ def forget(memory: dict[str, dict[int, dict[str, Any]]], frame: int, config: Any
 
 
 class SpooledTracks:
-    """Tracks under way. Their masks are on disk, so that a video may be hours long."""
+    """Unfinished tracks. Their masks are on disk, so that a video can be hours long."""
 
     def __init__(self, length: int) -> None:
         self._length, self._spool = length, Spool()
@@ -61,11 +61,11 @@ class SpooledTracks:
         self._last[id] = self._spool.append(self._last.get(id, -1), frame, mask, score)
 
     def __iter__(self) -> Iterator[int]:
-        """The ids, in the order in which they appeared."""
+        """The ids, in order of appearance."""
         return iter(self._last)
 
     def result(self, id: int, video: int, category: int) -> TrackResult:
-        """The track of an id, as sure as its frames are in the mean."""
+        """The track of an id. Its confidence is the mean of its frames."""
         masks, scores = self._spool.track(self._last[id], self._length)
         known = [score for score in scores if score is not None]
         return TrackResult(video, category, sum(known) / len(known), masks, scores)

@@ -1,6 +1,6 @@
-"""Hub models that are known to run here, with what their authors say of them.
+"""Hub models that are known to run here, with the scores and licences of their authors.
 
-A licence here is that of the weights, as their authors give it; the tags on the hub are sometimes others.
+A licence here is that of the weights, as their authors state it; tags on the hub sometimes differ.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def family_of(model: nn.Module) -> Family:
 
 
 def parse_config(fields: Mapping[str, Any]) -> ModelConfig:
-    """The typed configuration from plain fields, of which "family" says the type."""
+    """The typed configuration from plain fields; "family" selects the type."""
     try:
         return family_named(fields.get("family")).config.model_validate(fields)
     except pydantic.ValidationError as error:

@@ -1,4 +1,4 @@
-"""What the rest of the package needs to know of a family of models."""
+"""What the rest of the package needs to know about a model family."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from ookd.models.protocols import ModelConfig, OfflineModel, OnlineModel, Traini
 
 @dataclass(frozen=True)
 class Family:
-    """One record a family. `ookd.models.families` lists them."""
+    """The record of a family. `ookd.models.families` lists them."""
 
     name: str  # as in the `family` of its configurations
     config: type[ModelConfig]
     network: type[OnlineModel | OfflineModel]  # built from a configuration
     task: type[TrainingTask]  # built from a model and the weights of its loss terms
     preprocessing: Preprocessing
-    loss_weights: Mapping[str, float]  # of all terms that a recipe may weigh
+    loss_weights: Mapping[str, float]  # default weights of all loss terms
     tracker: TrackerConfig | OfflineConfig  # constants that turn queries into tracks
-    backbone: str  # how the names of the pretrained parameters begin
+    backbone: str  # prefix of the pretrained parameters' names
     presets: Mapping[str, ModelConfig] = field(default_factory=dict)  # configurations by name
     # constants that were published for one benchmark, by the name of its label set
     tracker_variants: Mapping[str, TrackerConfig] = field(default_factory=dict)
@@ -48,7 +48,7 @@ class Family:
         return {} if published is None else published.model_dump(exclude_unset=True)
 
     def class_logits(self, logits: Tensor) -> Tensor:
-        """What a model says of the classes as logits [..., K] whose sigmoid is the probability."""
+        """A model's class output as logits [..., K] whose sigmoid is the probability."""
         if self.scores == "sigmoid":
             return logits
         known = logits.float().log_softmax(-1)[..., :-1]

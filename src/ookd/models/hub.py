@@ -1,8 +1,8 @@
-"""Models of the Hugging Face hub: which of them can run here, and how they get onto this disk.
+"""Models of the Hugging Face hub: which of them can run here, and how they are downloaded.
 
 A folder that `transformers` wrote, on the hub or not, has a `model_type` in its config.json. `MODEL_TYPES`
-says which family runs it; the family's configuration is a `TransformersModelConfig`, which reads the rest.
-Only safetensors are loaded, never a pickle.
+maps it to a family; the family's configuration is a `TransformersModelConfig`, which reads the rest. Only
+safetensors are loaded, never a pickle.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def is_hub_id(source: str) -> bool:
 
 
 def hub_id(name: str) -> str | None:
-    """The hub id that a text stands for: itself, or what its short name means."""
+    """The hub id of a text: itself, or that of a short name."""
     if is_hub_id(name):
         return name
     return next((model.id for model in CATALOGUE if model.alias == name), None)
@@ -51,7 +51,7 @@ def hub_id(name: str) -> str | None:
 def read_config(fields: Mapping[str, Any]) -> tuple[TransformersModelConfig, list[str]]:
     """The configuration and the class names from a config.json of `transformers`.
 
-    The classes of a video benchmark say that a model was trained on clips.
+    A model with the classes of a video benchmark was trained on clips.
     """
     kind = fields.get("model_type")
     if kind not in MODEL_TYPES:
@@ -65,7 +65,7 @@ def read_config(fields: Mapping[str, Any]) -> tuple[TransformersModelConfig, lis
 
 
 def download(name: str, more: Sequence[str] = ()) -> Path:
-    """The folder of a hub model. The hub is asked only if this disk does not have the model yet.
+    """The folder of a hub model. The hub is contacted only if the model is not on this disk yet.
 
     `more` are patterns of files to bring along, if there are any.
     """
@@ -82,9 +82,7 @@ def download(name: str, more: Sequence[str] = ()) -> Path:
         folder = Path(snapshot_download(repository, **wanted))
     except errors.GatedRepoError:
         page = f"{huggingface_hub.constants.ENDPOINT}/{repository}"
-        raise UserError(
-            f"model {name}: its owner wants to be asked; accept the terms at {page}, then `hf auth login`"
-        ) from None
+        raise UserError(f"model {name}: is gated; accept the terms at {page}, then `hf auth login`") from None
     except errors.RepositoryNotFoundError:
         raise UserError(
             f"model {name}: neither a folder here nor a model on the hub; if it is private, `hf auth login`"

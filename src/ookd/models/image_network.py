@@ -1,7 +1,7 @@
-"""Configurations of networks of `transformers` that are taken as they are, for single images.
+"""Configurations of unmodified `transformers` networks for single images.
 
-The network is described by its own config.json. It knows its classes as its authors numbered them. A model
-may use some of them only, in another order.
+The network is described by its own config.json. Its classes have the numbers of its authors. A model may use
+only some of them, in another order.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class ImageNetworkConfig(TransformersModelConfig):
     def kept(self, logits: Tensor, no_object: bool) -> Tensor:
         """The columns [..., K] of the classes, or [..., K + 1] with "no object" last.
 
-        The softmax of the latter stays the same: what is left out counts as "no object".
+        The softmax of the latter stays the same: dropped classes count as "no object".
         """
         if not self.keep:
             return logits

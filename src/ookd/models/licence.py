@@ -1,4 +1,4 @@
-"""The licence of published weights: where it stands, and what it says in a word."""
+"""The licence of published weights: where to find it, and a short description."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ookd import untrusted
 from ookd.errors import UserError
 
 CARD = "README.md"  # a model's page on the hub; its head names the licence
-UNKNOWN = "unknown"  # what is said of weights whose licence nobody wrote down
+UNKNOWN = "unknown"  # the text for weights without a known licence
 _NON_COMMERCIAL = re.compile(r"\bnc\b|non-?commercial", re.IGNORECASE)
 _announced: set[tuple[str, str]] = set()
 

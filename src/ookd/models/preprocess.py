@@ -52,9 +52,9 @@ class Preprocessing:
         return -(-side // self.multiple) * self.multiple
 
     def resized(self, height: int, width: int, short_side: int | None) -> tuple[int, int]:
-        """Height and width at which a frame is shown to the model, before padding.
+        """Height and width of the model's input for a frame, before padding.
 
-        The short side is as asked, unless the long one would pass `LONGEST`; without `short_side` it stays.
+        The short side becomes `short_side`, unless the long one would exceed `LONGEST`; None keeps the size.
         For models of squares, `short_side` is the side of the square.
         """
         if self.aspect == "square":

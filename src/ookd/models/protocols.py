@@ -1,4 +1,4 @@
-"""What every model and every training task of the package can do, whatever its family.
+"""The interfaces of all models and training tasks, independent of their family.
 
 Axes: B batch, T frames, H W pixels.
 """
@@ -17,7 +17,7 @@ State = dict[str, Tensor]  # what an online model carries from frame to frame, t
 
 
 class ModelConfig(BaseModel, frozen=True, extra="forbid"):
-    """The configuration of a model. It says which family the model belongs to."""
+    """The configuration of a model. It names the model's family."""
 
     family: str
     classes: int = Field(40, ge=1, description="number of classes")
@@ -27,7 +27,7 @@ class Network(nn.Module):
     """A network built from its configuration."""
 
     config: ModelConfig
-    fixed_classes: bool = False  # whether training leaves it the classes that it knows
+    fixed_classes: bool = False  # whether training keeps its classes
     side: int | None = None  # of the frames, where the tracker's constants name none; None: as they are
 
     def load_pretrained(self) -> None:
@@ -90,7 +90,7 @@ class StudentTask(TrainingTask):
         """The terms, and what the model answered for the frames it saw."""
 
     def answer(self, batch: Batch) -> FrameQueries:
-        """What the model says of the frames that it sees of clips without labels."""
+        """The model's output for the frames that it sees of clips without labels."""
         batch = batch.seen_by_student()
         pad = batch.pad.flatten(0, 1)
         queries: FrameQueries = self.model(self.normalise(batch.frames.flatten(0, 1), pad), pad)[0]

@@ -18,11 +18,11 @@ SHOWN = 100  # classes that a card lists
 def push_to_hub(
     model: str | Path, repository: str, *, licence: str | None = None, about: str = "", private: bool = False
 ) -> str:
-    """Upload a model of one's own as `owner/name`, where `ookd.load` finds it; returns its address.
+    """Upload your model as `owner/name`, where `ookd.load` finds it; returns its address.
 
-    `model` is a model folder or a run. Say under which `licence` others may use it (apache-2.0, cc-by-4.0,
-    ...); weights that came from somebody else's keep theirs. `about` is a line for the card. Log in with
-    `hf auth login` first.
+    `model` is a model folder or a run. `licence` is that under which others may use it (apache-2.0,
+    cc-by-4.0, ...); weights from elsewhere keep theirs. `about` is a line for the model card. Log in with `hf
+    auth login` first.
     """
     from huggingface_hub import HfApi, constants, errors
 
@@ -35,7 +35,7 @@ def push_to_hub(
             f"{model}: its weights came under the licence {kept}, which stays; others cannot be given"
         )
     if not (kept or licence):
-        raise UserError(f"{model}: say under which licence others may use it, as in licence='apache-2.0'")
+        raise UserError(f"{model}: name the licence for others, such as licence='apache-2.0'")
     with TemporaryDirectory() as name:
         place = Path(name)
         for file in (zoo.CONFIG, zoo.WEIGHTS):

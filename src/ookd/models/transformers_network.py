@@ -1,6 +1,6 @@
 """Networks around a model of `transformers`, and their configurations.
 
-Such a network holds that model as `net` and calls its parts. It may have parts of its own beside it. A model
+Such a network holds that model as `net` and calls its parts. It may have further parts of its own. A model
 folder keeps the weights under the names of the library's own files, which differ from those in memory for
 some models and may differ between versions. So weights go through the library's own renaming.
 """
@@ -37,7 +37,7 @@ class TransformersModelConfig(ModelConfig):
 
 
 class TransformersNetwork(Network):
-    """A network whose weights are those of `net`, a model of `transformers`, and of its own parts."""
+    """A network with the weights of `net`, a model of `transformers`, and of its further parts."""
 
     net: Any
     # Tensors of `net` that its files may lack or hold without use, as a pattern of their names there.

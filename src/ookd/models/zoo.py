@@ -113,9 +113,10 @@ def save_pretrained(
     labelled_by: str = "",
     overwrite: bool = False,
 ) -> None:
-    """Write a model folder that `load` reads. `licence` and `source` are of the weights that it came from.
+    """Write a model folder that `load` reads.
 
-    If there is anything to say of where a model comes from, a model card says it, too.
+    `licence` and `source` are those of the weights that it came from. If the origin is known, a model card
+    names it too.
     """
     config = model.config
     if len(names) != config.classes:
@@ -128,7 +129,7 @@ def save_pretrained(
 
 
 def notes(saved: Saved) -> dict[str, str]:
-    """What config.json says of where a model comes from."""
+    """The origin of a model in config.json."""
     return _notes(**{note: getattr(saved, note) for note in NOTES})
 
 
@@ -217,7 +218,7 @@ def _of_run(folder: Path) -> Path:
 
 
 def _read(folder: Path, source: str | Path, classes: Sequence[str] | None) -> Saved:
-    """The folder's model, its weights still random. `source` is how it was asked for."""
+    """The folder's model with random weights. `source` is the name that the user gave."""
     path, fields = folder / CONFIG, _read_config(folder)
     if "model_type" in fields:
         return _read_transformers(folder, fields, source, classes)

@@ -1,1 +1,1 @@
-"""A local page on which people look at labels and mend them."""
+"""A local page for reviewing and correcting labels."""

@@ -1,4 +1,4 @@
-"""The labels under review: what the page shows of them, and the edits that it makes."""
+"""The labels under review: what the page shows, and its edits."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from ookd.data.frames import read_frames, video_name
 from ookd.errors import UserError
 from ookd.structures import Dataset, Track, Video
 
-AHEAD = 16  # frames that are decoded together, because they will be asked for next
+AHEAD = 16  # frames that are decoded together, because the page asks for them next
 KEPT = 256  # encoded frames in memory
 QUALITY = 85  # of the JPEG images that the page shows
 
@@ -41,7 +41,7 @@ class FrameKey:
 
 
 class ReviewedLabels:
-    """The videos of a labelled folder with the edits so far. Several threads may ask."""
+    """The videos of a labelled folder with the edits so far. Thread-safe."""
 
     def __init__(self, path: Path, split: str | None = None) -> None:
         source = choose(find(path), path, split)
@@ -63,7 +63,7 @@ class ReviewedLabels:
             self._replay(id)
 
     def overview(self) -> dict[str, Any]:
-        """All videos in a line each."""
+        """A summary of each video."""
         videos = [
             {
                 "id": video.id,
@@ -78,7 +78,7 @@ class ReviewedLabels:
         return {"name": self.name, "classes": self.categories, "videos": videos}
 
     def video(self, id: int) -> dict[str, Any]:
-        """One video with its tracks, the least sure first."""
+        """One video with its tracks, the least certain first."""
         video = self._known(id)
         edits = [edit.model_dump(exclude_none=True) for edit in self._edits if edit.video == id]
         fps = video.extra.get("fps")
@@ -111,7 +111,7 @@ class ReviewedLabels:
         return {"width": video.width, "height": video.height, "masks": found}
 
     def image(self, id: int, frame: int) -> bytes:
-        """A frame as JPEG. Those after it are decoded, too, so that playing does not stutter."""
+        """A frame as JPEG. The next frames are decoded too, so that playing does not stutter."""
         video = self._known(id)
         self._check_frame(video, frame)
         with self._decoding:
@@ -126,7 +126,7 @@ class ReviewedLabels:
             return self._frames[FrameKey(id, frame)]
 
     def edit(self, edit: Edit) -> None:
-        """Make an edit and log it; `ValueError` says why it cannot be made."""
+        """Make an edit and log it; raises `ValueError` if it is not possible."""
         with self._editing:
             video = self._known(edit.video)
             edits = after(self._edits, edit)
@@ -137,7 +137,7 @@ class ReviewedLabels:
             self._replay(edit.video)
 
     def free_id(self) -> int:
-        """For a track that an edit makes."""
+        """An id for a track that an edit creates."""
         made = [edit.new for edit in self._edits if edit.new is not None]
         return 1 + max(
             [track.id for video in self._videos.values() for track in video.tracks] + made, default=0
@@ -178,7 +178,7 @@ class ReviewedLabels:
 
 
 def _spans(values: Sequence[Any]) -> list[list[int]]:
-    """The stretches of frames [first, last] in which a track is seen."""
+    """The runs of frames [first, last] in which a track is visible."""
     spans: list[list[int]] = []
     for frame, value in enumerate(values):
         if value is None:

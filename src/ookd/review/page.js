@@ -252,7 +252,7 @@ function showTracks() {
 
 function told(edit) {
   const texts = { drop: "dropped", keep: "confirmed", rename: `is a ${edit.name}`, join: `joined with ${edit.other}`,
-    cut: `cut at frame ${edit.frame}: ${edit.new} goes on` };
+    cut: `cut at frame ${edit.frame}: ${edit.new} continues` };
   return edit.op === "done" ? (edit.done ? "video marked as done" : "video not done") : `track ${edit.track} ${texts[edit.op]}`;
 }
 
@@ -277,7 +277,7 @@ async function edit(what) {
     const video = await ask("/api/edits", { video: state.video.id, ...what });
     take(video);
     if (what.op === "drop") state.chosen = video.tracks[Math.min(place, video.tracks.length - 1)]?.id ?? null;
-    say(what.op === "undo" ? "taken back" : told(video.edits.at(-1)));
+    say(what.op === "undo" ? "undone" : told(video.edits.at(-1)));
     await showLabels();
     await goTo(state.frame);
   } catch (error) {
@@ -300,7 +300,7 @@ const actions = {
   join: async () => {
     if (!state.joining) {
       state.joining = true;
-      return say(`Choose the track that is the same object as ${state.chosen}, then press J again. Esc leaves.`, "asking");
+      return say(`Choose the track of the same object as ${state.chosen}, then press J again. Esc cancels.`, "asking");
     }
     if (state.partner === null) return;
     const other = state.partner;

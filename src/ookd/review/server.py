@@ -1,7 +1,7 @@
 """The review page over HTTP, for one person on this machine.
 
-The server listens on 127.0.0.1 alone. Requests name videos and frames by number, never a path. A page of
-another site can neither read answers nor make edits: the host must be this one, and edits need a header that
+The server listens only on 127.0.0.1. Requests name videos and frames by number, never by path. A page of
+another site can neither read answers nor make edits: the host must match, and edits need a header that
 browsers let no other site send.
 """
 
@@ -21,7 +21,7 @@ from ookd.review.labels import ReviewedLabels
 from ookd.untrusted import whole_number
 
 ADDRESS = "127.0.0.1"
-HEADER = "X-Ookd-Review"  # with it, a request comes from the page itself
+HEADER = "X-Ookd-Review"  # only the page itself can send it
 LARGEST = 1 << 16  # bytes of an edit
 IDLE_SECONDS = 300  # after which a silent connection is closed
 PAGE = {
@@ -41,7 +41,7 @@ _VIDEO = re.compile(r"/api/videos/(\d{1,15})(?:/(images|masks)/(\d{1,9}))?")
 
 
 def make_server(labels: ReviewedLabels, port: int) -> ReviewServer:
-    """A server that is ready to run; port 0 is any that is free."""
+    """A server that is ready to run; port 0 takes a free one."""
 
     class Handler(ReviewHandler):
         reviewed = labels
@@ -116,7 +116,7 @@ class ReviewHandler(BaseHTTPRequestHandler):
             self._send(200, self.reviewed.image(video, frame), "image/jpeg")
 
     def _edit(self, body: bytes) -> None:
-        """Make the edit of a request. The page need not know which ids are free."""
+        """Make the edit of a request. The server chooses ids of new tracks."""
         fields = json.loads(body)
         if isinstance(fields, dict) and fields.get("op") == "cut":
             fields["new"] = self.reviewed.free_id()
@@ -125,7 +125,7 @@ class ReviewHandler(BaseHTTPRequestHandler):
         self._send_json(self.reviewed.video(edit.video))
 
     def _from_here(self) -> bool:
-        """Whether the request was meant for this server: another site's name may lead here, too."""
+        """Whether the request names this server: another site's name may resolve to this machine."""
         assert isinstance(self.server, ThreadingHTTPServer)
         port = self.server.server_port
         if self.headers.get("Host") in (f"{ADDRESS}:{port}", f"localhost:{port}"):
@@ -148,7 +148,7 @@ class ReviewHandler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Requests are of no interest."""
+        """Do not log requests."""
 
 
 @cache

@@ -1,10 +1,10 @@
-"""What the HTTP API answers, for its OpenAPI page and for type checkers."""
+"""The answers of the HTTP API, for its OpenAPI page and for type checkers."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from typing_extensions import TypedDict  # pydantic asks for it before Python 3.12
+from typing_extensions import TypedDict  # pydantic requires it before Python 3.12
 
 State = Literal["waiting", "running", "done", "failed"]
 

@@ -20,19 +20,19 @@ from ookd.serve.routes import router
 from ookd.serve.rules import Refusal, ServeRules
 from ookd.serve.shelf import Shelf
 
-SWEEP_SECONDS = 2.0  # between two looks for streams that nobody came back to
+SWEEP_SECONDS = 2.0  # between two searches for abandoned streams
 ABOUT = "Finds, segments and follows objects in live and recorded video."
 WEBSOCKET = """
 
-`WS /stream` follows a camera. Send `{"model": ..., "score": ...}` as text, then JPEG pictures as binary
-messages, one at a time. Each is answered, before the next is read, by an object like those of
-`GET /videos/{id}/frames`. The first answer names the stream; `{"resume": ID}` goes on with it for a minute
+`WS /stream` follows a camera. Send `{"model": ..., "score": ...}` as text, then JPEG images as binary
+messages, one at a time. Each is answered before the next is read, by an object like those of `GET
+/videos/{id}/frames`. The first answer holds the stream's id. `{"resume": ID}` resumes it within a minute
 after a break. The text `end` ends it.
 """
 
 
 def make_app(trackers: Mapping[str, Tracker], rules: ServeRules, token: str | None = None) -> ASGIApp:
-    """The server of these models by name. Without a token it answers to localhost only."""
+    """The server of these models, by name. Without a token it answers requests to localhost only."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
@@ -81,7 +81,7 @@ def _pages() -> dict[str, str]:
 
 
 def _file(name: str) -> Callable[[], Awaitable[Response]]:
-    """A route that answers with this file."""
+    """A route that returns this file."""
     content = resources.files("ookd.serve").joinpath("page", name).read_bytes()
     kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
 

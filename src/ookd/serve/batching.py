@@ -1,7 +1,7 @@
-"""One model that many streams share: the frames that wait are its next batch.
+"""One model that many streams share: the waiting frames are its next batch.
 
-A stream has one frame in flight. So the queue is never longer than there are streams, and no stream waits for
-another one that is slow or gone.
+A stream has one frame in flight. So the queue is never longer than the number of streams, and no stream waits
+for a slow or lost one.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from ookd.tracking.select import Detections
 from ookd.tracking.session import Stream
 from ookd.tracking.video_tracker import ResultFilter
 
-ANSWER_SECONDS = 300.0  # after which a frame's computation counts as lost
+ANSWER_SECONDS = 300.0  # after which a frame counts as lost
 
 
 class BatchedModel:
-    """A model with places for so many streams. Its thread runs until `close`."""
+    """A model with a fixed number of places for streams. Its thread runs until `close`."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class BatchedModel:
         return self._thread.is_alive()
 
     def open(self, show: ResultFilter | None = None) -> ModelStream | None:
-        """A place for one more stream, which knows nothing yet; None if all are taken."""
+        """A place for one more stream, without any memory; None if all are taken."""
         with self._changed:
             if not self._free:
                 return None
@@ -73,7 +73,7 @@ class BatchedModel:
         return answer.result(ANSWER_SECONDS)
 
     def close(self) -> None:
-        """Finish the batch under way; frames that wait are given up."""
+        """Finish the current batch; drop the waiting frames."""
         with self._changed:
             self._closed = True
             for _, _, answer in self._waiting:
@@ -102,7 +102,7 @@ class BatchedModel:
                 answer.set_result(detections)
 
     def _take(self) -> list[tuple[Image, Stream, Future[Detections]]]:
-        """The frames that wait and have the size of the first: padding would shift what is found."""
+        """The waiting frames of the first one's size: padding would change the results."""
         shape = self._waiting[0][0].shape
         batch = [one for one in self._waiting if one[0].shape == shape]
         self._waiting = deque(one for one in self._waiting if one[0].shape != shape)
@@ -117,11 +117,11 @@ class ModelStream:
         self._held = True
 
     def step(self, image: Image) -> FrameResult:
-        """What is known after this image [H, W, 3] RGB. The tracker works in the caller's thread."""
+        """The result for this image [H, W, 3] RGB. The tracker runs in the caller's thread."""
         return self._stream.tracker.step(self.model.detect(image, self._stream), image)
 
     def release(self) -> None:
-        """Give the place to others. What the stream knew is forgotten."""
+        """Free the place. The stream's memory is lost."""
         if self._held:
             self._held = False
             self.model.release(self._place)

@@ -1,4 +1,4 @@
-"""Connections that are given up when the other side neither speaks nor listens."""
+"""Connections that are dropped when the client neither sends nor reads."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from ookd.serve.rules import WAIT_SECONDS
 
-HEAD_SECONDS = 10.0  # in which a request must have said what it wants
+HEAD_SECONDS = 10.0  # within which the head of a request must arrive
 
 
 class _Patience:
-    """Aborts a connection whose client stops reading: its answer would stay in memory for ever."""
+    """Aborts a connection whose client stops reading: its answer would stay in memory forever."""
 
     transport: Any
     _stuck: asyncio.TimerHandle | None = None
@@ -43,7 +43,7 @@ class PatientHttp(_Patience, H11Protocol):
         self._watch()
 
     def _watch(self) -> None:
-        """Begin or end the wait for a request."""
+        """Start or stop the wait for a request."""
         if self.cycle is not None and not self.cycle.response_complete:
             if self._silent is not None:
                 self._silent.cancel()
@@ -58,4 +58,4 @@ class PatientHttp(_Patience, H11Protocol):
 
 
 class PatientWebSocket(_Patience, WebSocketsSansIOProtocol):
-    """WebSocket; pings find out whether the other side is still there."""
+    """WebSocket; pings detect lost clients."""

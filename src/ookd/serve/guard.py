@@ -1,4 +1,4 @@
-"""Who may ask: every request passes here before anything else sees it."""
+"""Access control: every request passes here first."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 COOKIE = "ookd_token"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-OPEN = ("/healthz",)  # for whoever restarts a server that is ill
+OPEN = ("/healthz",)  # for monitors that restart an unhealthy server
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
@@ -29,9 +29,9 @@ HEADERS = {
 
 
 class Guard:
-    """Lets in those who have the token; without one, those who ask this machine by its own name.
+    """Admits requests with the token; without a token, requests addressed to this machine.
 
-    A page of another site can make a browser send requests here. Its `Origin` or `Host` gives it away.
+    A page of another site can make a browser send requests here. Its `Origin` or `Host` reveals it.
     """
 
     def __init__(self, app: ASGIApp, token: str | None) -> None:
@@ -56,7 +56,7 @@ class Guard:
             await PlainTextResponse(fault + "\n", status)(scope, receive, send)
 
     def _fault(self, scope: Scope, headers: Headers) -> tuple[int, str | None]:
-        """The status and reason to refuse a request; no reason if there is none."""
+        """The status and the reason to refuse a request; no reason if it is admitted."""
         host = headers.get("host", "")
         try:
             name = urlsplit(f"//{host}").hostname or ""
@@ -64,14 +64,14 @@ class Guard:
         except ValueError:
             return 400, "the address is malformed"
         if self._token is None and name not in LOOPBACK:
-            return 421, "this server answers to localhost only"
+            return 421, "this server answers requests to localhost only"
         if origin != host and (scope["type"] == "websocket" or scope["method"] not in ("GET", "HEAD")):
             return 403, "requests from pages of other sites are refused"
         if self._token is None or scope["path"] in OPEN:
             return 200, None
         asked = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
         if scope["path"] == "/" and self._right(asked):
-            return 303, "the token is in a cookie from now on"
+            return 303, "the token is now in a cookie"
         given = headers.get("authorization", "").removeprefix("Bearer ") or _cookie(headers)
         if self._right(given):
             return 200, None

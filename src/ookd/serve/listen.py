@@ -1,4 +1,4 @@
-"""Listen until SIGINT or SIGTERM, with limits on what connections may cost."""
+"""Listen until SIGINT or SIGTERM, with limits on connections."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ookd.errors import UserError
 from ookd.serve.connections import PatientHttp, PatientWebSocket
 from ookd.serve.rules import FRAME_BYTES
 
-CONNECTIONS = 300  # at a time; more are told to come again
-STOP_SECONDS = 5  # that requests under way have at the end
+CONNECTIONS = 300  # at a time; more are refused
+STOP_SECONDS = 5  # for current requests to finish at the end
 PING_SECONDS = 20.0
 
 
 def bound(host: str, port: int) -> socket.socket:
-    """A socket that listens there; port 0 is any that is free."""
+    """A socket that listens there; port 0 takes a free one."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -51,11 +51,11 @@ def server_of(app: ASGIApp) -> uvicorn.Server:
 
 
 def listen(app: ASGIApp, listening: socket.socket) -> None:
-    """Serve until SIGINT or SIGTERM says stop, and return."""
+    """Serve until SIGINT or SIGTERM, then return."""
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [
         signal.signal(number, signal.SIG_IGN) for number in numbers
-    ]  # uvicorn raises them again at its end
+    ]  # uvicorn raises them again when it ends
     try:
         server_of(app).run([listening])
     finally:

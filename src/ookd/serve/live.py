@@ -1,4 +1,4 @@
-"""A live stream: pictures come one at a time, and each is answered before the next is read."""
+"""A live stream: images come one at a time, and each is answered before the next is read."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ookd.tracking.frame_model import Image
 
 
 class LiveStream:
-    """One camera. Whoever holds it may go away and come back; the newest one to come has it."""
+    """One camera. Its connection may break and come back; the newest connection holds it."""
 
     def __init__(self, video: TrackedVideo, stream: ModelStream, rules: ServeRules, holder: object) -> None:
         self.video, self._stream, self._rules = video, stream, rules
         self.holder: object | None = holder  # the connection that sends frames now
         self.left_at = time.monotonic()
         self._begin: float | None = None
-        self._lock = threading.Lock()  # a new holder may come while a frame of the old one is under way
+        self._lock = threading.Lock()  # a new holder may come during a frame of the old one
         video.state = "running"
 
     def step(self, picture: bytes) -> bytes:
@@ -45,17 +45,17 @@ class LiveStream:
             return video.add(result, picture)
 
     def leave(self, holder: object) -> None:
-        """The connection is gone; the stream waits for another one."""
+        """The connection is lost; the stream waits for a new one."""
         if self.holder is holder:
             self.holder, self.left_at = None, time.monotonic()
 
     @property
     def waits(self) -> float:
-        """For how many seconds nobody has held it."""
+        """Seconds since the last connection was lost; 0 while there is one."""
         return 0.0 if self.holder is not None else time.monotonic() - self.left_at
 
     def end(self) -> None:
-        """Free the place in the model. What was seen stays."""
+        """Free the place in the model. The frames stay."""
         self._stream.release()
         self.video.state = "done"
 
@@ -63,11 +63,11 @@ class LiveStream:
 def decoded(picture: bytes, pixels: int) -> Image:
     """A JPEG as RGB [H, W, 3], its size checked before it is unpacked."""
     if len(picture) > FRAME_BYTES:
-        raise Refusal(413, f"a frame may have {FRAME_BYTES} bytes")
+        raise Refusal(413, f"a frame may have at most {FRAME_BYTES} bytes")
     try:
         with Pillow.open(io.BytesIO(picture), formats=["JPEG"]) as opened:
             if opened.width * opened.height > pixels:
                 raise Refusal(413, f"frames of {opened.width}x{opened.height} are too large")
             return np.array(opened.convert("RGB"))
     except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError):
-        raise Refusal(415, "a frame is not a whole JPEG") from None
+        raise Refusal(415, "the frame is not a complete JPEG") from None

@@ -1,4 +1,4 @@
-"""What the server counts, in the text form that Prometheus reads."""
+"""The server's counters, in the text format of Prometheus."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds of a batch
+BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds per batch
 
 HELP = {
-    "ookd_frames_total": ("counter", "Frames that a model has seen."),
+    "ookd_frames_total": ("counter", "Frames processed by a model."),
     "ookd_batch_seconds": ("histogram", "Time of a batch in the model."),
-    "ookd_uploads_total": ("counter", "Recordings that were accepted."),
-    "ookd_upload_bytes_total": ("counter", "Bytes of recordings that were read."),
-    "ookd_refused_total": ("counter", "Requests that were refused, by HTTP status."),
-    "ookd_live_streams": ("gauge", "Live streams that hold a place in a model."),
-    "ookd_videos": ("gauge", "Videos that are kept, by state."),
-    "ookd_memory_bytes": ("gauge", "The most memory that the process has held."),
-    "ookd_threads": ("gauge", "Threads of Python."),
+    "ookd_uploads_total": ("counter", "Accepted uploads."),
+    "ookd_upload_bytes_total": ("counter", "Bytes of uploads that were read."),
+    "ookd_refused_total": ("counter", "Refused requests, by HTTP status."),
+    "ookd_live_streams": ("gauge", "Live streams with a place in a model."),
+    "ookd_videos": ("gauge", "Stored videos, by state."),
+    "ookd_memory_bytes": ("gauge", "Peak memory of the process."),
+    "ookd_threads": ("gauge", "Python threads."),
 }
 
 
@@ -30,7 +30,7 @@ class Metrics:
 
     def add(self, name: str, amount: float = 1, labels: str = "") -> None:
         with self._lock:
-            self._counts[name, labels] += amount  # type: ignore[assignment]  # seconds are counted, too
+            self._counts[name, labels] += amount  # type: ignore[assignment]  # seconds are added too
 
     def batch(self, model: str, frames: int, seconds: float) -> None:
         """One batch through a model."""

@@ -1,4 +1,4 @@
-"""Files for those who download: what was seen goes through the sinks of `ookd track` once more."""
+"""Downloads: stored frames go through the sinks of `ookd track` again."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PICTURES = {"mp4"}  # sinks that draw on the frames
 
 
 class SpooledSource(FrameSource):
-    """The kept frames of a video. Without `pictures` they are black, for sinks that do not look."""
+    """The stored frames of a video. Without `pictures` they are black, for sinks that need no images."""
 
     def __init__(self, video: TrackedVideo, rules: ServeRules, pictures: bool) -> None:
         super().__init__(Span())
@@ -52,13 +52,13 @@ def replayed(
     out: Path,
     rules: ServeRules,
 ) -> Path:
-    """Write one kind of file about what was seen so far into the folder `out`; folders come as a zip."""
+    """Write the results so far as one kind of file into the folder `out`; folders become a zip."""
     source: FrameSource = SpooledSource(video, rules, kind in PICTURES)
     if kind in PICTURES and recording is not None:
         source = recording
     spool, name = video.spool, sink_named(kind).file
     if not spool.stop:
-        raise Refusal(409, "no frame was tracked yet")
+        raise Refusal(409, "no frame has been tracked yet")
     out.mkdir()
     with Sinks(out, [kind], source, trails=True) as sinks, closing(source.frames()) as frames:
         for frame in frames:
@@ -69,7 +69,7 @@ def replayed(
 
 
 def _result(video: TrackedVideo, frame: Frame, classes: Collection[str] | None, score: float) -> FrameResult:
-    """What the model said about a frame, those of its objects that are asked for."""
+    """The result of a frame, with only the objects that were asked for."""
     objects: list[dict[str, Any]] = [
         one
         for one in orjson.loads(video.spool.answer(frame.index))["objects"]
@@ -91,7 +91,7 @@ def _result(video: TrackedVideo, frame: Frame, classes: Collection[str] | None, 
 
 def _zipped(folder: Path) -> Path:
     path = folder.with_suffix(".zip")
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:  # PNG is packed already
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:  # PNG is already compressed
         for file in sorted(folder.iterdir()):
             archive.write(file, f"{folder.name}/{file.name}")
     return path

@@ -1,4 +1,4 @@
-"""The HTTP API. A program can do with it whatever the page can."""
+"""The HTTP API. The page uses nothing else."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from ookd.serve.rules import WAIT_SECONDS, Refusal
 from ookd.serve.shelf import Shelf
 from ookd.serve.stream import serve_stream
 
-MOST_FRAMES = 200  # of one answer
-DRAWN_SCORE, REAL_SCORE = 0.5, 0.3  # where the page's slider begins; models of drawn worlds see much
+MOST_FRAMES = 200  # in one answer
+DRAWN_SCORE, REAL_SCORE = 0.5, 0.3  # where the page's slider starts; models of synthetic worlds find much
 KINDS = {"mp4": "video/mp4", "json": "application/json", "csv": "text/csv", "rle": "application/json"}
 KINDS |= {"mot": "text/plain", "png": "application/zip"}
 JPEG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {}}}}
@@ -37,13 +37,13 @@ def shelf_of(request: Request) -> Shelf:
 
 Shelved = Annotated[Shelf, Depends(shelf_of)]
 Kind = Literal["mp4", "json", "csv", "rle", "mot", "png"]
-Score = Annotated[float, Query(ge=0, le=1, description="Objects of at least this score.")]
-Classes = Annotated[str | None, Query(description="Objects of these classes only, as in person,dog.")]
+Score = Annotated[float, Query(ge=0, le=1, description="Only objects with at least this score.")]
+Classes = Annotated[str | None, Query(description="Only objects of these classes, such as person,dog.")]
 
 
 @router.get("/models", tags=["models"])
 def models(shelf: Shelved) -> list[ModelInfo]:
-    """The models that were named when the server was started, and their classes."""
+    """The models of the server, and their classes."""
     return [
         {
             "name": name,
@@ -61,11 +61,11 @@ async def upload(
     request: Request,
     shelf: Shelved,
     name: Annotated[str, Query(max_length=300, description="For the names of downloads.")] = "video",
-    model: Annotated[str | None, Query(description="One of `/models`; the first if none is named.")] = None,
+    model: Annotated[str | None, Query(description="One of `/models`; default: the first.")] = None,
     classes: Classes = None,
     score: Score = 0.0,
 ) -> VideoInfo:
-    """Send a recording as the body, as it is. It is tracked at once, or when others are done."""
+    """Send a video file as the body. It is tracked at once, or after the uploads before it."""
     chosen = shelf.model(model)
     show = chosen.tracker.filter(_classes(classes), score)
     path = shelf.new_upload()
@@ -79,25 +79,25 @@ async def upload(
 
 @router.get("/videos/{id}", tags=["videos"])
 def video(id: str, shelf: Shelved) -> VideoInfo:
-    """How far a video is, and how it ended."""
+    """The progress of a video, and how it ended."""
     return shelf.video(id).about()
 
 
 @router.delete("/videos/{id}", status_code=204, tags=["videos"])
 def remove(id: str, shelf: Shelved) -> None:
-    """Stop a video, and delete all that was kept of it."""
+    """Stop a video, and delete all its files."""
     shelf.remove(id)
 
 
 @router.get("/videos/{id}/tracks", tags=["videos"])
 def tracks(id: str, shelf: Shelved) -> list[TrackInfo]:
-    """A line about each object so far."""
+    """A summary of each object so far."""
     return shelf.video(id).tracks()
 
 
 @router.get("/videos/{id}/tracks/{track}/thumbnail", tags=["videos"], response_class=Response, responses=JPEG)
 def thumbnail(id: str, track: int, shelf: Shelved) -> Response:
-    """The clearest sight of an object so far."""
+    """The clearest view of an object so far."""
     picture = shelf.video(id).thumbnail(track)
     if not picture:
         raise Refusal(404, "no such track")
@@ -111,7 +111,7 @@ def frames(
     start: Annotated[int, Query(ge=0)] = 0,
     count: Annotated[int, Query(ge=0, le=MOST_FRAMES)] = MOST_FRAMES,
 ) -> Response:
-    """The objects of the frames from `start` on, as far as they are known, with masks as COCO run lengths."""
+    """The objects of the frames from `start` on, as far as available, with masks as COCO run lengths."""
     video = shelf.video(id)
     about = video.about()
     start = max(start, video.spool.first)
@@ -122,7 +122,7 @@ def frames(
 
 @router.get("/videos/{id}/frames/{frame}/picture", tags=["videos"], response_class=Response, responses=JPEG)
 def picture(id: str, frame: int, shelf: Shelved) -> Response:
-    """The picture of a frame that was tracked."""
+    """The image of a tracked frame."""
     return Response(shelf.video(id).spool.picture(frame), media_type="image/jpeg")
 
 
@@ -130,7 +130,7 @@ def picture(id: str, frame: int, shelf: Shelved) -> Response:
 async def download(
     id: str, kind: Kind, shelf: Shelved, classes: Classes = None, score: Score = 0.0
 ) -> FileResponse:
-    """What was seen so far as one of the files of `ookd track`; mask images come as a zip."""
+    """The results so far as one of the files of `ookd track`; mask images come as a zip."""
     video = shelf.video(id)
     shown = _classes(classes)
     if unknown := [name for name in shown or () if name not in video.names]:
@@ -152,10 +152,10 @@ async def stream(socket: WebSocket) -> None:
 
 @router.get("/healthz", tags=["operation"], responses={503: {"model": HealthInfo}})
 async def healthz(shelf: Shelved, response: Response) -> HealthInfo:
-    """Whether the models are at work."""
+    """Whether the models are running."""
     alive = all(model.alive for model in shelf.models.values())
     response.status_code = 200 if alive else 503
-    return {"status": "ok" if alive else "ill", "version": __version__, "models": list(shelf.models)}
+    return {"status": "ok" if alive else "failed", "version": __version__, "models": list(shelf.models)}
 
 
 @router.get("/metrics", tags=["operation"], response_class=PlainTextResponse)
@@ -165,7 +165,7 @@ def metrics(shelf: Shelved) -> PlainTextResponse:
 
 
 async def _receive(request: Request, path: Path, shelf: Shelf) -> None:
-    """Write the body of a request to a file, part by part."""
+    """Write the body of a request to a file, in chunks."""
     most = shelf.rules.upload_bytes
     told = request.headers.get("content-length", "0")
     if told.isascii() and told.isdigit() and int(told) > most:
@@ -178,21 +178,21 @@ async def _receive(request: Request, path: Path, shelf: Shelf) -> None:
             except StopAsyncIteration:
                 break
             except TimeoutError:
-                raise Refusal(408, "the upload stopped") from None
+                raise Refusal(408, "the upload stalled") from None
             size += len(part)
             if size > most:
                 raise Refusal(413, f"a video may have {most} bytes")
             try:
                 await asyncio.to_thread(file.write, part)
             except OSError as error:
-                raise Refusal(507, f"the upload cannot be kept: {error.strerror or error}") from None
+                raise Refusal(507, f"the upload cannot be stored: {error.strerror or error}") from None
     shelf.metrics.add("ookd_upload_bytes_total", size)
     if not size:
         raise Refusal(400, "send the video as the body of the request")
 
 
 def _known(read: Any, numbers: Iterable[int]) -> list[bytes]:
-    """The answers of these frames without those that are dropped meanwhile."""
+    """The answers of these frames, except frames dropped meanwhile."""
     found = []
     for number in numbers:
         try:
@@ -207,7 +207,7 @@ def _classes(text: str | None) -> list[str] | None:
 
 
 def _plain(name: str) -> str:
-    """A file name without folders and odd characters."""
+    """A file name without folders and special characters."""
     return (
         re.sub(r"[^\w.() -]+", "-", name.replace("\\", "/").rpartition("/")[2]).strip(". -")[:100] or "video"
     )

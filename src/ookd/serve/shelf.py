@@ -1,4 +1,4 @@
-"""All videos of a server, the models that they share, and who has to make room for whom."""
+"""All videos of a server, the models that they share, and which video makes room for a new one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ OVER = ("done", "failed")
 
 
 class Shelf:
-    """Videos by their id, which nobody can guess. Everything lies in a folder that `close` removes."""
+    """Videos by their id, which cannot be guessed. All files are in a folder that `close` removes."""
 
     def __init__(self, trackers: Mapping[str, Tracker], rules: ServeRules) -> None:
         self.rules, self.metrics = rules, Metrics()
@@ -41,7 +41,7 @@ class Shelf:
             name: BatchedModel(name, tracker, places, self.metrics.batch)
             for name, tracker in trackers.items()
         }
-        self.steps = ThreadPoolExecutor(rules.streams, "stream")  # each live stream has a frame in flight
+        self.steps = ThreadPoolExecutor(rules.streams, "stream")  # each live stream has one frame in flight
         self.downloads = ThreadPoolExecutor(rules.downloads, "download")
         self._uploads = ThreadPoolExecutor(rules.uploads, "upload")
         self._videos: dict[str, TrackedVideo] = {}  # the oldest first
@@ -58,11 +58,11 @@ class Shelf:
         return self.models[name]
 
     def new_upload(self) -> Path:
-        """Where to write what is being sent."""
+        """Where to write an upload."""
         return self.folder / f"{secrets.token_hex(8)}.upload"
 
     def add_upload(self, path: Path, name: str, model: BatchedModel, show: ResultFilter) -> TrackedVideo:
-        """Track a file, which becomes the server's own."""
+        """Track an uploaded file, which the server then owns."""
         source = open_upload(path, self.rules)
         video = self._place(name, model)
         self.metrics.add("ookd_uploads_total")
@@ -79,7 +79,7 @@ class Shelf:
         return video
 
     def begin_live(self, model: BatchedModel, show: ResultFilter, holder: object) -> LiveStream:
-        """A place for a camera behind a connection. The stream that was left longest ago makes room."""
+        """A place for a camera. If there is none, the longest disconnected stream makes room."""
         with self._lock:
             running = [live for live in self._live.values() if live.video.state == "running"]
             if len(running) >= self.rules.streams:
@@ -99,7 +99,7 @@ class Shelf:
             return live
 
     def resume_live(self, id: str) -> LiveStream | None:
-        """The stream that a client comes back to, if it is still held."""
+        """The stream that a client resumes, if it still exists."""
         with self._lock:
             live = self._live.get(id)
             return live if live is not None and live.video.state == "running" else None
@@ -107,7 +107,7 @@ class Shelf:
     def video(self, id: str) -> TrackedVideo:
         with self._lock:
             if id not in self._videos:
-                raise Refusal(404, "no such video; it may have made room for others")
+                raise Refusal(404, "no such video; it may have been replaced by a newer one")
             return self._videos[id]
 
     def remove(self, id: str) -> None:
@@ -123,18 +123,18 @@ class Shelf:
         shutil.rmtree(video.folder, ignore_errors=True)
 
     def sweep(self) -> None:
-        """End the live streams whose clients did not come back."""
+        """End the live streams whose clients did not return."""
         with self._lock:
             for id, live in list(self._live.items()):
                 if live.video.state == "running" and live.waits > self.rules.resume_seconds:
                     live.end()
-                    if not live.video.spool.stop:  # nothing was ever seen
+                    if not live.video.spool.stop:  # it never had a frame
                         self.remove(id)
 
     def download(
         self, video: TrackedVideo, kind: str, classes: Collection[str] | None, score: float
     ) -> tuple[Path, Path]:
-        """A file about what was seen, and the folder to remove once it is sent."""
+        """A file with the results, and the folder to remove once it is sent."""
         out = self.folder / f"{secrets.token_hex(8)}.download"
         try:
             recording = self._recordings.get(video.id)
@@ -157,7 +157,7 @@ class Shelf:
         return self.metrics.text(gauges)
 
     def close(self) -> None:
-        """Stop everything that runs, and delete everything that was kept."""
+        """Stop everything and delete all files."""
         with self._lock:
             videos = list(self._videos.values())
         for video in videos:
@@ -174,11 +174,11 @@ class Shelf:
         self, video: TrackedVideo, source: ContainerSource, model: BatchedModel, show: ResultFilter
     ) -> None:
         stream = model.open(show)
-        assert stream is not None, "uploads have places of their own"
+        assert stream is not None, "uploads have their own places"
         track_upload(video, source, stream, self.rules)
 
     def _place(self, name: str, model: BatchedModel, live: bool = False) -> TrackedVideo:
-        """A new video. The oldest one that is over makes room."""
+        """A new video. The oldest finished one makes room."""
         with self._lock:
             while len(self._videos) >= self.rules.videos:
                 old = next((video.id for video in self._videos.values() if video.state in OVER), None)

@@ -1,4 +1,4 @@
-"""The frames of one video on the disk, each with its answer and its picture, to be looked at again."""
+"""The frames of one video on disk, each with its answer and its image, for reviewing."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from typing import BinaryIO
 
 from ookd.serve.rules import Refusal
 
-CHUNKS = 6  # files that a bounded spool is cut into; the oldest goes when a new one begins
+CHUNKS = 6  # files of a bounded spool; the oldest is deleted when a new one starts
 
 
 @dataclass(slots=True)
 class _Chunk:
     file: BinaryIO
     first: int  # number of its first frame
-    places: list[tuple[int, int, int]] = field(default_factory=list)  # where, bytes of answer and of picture
+    places: list[tuple[int, int, int]] = field(default_factory=list)  # offset, answer and image bytes
     size: int = 0
 
 
 class FrameSpool:
-    """Frame after frame. With `keep` only about so many of the last ones stay."""
+    """Frame after frame. With `keep`, only about that many of the last frames stay."""
 
     def __init__(self, folder: Path, keep: int | None = None) -> None:
         self.stop = 0  # number of the next frame
@@ -37,7 +37,7 @@ class FrameSpool:
 
     @property
     def first(self) -> int:
-        """Number of the oldest frame that is kept."""
+        """Number of the oldest stored frame."""
         with self._lock:
             return self._chunks[0].first if self._chunks else self.stop
 
@@ -66,7 +66,7 @@ class FrameSpool:
             return os.pread(file, picture, at + answer)
 
     def remove(self) -> None:
-        """Delete everything. Later calls are refused."""
+        """Delete everything. Later calls raise a `Refusal`."""
         with self._lock:
             self._removed = True
             while self._chunks:
@@ -86,7 +86,7 @@ class FrameSpool:
         for chunk in self._chunks:
             if chunk.first <= number < chunk.first + len(chunk.places):
                 return chunk.file.fileno(), chunk.places[number - chunk.first]
-        raise Refusal(404, f"frame {number}: is not kept")
+        raise Refusal(404, f"frame {number}: is not stored")
 
     def _check(self) -> None:
         if self._removed:

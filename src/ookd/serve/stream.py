@@ -1,7 +1,7 @@
-"""`WS /stream`: a camera's pictures go in one by one, and each is answered before the next is read.
+"""`WS /stream`: camera images come in one by one, and each is answered before the next is read.
 
-The client begins with a JSON text (`StreamStart`), gets one back, and then sends JPEGs as binary messages.
-Every picture has one answer. Nothing queues: what is sent too early waits in the client's own connection.
+The client starts with a JSON text (`StreamStart`), gets one back, and then sends JPEGs as binary messages.
+Every image has one answer. Nothing queues: an image sent too early waits in the client's own connection.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from ookd.serve.shelf import Shelf
 
 log = logging.getLogger(__name__)
 
-TAKEN, AGAIN_LATER, BAD, FAILED = 4001, 1013, 1008, 1011  # why a connection is closed
-LONGEST_REASON = 123  # bytes that a closing message has room for
-BAD_FRAMES = 20  # in a row, after which a client is sent away
-END = "end"  # the text that ends a stream; what was seen stays
+TAKEN, AGAIN_LATER, BAD, FAILED = 4001, 1013, 1008, 1011  # codes of closed connections
+LONGEST_REASON = 123  # bytes of a closing message
+BAD_FRAMES = 20  # in a row, after which a connection is closed
+END = "end"  # the text that ends a stream; its frames stay
 
 
 class StreamStart(BaseModel):
-    """What a client says first."""
+    """The first message of a client."""
 
     model_config = ConfigDict(extra="forbid")
 
-    model: str | None = Field(None, description="One of the server's models; its first one if none is named.")
-    classes: list[str] | None = Field(None, description="Answer with objects of these classes only.")
-    score: float = Field(0.0, ge=0, le=1, description="Answer with objects of at least this score.")
+    model: str | None = Field(None, description="One of the server's models; default: the first.")
+    classes: list[str] | None = Field(None, description="Only objects of these classes.")
+    score: float = Field(0.0, ge=0, le=1, description="Only objects with at least this score.")
     resume: str | None = Field(
-        None, description="The id of a stream to go on with, for a minute after a break."
+        None, description="The id of a stream to resume, within a minute after a break."
     )
 
 
@@ -47,7 +47,7 @@ async def serve_stream(socket: WebSocket, shelf: Shelf) -> None:
         start = StreamStart.model_validate_json(await asyncio.wait_for(socket.receive_text(), WAIT_SECONDS))
         live, resumed = _opened(start, shelf, socket)
     except (ValidationError, KeyError):
-        return await _close(socket, BAD, 'begin with a JSON text, such as {} or {"model": "nano"}')
+        return await _close(socket, BAD, 'start with a JSON text, such as {} or {"model": "nano"}')
     except (TimeoutError, WebSocketDisconnect):
         return await _close(socket, BAD, "nothing was sent")
     except Refusal as refusal:
@@ -56,7 +56,7 @@ async def serve_stream(socket: WebSocket, shelf: Shelf) -> None:
         return await _close(socket, BAD, str(error))
     before, live.holder = live.holder, socket
     if isinstance(before, WebSocket) and before is not socket:
-        await _close(before, TAKEN, "the stream goes on in another connection")
+        await _close(before, TAKEN, "the stream continues on another connection")
     video = live.video
     try:
         await _send(
@@ -73,8 +73,8 @@ async def serve_stream(socket: WebSocket, shelf: Shelf) -> None:
         )
         await _frames(socket, live, shelf)
     except (TimeoutError, WebSocketDisconnect):
-        await _close(socket, BAD, "no frame came, or no answer was taken")
-    except Exception as error:  # of the model or of the disk; the others go on
+        await _close(socket, BAD, "no frame came, or the answer was not read")
+    except Exception as error:  # from the model or the disk; other streams go on
         log.warning("stream %s: %s: %s", video.id, type(error).__name__, error)
         await _close(socket, FAILED, "the frame could not be tracked")
     finally:
@@ -82,7 +82,7 @@ async def serve_stream(socket: WebSocket, shelf: Shelf) -> None:
 
 
 async def _frames(socket: WebSocket, live: LiveStream, shelf: Shelf) -> None:
-    """Answer one picture after the other."""
+    """Answer one image after the other."""
     loop, bad = asyncio.get_running_loop(), 0
     while live.holder is socket:
         message = await asyncio.wait_for(socket.receive(), IDLE_SECONDS)
@@ -100,12 +100,12 @@ async def _frames(socket: WebSocket, live: LiveStream, shelf: Shelf) -> None:
             shelf.metrics.add("ookd_refused_total", labels=f'status="{refusal.status}"')
             answer, bad = orjson.dumps({"error": str(refusal)}), bad + 1
         if bad == BAD_FRAMES:
-            return await _close(socket, BAD, "too many frames that are no pictures")
+            return await _close(socket, BAD, "too many frames that are not images")
         await _send(socket, answer)
 
 
 def _opened(start: StreamStart, shelf: Shelf, socket: WebSocket) -> tuple[LiveStream, bool]:
-    """The stream to go on with, or a new one."""
+    """The stream to resume, or a new one."""
     if start.resume is not None and (live := shelf.resume_live(start.resume)) is not None:
         return live, True
     model = shelf.model(start.model)

@@ -1,4 +1,4 @@
-"""Recordings that strangers send: opened with care, tracked to their end, one frame in flight."""
+"""Uploaded videos: opened safely and tracked to their end, one frame in flight."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from ookd.serve.batching import ModelStream
 from ookd.serve.rules import Refusal, ServeRules
 from ookd.serve.videos import TrackedVideo, jpeg
 
-# What FFmpeg may take the content for. Playlists and scripts, which name other files or hosts, are not among
-# them, and nothing but the file itself is opened.
+# The containers that FFmpeg may read. Playlists and scripts, which can name other files or hosts, are not
+# among them, and nothing but the file itself is opened.
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,ogg,gif,asf"
 CAREFULLY: dict[str, Any] = {"options": {"format_whitelist": FORMATS, "protocol_whitelist": "file"}}
-MISSING = 2  # frames that a whole recording may lack: containers round
+MISSING = 2  # frames that a complete video may lack: containers round
 
 
 def open_upload(path: Path, rules: ServeRules) -> ContainerSource:
-    """The frames of an uploaded file, whatever its name says. Refused if it is no video, or a huge one."""
+    """The frames of an uploaded file, whatever its name. Refused if it is not a video or too large."""
     try:
         container, stream = open_container(path, "the upload", **CAREFULLY)
     except UserError:
@@ -47,7 +47,7 @@ def open_upload(path: Path, rules: ServeRules) -> ContainerSource:
 def track_upload(
     video: TrackedVideo, source: ContainerSource, stream: ModelStream, rules: ServeRules
 ) -> None:
-    """Follow the objects of a recording to its end, unless it is told to stop."""
+    """Track an upload to its end, or until it is stopped."""
     video.state = "running"
     try:
         with closing(source.frames()) as frames:

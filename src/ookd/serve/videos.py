@@ -1,4 +1,4 @@
-"""What the server knows of a video: its state, the frames that were seen, and a line about each track."""
+"""One video of the server: its state, its frames, and a summary of each track."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from ookd.tracking.frame_model import Image
 from ookd.tracking.sinks.sink import rows
 
 THUMBNAIL = 96  # pixels along a side
-PICTURE = 1280  # pixels along the longer side of a kept picture
+PICTURE = 1280  # pixels along the longer side of a stored image
 QUALITY = 80
-CLEARER = 1.25  # so much better must a sight of an object be to become its thumbnail
+CLEARER = 1.25  # how much better a view of an object must be to replace its thumbnail
 
 
 @dataclass(slots=True)
@@ -32,7 +32,7 @@ class TrackSummary:
 
     id: int
     label: int
-    score: float  # now, the mean over its frames
+    score: float  # mean over its frames so far
     first_frame: int
     last_frame: int
     first_seconds: float
@@ -56,7 +56,7 @@ class TrackSummary:
 
 
 class TrackedVideo:
-    """One video, recorded or live. Its tracker adds frames; others read at any time."""
+    """One video, recorded or live. Its tracker adds frames; others can read at any time."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class TrackedVideo:
         self.reason = ""  # why it failed or ended early
         self.height = self.width = 0
         self.fps = 0.0
-        self.length: int | None = None  # frames, as far as the recording says
+        self.length: int | None = None  # frames, if the file says so
         self.stopping = threading.Event()
         folder.mkdir()
         self.spool = FrameSpool(folder / "frames", keep)
@@ -83,7 +83,7 @@ class TrackedVideo:
         self._lock = threading.Lock()
 
     def add(self, result: FrameResult, picture: bytes) -> bytes:
-        """The next frame. Returns its answer as JSON."""
+        """Add the next frame. Returns its answer as JSON."""
         answer = orjson.dumps(
             {
                 "frame": result.index,
@@ -107,7 +107,7 @@ class TrackedVideo:
         return answer
 
     def tracks(self) -> list[TrackInfo]:
-        """All tracks, those that were seen first at first."""
+        """All tracks, in order of appearance."""
         with self._lock:
             return [track.about(self.names) for track in self._tracks.values()]
 
@@ -150,12 +150,12 @@ class TrackedVideo:
             if result.image is not None and clearness > CLEARER * track.clearness:
                 track.thumbnail, track.clearness = thumbnail(result.image, row.box), clearness
         first = self.spool.first
-        if first and not result.index % 100:  # a live stream forgets what it does not keep
+        if first and not result.index % 100:  # forget tracks whose frames are no longer stored
             self._tracks = {id: track for id, track in self._tracks.items() if track.last_frame >= first}
 
 
 def thumbnail(image: Image, box: Sequence[float]) -> bytes:
-    """A square of the picture around a box, as JPEG."""
+    """A square of the image around a box, as JPEG."""
     height, width = image.shape[:2]
     left, top, right, bottom = box
     side = min(1.15 * max(right - left, bottom - top, 8), height, width)
@@ -166,7 +166,7 @@ def thumbnail(image: Image, box: Sequence[float]) -> bytes:
 
 
 def jpeg(image: Image) -> bytes:
-    """A picture for the page: not larger than a screen needs."""
+    """An image for the page: not larger than a screen needs."""
     picture = Pillow.fromarray(image)
     if max(picture.size) > PICTURE:
         picture.thumbnail((PICTURE, PICTURE), Pillow.Resampling.BILINEAR)

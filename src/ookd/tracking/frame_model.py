@@ -1,4 +1,4 @@
-"""What tracking asks of a network, in plain arrays, so that the network may live in any runtime."""
+"""The interface of a network to tracking, in plain arrays, so that it can run in any runtime."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ State = dict[str, Any]  # what a network carries between frames: its tensors by 
 
 @dataclass(frozen=True, slots=True)
 class RawPredictions:
-    """What a network says about B frames that were resized and padded to one size."""
+    """A network's output for B frames that were resized and padded to one size."""
 
     logits: Floats  # [B, Q, K] before the sigmoid
     boxes: Floats | None  # [B, Q, 4] cx cy w h in 0..1 of the unpadded frame
     embed: Floats  # [B, Q, D]
     masks: Callable[[Ints], Floats]  # select [B, N] -> mask logits [B, N, h, w]
     height: int  # of the padded frames
-    geometries: Sequence[Geometry]  # B, their mask stride still unknown
-    identity: Ints | None = None  # [B, Q] the object that each query holds, -1 for none, if the network says
+    geometries: Sequence[Geometry]  # B, with mask stride still unknown
+    identity: Ints | None = None  # [B, Q] the object of each query, -1 for none; None: not known
 
 
 class FrameModel(ABC):
@@ -41,11 +41,11 @@ class FrameModel(ABC):
     def infer(
         self, images: Sequence[Image], short_side: int | None, state: State | None = None
     ) -> tuple[RawPredictions, State | None]:
-        """The predictions for one image of each stream, resized so, and the state after them."""
+        """The predictions for one resized image of each stream, and the state after them."""
 
     @cached_property
     def width(self) -> int:
-        """Channels of an embedding, as an empty image shows."""
+        """Channels of an embedding, found with an empty image."""
         predictions, _ = self.infer([np.zeros((64, 64, 3), np.uint8)], None)
         return int(predictions.embed.shape[-1])
 
@@ -62,7 +62,7 @@ class FrameModel(ABC):
         return state
 
     def load_state(self, arrays: Arrays) -> State:
-        """The state that `save_state` gave these arrays."""
+        """The state from the arrays of `save_state`."""
         return arrays
 
     def stream(

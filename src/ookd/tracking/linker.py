@@ -1,8 +1,9 @@
-"""Identity with the future in view.
+"""Identities with knowledge of the future.
 
-The online tracker begins. Then, a few times over: tracks that share no frame are joined, the most alike
-first; and the detections of every frame are assigned again, now to tracks that are known by all their frames
-and whose places are known before and after. What was decided before takes part by what is remembered of it.
+The online tracker starts. Then two steps alternate a few times. Tracks that share no frame are joined, the
+most similar first. And the detections of every frame are assigned again, now to tracks described by all their
+frames, with positions known before and after. Frames that were already decided take part through the
+tracker's memory of them.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ RANGES: Mapping[str, Range] = {
 
 
 class Linker:
-    """The ids of each frame, decided when the `ahead` frames after it are known; None: all of them."""
+    """The ids of each frame, decided once the next `ahead` frames are known; None: all frames."""
 
     def __init__(self, config: TrackerConfig, ahead: int | None) -> None:
         self.config, self.ahead = config, ahead
@@ -44,13 +45,13 @@ class Linker:
         self._waiting: list[DetectionFeatures] = []
 
     def add(self, detections: DetectionFeatures) -> Iterator[Ints]:
-        """Take the next frame; the ids of the one that has waited long enough, if one has."""
+        """Take the next frame; return the ids of the oldest waiting frame, if it has waited long enough."""
         self._waiting.append(detections)
         if self.ahead is not None and len(self._waiting) > self.ahead:
             yield self._decide(self._linked()[0], {})
 
     def finish(self) -> Iterator[Ints]:
-        """The video ends: the ids of all frames that still wait."""
+        """The video has ended: the ids of all frames that still wait."""
         numbers: dict[int, int] = {}
         for ids in self._linked():
             yield self._decide(ids, numbers)
@@ -65,7 +66,7 @@ class Linker:
         return ids if self.ahead == 0 else link(self._waiting, ids, self.decided, self.config)
 
     def _decide(self, ids: Ints, numbers: dict[int, int]) -> Ints:
-        """The ids of the oldest frame for good. `numbers` has those of new objects so far."""
+        """The final ids of the oldest frame. `numbers` has those of new objects so far."""
         detections = self._waiting.pop(0)
         if self._memory is None or self.decided is None:
             classes, channels = detections.probs.shape[1], detections.embeds.shape[1]
@@ -85,9 +86,9 @@ def link(
     before: TrackMemory | None,
     config: TrackerConfig,
 ) -> list[Ints]:
-    """Better ids for some frames in a row, from those of an online tracker and what was known `before` them.
+    """Better ids for consecutive frames, from those of an online tracker and its memory `before` them.
 
-    An id from before stays, or becomes that of nothing; -1 is no object.
+    An id from before stays or is dropped; -1 is no object.
     """
     ids = list(ids)
     for _ in range(config.link.rounds):
@@ -126,8 +127,8 @@ class _Tracks:
             self.times[rows, t + 1], self.places[rows, t + 1] = t, frame.places[on]
 
     def joined(self) -> list[Ints]:
-        """Ids after joining tracks that share no column, as long as two are alike."""
-        known = self.ids.copy()  # what each track is now called
+        """Ids after joining tracks that share no column, while two of them are similar enough."""
+        known = self.ids.copy()  # the current id of each track
         alike = np.stack([self._affinity(k) for k in range(len(known))]) if len(known) else np.zeros((0, 0))
         while alike.size:
             pair = map(int, np.unravel_index(alike.argmax(), alike.shape))
@@ -141,18 +142,18 @@ class _Tracks:
             known[known == known[b]] = known[a]
             alike[b], alike[:, b] = -np.inf, -np.inf
             alike[a] = alike[:, a] = self._affinity(a)
-        named = np.concatenate([known, [-1]])  # the last for those that are no track
+        named = np.concatenate([known, [-1]])  # the last one is for detections without a track
         rows = [np.where(given == -1, -1, np.searchsorted(self.ids, given)) for given in self.given]
         return [named[row] for row in rows]
 
     def _affinity(self, k: int) -> Floats:
-        """How much track k is each of the others [K]; -inf where they share a column."""
+        """Similarity of track k and each other track [K]; -inf where they share a column."""
         alike: Floats = unit(self.sums) @ unit(self.sums[k : k + 1])[0]
         seen, own = ~np.isnan(self.times), np.flatnonzero(~np.isnan(self.times[k]))
         shared, empty = seen[:, own].any(1), ~seen.any(1)
         if not len(own) or (shared | empty).all():
             return np.full(len(alike), -np.inf, np.float32)
-        # the two closest sightings of the pair: columns `mine` and `theirs`
+        # the closest observations of the pair: columns `mine` and `theirs`
         after = np.searchsorted(self.times[k, own], self.times).clip(0, len(own) - 1)  # [K, C]
         mine = own[np.stack([(after - 1).clip(0), after])]  # [2, K, C]
         apart = np.abs(self.times[k, mine] - self.times)
@@ -166,14 +167,14 @@ class _Tracks:
         return alike
 
     def _strangeness(self, here: Floats, there: Floats, gap: NDArray[Any]) -> Floats:
-        """What two sightings so many frames apart lose for their places [..., 3]."""
+        """The penalty for the distance of two places [..., 3] that are some frames apart."""
         settings = self.config.link
         far = distance(here, there, self.config.far)
         lost: Floats = settings.nearness * far / (1 + settings.fade * np.maximum(gap - 1, 0))
         return lost
 
     def assigned(self) -> list[Ints]:
-        """Ids after each frame's detections were assigned anew. One that no track wants may begin another."""
+        """Ids after each frame's detections are assigned again. An unassigned one may start a new track."""
         ids: list[Ints] = []
         expected, gaps = self._expected()
         known, new = unit(self.sums), count(min(self.ids.min(initial=-1), -1) - 1, -1)
@@ -197,9 +198,9 @@ class _Tracks:
         return ids
 
     def _expected(self) -> tuple[Floats, Floats]:
-        """Where each track should be in each frame [K, T, 3], and the frames to the next sighting [K, T].
+        """Expected position of each track in each frame [K, T, 3], and frames to the next observation [K, T].
 
-        Both are told by the sightings in other columns; without any it is its own place, and infinitely far.
+        Both come from observations in other columns. Without any, the track's own place and infinity.
         """
         seen = ~np.isnan(self.times)
         columns, last = np.arange(seen.shape[1]), seen.shape[1] - 1

@@ -1,7 +1,7 @@
 """An offline model over a recorded video of any length.
 
-A video that fits into the window is seen in one pass. A longer one is seen in windows that share some frames.
-Tracks of two windows are joined where their masks agree on the shared frames.
+A video that fits into the window is processed in one pass, a longer one in overlapping windows. Tracks of two
+windows are joined where their masks agree on the shared frames.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ class JoinedTrack:
     frames: int
     masks: list[Rle | None]  # one a frame
     sure: list[float]  # [frames] mean probability of the pixels of each mask
-    last: Bools  # [shared, h, w] where it was on the last frames
+    last: Bools  # [shared, h, w] masks of the last frames
 
     def frame_scores(self, score: float) -> list[float | None]:
-        """How sure each frame is if the whole track is this sure."""
+        """The confidence of each frame, given that of the whole track."""
         seen = zip(self.masks, self.sure, strict=True)
         return [None if mask is None else score * sure for mask, sure in seen]
 
@@ -68,7 +68,7 @@ def track_offline(model: OfflineModel, images: Iterator[Image], config: OfflineC
 def track_results(
     tracks: list[JoinedTrack], video_id: int, categories: Sequence[int | None], config: OfflineConfig
 ) -> Iterator[TrackResult]:
-    """One result a track and class; `categories` are the data set's numbers of the classes."""
+    """One result per track and class; `categories` are the data set's numbers of the classes."""
     for track in tracks:
         for label, score in reported_classes(track.probs / track.frames, config):
             category = categories[label]
@@ -145,7 +145,7 @@ def _partners(tracks: list[JoinedTrack], window: WindowTracks, shared: int, leas
 
 
 def _encode(logits: Floats, geometries: list[Geometry]) -> list[list[Rle | None]]:
-    """Full-size masks frame by frame [N][T]; None where a track is not in view."""
+    """Full-size masks frame by frame [N][T]; None where a track is not visible."""
     columns = []
     for t, geometry in enumerate(geometries):
         masks, _ = full_size(logits[:, t], geometry)

@@ -1,8 +1,8 @@
-"""A whole video through a session in four stages, each at another frame, so that all cores are busy.
+"""A whole video through a session in four stages that work on different frames, so that all cores are busy.
 
-Decoding has a thread of its own. An exported model computes in its runtime's threads: it already has the next
+Decoding has its own thread. An exported model computes in its runtime's threads: it already has the next
 frame while this thread selects, tracks and makes masks for the last one. A PyTorch model computes in this
-thread. The caller may write the results in a fourth stage (`ookd.data.threads.BackgroundWriter`).
+thread. The caller can write results in a fourth stage (`ookd.data.threads.BackgroundWriter`).
 
 Every queue is short and waits when it is full. Results come in the order of the frames.
 """
@@ -20,12 +20,12 @@ from ookd.tracking.session import Session
 
 
 def follow(session: Session, source: FrameSource) -> Generator[FrameResult, None, None]:
-    """One result a frame. Leaving early ends all stages.
+    """One result per frame. Leaving early stops all stages.
 
     An error of the source is raised after the results of the frames before it. A live source is followed
-    frame by frame, because working ahead would hold each result back until the next frame arrives.
+    frame by frame, because working ahead would delay each result until the next frame arrives.
     """
-    ahead: deque[Frame] = deque()  # frames that went in and whose results have not come out
+    ahead: deque[Frame] = deque()  # frames whose results have not come out yet
     failed: list[Exception] = []
 
     def images(frames: Iterable[Frame]) -> Iterator[Image]:

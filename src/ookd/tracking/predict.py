@@ -16,7 +16,7 @@ from ookd.tracking.recordings import Recording, category_ids, recordings
 from ookd.tracking.select import Detections
 from ookd.tracking.torch_model import TorchFrameModel
 
-BATCH = 8  # frames of a video that a model sees at once if it carries nothing between them
+BATCH = 8  # frames per batch, if the model carries no state
 
 
 def predict(
@@ -27,7 +27,7 @@ def predict(
     on_frame: Callable[[], None] = lambda: None,
     ahead: int | None = 0,
 ) -> list[TrackResult]:
-    """All results of all videos. Without `names` the model's classes are the source's, in its order."""
+    """All results of all videos. Without `names`, the model's classes are those of the source, in order."""
     if names is None:
         names = [c.name for c in source.categories] if isinstance(source, Dataset) else source.names
     categories = category_ids(source, names)
@@ -49,7 +49,7 @@ def predict_video(
     """All results of one video, from an online model or, with an `OfflineConfig`, from an offline one.
 
     `categories` are the data set's numbers of the model's classes, None for one that it does not have. An
-    online model's identities are decided when so many frames `ahead` are known; None: all of them.
+    online model's identities are decided once `ahead` more frames are known; None: all frames.
     """
     images = _counted(recording.images(), on_frame)
     if isinstance(config, OfflineConfig):
@@ -67,7 +67,7 @@ def predict_video(
 def detect_video(
     model: OnlineModel | FrameModel, images: Iterator[Image], config: TrackerConfig
 ) -> Iterator[Detections]:
-    """The detections of each frame; several frames at once if the model carries nothing between them."""
+    """The detections of each frame; in batches of frames if the model carries no state."""
     with _evaluating(model):
         network = model if isinstance(model, FrameModel) else TorchFrameModel(model)
         for _, predictions in network.stream(images, config.short_side, BATCH):

@@ -1,4 +1,4 @@
-"""The videos of any source of data, to be predicted one after the other."""
+"""The videos of any data source, to be predicted one after the other."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Results of many videos in a folder, one file a video until all are done, so that a killed run can go on.
+"""Results of many videos in a folder: one file per video until all are done, so a killed run can continue.
 
-`run.json` says what the results belong to. `videos/ID.jsonl` holds one result a line. At the end
-`results.json`, the benchmark's list, takes their place.
+`run.json` identifies the run. `videos/ID.jsonl` holds one result per line. At the end `results.json`, the
+benchmark's list, replaces them.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ BENCHMARK = ("video_id", "category_id", "score", "segmentations")
 
 
 class ResultFolder:
-    """A new folder, or one that the same run began. `run` names everything that the results depend on.
+    """A new folder, or one that the same run started. `run` names everything that the results depend on.
 
-    With `overwrite`, finished results and those that another run began are replaced. `frame_scores` are no
-    part of a benchmark's list, and kept only if asked for.
+    With `overwrite`, finished results and those of another run are replaced. `frame_scores` are not part of a
+    benchmark's list, and are kept only on request.
     """
 
     def __init__(
         self, folder: Path, run: Mapping[str, Any], overwrite: bool, frame_scores: bool = False
     ) -> None:
         self.folder, self.videos = folder, folder / VIDEOS
-        self._whole = False  # the list is there
+        self._whole = False  # the list exists
         self._fields = (*BENCHMARK, "frame_scores") if frame_scores else BENCHMARK
         if overwrite and (folder / RUN).is_file() and ((folder / RESULTS).exists() or self._other(run)):
             self._clear()
@@ -44,7 +44,7 @@ class ResultFolder:
         if (folder / RUN).is_file():
             if other := " and ".join(self._other(run)):
                 raise UserError(
-                    f"{folder}: begun with another {other}; name another folder or add --overwrite"
+                    f"{folder}: started with another {other}; name another folder or add --overwrite"
                 )
             self.videos.mkdir(exist_ok=True)
             return
@@ -60,7 +60,7 @@ class ResultFolder:
         return self._whole or self._file(video).is_file()
 
     def add(self, video: int, results: Iterable[TrackResult]) -> None:
-        """All results of one video, kept from now on."""
+        """Store all results of one video."""
         _write(self._file(video), (self._line(result) for result in results))
 
     def read(self, video: int) -> list[TrackResult]:
@@ -68,7 +68,7 @@ class ResultFolder:
         return [found for found, _ in self._read(video)]
 
     def remove(self) -> None:
-        """Remove the folder, once its results are elsewhere or of no use."""
+        """Remove the folder, once its results are elsewhere or not needed."""
         self._clear()
         self.folder.rmdir()
 
@@ -93,7 +93,7 @@ class ResultFolder:
                     raise ValueError(f"about video {found.video_id}")
                 yield found, line
         except (ValueError, TypeError):
-            raise UserError(f"{file}: is damaged; delete it and call again") from None
+            raise UserError(f"{file}: is damaged; delete it and run again") from None
 
     def _file(self, video: int) -> Path:
         return self.videos / f"{video}.jsonl"
@@ -102,7 +102,7 @@ class ResultFolder:
         return orjson.dumps({name: getattr(result, name) for name in self._fields}).decode() + "\n"
 
     def _other(self, run: Mapping[str, Any]) -> list[str]:
-        """The keys in which the run that began the folder differs from this one."""
+        """The keys in which the run that started the folder differs from this one."""
         try:
             begun = read_json(self.folder / RUN)
         except UserError:
@@ -118,7 +118,7 @@ class ResultFolder:
 
 
 def _foreign(path: Path) -> bool:
-    """Whether a file is none that a run leaves that was killed as it began, or as it removed all."""
+    """Whether a file is not one that a run leaves if it is killed while starting or removing."""
     empty = path.name == VIDEOS and path.is_dir() and not any(path.iterdir())
     return path.name != f"{RUN}.part" and not empty
 
@@ -130,7 +130,7 @@ def _lines(file: Path) -> Iterator[str]:
 
 
 def _listed(lines: Iterable[str]) -> Iterator[str]:
-    """A JSON list, one entry a line."""
+    """A JSON list, one entry per line."""
     before = "["
     for line in lines:
         yield before + line

@@ -1,7 +1,7 @@
-"""The results about a whole video, put together frame by frame.
+"""The results of a whole video, collected frame by frame.
 
-A few numbers a track stay in memory. Masks go as run lengths to a spool, which is in memory while it is small
-and then a temporary file; each record points to the track's previous one. So a video may be hours long.
+A few numbers per track stay in memory. Masks go as run lengths to a spool, which is in memory while it is
+small and then a temporary file. Each record points to the track's previous one. So a video can be hours long.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from ookd.structures import Rle, TrackResult
 # A track seen in fewer than MIN_FRAMES frames is dropped as noise once it misses MISSING frames in a row, but
 # not in the first GRACE frames of the video. The numbers are the published ones.
 MIN_FRAMES, MISSING, GRACE = 3, 2, 9
-LEAST = np.float32(1e-7)  # a probability whose logarithm is taken
+LEAST = np.float32(1e-7)  # smallest probability whose logarithm is taken
 
 Mask = TypeVar("Mask")
 Stored = TypeVar("Stored", contravariant=True)
 
 
 class Store(Protocol[Stored]):
-    """Keeps the masks of tracks; a track knows only where its last one is."""
+    """Stores the masks of tracks. A track knows only the place of its last one."""
 
     def append(self, previous: int, frame: int, mask: Stored, score: float) -> int:
         """The place of the new record. `previous` is the track's last one, -1 for its first."""
@@ -41,10 +41,10 @@ class History:
     """One track so far."""
 
     pooled: Floats  # [K] class scores over its frames: their sum or their maximum
-    query: int  # that showed it first; -1 where nobody said
+    query: int  # query of its first detection; -1 if unknown
     frames: int  # how many
     last: int  # the last of them
-    record: int  # where the store has its mask
+    record: int  # place of its mask in the store
 
 
 class Histories(Generic[Mask]):
@@ -67,7 +67,7 @@ class Histories(Generic[Mask]):
     ) -> None:
         """The next frame: ids [N], their class scores [N, K] in this frame, and their masks.
 
-        To pool logits it takes the query [N] of each, too, and the class scores [Q, K] of all queries.
+        To pool logits it also takes the query [N] of each and the class scores [Q, K] of all queries.
         """
         if self.config.pool == "logits":
             self._add_logits(everyone)
@@ -89,7 +89,7 @@ class Histories(Generic[Mask]):
                 for id, track in self._of.items()
                 if track.frames < MIN_FRAMES and frame - track.last >= MISSING
             ]
-            for id in noise:  # if the tracker meets it again, it starts afresh
+            for id in noise:  # if the tracker finds it again, it starts over
                 del self._of[id]
 
     def __iter__(self) -> Iterator[tuple[History, list[tuple[int, float]]]]:
@@ -99,10 +99,10 @@ class Histories(Generic[Mask]):
                 yield track, classes
 
     def _add_logits(self, everyone: Floats | None) -> None:
-        """A softmax forgets only a constant of the logits, and the mean's softmax forgets it, too."""
+        """A softmax drops only a constant of the logits, and the softmax of the mean drops it too."""
         if everyone is None:
             raise UserError(
-                'pool "logits" needs all queries of a frame, which are not kept here; choose "mean"'
+                'pool "logits" needs all queries of a frame, which are not stored here; choose "mean"'
             )
         nothing = 1 - everyone.sum(1, keepdims=True)
         logits = np.log(np.maximum(np.concatenate([everyone, nothing], 1), LEAST))
@@ -185,7 +185,7 @@ class VideoResults:
         self._histories.add(ids, probs, masks, query, everyone)
 
     def tracks(self, video_id: int, category_ids: Sequence[int | None]) -> Iterator[TrackResult]:
-        """One result a track and class, one track in memory at a time.
+        """One result per track and class, one track in memory at a time.
 
         `category_ids` are the data set's numbers of the K classes, None for one that it does not know.
         """

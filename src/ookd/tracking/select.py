@@ -15,14 +15,14 @@ from ookd.masks import Bools, Floats, Geometry, Ints, full_size
 
 @dataclass(frozen=True, slots=True)
 class DetectionFeatures:
-    """What association reads of the N queries of a frame that may be objects, best first."""
+    """What association uses of the N selected queries of a frame, best first."""
 
     probs: Floats  # [N, K] class scores
     embeds: Floats  # [N, D]
     places: Floats  # [N, 3] centre x, y and side of the mask, in frame heights
     query: Ints  # [N] which query of the model
     cells: Bools | None = field(default=None, kw_only=True)  # [N, c] the masks, coarse
-    # [N] the object that each holds, -1 for none, if the model says who is who
+    # [N] the object that each holds, -1 for none, if the model reports it
     identity: Ints | None = field(default=None, kw_only=True)
 
     @property
@@ -63,7 +63,7 @@ class Detections(DetectionFeatures):
 
 
 def select_queries(probs: Floats, boxes: Floats | None, config: TrackerConfig) -> Ints:
-    """Those of the queries [Q, K] that get a mask, best first.
+    """The queries [Q, K] that get a mask, best first.
 
     They are above the score, and of two near-identical boxes of one class only the better one is kept. If no
     query is above the score, the single best one is kept: it may still continue a track.

@@ -1,7 +1,7 @@
-"""Tracking live: one image in, the known objects out; any number of streams through one model.
+"""Live tracking: one image in, its objects out; any number of streams through one model.
 
-All that a stream carries is in its `state`, a dictionary of arrays. Saved and put back at any frame, it goes
-on to the same results.
+Everything a stream carries is in its `state`, a dictionary of arrays. A stream restored at any frame
+continues with the same results.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class Stream:
-    """What one video carries from frame to frame: the tracker's memory and the model's state."""
+    """The state of one video: the tracker's memory and the model's state."""
 
     def __init__(self, model: FrameModel, tracker: VideoTracker) -> None:
         self._model, self.tracker = model, tracker
@@ -44,7 +44,7 @@ class Stream:
 
     @property
     def state(self) -> Arrays:
-        """All of it as named arrays; without the memory before the first image."""
+        """The state as named arrays; before the first image, without the memory."""
         carried = {} if self.model_state is None else self._model.save_state(self.model_state)
         memory = self.tracker.state
         return {
@@ -75,7 +75,7 @@ class Stream:
 class MultiSession:
     """Streams tracked side by side, their images batched through one model.
 
-    Images of different sizes are padded to the largest, which takes time and shifts answers a little.
+    Images of different sizes are padded to the largest, which takes time and changes results slightly.
     """
 
     def __init__(
@@ -95,13 +95,13 @@ class MultiSession:
         self.streams = [self._new_stream() for _ in range(streams)]
 
     def step(self, images: Sequence[ImageLike], streams: Sequence[int] | None = None) -> list[FrameResult]:
-        """The next image of each stream, or of those `streams` that have one, and what is known at it.
+        """Track the next image of each stream, or of some `streams` by number.
 
         An image is an array, uint8 [H, W, 3] RGB, a PIL image, or the path of a file.
         """
         chosen = self.streams if streams is None else [self.streams[number] for number in streams]
         if len(images) != len(chosen):
-            raise UserError(f"{len(images)} images for {len(chosen)} streams; each stream takes one a step")
+            raise UserError(f"{len(images)} images for {len(chosen)} streams; each stream takes one per step")
         if not chosen:
             return []
         arrays = [as_image(image) for image in images]
@@ -109,7 +109,7 @@ class MultiSession:
         return [stream.tracker.step(detections, image) for stream, detections, image in frames]
 
     def detect(self, images: Sequence[Image], chosen: Sequence[Stream]) -> list[Detections]:
-        """What the model finds in the next image of each of these streams."""
+        """The model's detections in the next image of each of these streams."""
         states = [stream.model_state for stream in chosen if stream.model_state is not None]
         state = self.model.batch_states(states) if states else None
         predictions, state = self.model.infer(images, self.config.short_side, state)
@@ -119,7 +119,7 @@ class MultiSession:
         return detect(predictions, self.config)
 
     def restart(self, stream: int) -> None:
-        """Begin another video in a stream while the others go on."""
+        """Start another video in one stream, while the others continue."""
         self.streams[stream] = self._new_stream()
 
     def _new_stream(self) -> Stream:
@@ -147,14 +147,14 @@ class Session:
             self._stream.tracker = make_tracker(config, names, ahead=ahead, show=show, final=final)
 
     def step(self, image: ImageLike) -> FrameResult:
-        """What is known after this image: uint8 [H, W, 3] RGB, a PIL image, or the path of a file."""
+        """The objects in the next image: uint8 [H, W, 3] RGB, a PIL image, or the path of a file."""
         return self._session.step([image])[0]
 
     def stream(self, images: Iterable[Image], *, one_by_one: bool = False) -> Iterator[FrameResult]:
-        """The same for one image after another.
+        """The results for one image after another.
 
-        The network may already see the next ones meanwhile, if it carries nothing from frame to frame; not
-        with `one_by_one`. A session that decides `ahead` answers as many frames later.
+        A network without state may already compute the next images, except with `one_by_one`. A session with
+        a delay returns each result that many frames later.
         """
         return self._stream.tracker.follow(self._detections(images, one_by_one))
 
@@ -170,7 +170,7 @@ class Session:
 
     @property
     def results(self) -> VideoResults:
-        """The answer about the whole video so far, if the session was made with `final=True`."""
+        """The results of the whole video so far, if the session was made with `final=True`."""
         return self._stream.tracker.results
 
     @property
@@ -188,7 +188,7 @@ class Session:
             safetensors.numpy.save_file(self.state, part, self._made_with())
 
     def load(self, path: str | Path) -> None:
-        """Go on from a state saved with the same classes and tracker constants."""
+        """Continue from a state saved with the same classes and tracker constants."""
         check_file(Path(path))
         try:
             with safetensors.safe_open(path, "numpy") as file:
@@ -204,12 +204,12 @@ class Session:
             raise UserError(f"{path}: {error}") from None
 
     def _made_with(self) -> dict[str, str]:
-        """What a saved state must agree with."""
+        """The settings that a saved state must match."""
         session = self._session
         return {"tracker": session.config.model_dump_json(), "names": json.dumps(list(session.names))}
 
     def _fits(self, made_with: dict[str, str] | None) -> bool:
-        """Whether a state was saved by such a session. A constant that it does not know has its default."""
+        """Whether a state was saved by such a session. Constants that it lacks have their defaults."""
         try:
             saved = made_with or {}
             config = TrackerConfig.model_validate_json(saved["tracker"])

@@ -20,7 +20,7 @@ from ookd.tracking.associators.associator import Memory
 from ookd.tracking.results import VideoResults
 from ookd.tracking.select import DetectionFeatures, Detections
 
-NEWER = {"cells"}  # arrays that memories of earlier versions lack
+NEWER = {"cells"}  # arrays missing from memories of earlier versions
 
 
 class FullSize(Protocol):
@@ -38,16 +38,16 @@ class FullSize(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ResultFilter:
-    """Which of the tracked objects are shown. The others are tracked all the same."""
+    """Which of the tracked objects are shown. The others are still tracked."""
 
     labels: Collection[int] | None = None  # None: all
     score: float = 0.0
 
 
 class VideoTracker:
-    """Follows the objects of one video. All that it carries from frame to frame is `memory`.
+    """Follows the objects of one video. Its only state is `memory`.
 
-    With `final` it also gathers the results about the whole video.
+    With `final` it also collects the results of the whole video.
     """
 
     def __init__(
@@ -64,20 +64,20 @@ class VideoTracker:
         self._results = VideoResults(config) if final else None
 
     def identify(self, detections: DetectionFeatures) -> Ints:
-        """The ids [N] of the next frame's detections, -1 for what is no object."""
+        """The ids [N] of the next frame's detections, -1 for no object."""
         ids, self.memory = self.associator.step(self.memory, detections)
         return ids
 
     def step(self, detections: Detections, image: NDArray[np.uint8] | None = None) -> FrameResult:
-        """What is known at the next frame."""
+        """The result for the next frame."""
         return self.answer(self.identify(detections), detections, image)
 
     def follow(self, frames: Iterable[tuple[Detections, NDArray[np.uint8] | None]]) -> Iterator[FrameResult]:
-        """What is known at each frame, in order."""
+        """The result for each frame, in order."""
         yield from starmap(self.step, frames)
 
     def answer(self, ids: Ints, detections: FullSize, image: NDArray[np.uint8] | None) -> FrameResult:
-        """What is known at a frame whose ids [N] are decided, and which the memory saw last."""
+        """The result for a frame whose ids [N] are decided, and which is the last one in the memory."""
         memory = self.memory
         assert memory is not None
         known = np.flatnonzero(ids >= 0)
@@ -106,9 +106,9 @@ class VideoTracker:
 
     @property
     def results(self) -> VideoResults:
-        """The results about the whole video so far, if they are gathered."""
+        """The results of the whole video so far, if they are collected."""
         if self._results is None:
-            raise UserError("this session keeps no video results; make it with final=True")
+            raise UserError("this session collects no video results; make it with final=True")
         return self._results
 
     @property
@@ -136,7 +136,7 @@ def _misfit(arrays: Mapping[str, NDArray[Any]], example: Mapping[str, NDArray[An
         return f"{', '.join(sorted(odd))} are missing or unknown"
     objects = {len(array) for name, array in arrays.items() if example[name].ndim and array.ndim}
     if len(objects) != 1:
-        return "its arrays are about different numbers of objects"
+        return "its arrays have different numbers of objects"
     channels = arrays["embeds"].shape[-1:] if "embeds" in arrays else ()
     for name, array in arrays.items():
         shape = example[name].shape[1:]

@@ -1,4 +1,4 @@
-"""Annotation formats in and out: everything becomes a `Dataset`, whatever lies in the folder.
+"""Annotation formats in and out: every format becomes a `Dataset`.
 
 Each format is a `Format` record in its own file; `FORMATS` lists them in the order in which they are tried.
 """
@@ -74,7 +74,7 @@ def load_source(source: AnnotationSource) -> Dataset:
 
 
 def read(source: AnnotationSource, report: Report) -> Dataset | None:
-    """Everything that is right about a source; each problem goes to `report`. None if nothing can be read."""
+    """The valid part of a source; each problem goes to `report`. None if nothing can be read."""
     assert source.format.read is not None, "only formats that can be read are found"
     with _without_garbage_collection():
         dataset = source.format.read(source, report)
@@ -109,7 +109,7 @@ def find(path: Path) -> list[AnnotationSource]:
 
 
 def _find_plain(path: Path) -> list[AnnotationSource]:
-    """What is there apart from a dataset.yaml, which never leads to another one."""
+    """The sets besides a dataset.yaml, which never leads to another one."""
     if not path.exists():
         raise UserError(f"{path}: no such file or folder")
     found = _of_one_format(path) or _in_split_folders(path)

@@ -1,4 +1,4 @@
-"""Data sets put together from masks that come one by one: each of a track, in a frame of a video."""
+"""Collects data sets from single masks, each of a track in a frame of a video."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ookd.structures import Category, Dataset, Track, Video
 
 @dataclass(slots=True)
 class Collector:
-    """The classes and tracks so far. What is wrong is reported and left out."""
+    """The classes and tracks so far. Errors are reported and left out."""
 
     file: Path
     report: Report
@@ -65,7 +65,7 @@ class Collector:
         elif track.category_id != self.class_named(name).id:
             return self.report(Problem(self.file, where, f"is a '{name}', and another class in other frames"))
         if track.segmentations[frame] is not None:
-            return self.report(Problem(self.file, where, "has two masks; give each object an id of its own"))
+            return self.report(Problem(self.file, where, "has two masks; give each object its own id"))
         if area := rle.area(checked):
             track.segmentations[frame] = mask
             track.boxes_xywh[frame], track.areas[frame] = rle.box_xywh(checked), area

@@ -1,4 +1,4 @@
-"""CVAT for video 1.1: an XML file a task, with tracks of polygons.
+"""CVAT for video 1.1: one XML file per task, with tracks of polygons.
 
 A folder holds one file for each video. Frames of a video file are named through it (`street.mp4/12`), those
 of an image task as CVAT exports them (`images/frame_000012.PNG`), and ours by a tag that CVAT passes over.

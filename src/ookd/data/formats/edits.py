@@ -1,8 +1,7 @@
-"""Corrections of labels: a log beside the annotations, which reading them applies.
+"""Corrections of labels: a log next to the annotations, applied when they are read.
 
-The log is a file of JSON lines that only grows: `instances.edits.jsonl` beside `instances.json`. The
-annotations themselves are never changed, and an edit is taken back by another line. To make corrections
-final, convert the data.
+The log is a file of JSON lines that only grows: `instances.edits.jsonl` next to `instances.json`. The
+annotations never change, and another line undoes an edit. To make corrections final, convert the data.
 """
 
 from __future__ import annotations
@@ -21,15 +20,15 @@ from ookd.errors import UserError
 from ookd.files import write_error
 from ookd.structures import Category, Dataset, Track, Video
 
-REVIEWED = "reviewed"  # the field of a video that somebody has marked as done
+REVIEWED = "reviewed"  # the field of a video that is marked as done
 _NEEDED = {
-    "drop": {"track"},  # no object: remove the track
-    "keep": {"track"},  # an object for sure, in all its frames
+    "drop": {"track"},  # not an object: remove the track
+    "keep": {"track"},  # confirmed: an object in all its frames
     "rename": {"track", "name"},  # to another class
     "join": {"track", "other"},  # `other` is the same object, and becomes part of `track`
     "cut": {"track", "frame", "new"},  # from this frame on it is another object, whose id is `new`
-    "done": {"done"},  # the whole video is looked at, or is not
-    "undo": set[str](),  # take back the last edit of this video that still counts
+    "done": {"done"},  # the whole video is reviewed, or is not
+    "undo": set[str](),  # undo the last edit of this video that still counts
 }
 
 
@@ -59,7 +58,7 @@ def log_beside(annotations: Path) -> Path:
 
 
 def read_edits(log: Path, report: Report) -> list[Edit]:
-    """The edits that count, in order; lines that are wrong are reported and left out."""
+    """The edits that count, in order; invalid lines are reported and left out."""
     if untrusted.fault_of(log) == untrusted.MISSING:
         return []
     edits: list[Edit] = []
@@ -74,7 +73,7 @@ def read_edits(log: Path, report: Report) -> list[Edit]:
 
 
 def parse_edit(text: str | bytes) -> Edit:
-    """The edit that a JSON text describes; `ValueError` says in a line what is wrong."""
+    """The edit that a JSON text describes; raises `ValueError` with a one-line reason."""
     try:
         return Edit.model_validate_json(text)
     except ValidationError as error:
@@ -123,7 +122,7 @@ def corrected(dataset: Dataset, log: Path, report: Report) -> Dataset:
 
 
 def edited(video: Video, edit: Edit, categories: Iterable[Category]) -> Video:
-    """The video after one edit; `ValueError` says in a line why it cannot be made."""
+    """The video after one edit; raises `ValueError` with a one-line reason."""
     if edit.op == "done":
         rest = {key: value for key, value in video.extra.items() if key != REVIEWED}
         return replace(video, extra={**rest, REVIEWED: True} if edit.done else rest)
@@ -155,7 +154,7 @@ def edited(video: Video, edit: Edit, categories: Iterable[Category]) -> Video:
 
 
 def joined_tracks(track: Track, other: Track) -> Track:
-    """Both as one. Where both are seen, the first one's mask counts."""
+    """Both tracks as one. Where both are visible, the first one's mask counts."""
     mine = [mask is not None for mask in track.segmentations]
 
     def either(a: Sequence[Any], b: Sequence[Any]) -> list[Any]:
@@ -165,7 +164,9 @@ def joined_tracks(track: Track, other: Track) -> Track:
     for key, value in track.extra.items():
         if _per_frame(value, mine) and _per_frame(other.extra.get(key), mine):
             extra[key] = either(value, other.extra[key])
-    if SCORES in extra and not _per_frame(other.extra.get(SCORES), mine):  # the other one is sure in all
+    if SCORES in extra and not _per_frame(
+        other.extra.get(SCORES), mine
+    ):  # the other one is certain in all frames
         extra[SCORES] = either(extra[SCORES], [None] * len(mine))
     return replace(
         track,
@@ -210,6 +211,6 @@ def _per_frame(value: Any, frames: Sequence[bool]) -> bool:
 
 
 def check_no_edits(folder: Path) -> None:
-    """Raise if a folder that is to be replaced holds corrections that somebody made."""
+    """Raise if a folder that is to be replaced holds corrections."""
     for log in sorted(folder.glob("*.edits.jsonl")) if folder.is_dir() else []:
         raise UserError(f"{log}: holds corrections of these labels; name another folder, or delete it first")

@@ -111,7 +111,7 @@ def _add(label: dict[str, Any], video: Video, frame: int, collector: Collector) 
     where = f"video {video.extra['name']}, frame {frame}"
     name, index = label.get("label"), label.get("index")
     if not isinstance(name, str) or not name or type(index) is not int:
-        what = "an object needs a 'label' and an 'index' that says which object it is"
+        what = "an object needs a 'label' and an 'index' that identifies it"
         return collector.report(Problem(collector.file, where, what))
     mask = _polygons(label, video) if "points" in label else _mask_in_box(label, video)
     if mask is None:

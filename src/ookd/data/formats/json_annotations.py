@@ -17,7 +17,7 @@ from ookd.data.frames import read_bytes, through_video
 from ookd.errors import UserError
 from ookd.structures import Dataset
 
-_READERS = {"images": read_coco, "videos": read_ytvis}  # by the list that tells them apart
+_READERS = {"images": read_coco, "videos": read_ytvis}  # by the list that distinguishes them
 _NOT_ANNOTATIONS = {"meta.json", "config.json", "results.json", "package.json"}
 
 
@@ -35,7 +35,7 @@ def _annotation_files(folder: Path) -> list[Path]:
         if file.name not in _NOT_ANNOTATIONS and not _is_list(file)
     ]
     instances = [file for file in files if file.name.startswith("instances")]
-    return instances or files  # beside its instances COCO has captions and keypoints
+    return instances or files  # COCO also has captions and keypoints
 
 
 def _is_list(file: Path) -> bool:
@@ -47,7 +47,7 @@ def _is_list(file: Path) -> bool:
 
 
 def read_json(source: AnnotationSource, report: Report) -> Dataset | None:
-    """The annotations with the corrections that lie beside them."""
+    """The annotations with the corrections next to them."""
     dataset = read_annotations(source.path, report)
     return None if dataset is None else corrected(dataset, log_beside(source.path), report)
 

@@ -1,4 +1,4 @@
-"""Masks as label images: one image a frame, one value an object. Shared by DAVIS and MOTS.
+"""Masks as label images: one image per frame, one value per object. Shared by DAVIS and MOTS.
 
 A label image gives each pixel to at most one object, so overlaps cannot be written; the smaller object wins.
 """

@@ -1,7 +1,7 @@
-"""Label Studio's JSON export of image tasks with polygons, one task a frame.
+"""Label Studio's JSON export of image tasks with polygons, one task per frame.
 
-Label Studio knows no masks over time: its video tasks have rectangles. So a video is a row of image tasks
-that name it in their data (`video`, `frame`), and a region says in its meta text which track it belongs to.
+Label Studio has no masks over time: its video tasks have rectangles. So a video is a series of image tasks
+that name it in their data (`video`, `frame`), and a region names its track in its meta text.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def find_label_studio(path: Path) -> list[AnnotationSource]:
 
 
 def _is_export(file: Path) -> bool:
-    """A list of tasks; results of a benchmark are a list, too, but have no `annotations`."""
+    """A list of tasks; benchmark results are a list too, but have no `annotations`."""
     if file.suffix.lower() != ".json" or not untrusted.is_file(file):
         return False
     with file.open("rb") as opened:
@@ -92,7 +92,7 @@ def _read_video(group: str, frames: list[tuple[int, str, dict[str, Any]]], colle
     regions = [list(_regions(task)) for _, _, task in frames]
     sizes = {_size(region) for of_frame in regions for region in of_frame} - {None}
     if len(sizes) != 1:
-        what = "no region says how large the frames are" if not sizes else "its frames differ in size"
+        what = "no region gives the size of the frames" if not sizes else "its frames differ in size"
         return collector.report(Problem(collector.file, f"video {group}", what))
     ((width, height),) = (size for size in sizes if size is not None)
     names = [name for _, name, _ in frames]

@@ -1,8 +1,8 @@
 """MOTS folders as KITTI has them: `instances/<video>/<frame>.png`, 16 bits, class * 1000 + object.
 
-Images are looked for in `images/`, `image_02/` or `training/image_02/`. Class 1 is car and 2 pedestrian,
-unless a `classes.txt` (`<number> <name>` lines) says otherwise. The value 10000 marks regions to ignore; they
-are kept with the video and written back, but are not tracks.
+Images are searched in `images/`, `image_02/` or `training/image_02/`. Class 1 is car and 2 pedestrian, unless
+a `classes.txt` (`<number> <name>` lines) says otherwise. The value 10000 marks regions to ignore; they are
+kept with the video and written back, but are not tracks.
 """
 
 from __future__ import annotations

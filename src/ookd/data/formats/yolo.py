@@ -1,4 +1,4 @@
-"""YOLO segmentation: `labels/**/<image>.txt` beside `images/**`, one object a line: class x1 y1 x2 y2 ...
+"""YOLO segmentation: `labels/**/<image>.txt` next to `images/**`, one object per line: class x1 y1 x2 y2 ...
 
 Coordinates are fractions of the image's width and height. A line holds one ring of points. So a mask with
 several parts or holes is written as rings joined by bridges, which are walked there and back and enclose
@@ -48,7 +48,7 @@ def find_yolo(images: Path) -> list[AnnotationSource]:
 def read_yolo(source: AnnotationSource, report: Report) -> Dataset | None:
     images, names = source.path, source.names
     if not names:
-        what = "YOLO labels are numbers; 'names' in a dataset.yaml must say what the classes are called"
+        what = "YOLO labels are numbers; 'names' in a dataset.yaml must name the classes"
         report(Problem(images, "", what))
         return None
     labels = labels_of(images) or images

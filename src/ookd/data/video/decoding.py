@@ -45,10 +45,10 @@ def open_container(address: Path | str, called: str = "", **how: Any) -> tuple[I
 
 
 def _tell_damage(stream: VideoStream) -> None:
-    """Let the decoder fail at damage. Otherwise it guesses what is missing, and later frames are wrong, too.
+    """Make the decoder fail at damage. Otherwise it guesses the missing part, and later frames are wrong too.
 
-    Threads for the slices of a frame would keep the failure to themselves. Broadcasts and live streams, which
-    lose packets all the time, are better guessed.
+    Threads for the slices of a frame would hide the failure. Broadcasts and live streams lose packets all the
+    time, so there guessing is better.
     """
     if stream.codec_context.name in ("h264", "hevc"):
         stream.codec_context.thread_type = "NONE"
@@ -56,7 +56,7 @@ def _tell_damage(stream: VideoStream) -> None:
 
 
 def reason(error: Exception) -> str:
-    """Why FFmpeg failed, in words that say it."""
+    """Why FFmpeg failed, in plain words."""
     if isinstance(error, av.error.ExitError):  # PyAV stops FFmpeg when its time is over
         return "no answer in time"
     return str(getattr(error, "strerror", None) or error)

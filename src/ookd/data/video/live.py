@@ -67,7 +67,8 @@ def _from_opencv(image: Image) -> Image:
 class StreamSource(FrameSource):
     """A stream at a URL whose length is unknown; reconnects when it breaks. Times are those of arrival.
 
-    Behind HTTP it may be a recording: it has ended when the server says so, or begins anew when asked again.
+    Over HTTP it may be a recording: it has ended when the server closes it, or when it starts over after a
+    reconnect.
     """
 
     live = True

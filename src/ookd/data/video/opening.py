@@ -39,10 +39,9 @@ def open_source(
     """Open any source of frames.
 
     `source` is a video file, a folder or glob of images (in natural order), a camera's number, an RTSP or
-    HTTP URL, or "-": an encoded video or a series of JPEG or PNG images on standard input. It may also be
-    images that are in memory or come from a generator: arrays, uint8 [H, W, 3] RGB, PIL images or paths.
-    `start` and `end` are a frame number (120) or a time ("1:30", "12.5s"). An open source is returned as it
-    is.
+    HTTP URL, or "-": an encoded video or a series of JPEG or PNG images on standard input. Any iterable of
+    images works too: arrays (uint8 [H, W, 3] RGB), PIL images or paths. `start` and `end` are a frame number
+    (120) or a time ("1:30", "12.5s"). An open source is returned as it is.
     """
     if isinstance(source, FrameSource):
         return source

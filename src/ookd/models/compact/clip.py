@@ -1,10 +1,10 @@
 """The compact offline teacher: it sees all frames of a clip together.
 
-The online student runs on every frame. Its surest frame queries become clip queries, each suppressing those
-that look like it. A clip query has one part in every frame and one for the whole clip. In each decoder layer
-the part in a frame attends to the frame queries there and to the pixels under its own mask. Then the parts of
-a clip query exchange information over time, and the clip queries of a frame compare themselves. So a frame
-that hides an object learns from the others.
+The online student runs on every frame. Its most confident frame queries become clip queries, each suppressing
+those similar to it. A clip query has one part in every frame and one for the whole clip. In each decoder
+layer the part in a frame attends to the frame queries there and to the pixels under its own mask. Then the
+parts of a clip query exchange information over time, and the clip queries of a frame compare themselves. So a
+frame that hides an object learns from the others.
 
 All learned changes start at zero: before training, a part is the frame query that the clip query claims in
 that frame, with its mask, class and place. A claim depends on appearance and on the likeliest paths through
@@ -249,7 +249,7 @@ class CompactClip(OfflineModel):
 
 @torch.no_grad()
 def choose_seeds(frames: ClipFrames, count: int) -> Tensor:
-    """The surest frame queries [B, count] of a clip. Each one lowers the scores of all that look like it."""
+    """The most confident frame queries [B, count] of a clip. Each lowers the scores of similar ones."""
     score = frames.score.flatten(1).clone()  # [B, TQ]
     unit = frames.unit.flatten(1, 2)
     chosen = []
@@ -320,9 +320,9 @@ def claim_queries(association: Tensor, between: Tensor | None) -> Tensor:
 
 @torch.no_grad()
 def initial_presence(alike: Tensor, choice: Tensor, between: Tensor | None) -> Tensor:
-    """The logit that each clip query is in view [B, T, N].
+    """The logit that each clip query is visible [B, T, N].
 
-    It is high where the claimed frame query looks like the clip query, and no rival looks more like it.
+    It is high where the claimed frame query is similar to the clip query, and no rival is more similar.
     """
     every = alike.shape[2]
     similar = alike.gather(3, choice.unsqueeze(2).expand(-1, -1, every, -1))  # [B, T, M, N] M to N's choice

@@ -1,7 +1,7 @@
 """The training of the compact clip teacher: tubes are matched once for a whole clip.
 
-As in the student, there are auxiliary queries: every instance also gets a seed of its own, the frame query
-that was matched to it in some frame, and must be recognised from there in all other frames. These need no
+As in the student, there are auxiliary queries: every instance also gets its own seed, the frame query that
+was matched to it in some frame, and must be recognised from there in all other frames. These need no
 matching, and the other clip queries do not see them.
 
 Shapes: B clips, T frames, F = B * T, N instances (padded), C clip queries, Q frame queries, h w a grid of
@@ -168,7 +168,7 @@ def tube_quality(answer: ClipAnswer, query: Tensor, tubes: TubeTargets) -> Tenso
 
 @torch.no_grad()
 def unknown_tubes(answer: ClipAnswer, main: int, query: Tensor, tubes: TubeTargets) -> Tensor | None:
-    """[B, C] clip queries without an instance whose tubes lie in what is to be ignored, if anything is."""
+    """[B, C] clip queries without an instance whose tubes lie in ignored areas, if there are any."""
     if tubes.ignore is None:
         return None
     b, t = tubes.visible.shape[:2]
@@ -184,7 +184,7 @@ def unknown_tubes(answer: ClipAnswer, main: int, query: Tensor, tubes: TubeTarge
 def class_term(
     logits: Tensor, query: Tensor, quality: Tensor, tubes: TubeTargets, unknown: Tensor | None = None
 ) -> Tensor:
-    """Class scores that say how good the tube is; logits [B, C, K], query and quality [B, N].
+    """Class scores that predict the quality of the tube; logits [B, C, K], query and quality [B, N].
 
     Queries that are `unknown` [B, C] learn nothing.
     """

@@ -1,10 +1,10 @@
 """The compact student with a memory: it carries track slots from frame to frame.
 
-The frame's own queries are those of the stateless student, untouched. Slots begin from what they know, at the
-place where their object should be by now. In each layer they look at the frame's queries, at the pixels under
-their own mask, and at one another. Then each says which query shows its object, or that none does because it
-is hidden. What a slot answers is the query that it claims, with a learned correction, and a gate decides how
-much of it enters the memory.
+The frame's own queries are those of the stateless student, untouched. Slots start from their memory, at the
+expected position of their object. In each layer they attend to the frame's queries, to the pixels under their
+own mask, and to one another. Then each claims the query that shows its object, or none because it is hidden.
+A slot's answer is the claimed query with a learned correction, and a gate decides how much of it enters the
+memory.
 
 All learned changes start at zero: before training, slots claim by appearance and nearness as a tracker would,
 and a slot's answer is the claimed query's, with its mask, class and place.
@@ -44,7 +44,7 @@ SAME = 0.6  # cosine at which a slot is undecided before training
 COPY = 0.5  # mask overlap above which the weaker of two queries is a copy
 NEVER = -1e4  # attention to a free slot
 HIDDEN = -20.0  # class logits of a slot whose object is not in view
-LEAST = 1e-3  # smallest score of a query that a slot tells from others
+LEAST = 1e-3  # score below which a slot does not distinguish queries
 
 
 class CompactMemoryConfig(CompactConfig):
@@ -111,7 +111,7 @@ class Held:
 
 
 class SlotLayer(nn.Module):
-    """Slots look at the frame's queries, at the pixels under their masks, and at one another."""
+    """Slots attend to the frame's queries, to the pixels under their masks, and to one another."""
 
     def __init__(self, config: CompactMemoryConfig) -> None:
         super().__init__()
@@ -184,7 +184,7 @@ class CompactMemory(OnlineModel):
         return queries, slots.state
 
     def look(self, slots: TrackSlots, seen: Candidates, elapsed: Tensor) -> SlotLook:
-        """The slots look at a frame that is `elapsed` [B] frames after the last one."""
+        """Process a frame that is `elapsed` [B] frames after the last one."""
         pixels = seen.pixels
         expected = slots.expected(elapsed)
         start = _in_frame(expected, seen)
@@ -204,7 +204,7 @@ class CompactMemory(OnlineModel):
         return SlotLook(x, torch.cat([likely, none], -1), expected)
 
     def alike(self, slots: TrackSlots, expected: Tensor, missed: Tensor, seen: Candidates) -> Tensor:
-        """How much each query looks like the object of each slot, and is where it should be [B, S, Q]."""
+        """Similarity in appearance and position of each query and each slot's object [B, S, Q]."""
         with torch.autocast(missed.device.type, enabled=False):  # small differences decide
             cosine = slots.embed @ seen.unit.transpose(1, 2)
         apart, larger = compared(expected, seen.places)

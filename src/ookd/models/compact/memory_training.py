@@ -1,9 +1,9 @@
 """The training of the student with a memory: rollouts over the frames of a clip.
 
-The frame network learns as the stateless student does. Then slots go through the frames in order. All begin
-free, and a loss in one frame reaches through the state what was written in the frames before. A slot keeps
-the object that it was born with: in every later frame it must claim the query that shows this object, or say
-that none does. Objects that no slot holds are born as in use. Slots are wronged at random (`SlotNoise`).
+The frame network learns as the stateless student does. Then slots go through the frames in order. All start
+free, and the loss of one frame reaches earlier frames through the state. A slot keeps the object that it
+started with: in every later frame it must claim the query that shows this object, or none. Objects without a
+slot start one as in tracking. Slots are disturbed at random (`SlotNoise`).
 
 Shapes: B clips, T frames, S slots, Q frame queries, N instances (padded), D width, h w a grid of cells.
 """
@@ -50,7 +50,7 @@ WEIGHTS: Mapping[str, float] = {
 }
 SHOWS = 0.4  # mask IoU from which a query shows an instance
 UNSURE = 0.1  # mask IoU below which it certainly does not
-NONE, UNKNOWN = -1, -2  # for an instance: no query shows it; nobody can say which one does
+NONE, UNKNOWN = -1, -2  # for an instance: no query shows it; unclear which one does
 
 
 class CompactMemoryTraining(StudentTask):
@@ -216,7 +216,7 @@ class SlotTargets:
         )
 
     def wanted(self, holds: Tensor) -> Tensor:
-        """The query [B, S] that slots with these instances should claim; UNKNOWN where none can be told."""
+        """The query [B, S] that slots with these instances should claim; UNKNOWN if it is unclear."""
         query = self.query.gather(1, holds.clamp(min=0))
         return torch.where(holds == NONE, UNKNOWN, query)
 

@@ -1,8 +1,8 @@
-"""Track slots: what the compact student with a memory carries from frame to frame, and who holds what.
+"""Track slots: the state that the compact student with a memory carries from frame to frame.
 
-A slot holds one object: how it looks, where it is, how fast it moves and for how long it was not seen. In a
-frame it claims the query that shows its object, or none. What no slot claims may begin a new object in a free
-slot, or else in the one that was not seen for longest.
+A slot holds one object: its appearance, position and speed, and for how long it was not seen. In a frame it
+claims the query that shows its object, or none. A query that no slot claims may start a new object in a free
+slot, or else in the one that was unseen for longest.
 
 Places are centre x, y and side (root of the area) of a mask, in frame heights, whatever the padding.
 
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ookd.models.protocols import State
 
-ROUNDS = 6  # of claiming; one settles all claims that nobody contests
+ROUNDS = 6  # of claiming; one round settles all undisputed claims
 LONGEST = 4096.0  # frames out of sight; more count as these. A free slot counts as unseen for twice as long
 COASTING = 3.0  # frames for which an object is thought to keep its speed
 SLOWING = 0.5  # share of the speed that is left after each frame out of sight
@@ -29,7 +29,7 @@ SLOWING = 0.5  # share of the speed that is left after each frame out of sight
 class TrackSlots:
     """The slots of B streams. All fields together are the model's state."""
 
-    query: Tensor  # [B, S, D] what the slot knows of its object
+    query: Tensor  # [B, S, D] the slot's memory of its object
     embed: Tensor  # [B, S, E] what it recognises it by, of length one
     place: Tensor  # [B, S, 3] where it is thought to be
     velocity: Tensor  # [B, S, 2] frame heights a frame
@@ -70,7 +70,7 @@ class TrackSlots:
         return self.seen > 0
 
     def expected(self, elapsed: Tensor) -> Tensor:
-        """Where the objects should be [B, S, 3] so many frames later; elapsed [B]."""
+        """Expected positions of the objects [B, S, 3] after `elapsed` [B] frames."""
         moved = self.velocity * elapsed.clamp(max=COASTING)[:, None, None]
         return self.place + F.pad(moved, (0, 1))
 
@@ -97,8 +97,8 @@ class TrackSlots:
 def claim(margin: Tensor) -> tuple[Tensor, Tensor]:
     """The query that each slot claims and whether it claims any, both [B, S]; no query is claimed twice.
 
-    margin [B, S, Q] says how much rather a slot takes a query than none. The largest goes first: a slot gets
-    the query it wants most once no other slot wants that one more. Margins of 0 and below claim nothing.
+    margin [B, S, Q] is a slot's preference for a query over none. The largest goes first: a slot gets its
+    preferred query once no other slot has a larger margin for it. Margins of 0 and below claim nothing.
     """
     b, s, q = margin.shape
     slot = torch.arange(s, device=margin.device)

@@ -182,8 +182,8 @@ def contrast_terms(
 ) -> dict[str, Tensor]:
     """Each instance's embedding in the key frame against all queries of the reference frame.
 
-    Raw dot products and cosines, in float32 whatever the model runs in; means over the instances that are in
-    both frames, 0 if there is none.
+    Raw dot products and cosines, always in float32; means over the instances that are in both frames, 0 if
+    there are none.
     """
     assert reference.boxes is not None
     embed, aux = [], []

@@ -1,8 +1,8 @@
-"""Mask2Former for clips: one query an instance for all frames, offline.
+"""Mask2Former for clips: one query per instance for all frames, offline.
 
 Cheng et al., "Mask2Former for Video Instance Segmentation", 2021. Frames go through the pixel decoder one by
-one; the queries then look at all frames at once. The network is that of images in `transformers`: the frames
-of a clip are stacked like the parts of one tall image, and positions get a code of the frame.
+one; the queries then attend to all frames at once. The network is that of images in `transformers`: the
+frames of a clip are stacked like the parts of one tall image, and positions get a code of the frame.
 
 Shapes: B clips, T frames, Q queries, D channels, h w the cells of a level.
 """

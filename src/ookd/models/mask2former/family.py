@@ -15,7 +15,7 @@ from ookd.models.preprocess import IMAGENET
 
 
 def _swin(width: int, depth: int, heads: int, window: int, queries: int = 100) -> dict[str, Any]:
-    """A Swin backbone of so many channels and heads in the first stage and layers in the third."""
+    """A Swin backbone with these channels and heads in the first stage and layers in the third."""
     return {
         "backbone_config": {
             "model_type": "swin",

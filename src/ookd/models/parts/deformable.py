@@ -46,7 +46,7 @@ class DeformableAttention(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        """At first, head m looks in one direction, point p is p + 1 cells away, and all weigh the same."""
+        """At first, head m points in one direction, point p is p + 1 cells away, and all weigh the same."""
         angle = torch.arange(self.heads) * (2 * math.pi / self.heads)
         direction = torch.stack([angle.cos(), angle.sin()], -1)
         direction = direction / direction.abs().amax(-1, keepdim=True)

@@ -48,7 +48,7 @@ def over_frames(ignore: Tensor | None, pad: Tensor) -> Tensor | None:
 
 @torch.no_grad()
 def boxes_in(boxes: Tensor, targets: Sequence[ClipTargets]) -> Tensor:
-    """[B, Q] whether more than half of a query's boxes [B, T, Q, 4] lies in what is to be ignored."""
+    """[B, Q] whether more than half of a query's boxes [B, T, Q, 4] lies in ignored areas."""
     side = (torch.arange(PROBES, device=boxes.device) + 0.5) / PROBES - 0.5
     spread = torch.stack(torch.meshgrid(side, side, indexing="xy"), -1).flatten(0, 1)  # [P, 2]
     unknown = torch.zeros(boxes.shape[0], boxes.shape[2], dtype=torch.bool, device=boxes.device)

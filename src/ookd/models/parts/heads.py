@@ -47,6 +47,6 @@ def inverse_sigmoid(x: Tensor) -> Tensor:
 def refine(delta: Tensor, reference: Tensor) -> Tensor:
     """A box [..., 4] from the box head's output and the point [..., 2] or box [..., 4] before it."""
     start = inverse_sigmoid(reference)
-    if reference.shape[-1] == 2:  # a point says nothing about the size
+    if reference.shape[-1] == 2:  # a point gives no size
         start = torch.cat([start, torch.zeros_like(start)], -1)
     return (delta.float() + start).sigmoid()

@@ -1,4 +1,4 @@
-"""The training of models that classify masks, with "no object" as a class of its own.
+"""The training of models that classify masks, with "no object" as an extra class.
 
 Each instance gets one query by Hungarian matching. That query learns its class and mask, all others learn
 that they are no object. The published programs compare masks at sampled points; here all cells of stride 4

@@ -75,8 +75,8 @@ class EncoderLayer(nn.Module):
 class PixelEncoder(nn.Module):
     """Normalised frames [B, 3, H, W] and their pad masks [B, H, W] -> EncoderMemory.
 
-    `extra_pad` says what the pad mask of the stride-64 level is resized from: the stride-8 mask in IDOL, the
-    image's mask in SeqFormer. For padded frames the two can differ by a cell.
+    `extra_pad` selects what the pad mask of the stride-64 level is resized from: the stride-8 mask in IDOL,
+    the image's mask in SeqFormer. For padded frames the two can differ by a cell.
     """
 
     def __init__(self, config: DeformableConfig, extra_pad: Literal["image", "stride 8"]) -> None:

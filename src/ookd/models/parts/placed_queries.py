@@ -48,8 +48,8 @@ class AuxiliaryQueries:
         answers: Sequence[Answer],
         supervise: Callable[[Answer, list[Match], Tensor], dict[str, Tensor]],
     ) -> dict[str, Tensor]:
-        """The terms beside the published ones: of the heat-map, and of the last A queries of every decoder
-        layer's answer. `supervise` gives their detection terms, divided by a count.
+        """The terms besides the published ones: of the heat map, and of the last A queries of every decoder
+        layer. `supervise` gives their detection terms, divided by a count.
         """
         count = mean_over_ranks(sum(len(match.query) for match in self.matches), heat.device).clamp(min=1)
         extra = self.cells.shape[1]

@@ -66,7 +66,7 @@ class RfDetr(TransformersNetwork, OnlineModel):
         )
 
     def train(self, mode: bool = True) -> RfDetr:
-        """The detector stays as it is at inference: training it picks other queries."""
+        """The detector stays in inference mode: in training mode it chooses other queries."""
         super().train(mode)
         self.net.eval()
         return self

@@ -35,7 +35,7 @@ WEIGHTS: Mapping[str, float] = {
     "aux_dice": 5.0,
 }
 NO_OBJECT = 0.1  # weight of a query without an instance
-CANDIDATES, UNSURE = 3, 0.75  # points to choose from, relative to P; share of P that the unsurest get
+CANDIDATES, UNSURE = 3, 0.75  # points to choose from, relative to P; share of P for the least certain ones
 
 
 @dataclass(slots=True)
@@ -89,7 +89,7 @@ class VideomtTraining(StudentTask):
         return self._answers(batch.seen_by_student())[-1].queries()
 
     def _answers(self, batch: Batch) -> list[TokenAnswer]:
-        """What F frames say before each of the last layers and after them."""
+        """The outputs for F frames, before each of the last layers and after them."""
         model, (clips, frames) = self.model, batch.frames.shape[:2]
         pixels = self.normalise(batch.frames, batch.pad).flatten(0, 1)
         tokens = model.encode(pixels).unflatten(0, (clips, frames))

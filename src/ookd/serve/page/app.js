@@ -1,4 +1,4 @@
-// The page: what is chosen, what is watched, and who is followed.
+// The page: settings, the video being watched, and the followed object.
 
 import { Camera } from "./camera.js";
 import { css } from "./masks.js";
@@ -17,7 +17,7 @@ const list = new TrackList($("tracks"), $("count"), follow);
 const wanted = (one) => one.score >= Number($("score").value) && (!chosenClasses || chosenClasses.has(one.class));
 player.wanted = wanted;
 
-// --- what is chosen ---
+// --- settings ---
 
 async function begin() {
   models = await (await fetch("/models")).json();
@@ -36,7 +36,7 @@ function useModel() {
   chosenClasses = null;
   $("class-list").replaceChildren(...model.classes.map(classBox));
   $("about").textContent = model.licence ? `${model.name}: ${model.licence}` : "";
-  unmodelled = model.trained_on ? `${model.name} was trained on ${model.trained_on}; real things puzzle it.` : "";
+  unmodelled = model.trained_on ? `${model.name} was trained on ${model.trained_on} only and mistakes real things for its classes.` : "";
   showFilter();
 }
 
@@ -68,7 +68,7 @@ function showFilter() {
   }
 }
 
-// --- what is watched ---
+// --- the video ---
 
 function close() {
   source?.stop();
@@ -134,7 +134,7 @@ async function openCamera() {
         open(detail.stream, detail.width, detail.height);
         say(unmodelled);
       } else if (what === "open") say("");
-      else if (what === "again") say("The connection broke; trying again …");
+      else if (what === "again") say("Connection lost; reconnecting …");
       else {
         player.running = player.edge = false;
         player.playing = false;
@@ -151,7 +151,7 @@ async function openCamera() {
     await ready;
     await camera.start($("model").value);
   } catch (error) {
-    if (source === camera) fail(error.name === "NotAllowedError" ? "The camera may not be used." : `No camera: ${error.message}`);
+    if (source === camera) fail(error.name === "NotAllowedError" ? "Camera access was denied." : `No camera: ${error.message}`);
   }
 }
 
@@ -188,7 +188,7 @@ function showSpeed() {
   $("hud").textContent = `${delay}${fps.toFixed(1)} frames/s`;
 }
 
-// --- who is followed, and when ---
+// --- the followed object ---
 
 function follow(id) {
   player.followed = id === player.followed ? null : id;
@@ -231,7 +231,7 @@ function showTransport() {
   strip(Number(scrub.min), Number(scrub.max));
 }
 
-// When the followed object, or any, was in view.
+// When the followed object, or any object, was visible.
 function strip(first, last) {
   const canvas = $("strip"), context = canvas.getContext("2d"), wide = (canvas.width = canvas.clientWidth || 1);
   const x = (frame) => ((frame - first) / Math.max(last - first, 1)) * wide;
@@ -243,7 +243,7 @@ function strip(first, last) {
   context.fillRect(x(track.first_frame), 0, Math.max(2, x(track.last_frame) - x(track.first_frame)), 8);
 }
 
-// --- hands ---
+// --- input ---
 
 $("score").oninput = showFilter;
 $("file").onchange = () => {

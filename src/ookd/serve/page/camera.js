@@ -1,4 +1,4 @@
-// The camera: one frame in flight. The next is taken when the answer is there, so nothing queues.
+// The camera: one frame in flight. The next is taken when the answer arrives, so nothing queues.
 
 const QUALITY = 0.8;
 const PATIENCE = 60000; // milliseconds in which a broken stream can go on
@@ -65,7 +65,7 @@ export class Camera {
     };
   }
 
-  // Take the newest picture and send it.
+  // Take the newest image and send it.
   async next(socket) {
     await new Promise((ready) => {
       if (this.video.requestVideoFrameCallback) this.video.requestVideoFrameCallback(ready);

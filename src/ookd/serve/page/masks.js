@@ -51,7 +51,7 @@ export function covers(rle, x, y) {
   return false;
 }
 
-// The mask as a picture of its box: [canvas, left, top]. The outline is `edge` pixels wide.
+// The mask as an image of its box: [canvas, left, top]. The outline is `edge` pixels wide.
 function shape(object, edge) {
   const [left, top, right, bottom] = object.box_xyxy.map(Math.round);
   const width = right - left, height = bottom - top, rows = object.rle.size[0];

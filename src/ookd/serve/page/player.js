@@ -1,4 +1,4 @@
-// What was seen of one video: frames arrive at its end, and any of them can be looked at again.
+// The frames of one video: new ones arrive at its end, and any of them can be shown again.
 
 import { covers, paint } from "./masks.js";
 
@@ -48,7 +48,7 @@ export class Player {
     if (width) [this.canvas.width, this.canvas.height] = this.size;
   }
 
-  // The next frame; `picture` is a blob where the page has it already.
+  // The next frame; `picture` is a blob if the page already has it.
   add(answer, picture = null) {
     this.frames.set(answer.frame, answer);
     this.stop = answer.frame + 1;
@@ -80,7 +80,7 @@ export class Player {
     this.at = this.stop - 1;
   }
 
-  // What lies under a point of the page; null for nothing.
+  // The object under a point of the page, or null.
   objectAt(clientX, clientY) {
     const [left, top, scale] = this.place(), frame = this.frames.get(this.shown);
     const x = Math.floor((clientX - left) / scale), y = Math.floor((clientY - top) / scale);
@@ -88,7 +88,7 @@ export class Player {
     return frame.objects.filter(this.wanted).reverse().find((object) => covers(object.rle, x, y)) ?? null;
   }
 
-  // Where the picture is on the page: left, top, and page pixels for one of its own.
+  // The image's place on the page: left, top, and page pixels per image pixel.
   place() {
     const box = this.canvas.getBoundingClientRect(), [width, height] = this.size;
     const scale = Math.min(box.width / width, box.height / height);
@@ -105,7 +105,7 @@ export class Player {
     if (this.at !== this.shown) this.draw(this.at);
   }
 
-  // Go on in time, as the recording did.
+  // Advance in time, at the speed of the recording.
   advance() {
     const now = performance.now(), here = this.frames.get(this.at);
     if (!this.due) this.due = { now, seconds: here?.seconds ?? 0 };
@@ -144,7 +144,7 @@ export class Player {
     }
   }
 
-  // The picture of a frame as a promise, null if it is gone.
+  // The image of a frame as a promise; null if it is gone.
   picture(number) {
     if (!this.pictures.has(number)) this.keep(number, this.fetched(number));
     return this.pictures.get(number);

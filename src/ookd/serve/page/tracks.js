@@ -1,4 +1,4 @@
-// The list of objects beside the picture.
+// The list of objects next to the image.
 
 import { css } from "./masks.js";
 
@@ -20,7 +20,7 @@ export class TrackList {
     this.count.textContent = "No objects yet";
   }
 
-  // The server's list, those of it that are wanted.
+  // The server's list, filtered.
   update(video, tracks, wanted) {
     this.tracks = tracks;
     const shown = tracks.filter(wanted);
@@ -46,7 +46,7 @@ export class TrackList {
     this.count.textContent = shown.length ? `${shown.length} object${shown.length > 1 ? "s" : ""}` : "No objects yet";
   }
 
-  // Mark who is in the frame that is shown, and who is followed.
+  // Mark the objects in the shown frame, and the followed one.
   mark(present, followed) {
     for (const [id, row] of this.rows) {
       row.item.classList.toggle("gone", !present.has(id));

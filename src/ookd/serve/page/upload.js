@@ -1,4 +1,4 @@
-// A recording: sent as it is, then its answers are asked for as they come.
+// A video file: uploaded unchanged, then its results are fetched as they come.
 
 const PAUSE = 120; // milliseconds between two questions
 const MANY = 200; // frames of an answer
@@ -9,7 +9,7 @@ export class Upload {
     this.active = true;
   }
 
-  // Send a file; `onPart` hears how much of it is there, from 0 to 1.
+  // Send a file; `onPart` gets the share that has arrived, from 0 to 1.
   async start(file, model, onPart) {
     const video = await new Promise((done, fail) => {
       const request = (this.request = new XMLHttpRequest());

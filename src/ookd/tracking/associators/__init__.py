@@ -1,4 +1,4 @@
-"""How detections become identities. An associator is one class in a file of its own, listed here by name."""
+"""How detections become identities. An associator is one class in its own file, listed here by name."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Identity by the best assignment of a frame's detections to all remembered objects, or to nobody.
+"""Identity by the best assignment of a frame's detections to all remembered objects, or to none.
 
-How sure a detection is an object: the cosine of its embedding with the object's looks, less what it is away
-from where the object should be by now, and more if their masks overlap. What is not above `match` is
-nobody's, so that a newcomer cannot take the id of an object that left. Of all assignments the one with the
-largest sum above `match` is taken.
+The similarity of a detection and an object is the cosine of their embeddings, minus the distance from the
+object's expected position, plus the overlap of their masks. A pair that is not above `match` is excluded, so
+that a new object cannot take the id of one that left. Of all assignments, the one with the largest sum above
+`match` is taken.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from ookd.tracking.associators.looks import (
 from ookd.tracking.associators.ranges import Between, Choice, Range, Steps
 from ookd.tracking.select import DetectionFeatures
 
-COASTING = 3  # frames for which a hidden object is thought to move on
-BRIEF = 2  # frames between two sightings that still tell how fast an object moves
+COASTING = 3  # frames for which a hidden object is assumed to move on
+BRIEF = 2  # frames between two observations that still give a speed
 
 
 @dataclass(frozen=True, slots=True)
 class TrackMemory(EmbeddingMemory):
-    """Each object with its last L embeddings of length 1, all its looks, and its movement."""
+    """Each object with its last L unit embeddings, the sum of all its embeddings, and its speed."""
 
     whole: Floats  # [M, D] sum of the embeddings of all its frames, weighted by score
-    velocities: Floats  # [M, 2] frame heights a frame
+    velocities: Floats  # [M, 2] frame heights per frame
 
 
 class AssignmentAssociator(Associator[TrackMemory]):
@@ -77,7 +77,7 @@ class AssignmentAssociator(Associator[TrackMemory]):
         return ids
 
     def affinity(self, memory: TrackMemory, detections: DetectionFeatures) -> Floats:
-        """How much each of N detections is each of M objects -> [N, M]."""
+        """Similarity of N detections and M objects -> [N, M]."""
         config = self.config
         known = unit(remembered(memory, config))
         if config.whole_track:
@@ -92,7 +92,7 @@ class AssignmentAssociator(Associator[TrackMemory]):
         return affinity
 
     def expected(self, memory: TrackMemory) -> Floats:
-        """Where each object should be in the next frame [M, 3]."""
+        """Expected position of each object in the next frame [M, 3]."""
         places = memory.places.copy()
         frames = np.minimum(memory.frame - memory.last, COASTING)[:, None]
         places[:, :2] += np.float32(self.config.motion) * memory.velocities * frames

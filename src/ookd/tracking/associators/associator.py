@@ -1,4 +1,4 @@
-"""What all associators share: how objects begin, how they are forgotten, and a memory that can be saved."""
+"""What all associators share: how objects start, when they are forgotten, and a memory that can be saved."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from ookd.tracking.select import DetectionFeatures
 class Memory:
     """The M objects that may still return, by ascending id. It is never changed in place.
 
-    An associator that compares more than this adds arrays [M, ...] of its own.
+    An associator that compares more than this adds its own arrays [M, ...].
     """
 
     frame: int  # number of the next frame
     next_id: int  # ids only grow
     ids: Ints  # [M]
-    seen: Ints  # [M] in how many frames the object was seen
+    seen: Ints  # [M] number of frames that showed the object
     last: Ints  # [M] the last of them
     probs: NDArray[np.float64]  # [M, K] sum of class scores over its frames; in float32 it would stop growing
 
     @classmethod
     def empty(cls, classes: int, **own: NDArray[Any]) -> Self:
-        """No object yet. `own` are the empty arrays [0, ...] that an associator adds."""
+        """A memory without objects. `own` are the empty arrays [0, ...] that an associator adds."""
         none = np.zeros(0, np.int64)
         probs = np.zeros((0, classes), np.float64)
         return cls(frame=0, next_id=0, ids=none, seen=none, last=none, probs=probs, **own)
@@ -60,18 +60,18 @@ M = TypeVar("M", bound=Memory)
 
 
 class Associator(ABC, Generic[M]):
-    """Decides which object each detection is. It holds constants only; what it remembers is handed around."""
+    """Decides which object each detection is. It holds constants only; the memory is passed in and out."""
 
     memory: ClassVar[type[Memory]]  # M
-    by_looks: ClassVar[bool] = False  # whether it knows objects that return by their embeddings
+    by_looks: ClassVar[bool] = False  # whether it recognises returning objects by their embeddings
 
     def __init__(self, config: TrackerConfig) -> None:
         self.config = config
-        self.horizon = config.horizon  # for how many frames an object is remembered while it is not seen
+        self.horizon = config.horizon  # frames for which an unseen object is remembered
 
     @property
     def ranges(self) -> Mapping[str, Range]:
-        """Where `ookd tune` looks for good values of the constants that only some associators have."""
+        """Search ranges of `ookd tune` for the constants that only some associators have."""
         return {}
 
     @abstractmethod
@@ -80,22 +80,22 @@ class Associator(ABC, Generic[M]):
 
     @abstractmethod
     def match(self, memory: M, detections: DetectionFeatures) -> Ints:
-        """The id [N] of the remembered object that each detection is, -1 for none; no id stands twice.
+        """The id [N] of the remembered object that each detection is, -1 for none; no id appears twice.
 
-        It is only asked while something is remembered.
+        Only called while something is remembered.
         """
 
     @abstractmethod
     def note(self, arrays: dict[str, NDArray[Any]], rows: Ints, found: DetectionFeatures, frame: int) -> None:
-        """Write into the memory's own arrays, which may be changed, what this frame shows of those in `rows`.
+        """Update the memory's own arrays in place with what this frame shows of the objects in `rows`.
 
-        New objects have rows already, filled with zeros; their `seen` is still 0.
+        New objects already have rows, filled with zeros; their `seen` is still 0.
         """
 
     def step(self, memory: M | None, detections: DetectionFeatures) -> tuple[Ints, M]:
         """The ids [N] of a frame's detections (best first) and the memory after it; None: the first frame.
 
-        An id of -1 says that the detection is no object: neither known nor sure enough to be a new one.
+        An id of -1 means no object: neither known nor confident enough to be a new one.
         """
         if memory is None:
             memory = self.begin(detections.probs.shape[1], detections.embeds.shape[1])
@@ -108,7 +108,7 @@ class Associator(ABC, Generic[M]):
         return ids, self.remember(memory, ids, detections)
 
     def remember(self, memory: M, ids: Ints, detections: DetectionFeatures) -> M:
-        """The memory after a frame whose detections got these ids, -1 for none. Unknown ids begin anew."""
+        """The memory after a frame whose detections got these ids, -1 for none. New ids start new objects."""
         born = np.setdiff1d(ids[ids >= 0], memory.ids)
         arrays = {
             field.name: _grown(getattr(memory, field.name), len(born))
@@ -116,7 +116,7 @@ class Associator(ABC, Generic[M]):
             if field.name not in ("frame", "next_id")
         }
         arrays["ids"][len(memory) :] = born
-        if len(born) and born[0] < memory.next_id:  # one that was forgotten
+        if len(born) and born[0] < memory.next_id:  # a forgotten object
             order = np.argsort(arrays["ids"])
             arrays = {name: array[order] for name, array in arrays.items()}
         found = np.flatnonzero(ids >= 0)
@@ -134,5 +134,5 @@ class Associator(ABC, Generic[M]):
 
 
 def _grown(array: NDArray[Any], rows: int) -> NDArray[Any]:
-    """A copy with so many rows of zeros appended."""
+    """A copy with this many rows of zeros appended."""
     return np.concatenate([array, np.zeros((rows, *array.shape[1:]), array.dtype)])

@@ -1,8 +1,7 @@
 """Identity from one frame to the next: the best pairing of the detections with the objects of the last frame.
 
-For models whose queries hardly change between frames, so that no memory is needed (as in MinVIS). Two things
-are compared by the cosine of their embeddings, which must be above `match`; of all pairings the one with the
-largest sum is taken.
+For models whose queries change little between frames, so that no memory is needed (as in MinVIS). The cosine
+of two embeddings must be above `match`; of all pairings, the one with the largest sum is taken.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ class ConsecutiveAssociator(Associator[LastFrame]):
 
     def __init__(self, config: TrackerConfig) -> None:
         super().__init__(config)
-        self.horizon = 1  # an object that the last frame did not show is gone
+        self.horizon = 1  # an object that was not in the last frame is gone
 
     @property
     def ranges(self) -> Mapping[str, Range]:

@@ -1,4 +1,4 @@
-"""What an object is recognised by: its last few embeddings, and where it was last."""
+"""The features that an object is recognised by: its last few embeddings and its last position."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class EmbeddingMemory(Memory):
 
     embeds: Floats  # [M, L, D] newest last; the first L - seen slots are empty
     scores: Floats  # [M, L] of the same frames
-    places: Floats  # [M, 3] where it was last: centre x, y and side, in frame heights
-    cells: Bools  # [M, c] its mask there, coarse; without columns where masks are not compared
+    places: Floats  # [M, 3] last centre x, y and side, in frame heights
+    cells: Bools  # [M, c] its last mask, coarse; no columns if masks are not compared
 
     @classmethod
     def begin(cls, config: TrackerConfig, classes: int, channels: int, **own: NDArray[Any]) -> Self:
@@ -47,7 +47,7 @@ class EmbeddingMemory(Memory):
 def add_looks(
     arrays: dict[str, NDArray[Any]], rows: Ints, fresh: Floats, scores: Floats, config: TrackerConfig
 ) -> None:
-    """Write the newest embedding [N, D] of the objects in `rows`, with the score that it was seen with."""
+    """Write the newest embedding [N, D] of the objects in `rows`, with its score."""
     embeds, kept = arrays["embeds"], arrays["scores"]
     if config.memory == "momentum":
         share = np.where(arrays["seen"][rows] == 0, 1, config.momentum).astype(np.float32)[:, None]
@@ -77,7 +77,7 @@ def remembered(memory: EmbeddingMemory, config: TrackerConfig) -> Floats:
 
 
 def add_places(arrays: dict[str, NDArray[Any]], rows: Ints, found: DetectionFeatures, masks: bool) -> None:
-    """Write where the objects in `rows` are now, and their masks if these are compared."""
+    """Write the positions of the objects in `rows`, and their masks if these are compared."""
     arrays["places"][rows] = found.places
     if masks and found.cells is not None:
         if arrays["cells"].shape[1] != found.cells.shape[1]:  # the first ones, or frames of another size
@@ -96,7 +96,7 @@ def overlap(found: DetectionFeatures, memory: EmbeddingMemory) -> Floats:
 
 
 def distance(here: Floats, there: Floats, far: float) -> Floats:
-    """How far places [..., 3] are from each other in the size of the objects, at most `far`."""
+    """Distance of places [..., 3] in units of the object size, at most `far`."""
     apart = np.linalg.norm(here[..., :2] - there[..., :2], axis=-1)
     size = np.sqrt(here[..., 2] * there[..., 2])
     limited: Floats = np.minimum(apart / np.maximum(size, 1e-6), np.float32(far))

@@ -34,7 +34,7 @@ class MemoryAssociator(Associator[EmbeddingMemory]):
 
     @property
     def ranges(self) -> Mapping[str, Range]:
-        absolute = self.config.similarity == "cosine"  # a threshold on it means something by itself
+        absolute = self.config.similarity == "cosine"  # a fixed threshold on it is meaningful
         return {
             "normalise": Choice("both", "memory", *(["none"] if absolute else [])),
             "scale": Between(self.config.scale / 5, self.config.scale * 5, log=True),
@@ -61,7 +61,7 @@ class MemoryAssociator(Associator[EmbeddingMemory]):
 
 
 def similarity(detections: DetectionFeatures, memory: EmbeddingMemory, config: TrackerConfig) -> Floats:
-    """How much each of N detections is like each of M objects, normalised as configured -> [N, M]."""
+    """Similarity of N detections and M objects, normalised as configured -> [N, M]."""
     embeds, known = detections.embeds, remembered(memory, config)
     if config.similarity == "cosine":
         embeds, known = unit(embeds), unit(known)

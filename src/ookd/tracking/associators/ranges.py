@@ -1,4 +1,4 @@
-"""In which ranges the search for tracker constants looks."""
+"""The ranges in which the search for tracker constants looks."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Identity from the model: it says which object a query holds, or a query stays with its object for good.
+"""Identity from the model: it reports the object of each query, or a query stays with its object.
 
-For models that carry their queries from frame to frame. Where the model does not say what a query holds, the
-index of the query tells. An object begins when the score of a query without one is high enough. It ends when
-it was not selected for `horizon` frames; then its query is free again.
+For models that carry their queries from frame to frame. If the model does not report the object of a query,
+the query's index is the identity. An object starts when the score of a free query is high enough. It ends
+when it was not selected for `horizon` frames; then its query is free again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ookd.tracking.select import DetectionFeatures
 class Slots(Memory):
     """The objects, each under the model's own number."""
 
-    query: Ints  # [M] what the model calls the object: its number, or the index of its query
+    query: Ints  # [M] the model's number for the object, or the index of its query
 
 
 class SlotAssociator(Associator[Slots]):
@@ -46,5 +46,5 @@ class SlotAssociator(Associator[Slots]):
 
 
 def _held(detections: DetectionFeatures) -> Ints:
-    """What the model calls the object of each detection [N]."""
+    """The model's number for the object of each detection [N]."""
     return detections.query if detections.identity is None else detections.identity

@@ -1,6 +1,6 @@
-"""What tracking writes, frame by frame as results come, with constant memory.
+"""The outputs of tracking, written frame by frame with constant memory.
 
-A sink is one class in a file of its own, listed here by name. Its options are its further fields.
+A sink is one class in its own file, listed here by name. Its options are its further fields.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SINKS = {
     "csv": "ookd.tracking.sinks.csv:BoxesCsv",
     "mot": "ookd.tracking.sinks.mot:BoxesMot",
 }
-SPOOL = "tracks.spool"  # beside the file of `rle` while it is written
+SPOOL = "tracks.spool"  # next to the file of `rle` while it is written
 
 
 def own_parts() -> frozenset[str]:
@@ -48,7 +48,7 @@ class Sinks:
     def __init__(self, folder: Path, names: Sequence[str], source: FrameSource, **options: Any) -> None:
         kinds = [sink_named(name) for name in names]
         self.files = [kind.file for kind in kinds]
-        with ExitStack() as stack:  # if one cannot begin, those before it are closed
+        with ExitStack() as stack:  # if one cannot start, those before it are closed
             self._sinks = [stack.enter_context(_made(kind, folder, source, options)) for kind in kinds]
             self._stack = stack.pop_all()
 

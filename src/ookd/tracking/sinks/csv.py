@@ -12,7 +12,7 @@ from ookd.tracking.sinks.sink import Sink, rows
 
 @dataclass
 class BoxesCsv(Sink):
-    """One line an object and frame, with a header."""
+    """One line per object and frame, with a header."""
 
     name = "csv"
     file = "boxes.csv"

@@ -1,4 +1,4 @@
-"""Every frame's objects as JSON, one frame a line."""
+"""Every frame's objects as JSON, one frame per line."""
 
 from __future__ import annotations
 

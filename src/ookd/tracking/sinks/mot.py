@@ -1,4 +1,4 @@
-"""Boxes as the MOTChallenge lists them."""
+"""Boxes in the MOTChallenge format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The video with its objects drawn in, those that are sure enough."""
+"""The video with its confident objects drawn."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class AnnotatedVideo(Sink):
     name = "mp4"
     file = "annotated.mp4"
 
-    trails: bool = False  # draw where objects came from
-    score: float = 0.0  # least score of an object that is drawn
+    trails: bool = False  # draw the paths of objects
+    score: float = 0.0  # lowest score of drawn objects
 
     def __post_init__(self) -> None:
         self._writer = VideoWriter(self.path, self.source.fps)
@@ -25,7 +25,7 @@ class AnnotatedVideo(Sink):
 
     def write(self, result: FrameResult) -> None:
         seconds = result.seconds
-        if seconds is not None:  # a video that is tracked from its middle on also starts at 0
+        if seconds is not None:  # also starts at 0 if tracking starts in the middle
             self._start = seconds if self._start is None else self._start
             seconds -= self._start
         self._writer.write(self._overlay.draw(result[result.scores >= self.score]), seconds)

@@ -14,14 +14,14 @@ from ookd.tracking.sinks.sink import Sink
 
 log = logging.getLogger(__name__)
 
-IDENTITIES = 65535  # that 16 bits hold beside the background
+IDENTITIES = 65535  # that 16 bits hold besides the background
 
 
 @dataclass
 class MaskImages(Sink):
-    """A 16-bit PNG a frame: background 0, identity i as i + 1. Where masks overlap the better score wins.
+    """A 16-bit PNG per frame: background 0, identity i as i + 1. Where masks overlap, the higher score wins.
 
-    16 bits hold 65535 identities; after them values begin again at 1.
+    16 bits hold 65535 identities; after them values start again at 1.
     """
 
     name = "png"
@@ -40,7 +40,7 @@ class MaskImages(Sink):
         if not self._wrapped and len(result) and result.ids.max() >= IDENTITIES:
             self._wrapped = True
             log.warning(
-                "masks: from frame %d on, values begin again at 1 after %d identities",
+                "masks: from frame %d on, values start again at 1 after %d identities",
                 result.index,
                 IDENTITIES,
             )
@@ -52,4 +52,4 @@ class MaskImages(Sink):
         write_file(file, png, sync=False)
 
     def close(self) -> None:
-        """Nothing to do: every image is whole already."""
+        """Nothing to do: every image is already complete."""

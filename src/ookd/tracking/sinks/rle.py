@@ -20,9 +20,9 @@ from ookd.tracking.sinks.sink import Sink, rows
 class TracksRle(Sink):
     """Whole tracks with run-length masks, in the form of the benchmarks' result lists.
 
-    Entry i of `segmentations` is frame i of the source, null where the object is not seen. A track's score is
-    the mean over its frames; its class is the one with the largest sum of scores. Masks come frame by frame
-    but are listed track by track, so they wait in a database beside the file.
+    Entry i of `segmentations` is frame i of the source, null where the object is not visible. A track's score
+    is the mean over its frames; its class is the one with the largest sum of scores. Masks come frame by
+    frame but are listed track by track, so they wait in a database next to the file.
     """
 
     name = "rle"

@@ -1,4 +1,4 @@
-"""What every sink can do, and the objects of a frame as plain values."""
+"""The interface of sinks, and the objects of a frame as plain values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from ookd.structures import FrameResult
 class Sink(ABC):
     """Takes results in order and makes a file (or folder) of them.
 
-    It begins the file in `__post_init__`. Closed after any frame, it leaves a whole file of what was done.
+    It starts the file in `__post_init__`. Closed after any frame, it leaves a complete file of the frames so
+    far.
     """
 
     name: ClassVar[str]

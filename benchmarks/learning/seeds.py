@@ -1,0 +1,84 @@
+"""A table of arms that were trained with several seeds: means over them, compared with the first arm.
+
+Intervals are a bootstrap over videos and seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from measuring import Table
+from ookd.evaluation.compare import RESAMPLINGS
+from quality.association import Experiment
+
+SCORES = ("ap", "share_kept")
+COLUMNS = {
+    "arm": "",
+    "steps": "",
+    "AP": ".1f",
+    "of the seeds": "",
+    "above": "+.1f",
+    "low": "+.1f",
+    "high": "+.1f",
+    "returns kept": ".1f",
+    "more kept": "+.1f",
+    "from": "+.1f",
+    "to": "+.1f",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """An arm's scores."""
+
+    training: str  # arms of one training share its seeds
+    steps: int
+    scores: Mapping[
+        str, NDArray[np.float64]
+    ]  # each [S, 1 + R]: of the test videos as they are, then resampled
+
+
+def judge(
+    given: argparse.Namespace, training: str, steps: int, models: Mapping[Path, str], association: str
+) -> Judged:
+    """The scores of models, one a seed, each with the folder where its detections and constants are kept."""
+    scores = []
+    for folder, model in models.items():
+        own = argparse.Namespace(**{**vars(given), "model": model, "out": folder})
+        scores.append(Experiment(own).scores(association))
+    return Judged(training, steps, {name: np.stack([score[name] for score in scores]) for name in SCORES})
+
+
+def add_rows(table: Table, arms: Mapping[str, Judged]) -> None:
+    """One row an arm; the first is what all are compared with."""
+    first = next(iter(arms.values()))
+    for name, arm in arms.items():
+        cells = []
+        for score in SCORES:
+            mean = 100 * _over_seeds(arm, score)
+            above = mean - 100 * _over_seeds(first, score)
+            cells.append([mean[0], above[0], *np.nanpercentile(above[1:], [2.5, 97.5])])
+        each = " ".join(f"{100 * ap:.1f}" for ap in arm.scores["ap"][:, 0])
+        table.add(name, arm.steps, cells[0][0], each, *cells[0][1:], *cells[1])
+
+
+def _over_seeds(arm: Judged, score: str) -> NDArray[np.float64]:
+    """[1 + R] the means over the seeds that count in each resampling."""
+    scores = arm.scores[score]
+    generator = np.random.default_rng([*arm.training.encode()] or 0)
+    drawn = generator.integers(len(scores), size=(1 + RESAMPLINGS, len(scores)))
+    drawn[0] = np.arange(len(scores))
+    means: NDArray[np.float64] = np.take_along_axis(scores.T, drawn, 1).mean(1)
+    return means
+
+
+def seeds_of(folder: Path, training: str, seeds: Sequence[int]) -> dict[Path, str]:
+    """What `judge` takes: the trained models, or the bundled one if nothing was trained."""
+    places = {seed: folder / f"{training or 'untrained'}-{seed}" for seed in (seeds if training else (0,))}
+    return {place / "judged": str(place / "model") if training else "nano" for place in places.values()}
