@@ -65,7 +65,7 @@ EDITS = {
     "bytes that are no text": b"\xff\xfe\x00",
     "a track joined with itself": '{"op": "join", "video": 1, "track": 1, "other": 1}',
     "a cut before the first frame": '{"op": "cut", "video": 1, "track": 1, "frame": -1}',
-    "a cut with an id of one's own": '{"op": "cut", "video": 1, "track": 1, "frame": 999999999999, "new": -5}',
+    "a cut with an id of one's own": '{"op": "cut", "video": 1, "track": 1, "frame": 99999999999, "new": -5}',
 }
 
 

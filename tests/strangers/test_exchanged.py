@@ -94,9 +94,9 @@ def valued(**value: Any) -> dict[str, Any]:
 STUDIOS: dict[str, tuple[Change, str | None]] = {
     "an address that is none": (studio(task("http://[::1/a.png")), "is not an address|image"),
     "two addresses of one image": (studio(task("a/0.png"), task("/data/a/0.png")), "same image"),
-    "a size with a point": (studio(task(result=[region(original_width=12.5)])), "how large"),
-    "a size beyond all": (studio(task(result=[region(original_width=10**12)])), "pixels|how large"),
-    "a size of true": (studio(task(result=[region(original_width=True)])), "how large|pixels"),
+    "a size with a point": (studio(task(result=[region(original_width=12.5)])), "size of the frames"),
+    "a size beyond all": (studio(task(result=[region(original_width=10**12)])), "pixels|size of the frames"),
+    "a size of true": (studio(task(result=[region(original_width=True)])), "size of the frames|pixels"),
     "points of texts": (studio(task(result=[valued(points=[["1", "2"]] * 3)])), "is no polygon"),
     "a point of one number": (studio(task(result=[valued(points=[[1], [2], [3]])])), "is no polygon"),
     "classes in a list of lists": (studio(task(result=[valued(polygonlabels=[["cat"]])])), "is no polygon"),

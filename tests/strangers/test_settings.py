@@ -108,6 +108,9 @@ WORDS: dict[str, tuple[str, str | None]] = {
     ),
     "a name that turns the line": ("track \u202egpm.4 --model M --out out", r"\\u202e"),
     "a port that is taken by all": ("review data --port 70000", "port"),
+    "a seed of 31 digits": (f"data synth --videos 1 --out out --set frames=2 --seed 1{'0' * 30}", "--seed"),
+    "a demo of such a seed": (f"demo --out out --seed 1{'0' * 30}", "--seed"),
+    "a preview of such a seed": (f"data preview data --minor-paste --out out --seed 1{'0' * 30}", "--seed"),
     "a shard of none": ("fleet frames --shard 0/0 --model M --out out", "shard"),
     "a shard in other digits": ("fleet frames --shard ٠/٢ --model M --out out", "shard"),
 }

@@ -31,6 +31,7 @@ DATA = typer.Argument(help="A folder, an annotation file or a dataset.yaml.")
 SPLIT = typer.Option(None, help="Only this split, such as train or val.")
 ROOT = typer.Option(None, "--frames", help="Folder, archive or video that file names are relative to.")
 JSON = typer.Option(False, "--json", help="The answer as JSON on standard output.")
+LAST_SEED = 2**31 - 1
 OUT = typer.Option(..., help="Output folder.")
 OVERWRITE = typer.Option(False, "--overwrite", help="Replace the folder if this command wrote it.")
 
@@ -187,7 +188,9 @@ def synth(
         None, help="train (default), tune, val or test; with --composite, a split of the data."
     ),
     videos: int = typer.Option(100, min=1, help="Number of videos."),
-    seed: int = typer.Option(0, min=0, help="Random seed; the same seed gives the same videos."),
+    seed: int = typer.Option(
+        0, min=0, max=LAST_SEED, help="Random seed; the same seed gives the same videos."
+    ),
     changes: list[str] = typer.Option(
         [], "--set", metavar="KEY=VALUE", help="appearance=0.8, association=0.2, frames=40, crowd=[3, 9], ..."
     ),
@@ -248,7 +251,7 @@ def preview(
         6.0, min=0.1, help="Frame rate of the MP4; benchmarks label 5 or 6 frames a second."
     ),
     minor_paste: bool = typer.Option(False, "--minor-paste", help="Paste in objects of rare classes."),
-    seed: int = typer.Option(0, min=0, help="Random seed of Minor-Paste."),
+    seed: int = typer.Option(0, min=0, max=LAST_SEED, help="Random seed of Minor-Paste."),
     overwrite: bool = OVERWRITE,
     as_json: bool = JSON,
 ) -> None:
