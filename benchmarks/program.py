@@ -48,6 +48,7 @@ COMMANDS = {
         "precision": ("quality.precision", "AP of every runtime and precision against PyTorch"),
         "association": ("quality.association", "AP and returns kept of trackers, peers among them"),
         "labels": ("quality.labels", "a model's labels against the ground truth, by confidence"),
+        "over-time": ("quality.over_time", "AP of mask propagation and of camera compensation"),
         "tracker-options": ("quality.tracker_options", "effect of each tracker option on AP"),
         "fleet-parts": ("quality.fleet_parts", "AP and HOTA of videos that are tracked in parts"),
         "knobs": ("quality.knobs", "what the two knobs of a synthetic world change, on its ground truth"),

@@ -13,7 +13,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 import ookd
-from ookd.cli import VERBS, main
+from ookd.cli import COMMANDS, main
 from ookd.errors import UserError
 
 
@@ -32,7 +32,7 @@ def test_import_is_fast_and_needs_no_torch() -> None:
     assert min(float(seconds) for _, seconds in runs) < 0.3
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", COMMANDS)
 def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([verb, "--help"]) == 0
     assert "Usage" in capsys.readouterr().out

@@ -17,7 +17,7 @@ from ookd.cores import MOST_THREADS, thread_count, use_threads
 from ookd.errors import UserError, printable
 
 # command -> one line of help; each is the Typer application `app` of the module `ookd.cli.<command>`.
-VERBS = {
+COMMANDS = {
     "demo": "Track an unseen scene with the bundled model.",
     "track": "Follow objects through a video, live or recorded.",
     "serve": "Track live and recorded video in a browser, or over HTTP.",
@@ -37,18 +37,18 @@ VERBS = {
 }
 
 
-class LazyVerbs(typer.core.TyperGroup):
+class LazyCommands(typer.core.TyperGroup):
     """Lists all commands, but imports a command's module only to run it or to show its help."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.commands: Any = dict.fromkeys(VERBS)  # for suggestions after a typing error
+        self.commands: Any = dict.fromkeys(COMMANDS)  # for suggestions after a typing error
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return list(VERBS)
+        return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name not in VERBS:
+        if cmd_name not in COMMANDS:
             return None
         command = typer.main.get_command(import_module(f"ookd.cli.{cmd_name}").app)
         command.name = cmd_name
@@ -56,11 +56,11 @@ class LazyVerbs(typer.core.TyperGroup):
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl(list(VERBS.items()))
+            formatter.write_dl(list(COMMANDS.items()))
 
 
 app = typer.Typer(
-    cls=LazyVerbs,
+    cls=LazyCommands,
     add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,

@@ -15,7 +15,6 @@ from ookd.cli.own_data import load_recipe
 from ookd.cli.progress import FrameProgress
 from ookd.cli.train import (
     AsJson,
-    Asked,
     Change,
     Changed,
     Data,
@@ -24,6 +23,7 @@ from ookd.cli.train import (
     Out,
     Overwrite,
     Resume,
+    RunOptions,
     Show,
     Verbose,
     run_folder,
@@ -87,7 +87,7 @@ def distill(
     elif only_cache:
         raise UserError("--only-cache: name the folder with --cache")
     if not only_cache:
-        start(parsed, folder, Asked(resume, changed, overwrite, device, minutes, verbose, as_json))
+        start(parsed, folder, RunOptions(resume, changed, overwrite, device, minutes, verbose, as_json))
 
 
 def fill_cache(recipe: config.Recipe, device: str, as_json: bool) -> None:

@@ -43,7 +43,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RunOptions:
     """How a run is started or continued."""
 
     resume: bool
@@ -94,15 +94,15 @@ def train(
     if show:
         sys.stdout.write(config.describe(parsed))
     else:
-        asked = Asked(resume, changed, overwrite, device, minutes, verbose, as_json)
-        start(parsed, run_folder(parsed, out), asked)
+        options = RunOptions(resume, changed, overwrite, device, minutes, verbose, as_json)
+        start(parsed, run_folder(parsed, out), options)
 
 
 def run_folder(recipe: config.Recipe, out: Path | None) -> Path:
     return out or Path("runs") / recipe.name
 
 
-def start(recipe: config.Recipe, folder: Path, asked: Asked) -> None:
+def start(recipe: config.Recipe, folder: Path, options: RunOptions) -> None:
     """Start or continue the run. An existing run is touched only if the options say so."""
     from ookd.engine import begun
     from ookd.engine.loop import Interrupted
@@ -110,20 +110,20 @@ def start(recipe: config.Recipe, folder: Path, asked: Asked) -> None:
     from ookd.engine.run import run
 
     with locked(folder) if is_main() else nullcontext():
-        if asked.minutes is not None:
-            recipe = _planned(recipe, folder, asked, asked.minutes)
+        if options.minutes is not None:
+            recipe = _planned(recipe, folder, options, options.minutes)
         if is_main():  # the others follow the first process, which makes the folder
-            begun.check(recipe, folder, asked.resume, asked.changed, asked.overwrite)
-            if asked.overwrite:
+            begun.check(recipe, folder, options.resume, options.changed, options.overwrite)
+            if options.overwrite:
                 begun.remove(folder)
         try:
-            outcome = run(recipe, folder, asked.device == "cpu", asked.verbose)
+            outcome = run(recipe, folder, options.device == "cpu", options.verbose)
         except Interrupted as stop:
             print(stop, file=sys.stderr)
             raise typer.Exit(128 + stop.number) from None
     if not is_main():
         return
-    if asked.as_json:
+    if options.as_json:
         sys.stdout.write(json.dumps(outcome.as_dict()) + "\n")
     else:
         print(f"{outcome.model}: the model after {outcome.steps} steps")
@@ -131,7 +131,7 @@ def start(recipe: config.Recipe, folder: Path, asked: Asked) -> None:
         print(f"Track with it: ookd track VIDEO --model {folder}")
 
 
-def _planned(recipe: config.Recipe, folder: Path, asked: Asked, minutes: float) -> config.Recipe:
+def _planned(recipe: config.Recipe, folder: Path, options: RunOptions, minutes: float) -> config.Recipe:
     """The recipe with the steps that fit into the time, or that did when its run started."""
     from ookd.engine import begun, budget
     from ookd.engine.run_log import RECIPE
@@ -139,10 +139,10 @@ def _planned(recipe: config.Recipe, folder: Path, asked: Asked, minutes: float) 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("--minutes plans runs of one process; set run.steps for several")
     saved = folder / RECIPE
-    if saved.exists() and (asked.resume or asked.changed):
+    if saved.exists() and (options.resume or options.changed):
         return budget.as_begun(recipe, config.load(str(saved)))
-    begun.check(recipe, folder, overwrite=asked.overwrite)
-    recipe = budget.within(recipe, minutes, asked.device == "cpu")
+    begun.check(recipe, folder, overwrite=options.overwrite)
+    recipe = budget.within(recipe, minutes, options.device == "cpu")
     print(f"{minutes:g} minutes: {recipe.run.steps} steps", file=sys.stderr)
     return recipe
 

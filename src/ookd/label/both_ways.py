@@ -77,13 +77,13 @@ def joined(forward: Sequence[TrackResult], backward: Sequence[TrackResult]) -> l
     iou = overlap(first, second).frame_iou()  # [F, B, T]
     agree = _mutual(iou)
     objects = _objects(agree.sum(2), *seen)
-    sights = _sights(forward, backward, iou, agree)
-    found = [_track(views, length) for views in _shared_out(sights, objects) if views]
+    detections = _paired(forward, backward, iou, agree)
+    found = [_track(views, length) for views in _by_object(detections, objects) if views]
     return sorted(found, key=lambda track: [mask is None for mask in track.segmentations])
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class PairedDetection:
     """An object in a frame, seen by one run or by both."""
 
     frame: int
@@ -126,11 +126,11 @@ def _objects(agreed: NDArray[Any], ahead: Bools, back: Bools) -> tuple[list[int]
     return of
 
 
-def _sights(
+def _paired(
     forward: Sequence[TrackResult], backward: Sequence[TrackResult], iou: NDArray[np.float64], agree: Bools
-) -> list[list[Sight]]:
+) -> list[list[PairedDetection]]:
     """The objects in each frame. Their confidence is the mean of both runs, times their agreement."""
-    frames: list[list[Sight]] = []
+    frames: list[list[PairedDetection]] = []
     for t in range(iou.shape[2]):
         partner = {int(f): int(b) for f, b in np.argwhere(agree[:, :, t])}
         taken = set(partner.values())
@@ -145,34 +145,36 @@ def _sights(
             share = UNSURE if f is None or b is None else float(iou[f, b, t])
             score = share * sum(score for _, score in votes) / len(votes)
             if (mask := best.segmentations[t]) is not None:
-                found.append(Sight(t, f, b, mask, score, votes, best.video_id))
+                found.append(PairedDetection(t, f, b, mask, score, votes, best.video_id))
         frames.append(found)
     return frames
 
 
-def _shared_out(frames: Sequence[Sequence[Sight]], objects: tuple[list[int], list[int]]) -> list[list[Sight]]:
-    """The sights of each object. A disputed one goes to the nearest object, or to a new one."""
-    views: defaultdict[Any, list[Sight]] = defaultdict(list)
+def _by_object(
+    frames: Sequence[Sequence[PairedDetection]], objects: tuple[list[int], list[int]]
+) -> list[list[PairedDetection]]:
+    """The detections of each object. A disputed one goes to the nearest object, or to a new one."""
+    views: defaultdict[Any, list[PairedDetection]] = defaultdict(list)
     boxes: dict[Any, NDArray[np.float64]] = {}  # the last position of each object
-    for sights in frames:
+    for detections in frames:
         taken: set[Any] = set()
-        owners = [_owners(sight, objects) for sight in sights]
-        for sight, owned in sorted(zip(sights, owners, strict=True), key=lambda one: len(one[1])):
-            box = np.array(rle.box_xywh(sight.mask))
+        owners = [_owners(detection, objects) for detection in detections]
+        for detection, owned in sorted(zip(detections, owners, strict=True), key=lambda one: len(one[1])):
+            box = np.array(rle.box_xywh(detection.mask))
             free = [owner for owner in owned if owner not in taken]
             near = max(free, key=lambda owner: _box_overlap(box, boxes.get(owner)), default=None)
-            owner = (sight.forward, sight.backward) if near is None else near
+            owner = (detection.forward, detection.backward) if near is None else near
             if len(owned) > 1 or near is None:
-                sight = replace(sight, score=UNSURE * sight.score)
-            views[owner].append(sight)
+                detection = replace(detection, score=UNSURE * detection.score)
+            views[owner].append(detection)
             boxes[owner] = box
             taken.add(owner)
     return list(views.values())
 
 
-def _owners(sight: Sight, objects: tuple[list[int], list[int]]) -> list[int]:
-    """The objects that the runs assign to a sight."""
-    tracks = zip(objects, (sight.forward, sight.backward), strict=True)
+def _owners(detection: PairedDetection, objects: tuple[list[int], list[int]]) -> list[int]:
+    """The objects that the runs assign to a detection."""
+    tracks = zip(objects, (detection.forward, detection.backward), strict=True)
     return list(dict.fromkeys(of[track] for of, track in tracks if track is not None))
 
 
@@ -185,7 +187,7 @@ def _box_overlap(a: NDArray[np.float64], b: NDArray[np.float64] | None) -> float
     return shared / max(float(a[2:].prod() + b[2:].prod()) - shared, 1e-9)
 
 
-def _track(views: Sequence[Sight], length: int) -> TrackResult:
+def _track(views: Sequence[PairedDetection], length: int) -> TrackResult:
     """One track, with the class of the highest total confidence."""
     masks: list[Rle | None] = [None] * length
     scores: list[float | None] = [None] * length

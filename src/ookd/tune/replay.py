@@ -158,7 +158,7 @@ def resampled_ap(
 
 def track(video: CachedVideo, config: TrackerConfig, follow: Follow = online) -> CachedTracks:
     """Everything that is reported of a video."""
-    selected = [_selected(frame, config) for frame in video.frames]
+    selected = [select(frame, config) for frame in video.frames]
     sums = _OverlapSums()
     histories = Histories(config, sums)
     for frame, rows, ids in zip(video.frames, selected, follow(video, selected, config), strict=True):
@@ -179,7 +179,7 @@ def track(video: CachedVideo, config: TrackerConfig, follow: Follow = online) ->
 
 def returns(video: CachedVideo, config: TrackerConfig, follow: Follow = online) -> ReturnCounts:
     """What becomes of the ids of objects that return."""
-    selected = [_selected(frame, config) for frame in video.frames]
+    selected = [select(frame, config) for frame in video.frames]
     frames, true, found = [], [], []
     for t, (rows, ids) in enumerate(zip(selected, follow(video, selected, config), strict=True)):
         things = true_ids(video, t, rows)
@@ -201,7 +201,7 @@ def true_ids(video: CachedVideo, frame: int, rows: Ints) -> Ints:
     return true
 
 
-def _selected(frame: CachedFrame, config: TrackerConfig) -> Ints:
+def select(frame: CachedFrame, config: TrackerConfig) -> Ints:
     """The queries that are tracked, best first."""
     rows = select_queries(frame.queries.probs, frame.boxes, config)
     return rows[suppress(frame.mask_iou[np.ix_(rows, rows)], config.mask_nms)]
