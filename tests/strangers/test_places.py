@@ -12,8 +12,10 @@ import pytest
 
 import small_set
 from cli.data_and_model import write_data, write_model
+from data.video_files import write_video
 from ookd.errors import UserError
 from ookd.files import PartialText, new_file, new_folder
+from strangers.test_videos import png
 from strangers.trying import listing, tried
 
 # kinds of things that may lie where a file is to be written
@@ -195,3 +197,36 @@ def test_a_source_that_is_a_closed_stream(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("error: standard input: ")
     assert not (tmp_path / "out").exists()
+
+
+# --- names -------------------------------------------------------------------------------------------------
+
+STEERING = "a\x1b]0;mine\x07\u202e"
+NAMED = {
+    "out": "track frames/0 --model M --device cpu --end 2 --save csv --out N",
+    "source": "track N.mp4 --model M --device cpu --end 2 --save csv --out out",
+    "unreadable image": "track images --model M --device cpu --end 2 --save csv --out out",
+    "data": "data check N --quick",
+    "convert": "data convert data --to ytvis --out N",
+    "fleet": "fleet films --model M --device cpu --retries 0 --out N --workers 1",
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_names_of_files_that_steer_terminals(name: str, tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model")
+
+    def command(folder: Path) -> list[object]:
+        fill(folder)
+        write_video(folder / f"{STEERING}.mp4", 3)
+        for place in ("films", "images"):
+            (folder / place).mkdir()
+        write_video(folder / "films" / f"{STEERING}.mp4", 3)
+        (folder / "images" / "1.png").write_bytes(png(12, 8))
+        (folder / "images" / f"{STEERING}.png").write_bytes(b"")
+        if name == "data":
+            (folder / STEERING).mkdir()
+            small_set.write_set(folder / STEERING)
+        return [model if word == "M" else word.replace("N", STEERING) for word in NAMED[name].split()]
+
+    tried(command, tmp_path, None)

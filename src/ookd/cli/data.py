@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import orjson
 import typer
 
+from ookd.cli.standard import say
 from ookd.data.formats import writable
 from ookd.errors import UserError
 
@@ -58,7 +59,7 @@ def check(
             print(problem)
         counts = [(checked.videos, "video"), (checked.frames, "frame"), (checked.masks, "mask")]
         counts.append((len(checked.problems), "problem"))
-        print(f"{data}: {', '.join(_count(number, what) for number, what in counts)}")
+        say(f"{data}: {', '.join(_count(number, what) for number, what in counts)}")
     if checked.problems:
         raise typer.Exit(2)
 
@@ -172,7 +173,7 @@ def convert(
     if as_json:
         _answer({"out": str(out), "format": to, "videos": len(dataset.videos), "lost": lost})
     else:
-        print(f"{out}: {_count(len(dataset.videos), 'video')} as {to}")
+        say(f"{out}: {_count(len(dataset.videos), 'video')} as {to}")
 
 
 @app.command()
@@ -227,7 +228,7 @@ def synth(
     if as_json:
         _answer({"out": str(out), "videos": videos, "recipe": source.recipe})
     else:
-        print(f"{out}: {_count(videos, 'video')} of {_count(source.config.frames, 'frame')}")
+        say(f"{out}: {_count(videos, 'video')} of {_count(source.config.frames, 'frame')}")
 
 
 def _field(change: str) -> tuple[str, Any]:
@@ -280,7 +281,7 @@ def preview(
     if as_json:
         _answer({"out": str(out), "files": written})
     else:
-        print(f"{out}: {', '.join(written)}")
+        say(f"{out}: {', '.join(written)}")
 
 
 def _sources(data: Path, split: str | None, frames: Path | None) -> list[AnnotationSource]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import orjson
 import typer
 
+from ookd.cli.standard import say
 from ookd.deploy.folder import Kind, Precision
 from ookd.deploy.runtime import RUNTIMES
 from ookd.errors import UserError
@@ -72,7 +73,7 @@ def export(
         }
         print(orjson.dumps(fields, option=orjson.OPT_INDENT_2).decode())
         return
-    print(f"{out}: {to} {precision} {size}, {size_bytes / 1e6:.1f} MB")
+    say(f"{out}: {to} {precision} {size}, {size_bytes / 1e6:.1f} MB")
     print(
         f"against PyTorch: masks overlap {parity.mask_iou:.4f}, "
         f"scores differ by {parity.score_difference:.4f}"

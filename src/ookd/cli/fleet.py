@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import typer
 
+from ookd.cli.standard import say
 from ookd.errors import UserError
 
 if TYPE_CHECKING:
@@ -114,10 +115,10 @@ def fleet(
         print(f"{len(names)} videos: {summary['done']} done, {kept} kept, {len(failed)} failed", end="; ")
         print(f"{outcome.frames} frames ({summary['fps']} frames/s)")
         for video, reason in list(failed.items())[:SHOWN]:
-            print(f"  {video}: {reason}")
+            say(f"  {video}: {reason}")
         if len(failed) > SHOWN:
             print(f"  and {len(failed) - SHOWN} more in {files[0].name}")
-        print(f"written to {out}: videos, {', '.join(file.name for file in files)}")
+        say(f"written to {out}: videos, {', '.join(file.name for file in files)}")
     if failed:
         raise typer.Exit(1)
 
