@@ -25,19 +25,22 @@ nano: $(VENV)/.installed  # the bundled model anew, in runs/bundled: about two h
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS)
 
-# Other versions, each in an environment of its own; another Python by PYTHON=python3.13.
+# Other versions, each in an environment of its own; another Python by PYTHON=python3.13, and a build of torch that
+# is at hand by TORCH=2.13.0.
 QUICK := $(wildcard tests/test_*.py) tests/config tests/data tests/evaluation tests/tracking tests/drawing \
   tests/reports tests/cli/test_track.py tests/models/test_zoo.py tests/engine/test_loop.py tests/deploy/test_runtime.py
 
 test-latest:  # the newest of every dependency
 	$(PYTHON) -m venv $(VENV)-latest
-	$(VENV)-latest/bin/pip install --quiet --upgrade --upgrade-strategy eager -e '.[train,tune,export,dev]'
+	$(VENV)-latest/bin/pip install --quiet --upgrade --upgrade-strategy eager -e '.[train,tune,export,dev]' \
+	  $(if $(TORCH),torch==$(TORCH))
 	OMP_NUM_THREADS=1 $(VENV)-latest/bin/pytest -n $(JOBS) $(QUICK)
 
-test-lowest:  # the oldest that pyproject.toml allows; TORCH= for that of torch, too
+test-lowest:  # the oldest that pyproject.toml allows
 	$(PYTHON) -m venv $(VENV)-lowest
-	$(PYTHON) tests/lowest.py $(if $(TORCH),,torch) > $(VENV)-lowest/lowest.txt
-	$(VENV)-lowest/bin/pip install --quiet -c $(VENV)-lowest/lowest.txt -e . onnxruntime openvino numba pytest pytest-xdist hypothesis
+	$(PYTHON) tests/lowest.py $(if $(TORCH),torch) > $(VENV)-lowest/lowest.txt
+	$(VENV)-lowest/bin/pip install --quiet -c $(VENV)-lowest/lowest.txt -e . onnxruntime openvino numba \
+	  pytest pytest-xdist hypothesis $(if $(TORCH),torch==$(TORCH))
 	OMP_NUM_THREADS=1 $(VENV)-lowest/bin/pytest -n $(JOBS) $(QUICK)
 
 test-wheel:  # the wheel without extras in an empty environment, away from the sources

@@ -11,6 +11,7 @@ from deploy.exported import exported
 from ookd.cores import thread_count, usable_cores, use_threads
 from ookd.deploy.onnx import OnnxRunner
 from ookd.deploy.openvino import OpenVinoRunner
+from ookd.errors import UserError
 
 SAY = "import sys, torch; from ookd.cores import thread_count; print(torch.get_num_threads(), thread_count())"
 
@@ -23,9 +24,10 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_there_is_one_thread_a_core_unless_someone_knows_better(monkeypatch: pytest.MonkeyPatch) -> None:
     assert thread_count() == len(usable_cores())
-    for nonsense in ("0", "-1", "many", "²"):
+    for nonsense in ("0", "-1", "many", "²", "٣", "1025", "9" * 5000):
         monkeypatch.setenv("OOKD_THREADS", nonsense)
-        assert thread_count() == len(usable_cores())
+        with pytest.raises(UserError, match=r"OOKD_THREADS=.* must be a number of threads from 1 to 1024"):
+            thread_count()
     use_threads(1)
     assert thread_count() == 1
     said = subprocess.run([sys.executable, "-c", SAY], capture_output=True, text=True, check=True).stdout

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
+
+from ookd.errors import UserError
 
 _THREADS = "OOKD_THREADS"
+MOST_THREADS = 1024
 
 
 def usable_cores() -> set[int]:
@@ -15,7 +19,11 @@ def usable_cores() -> set[int]:
 def thread_count() -> int:
     """For computing: one a core, or what `use_threads` said in this process or the one that started it."""
     asked = os.environ.get(_THREADS, "")
-    return int(asked) if asked.isdecimal() and int(asked) else len(usable_cores())
+    if not asked:
+        return len(usable_cores())
+    if not re.fullmatch("[0-9]{1,6}", asked) or not 1 <= int(asked) <= MOST_THREADS:
+        raise UserError(f"{_THREADS}={asked:.40}: must be a number of threads from 1 to {MOST_THREADS}")
+    return int(asked)
 
 
 def use_threads(count: int) -> None:

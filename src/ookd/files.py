@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
 
+from ookd import untrusted
 from ookd.errors import UserError
 from ookd.locking import locked, locked_file
 
@@ -34,6 +35,7 @@ def new_file(path: Path, sync: bool = True) -> Iterator[Path]:
     Only one process, or thread, writes a file at a time; another one is refused. Without `sync` the file may
     be lost or empty after a power cut, which is much faster for many small files.
     """
+    check_no_device(path)
     try:
         with suppress(FileExistsError):
             path.parent.mkdir(parents=True)
@@ -53,6 +55,12 @@ def new_file(path: Path, sync: bool = True) -> Iterator[Path]:
                 raise
     except (OSError, SafetensorError) as error:
         raise write_error(error, path) from None
+
+
+def check_no_device(path: Path) -> None:
+    """Raise for what a file must not take the place of: a folder, a pipe or a device, such as /dev/null."""
+    if (fault := untrusted.fault_of(path)) in (untrusted.FOLDER, untrusted.DEVICE):
+        raise UserError(f"{path}: cannot be written: {fault}")
 
 
 def write_file(path: Path, content: str | bytes, sync: bool = True) -> None:
@@ -105,6 +113,7 @@ class PartialText:
     """A text file that grows. Every `write` reaches the disk at once, so a killed run leaves whole lines."""
 
     def __init__(self, path: Path) -> None:
+        check_no_device(path)
         self.path = path
         self._part = part_of(path)
         try:

@@ -30,9 +30,9 @@ class Limit:
         if given is None:
             return self.usual
         try:
-            return int(float(given))
+            return _whole(given)
         except (ValueError, OverflowError):
-            raise UserError(f"{self.variable}={given}: must be a number of {self.what}") from None
+            raise UserError(f"{self.variable}={given:.40}: must be a number of {self.what}") from None
 
     def exceeded(self, count: float) -> str | None:
         """What is wrong with this number; None if nothing is."""
@@ -44,6 +44,14 @@ class Limit:
         """Raise if there are too many at a place."""
         if (fault := self.exceeded(count)) is not None:
             raise UserError(f"{where}: {fault}")
+
+
+def _whole(text: str) -> int:
+    """A number that may be written as 1e9."""
+    number = int(float(text))
+    if number < 0:
+        raise ValueError
+    return number
 
 
 FILE = Limit("file", 4 << 30, "bytes in a file")
@@ -59,6 +67,16 @@ OUTLINE = Limit("outline", 2_000_000, "pixels of polygon edges in a mask")
 LABELS = Limit("labels", 2_000, "values in a label image")
 CLASSES = Limit("classes", 20_000, "classes")
 CLASS_NAME = Limit("class_name", 1_000, "characters in the name of a class")
+FRAMES = Limit("frames", 5_000_000, "frames in a data set")
+VIDEOS = Limit("videos", 5_000_000, "videos in a list")
 TRACKS = Limit("tracks", 5_000, "tracks in a video")
+TRACK_FRAMES = Limit("track_frames", 20_000_000, "frames of tracks in a video, seen or not")
 MASK_PIXELS = Limit("mask_pixels", 4 << 30, "pixels of masks at once")
 PREDICTIONS = Limit("predictions", 10_000, "predictions for a video")
+
+
+def check_environment() -> None:
+    """Raise for a variable that holds no number."""
+    for limit in list(globals().values()):
+        if isinstance(limit, Limit):
+            limit.exceeded(0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ookd.errors import UserError
@@ -21,10 +21,12 @@ _held: set[tuple[int, Path]] = set()  # by process
 def locked(folder: Path) -> Iterator[None]:
     """Hold a folder, which is made if needed, while the block runs; raise if another process holds it.
 
-    What this process holds already may be held again.
+    What this process holds already may be held again. Folders that were made go again if the block fails
+    before it has written anything.
     """
     try:
         key = os.getpid(), folder.resolve()
+        made = [place for place in (folder, *folder.parents) if not place.exists()]
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = None if key in _held or sys.platform == "win32" else os.open(folder, os.O_RDONLY)
     except (OSError, ValueError) as error:
@@ -36,7 +38,13 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         _lock(descriptor, folder)
         _held.add(key)
-        yield
+        try:
+            yield
+        except BaseException:
+            with suppress(OSError):
+                for place in made:
+                    place.rmdir()
+            raise
     finally:
         _held.discard(key)
         os.close(descriptor)

@@ -14,6 +14,7 @@ from ookd.errors import UserError
 from ookd.limits import Limit
 
 MISSING, FOLDER = "no such file", "is a folder, not a file"
+DEVICE = "is a pipe or a device, not a regular file"
 
 
 def fault_of(path: Path) -> str | None:
@@ -28,7 +29,7 @@ def fault_of(path: Path) -> str | None:
         return f"cannot be read: {error.strerror or error}"
     if stat.S_ISDIR(mode):
         return FOLDER
-    return None if stat.S_ISREG(mode) else "is a pipe or a device, not a regular file"
+    return None if stat.S_ISREG(mode) else DEVICE
 
 
 def is_file(path: Path) -> bool:
@@ -98,7 +99,8 @@ def parse_yaml(text: str, where: object) -> Any:
         ) from None
     except RecursionError:
         raise UserError(f"{where}: is nested too deeply") from None
-    except (ValueError, TypeError, OverflowError) as error:  # dates and numbers that do not exist
+    except (ValueError, TypeError, OverflowError, LookupError, AttributeError) as error:
+        # dates, numbers and truths that do not exist
         raise UserError(f"{where}: is not valid YAML: {_brief(error)}") from None
 
 

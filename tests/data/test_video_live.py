@@ -97,8 +97,12 @@ def test_a_download_that_breaks_off_goes_on(tmp_path: Path, caplog: pytest.LogCa
     assert caplog.messages == []
 
 
-def rtsp_server(content: bytes) -> tuple[int, list[str]]:
-    """Answers players one after the other with MPEG-TS in RTP through the same connection, then hangs up."""
+def rtsp_server(content: bytes, seconds: float = 0.0) -> tuple[int, list[str]]:
+    """Answers players one after the other with MPEG-TS in RTP through the same connection, then hangs up.
+
+    It takes its time, or so many seconds if that is longer.
+    """
+    pause = max(0.005, seconds * 7 * 188 / len(content))
     listening = socket.create_server(("127.0.0.1", 0))
     asked: list[str] = []
     description = "v=0\r\ns=test\r\nm=video 0 RTP/AVP 33\r\na=control:track1\r\n"
@@ -132,7 +136,7 @@ def rtsp_server(content: bytes) -> tuple[int, list[str]]:
                     )
                     talk.write(struct.pack(">cBH", b"$", 0, len(packet)) + packet)
                     talk.flush()
-                    time.sleep(0.005)
+                    time.sleep(pause)
 
     threading.Thread(target=serve, daemon=True).start()
     return listening.getsockname()[1], asked

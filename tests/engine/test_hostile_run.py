@@ -148,6 +148,14 @@ def test_damaged_lines_of_metrics_are_left_out(line: str, copy: Path) -> None:
     write_run_page(copy)
 
 
+def test_a_loss_without_a_name_is_drawn(copy: Path) -> None:
+    lines = [json.loads(line) for line in (copy / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        line.get("loss", {})[""] = 1.0
+    (copy / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_run_page(copy)
+
+
 @pytest.mark.parametrize("file", ["recipe.yaml", "validation.json", "environment.json"])
 @pytest.mark.parametrize("content", ["[]", "{", "{}", "x"])
 def test_a_page_of_damaged_files_is_one_line(file: str, content: str, copy: Path) -> None:

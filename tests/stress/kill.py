@@ -1,4 +1,4 @@
-"""Kills train, predict, label and export at random moments, and runs them again: the bytes must be the same.
+"""Kills train, predict, label, fleet and export at random moments, and runs them again to the same bytes.
 
 Each command runs once undisturbed. Then it is killed (SIGKILL, with all its children) up to three times and
 called again, until it ends. What it leaves must be what the undisturbed one left, and nothing else.
@@ -36,7 +36,7 @@ class Task:
 
 
 def options(parser: ArgumentParser) -> None:
-    parser.add_argument("commands", nargs="*", help="train, predict, label, export; all if none")
+    parser.add_argument("commands", nargs="*", help="train, predict, label, fleet, export; all if none")
     parser.add_argument("--rounds", type=int, default=5, help="of each command")
     parser.add_argument("--seed", type=int, default=0)
 
@@ -64,6 +64,7 @@ def tasks(place: Path) -> dict[str, Task]:
         "train": Task(["train", "nano-ytvis-like", "--device", "cpu", *train], _run, ("--resume",)),
         "predict": Task(["predict", str(given.data), "--frames", frames, "--model", model], _whole),
         "label": Task(["label", str(given.data), "--model", model, "--score", "0.1"], _whole),
+        "fleet": Task(["fleet", str(given.videos), "--model", model, "--workers", "1"], _whole),
         "export": Task(["export", model, "--to", "onnx", "--size", SIZE, "--scenes", "0"], _whole),
     }
 

@@ -38,6 +38,14 @@ class Material:
         return small_set.write_set(self._new("set")).parent
 
     @cached_property
+    def videos(self) -> Path:
+        """A folder of four videos."""
+        folder = self._new("videos")
+        for number in range(4):
+            write_video(folder / f"{number}.mp4", 40, first=10 * number)
+        return folder
+
+    @cached_property
     def model(self) -> Path:
         return write_model(self.folder / "model")
 

@@ -51,6 +51,7 @@ class Look:
 
 def options(parser: ArgumentParser) -> None:
     parser.add_argument("--minutes", type=float, default=120.0, help="of the streams")
+    parser.add_argument("--fps", type=float, default=10.0, help="frames that each stream sends in a second")
     parser.add_argument("--model", default="nano")
 
 
@@ -58,7 +59,7 @@ def run(asked: Namespace) -> int:
     tracker = ookd.load(asked.model, "cpu")
     with tempfile.TemporaryDirectory() as name:
         faults = [
-            *streams(tracker, Path(name), 60 * asked.minutes),
+            *streams(tracker, Path(name), 60 * asked.minutes, asked.fps),
             *sessions(tracker, Path(name)),
             *threads(tracker, Path(name)),
         ]
@@ -66,13 +67,13 @@ def run(asked: Namespace) -> int:
     return 1 if faults else 0
 
 
-def streams(tracker: Tracker, folder: Path, seconds: float) -> list[str]:
+def streams(tracker: Tracker, folder: Path, seconds: float, fps: float) -> list[str]:
     """Two streams at once; each breaks off after a hundred frames and is there again half a second later."""
     end, asked, counts = Event(), [], [0, 0]
 
     def follow(number: int) -> None:
         content = write_video(folder / f"{number}.ts", 100, size=(96, 128)).read_bytes()
-        port, requests = rtsp_server(content)
+        port, requests = rtsp_server(content, 100 / fps)
         asked.append(requests)
         with closing(ookd.track(f"rtsp://127.0.0.1:{port}/cam", tracker)) as results:
             for _ in results:

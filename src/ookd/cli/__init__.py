@@ -11,9 +11,9 @@ import typer
 import typer.core
 import typer.main
 
-from ookd import __version__
+from ookd import __version__, limits
 from ookd.cli import standard
-from ookd.cores import use_threads
+from ookd.cores import MOST_THREADS, thread_count, use_threads
 from ookd.errors import UserError, printable
 
 # command -> one line of help; each is the Typer application `app` of the module `ookd.cli.<command>`.
@@ -81,11 +81,16 @@ def _root(
         False, "--version", callback=_print_version, is_eager=True, help="Print the version."
     ),
     threads: int | None = typer.Option(
-        None, min=1, max=1024, help="Number of computing threads, before the command; default: one per core."
+        None,
+        min=1,
+        max=MOST_THREADS,
+        help="Number of computing threads, before the command; default: one per core.",
     ),
 ) -> None:
     if threads is not None:
         use_threads(threads)
+    thread_count()  # what the environment says must be numbers, whether it is used or not
+    limits.check_environment()
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -109,9 +114,14 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("OOKD_DEBUG") == "1":
             raise
-        what = printable(" ".join(f"{type(error).__name__}: {error}".split()))
-        print(f"error: {what:.500} (unexpected; OOKD_DEBUG=1 shows where)", file=sys.stderr)
-        code = 1
+        if isinstance(error, UnicodeEncodeError) and not error.encoding.startswith("utf"):
+            what = f"{error.object!a:.100} cannot be encoded in {error.encoding}, the encoding of this system"
+            print(f"error: {what}; set PYTHONUTF8=1", file=sys.stderr)
+            code = 2
+        else:
+            what = printable(" ".join(f"{type(error).__name__}: {error}".split()))
+            print(f"error: {what:.500} (unexpected; OOKD_DEBUG=1 shows where)", file=sys.stderr)
+            code = 1
     try:
         sys.stdout.flush()
     except (OSError, UserError):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import orjson
 import typer
 
+from ookd.cli.standard import say
 from ookd.data.formats import writable
 from ookd.errors import UserError
 
@@ -31,6 +32,7 @@ DATA = typer.Argument(help="A folder, an annotation file or a dataset.yaml.")
 SPLIT = typer.Option(None, help="Only this split, such as train or val.")
 ROOT = typer.Option(None, "--frames", help="Folder, archive or video that file names are relative to.")
 JSON = typer.Option(False, "--json", help="The answer as JSON on standard output.")
+LAST_SEED = 2**31 - 1
 OUT = typer.Option(..., help="Output folder.")
 OVERWRITE = typer.Option(False, "--overwrite", help="Replace the folder if this command wrote it.")
 
@@ -57,7 +59,7 @@ def check(
             print(problem)
         counts = [(checked.videos, "video"), (checked.frames, "frame"), (checked.masks, "mask")]
         counts.append((len(checked.problems), "problem"))
-        print(f"{data}: {', '.join(_count(number, what) for number, what in counts)}")
+        say(f"{data}: {', '.join(_count(number, what) for number, what in counts)}")
     if checked.problems:
         raise typer.Exit(2)
 
@@ -171,7 +173,7 @@ def convert(
     if as_json:
         _answer({"out": str(out), "format": to, "videos": len(dataset.videos), "lost": lost})
     else:
-        print(f"{out}: {_count(len(dataset.videos), 'video')} as {to}")
+        say(f"{out}: {_count(len(dataset.videos), 'video')} as {to}")
 
 
 @app.command()
@@ -187,7 +189,9 @@ def synth(
         None, help="train (default), tune, val or test; with --composite, a split of the data."
     ),
     videos: int = typer.Option(100, min=1, help="Number of videos."),
-    seed: int = typer.Option(0, min=0, help="Random seed; the same seed gives the same videos."),
+    seed: int = typer.Option(
+        0, min=0, max=LAST_SEED, help="Random seed; the same seed gives the same videos."
+    ),
     changes: list[str] = typer.Option(
         [], "--set", metavar="KEY=VALUE", help="appearance=0.8, association=0.2, frames=40, crowd=[3, 9], ..."
     ),
@@ -224,7 +228,7 @@ def synth(
     if as_json:
         _answer({"out": str(out), "videos": videos, "recipe": source.recipe})
     else:
-        print(f"{out}: {_count(videos, 'video')} of {_count(source.config.frames, 'frame')}")
+        say(f"{out}: {_count(videos, 'video')} of {_count(source.config.frames, 'frame')}")
 
 
 def _field(change: str) -> tuple[str, Any]:
@@ -248,7 +252,7 @@ def preview(
         6.0, min=0.1, help="Frame rate of the MP4; benchmarks label 5 or 6 frames a second."
     ),
     minor_paste: bool = typer.Option(False, "--minor-paste", help="Paste in objects of rare classes."),
-    seed: int = typer.Option(0, min=0, help="Random seed of Minor-Paste."),
+    seed: int = typer.Option(0, min=0, max=LAST_SEED, help="Random seed of Minor-Paste."),
     overwrite: bool = OVERWRITE,
     as_json: bool = JSON,
 ) -> None:
@@ -277,7 +281,7 @@ def preview(
     if as_json:
         _answer({"out": str(out), "files": written})
     else:
-        print(f"{out}: {', '.join(written)}")
+        say(f"{out}: {', '.join(written)}")
 
 
 def _sources(data: Path, split: str | None, frames: Path | None) -> list[AnnotationSource]:

@@ -34,7 +34,9 @@ def demo(
     scene: Annotated[
         str | None, typer.Option(help="World that the scene comes from; default: ytvis-like.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the scene, and of training.")] = SEED,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**31 - 1, help="Seed of the scene, and of training.")
+    ] = SEED,
     distill: Annotated[
         bool,
         typer.Option(

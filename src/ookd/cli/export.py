@@ -9,6 +9,7 @@ from pathlib import Path
 import orjson
 import typer
 
+from ookd.cli.standard import say
 from ookd.deploy.folder import Kind, Precision
 from ookd.deploy.runtime import RUNTIMES
 from ookd.errors import UserError
@@ -72,7 +73,7 @@ def export(
         }
         print(orjson.dumps(fields, option=orjson.OPT_INDENT_2).decode())
         return
-    print(f"{out}: {to} {precision} {size}, {size_bytes / 1e6:.1f} MB")
+    say(f"{out}: {to} {precision} {size}, {size_bytes / 1e6:.1f} MB")
     print(
         f"against PyTorch: masks overlap {parity.mask_iou:.4f}, "
         f"scores differ by {parity.score_difference:.4f}"
@@ -84,9 +85,9 @@ def export(
 
 def parse_size(text: str) -> tuple[int, int]:
     """Height and width."""
-    found = re.fullmatch(r"(\d+)x(\d+)", text.strip().lower())
+    found = re.fullmatch(r"([0-9]{1,5})x([0-9]{1,5})", text.strip().lower())
     if not found:
-        raise UserError(f"--size {text}: should be height x width, as in 160x288")
+        raise UserError(f"--size {text:.40}: should be height x width, as in 160x288")
     return int(found[1]), int(found[2])
 
 

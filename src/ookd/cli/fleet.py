@@ -6,12 +6,14 @@ import sys
 import time
 from contextlib import closing
 from dataclasses import replace
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 import typer
 
+from ookd.cli.standard import say
 from ookd.errors import UserError
 
 if TYPE_CHECKING:
@@ -73,10 +75,16 @@ def fleet(
         raise UserError(f"{error.name} is not installed; pip install 'ookd[fleet]'") from None
     from ookd.fleet.listing import listed, shard_of
 
+    if parts is not None and not isfinite(parts):
+        raise UserError(f"--parts {parts}: should be a number of seconds")
     names = shard_of(listed(videos), shard)
     shown = tuple(name.strip() for name in classes.split(",") if name.strip()) or None
     settings = replace(_settings(model, device, shown, score, label), every=every)
     tasks = {video: cut(video, parts, every) if parts else [FleetTask(video)] for video in names}
+    try:
+        out.mkdir(parents=True, exist_ok=True)  # shared by all parts of an array job
+    except OSError as error:
+        raise UserError(f"{out}: cannot be the output folder: {error.strerror or error}") from None
     plan = WorkerPlan(settings, out.resolve(), device, threads)
     progress = _Progress(len(names))
     with closing(_pool(plan, workers, ray, gpus, sum(map(len, tasks.values())))) as pool:
@@ -107,10 +115,10 @@ def fleet(
         print(f"{len(names)} videos: {summary['done']} done, {kept} kept, {len(failed)} failed", end="; ")
         print(f"{outcome.frames} frames ({summary['fps']} frames/s)")
         for video, reason in list(failed.items())[:SHOWN]:
-            print(f"  {video}: {reason}")
+            say(f"  {video}: {reason}")
         if len(failed) > SHOWN:
             print(f"  and {len(failed) - SHOWN} more in {files[0].name}")
-        print(f"written to {out}: videos, {', '.join(file.name for file in files)}")
+        say(f"written to {out}: videos, {', '.join(file.name for file in files)}")
     if failed:
         raise typer.Exit(1)
 

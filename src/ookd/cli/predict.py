@@ -7,6 +7,7 @@ from pathlib import Path
 import orjson
 import typer
 
+from ookd.cli.standard import say
 from ookd.config.tracker import OfflineConfig
 from ookd.errors import UserError
 
@@ -75,4 +76,4 @@ def predict(
     else:
         before = f", {len(videos) - len(left)} of them finished before" if len(left) < len(videos) else ""
         speed = progress.done / progress.seconds
-        print(f"{path}: {len(videos)} videos{before} ({speed:.1f} frames/s)")
+        say(f"{path}: {len(videos)} videos{before} ({speed:.1f} frames/s)")

@@ -10,6 +10,8 @@ from collections import deque
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from ookd.errors import printable
+
 LINE_SECONDS = 10.0  # between two plain lines
 RECENT = 50  # steps over which the speed is measured
 
@@ -71,7 +73,7 @@ class FrameProgress:
 
     def warn(self, message: str) -> None:
         self.warnings.append(message)
-        self._console.print(f"warning: {message}", markup=False)
+        self._console.print(printable(f"warning: {message}"), markup=False)
 
     def __enter__(self) -> FrameProgress:
         logging.getLogger("ookd").addHandler(self._handler)

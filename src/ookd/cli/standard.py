@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import sys
 from contextlib import suppress
 from typing import Any
 
-from ookd.errors import UserError
+from ookd.errors import UserError, printable
 
 
 class _Output(io.FileIO):
@@ -21,6 +22,15 @@ class _Output(io.FileIO):
             raise
         except OSError as error:
             raise UserError(f"standard output: cannot be written: {error.strerror or error}") from None
+
+
+class _Errors(io.FileIO):
+    """Standard error that nobody may hear: what it does not take is lost, and the exit code stays."""
+
+    def write(self, data: Any, /) -> int:
+        with suppress(OSError):
+            return super().write(data) or 0
+        return len(data)
 
 
 def prepare() -> None:
@@ -46,6 +56,17 @@ def prepare() -> None:
             line_buffering=before.line_buffering,
             write_through=before.write_through,
         )
+    errors = sys.stderr
+    if errors is sys.__stderr__ and isinstance(errors, io.TextIOWrapper):
+        raw: Any = _Errors(errors.fileno(), "wb", closefd=False)
+        sys.stderr = io.TextIOWrapper(raw, errors.encoding, "backslashreplace", write_through=True)
+    if logging.lastResort is not None:  # which shows warnings that no command takes
+        logging.lastResort.setFormatter(_Printable())
+
+
+class _Printable(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 def discard() -> None:
@@ -54,3 +75,8 @@ def discard() -> None:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stdout.fileno())
         os.close(null)
+
+
+def say(text: str) -> None:
+    """Print a line. Names of files in it cannot control the terminal."""
+    print(printable(text))

@@ -13,6 +13,7 @@ from pathlib import Path
 import orjson
 import typer
 
+from ookd.cli.standard import say
 from ookd.errors import UserError
 from ookd.tracking.sinks import SINKS
 
@@ -121,8 +122,8 @@ def track(
         counts = Counter(objects[id] for id in sure)
         found = ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "no objects"
         found += f" (and {len(objects) - len(sure)} below {least})" if len(sure) < len(objects) else ""
-        print(f"{frames.name}: {progress.done} frames ({progress.speed:.1f} frames/s), {found}")
-        print(f"written to {out}: {', '.join(sinks.files)}")
+        say(f"{frames.name}: {progress.done} frames ({progress.speed:.1f} frames/s), {found}")
+        say(f"written to {out}: {', '.join(sinks.files)}")
     if interrupted:
         raise typer.Exit(130)
 

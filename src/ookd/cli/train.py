@@ -16,6 +16,7 @@ from rich.table import Table
 
 from ookd import config
 from ookd.cli.own_data import load_recipe
+from ookd.cli.standard import say
 from ookd.engine import is_main
 from ookd.errors import UserError
 from ookd.locking import locked
@@ -126,9 +127,9 @@ def start(recipe: config.Recipe, folder: Path, options: RunOptions) -> None:
     if options.as_json:
         sys.stdout.write(json.dumps(outcome.as_dict()) + "\n")
     else:
-        print(f"{outcome.model}: the model after {outcome.steps} steps")
-        print(f"{folder / PAGE}: the page of the run, with its curves and validation")
-        print(f"Track with it: ookd track VIDEO --model {folder}")
+        say(f"{outcome.model}: the model after {outcome.steps} steps")
+        say(f"{folder / PAGE}: the page of the run, with its curves and validation")
+        say(f"Track with it: ookd track VIDEO --model {folder}")
 
 
 def _planned(recipe: config.Recipe, folder: Path, options: RunOptions, minutes: float) -> config.Recipe:

@@ -9,6 +9,7 @@ from typing import Any
 
 import typer
 
+from ookd.cli.standard import say
 from ookd.errors import UserError
 from ookd.untrusted import read_text
 
@@ -45,7 +46,7 @@ def convert(
     if as_json:
         print(json.dumps(answer | {"out": str(out)}))
     else:
-        print(f"{out}: " + ", ".join(f"{what} {value}" for what, value in answer.items()))
+        say(f"{out}: " + ", ".join(f"{what} {value}" for what, value in answer.items()))
 
 
 def _from_hub(source: str, out: Path, names: str, overwrite: bool) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class WorldData(Strict):
         "train", description="part of the world; parts share no video"
     )
     videos: int = Field(700, ge=1, description="number of videos")
-    seed: int = Field(0, ge=0, description="seed of the world")
+    seed: int = Field(0, ge=0, lt=2**31, description="seed of the world")
     change: dict[str, Any] = Field({}, description="world settings that differ from the preset's")
     unlabelled: bool = Field(False, description="hide its labels, so that only a teacher teaches from it")
     ratio: float = Field(1.0, gt=0, description="share of training clips, relative to other sources")
@@ -75,7 +75,7 @@ class CompositeData(Strict):
     path: str = Field(description="folder, annotation file or dataset.yaml")
     part: Literal["all", "train", "tune"] = Field("all", description="which of its videos to use")
     videos: int = Field(500, ge=1, description="number of composites")
-    seed: int = Field(0, ge=0, description="seed of the composition")
+    seed: int = Field(0, ge=0, lt=2**31, description="seed of the composition")
     change: dict[str, Any] = Field({}, description="settings that differ from the defaults")
     unlabelled: bool = Field(False, description="hide its labels, so that only a teacher teaches from it")
     ratio: float = Field(1.0, gt=0, description="share of training clips, relative to other sources")

@@ -20,7 +20,7 @@ from PIL import Image, UnidentifiedImageError
 
 from ookd import untrusted
 from ookd.data.archives import is_archive, read_member
-from ookd.data.image_files import open_image
+from ookd.data.image_files import as_rgb, open_image
 from ookd.errors import UserError
 from ookd.structures import Dataset, Video
 
@@ -129,7 +129,7 @@ def decode_image(content: bytes, path: Path) -> NDArray[np.uint8]:
         raise UserError(f"{path}: the image file is empty")
     try:
         with open_image(io.BytesIO(content)) as image:
-            return np.array(image.convert("RGB"))
+            return as_rgb(image)
     except UnidentifiedImageError:
         raise UserError(f"{path}: is not an image") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

@@ -116,7 +116,7 @@ def _losses(steps: list[dict[str, Any]]) -> str:
     return _charts(
         line_chart(name, {name: _term(steps, name)}, noisy=True)
         for name in sorted(_terms(steps), key=lambda name: name != "total")
-        if not name.startswith(tuple(TEACHER)) and not name[-1].isdigit()
+        if not name.startswith(tuple(TEACHER)) and not name[-1:].isdigit()
     )
 
 

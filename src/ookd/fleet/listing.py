@@ -7,7 +7,7 @@ import glob
 import re
 from pathlib import Path
 
-from ookd import untrusted
+from ookd import limits, untrusted
 from ookd.errors import UserError
 
 COLUMNS = ("video", "path", "url", "file")  # the column of a table that holds the videos
@@ -45,7 +45,7 @@ def shard_of(videos: list[str], text: str | None) -> list[str]:
     """The videos of one part of an array job: `2/8` is the third of eight."""
     if text is None:
         return videos
-    found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+    found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
     if not found or not int(found[1]) < int(found[2]):
         raise UserError(
             f"--shard {text}: write the part, counted from 0, and the number of parts, such as 0/8"
@@ -64,19 +64,27 @@ def _beside(path: Path, addresses: list[str]) -> list[str]:
 
 def _table(path: Path, suffix: str) -> list[str]:
     rows = csv.reader(untrusted.read_lines(path), delimiter="\t" if suffix == ".tsv" else ",")
-    head = next(rows, [])
-    place = head.index(_column(path, head))
-    return [row[place].strip() for row in rows if len(row) > place and row[place].strip()]
+    try:
+        head = next(rows, [])
+        place = head.index(_column(path, head))
+        return [row[place].strip() for row in rows if len(row) > place and row[place].strip()]
+    except csv.Error as error:
+        raise UserError(f"{path}: line {rows.line_num}: is not a table: {error}") from None
 
 
 def _parquet(path: Path) -> list[str]:
     from pyarrow import ArrowException, parquet
 
     try:
-        column = _column(path, parquet.read_schema(path).names)
-        return [one for one in parquet.read_table(path, columns=[column])[column].to_pylist() if one]
-    except ArrowException as error:
-        raise UserError(f"{path}: is not a Parquet table: {error}") from None
+        with parquet.ParquetFile(path) as table:
+            limits.VIDEOS.check(table.metadata.num_rows, path)
+            column = _column(path, table.schema_arrow.names)
+            found = [one for one in table.read([column])[column].to_pylist() if one]
+    except (ArrowException, OSError) as error:
+        raise UserError(f"{path}: is not a Parquet table: {' '.join(str(error).split())[:200]}") from None
+    if not all(isinstance(one, str) for one in found):
+        raise UserError(f"{path}: column {column}: the addresses of videos must be texts")
+    return found
 
 
 def _column(path: Path, names: list[str]) -> str:

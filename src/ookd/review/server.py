@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
@@ -17,10 +18,12 @@ from typing import Any
 from ookd.data.formats.edits import parse_edit
 from ookd.errors import UserError, printable
 from ookd.review.labels import ReviewedLabels
+from ookd.untrusted import whole_number
 
 ADDRESS = "127.0.0.1"
 HEADER = "X-Ookd-Review"  # only the page itself can send it
 LARGEST = 1 << 16  # bytes of an edit
+IDLE_SECONDS = 300  # after which a silent connection is closed
 PAGE = {
     "/": ("page.html", "text/html"),
     "/page.js": ("page.js", "text/javascript"),
@@ -37,23 +40,33 @@ SAFETY = {
 _VIDEO = re.compile(r"/api/videos/(\d{1,15})(?:/(images|masks)/(\d{1,9}))?")
 
 
-def make_server(labels: ReviewedLabels, port: int) -> ThreadingHTTPServer:
+def make_server(labels: ReviewedLabels, port: int) -> ReviewServer:
     """A server that is ready to run; port 0 takes a free one."""
 
     class Handler(ReviewHandler):
         reviewed = labels
 
     try:
-        return ThreadingHTTPServer((ADDRESS, port), Handler)
+        return ReviewServer((ADDRESS, port), Handler)
     except OSError as error:
         raise UserError(
             f"port {port} cannot be used: {error.strerror or error}; name another with --port"
         ) from None
 
 
+class ReviewServer(ThreadingHTTPServer):
+    """A thread for each connection."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that is closed while it loads is no news."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class ReviewHandler(BaseHTTPRequestHandler):
     """Answers one request."""
 
+    timeout = IDLE_SECONDS
     reviewed: ReviewedLabels
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "ookd", ""
@@ -70,14 +83,16 @@ class ReviewHandler(BaseHTTPRequestHandler):
         if not self._from_here():
             return
         length = self.headers.get("Content-Length", "")
-        if not length.isdecimal() or int(length) > LARGEST:
+        if (size := whole_number(length)) is None or size > LARGEST:
             self.close_connection = True
             return self._refuse(413, f"an edit has at most {LARGEST} bytes")
-        body = self.rfile.read(int(length))
+        body = self.rfile.read(size)
         if self.path != "/api/edits" or self.headers.get(HEADER) is None:
             return self._refuse(403, "edits are made on the review page only")
         try:
             self._edit(body)
+        except RecursionError:
+            self._refuse(400, "is nested too deeply")
         except (UserError, ValueError) as error:
             self._refuse(400, str(error))
 

@@ -132,7 +132,10 @@ async def download(
 ) -> FileResponse:
     """The results so far as one of the files of `ookd track`; mask images come as a zip."""
     video = shelf.video(id)
-    make = partial(shelf.download, video, kind, _classes(classes), score)
+    shown = _classes(classes)
+    if unknown := [name for name in shown or () if name not in video.names]:
+        raise Refusal(422, f"the model has no class {unknown[0]:.60}")
+    make = partial(shelf.download, video, kind, shown, score)
     path, folder = await asyncio.get_running_loop().run_in_executor(shelf.downloads, make)
     return FileResponse(
         path,

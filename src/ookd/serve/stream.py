@@ -22,6 +22,7 @@ from ookd.serve.shelf import Shelf
 log = logging.getLogger(__name__)
 
 TAKEN, AGAIN_LATER, BAD, FAILED = 4001, 1013, 1008, 1011  # codes of closed connections
+LONGEST_REASON = 123  # bytes of a closing message
 BAD_FRAMES = 20  # in a row, after which a connection is closed
 END = "end"  # the text that ends a stream; its frames stay
 
@@ -118,4 +119,5 @@ async def _send(socket: WebSocket, answer: bytes) -> None:
 async def _close(socket: WebSocket, code: int, why: str) -> None:
     if socket.application_state is WebSocketState.CONNECTED:
         with suppress(TimeoutError, RuntimeError, WebSocketDisconnect):
-            await asyncio.wait_for(socket.close(code, why[:120]), WAIT_SECONDS)
+            reason = why.encode(errors="replace")[:LONGEST_REASON].decode(errors="ignore")
+            await asyncio.wait_for(socket.close(code, reason), WAIT_SECONDS)

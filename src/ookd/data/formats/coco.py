@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ookd import limits
 from ookd.data import rle
 from ookd.data.formats.format import Format, NamedVideos, Output
 from ookd.data.formats.json_file import write_json_set
@@ -205,6 +206,10 @@ def _gather_tracks(masks: list[_Mask], place: dict[int, tuple[Video, int]]) -> N
         if mask.of_track is not None:
             key = (video.id, "together", mask.of_track)
         if key not in tracks:
+            fault = limits.TRACK_FRAMES.exceeded((len(video.tracks) + 1) * video.length)
+            if fault is not None:
+                mask.record.complain(f"its video has {fault}")
+                continue
             none: list[None] = [None] * video.length
             first = mask.track
             tracks[key] = Track(0, first.category_id, [*none], [*none], [*none], first.iscrowd)

@@ -22,14 +22,17 @@ class Collector:
     classes: dict[str, Category] = field(default_factory=dict)
     videos: list[Video] = field(default_factory=list)
     _tracks: dict[tuple[int, Hashable], Track] = field(default_factory=dict)
+    _full: set[int] = field(default_factory=set)  # videos with more tracks than memory is meant for
 
     def class_named(self, name: str) -> Category:
         """The class of a name; a new one gets the next number."""
         return self.classes.setdefault(name, Category(len(self.classes) + 1, name))
 
     def video(self, name: str, width: int, height: int, file_names: list[str]) -> Video | None:
-        """A new video, unless its frames are too large or there are none."""
+        """A new video, unless its frames are too large or too many, or there are none."""
+        total = sum(video.length for video in self.videos) + len(file_names)
         fault = limits.PIXELS.exceeded(width * height) or limits.SIDE.exceeded(max(width, height))
+        fault = fault or limits.FRAMES.exceeded(total)
         if fault is None and (min(width, height) < 1 or not file_names):
             fault = f"{len(file_names)} frames of {width} x {height} pixels"
         if fault is not None:
@@ -50,6 +53,8 @@ class Collector:
         except rle.RleError as error:
             return self.report(Problem(self.file, where, str(error)))
         track = self._tracks.get((video.id, key))
+        if track is None and self._is_full(video):
+            return None
         if track is None:
             none: list[Any] = [None] * video.length
             category = self.class_named(name)
@@ -64,6 +69,15 @@ class Collector:
         if area := rle.area(checked):
             track.segmentations[frame] = mask
             track.boxes_xywh[frame], track.areas[frame] = rle.box_xywh(checked), area
+
+    def _is_full(self, video: Video) -> bool:
+        """Whether one more track is too much, which is reported once: a few bytes of a file become as much
+        memory as the video has frames."""
+        fault = limits.TRACK_FRAMES.exceeded((len(video.tracks) + 1) * video.length)
+        if fault is not None and video.id not in self._full:
+            self._full.add(video.id)
+            self.report(Problem(self.file, f"video {video.extra['name']}", f"has {fault}"))
+        return fault is not None
 
     def dataset(self, root: Path) -> Dataset | None:
         """The whole set, or none if there is no video."""

@@ -73,7 +73,7 @@ def _parse(file: Path, report: Report) -> Element | None:
             report(Problem(file, "", "defines entities, which CVAT never does; it is not read"))
             return None
         root = ElementTree.fromstring(text)
-    except (ElementTree.ParseError, UserError, ValueError) as error:
+    except (ElementTree.ParseError, UserError, ValueError, LookupError) as error:  # or an unknown encoding
         report(Problem(file, "", f"is not valid XML: {str(error).removeprefix(f'{file}: ')}"))
         return None
     if root.tag != "annotations":
@@ -124,7 +124,7 @@ def _mask(shape: Element, video: Video) -> Any:
     try:
         if shape.tag == "polygon":
             pairs = [pair.split(",") for pair in shape.get("points", "").split(";")]
-            return [np.array(pairs, float).ravel().tolist()]
+            return [np.array(pairs, float).reshape(len(pairs), 2).ravel().tolist()]
         if shape.tag == "mask":
             left, top, width, height = (int(shape.get(key, "")) for key in ("left", "top", "width", "height"))
             runs = np.array([int(run) for run in shape.get("rle", "").split(",")])

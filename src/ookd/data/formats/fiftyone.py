@@ -10,6 +10,7 @@ import base64
 import io
 import zlib
 from pathlib import Path, PurePosixPath
+from tokenize import TokenError
 from typing import Any
 
 import cv2
@@ -40,6 +41,7 @@ from ookd.structures import Dataset, Track, Video
 
 FILE = "samples.json"
 LABEL_FIELD = "objects"  # of the frames that are written
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 def find_fiftyone(path: Path) -> list[AnnotationSource]:
@@ -157,14 +159,13 @@ def _array(text: str) -> NDArray[Any] | None:
     try:
         inflater = zlib.decompressobj()
         content = io.BytesIO(inflater.decompress(base64.b64decode(text, validate=True), limits.PIXELS.most))
-        old = np.lib.format.read_magic(content) == (1, 0)
-        header = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
+        header = _HEADERS[np.lib.format.read_magic(content)]
         shape, fortran, kind = header(content)
-        if len(shape) != 2 or not min(shape) or kind.kind not in "biu":
+        if len(shape) != 2 or min(shape) < 1 or kind.kind not in "biu":
             return None
         values = np.frombuffer(content.read(), kind)
         return values.reshape(shape, order="F" if fortran else "C")
-    except (ValueError, zlib.error, EOFError):
+    except (ValueError, KeyError, TokenError, zlib.error, EOFError):
         return None
 
 

@@ -67,7 +67,11 @@ def read_label_studio(source: AnnotationSource, report: Report) -> Dataset | Non
             what = "its data have no 'image'; Label Studio's video tasks hold rectangles, not masks"
             report(Problem(file, f"task {place}", what))
             continue
-        name = _local(image)
+        try:
+            name = _local(image)
+        except ValueError as error:
+            report(Problem(file, f"task {place}", f"its image is not an address: {error}"))
+            continue
         video, frame = data.get("video"), data.get("frame")
         group = video if isinstance(video, str) and video else PurePosixPath(name).parent.name or name
         by_video.setdefault(group, []).append((frame if type(frame) is int else place, name, task))

@@ -93,6 +93,8 @@ def _read_labels(file: Path, classes: int, report: Report) -> list[tuple[int, li
             continue
         try:
             label, polygon = int(words[0]), [float(word) for word in words[1:]]
+            if "_" in text:  # which Python allows in numbers
+                raise ValueError
         except ValueError:
             report(Problem(file, f"line {line}", "must be a class number followed by numbers"))
             continue

@@ -13,7 +13,7 @@ from PIL import Image as Pillow
 from PIL import ImageOps
 
 from ookd import untrusted
-from ookd.data.image_files import open_image
+from ookd.data.image_files import as_rgb, open_image
 from ookd.data.video.source import Decode, FrameSource, Image, Span
 from ookd.errors import UserError
 
@@ -65,11 +65,7 @@ def check_image(image: object) -> None:
 
 
 def _upright(opened: Pillow.Image) -> Image:
-    image = ImageOps.exif_transpose(opened)
-    if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip instead of scale
-        grey = (np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)
-    return np.array(image.convert("RGB"))
+    return as_rgb(ImageOps.exif_transpose(opened))
 
 
 def try_read(path: Path) -> Image | None:

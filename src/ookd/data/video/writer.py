@@ -13,7 +13,7 @@ from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 
 from ookd.data.video.source import Image
-from ookd.files import finish, part_of, write_error
+from ookd.files import check_no_device, finish, part_of, write_error
 
 TICKS = Fraction(1, 90_000)  # seconds; fine enough for constant and variable frame rates
 LONGEST = 3600 * 90_000  # ticks that a frame may stay; MP4 has 32 bits for a few such times together
@@ -30,6 +30,7 @@ class VideoWriter:
 
     def __init__(self, path: Path | str, fps: float) -> None:
         self.path = Path(path)
+        check_no_device(self.path)
         self._fps = fps
         self._size: tuple[int, int] | None = None
         self._part: Path | None = None
