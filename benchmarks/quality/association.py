@@ -89,14 +89,18 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tune-videos", type=int, default=100)
     parser.add_argument("--test-videos", type=int, default=200)
     parser.add_argument("--trials", type=int, default=64)
+    parser.add_argument(
+        "--searches", type=int, default=1, help="of each arm's constants; scores are their means"
+    )
     parser.add_argument("--seed", type=int, default=501, help="of the tune videos; test videos have the next")
     parser.add_argument("--out", type=Path, default=Path("runs/association"))
 
 
 def run(given: argparse.Namespace) -> None:
-    experiment = Experiment(given)
+    experiment = Experiment(given, given.searches)
     for name in given.arms:  # all searches before the first row
-        experiment.constants(name)
+        for search in range(given.searches):
+            experiment.constants(name, search)
     compared = experiment.scores(given.against)
     spread = {"low": "+.1f", "high": "+.1f"}
     columns = {"arm": "", "AP": ".1f", "above": "+.1f", **spread}
@@ -116,8 +120,8 @@ def run(given: argparse.Namespace) -> None:
 class Experiment:
     """One world. Its detections and the constants of its arms are each computed once and kept in a folder."""
 
-    def __init__(self, given: argparse.Namespace) -> None:
-        self.given, self.world = given, given.world
+    def __init__(self, given: argparse.Namespace, searches: int = 1) -> None:
+        self.given, self.world, self.searches = given, given.world, searches
         self.folder = given.out / given.world
         self.folder.mkdir(parents=True, exist_ok=True)
         self.tracker = load(given.model)
@@ -130,8 +134,12 @@ class Experiment:
 
     def scores(self, name: str) -> dict[str, np.ndarray]:
         """AP, returns and switches [1 + R] of an arm: of the test videos as they are, then resampled."""
+        found = [self._scores(name, search) for search in range(self.searches)]
+        return {score: np.mean([one[score] for one in found], 0) for score in found[0]}
+
+    def _scores(self, name: str, search: int) -> dict[str, np.ndarray]:
         found = self.detections("test")
-        config, follow = self.arm(name).plan(self.constants(name), "test")
+        config, follow = self.arm(name).plan(self.constants(name, search), "test")
         videos = len(found.videos)
         drawn = np.random.default_rng(0).multinomial(videos, np.full(videos, 1 / videos), RESAMPLINGS)
         weights = np.concatenate([np.ones((1, videos), np.int64), drawn])
@@ -140,10 +148,10 @@ class Experiment:
         returns = weights @ [count.returns for count in counts]
         return {"ap": ap, "returns": returns, **resampled(counts, weights)}
 
-    def constants(self, name: str) -> dict[str, Any]:
+    def constants(self, name: str, search: int = 0) -> dict[str, Any]:
         """The constants of an arm with the best AP on the tune videos."""
         arm = self.arm(name)
-        start = self.constants(arm.after) if arm.after else {}
+        start = self.constants(arm.after, search) if arm.after else {}
         if arm.ranges is None:
             return start
 
@@ -151,11 +159,11 @@ class Experiment:
             for drawn in trials:
                 yield replay.average_precision(self.detections("tune"), *arm.plan(start | drawn, "tune"))
 
-        def search() -> dict[str, Any]:
-            best, ap = maximise(arm.ranges or {}, score, 0.0, self.given.trials)
+        def compute() -> dict[str, Any]:
+            best, ap = maximise(arm.ranges or {}, score, 0.0, self.given.trials, search)
             return {"tune_ap": ap, "constants": start | best}
 
-        found: dict[str, Any] = self._kept(f"{name}.json", search)
+        found: dict[str, Any] = self._kept(f"{name}-{search}.json" if search else f"{name}.json", compute)
         return found["constants"]
 
     def _detections(self, split: str) -> Cache:
