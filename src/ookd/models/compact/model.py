@@ -231,7 +231,7 @@ class FrameEncoder(nn.Module):
         self.down4 = nn.Conv2d(fine, fine, 1)
         self.refine4 = nn.Sequential(nn.Conv2d(fine, fine // 2, 3, padding=1), nn.ReLU())
         self.masks = MaskFeatures(fine // 2, config.mask_width)
-        self.keys = nn.Conv2d(fine, fine, 1)
+        self.keys = nn.Conv2d(fine, fine, 1, bias=False)
         self.heat = nn.Sequential(ConvBlock(fine, fine), nn.Conv2d(fine, config.classes, 1))
         last = self.heat[1]
         assert isinstance(last, nn.Conv2d)
