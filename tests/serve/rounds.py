@@ -44,10 +44,8 @@ def rounds_of_abuse(folder: Path) -> list[tuple[int, int, int]]:
 
     def held() -> tuple[int, int, int]:
         wait_for(lambda: gauge(port, "ookd_live_streams") == 0)
-        time.sleep(
-            11
-        )  # until idle connections are closed, and workers idle for so long that the next request
-        gauge(port, "ookd_live_streams")  # ends them
+        time.sleep(11)  # idle connections are closed, and workers idle for so long end at the next request
+        gauge(port, "ookd_live_streams")
         time.sleep(0.5)
         gc.collect()
         pages = int(Path("/proc/self/statm").read_text().split()[1])
