@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from learning import seeds
 from learning.arms import set_to
 from learning.seeds import COLUMNS, add_rows, judge, seeds_of
 from learning.training import trained
@@ -56,16 +57,9 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--labels", nargs="+", default=[UNTRAINED, *LABELS], choices=[UNTRAINED, *LABELS], metavar="LABELS"
     )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="changes of the recipe")
     parser.add_argument("--videos", type=int, default=500, help="without labels, for the student")
-    parser.add_argument("--tune-videos", type=int, default=100)
-    parser.add_argument("--test-videos", type=int, default=400)
-    parser.add_argument("--trials", type=int, default=64)
-    parser.add_argument("--seed", type=int, default=801, help="of the tune videos; test videos have the next")
-    parser.add_argument("--train-only", action="store_true", help="stop before test videos are looked at")
-    parser.add_argument("--out", type=Path, default=Path("runs/lookahead"))
+    seeds.options(parser, test_videos=400, seed=801, out="runs/lookahead")
 
 
 def run(given: argparse.Namespace) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import starmap
 from pathlib import Path
 
+from learning import seeds
 from learning.arms import set_to
 from learning.seeds import COLUMNS, add_rows, judge, seeds_of
 from learning.training import step_cost, trained
@@ -55,15 +56,8 @@ ROWS: Mapping[str, Row] = {
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--world", default="hard", choices=sorted(WORLDS))
     parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS), metavar="ROW")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=600, help="of the slots; the others get the same time")
-    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="changes of all recipes")
-    parser.add_argument("--tune-videos", type=int, default=100)
-    parser.add_argument("--test-videos", type=int, default=200)
-    parser.add_argument("--trials", type=int, default=64)
-    parser.add_argument("--seed", type=int, default=601, help="of the tune videos; test videos have the next")
-    parser.add_argument("--train-only", action="store_true", help="stop before test videos are looked at")
-    parser.add_argument("--out", type=Path, default=Path("runs/memory-student"))
+    seeds.options(parser, test_videos=200, seed=601, out="runs/memory-student")
 
 
 def run(given: argparse.Namespace) -> None:

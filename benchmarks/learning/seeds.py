@@ -33,6 +33,19 @@ COLUMNS = {
 }
 
 
+def options(parser: argparse.ArgumentParser, test_videos: int, seed: int, out: str) -> None:
+    """What every program with such a table asks."""
+    add = parser.add_argument
+    add("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    add("--set", nargs="*", default=[], metavar="KEY=VALUE", help="changes of all recipes")
+    add("--tune-videos", type=int, default=100)
+    add("--test-videos", type=int, default=test_videos)
+    add("--trials", type=int, default=64)
+    add("--seed", type=int, default=seed, help="of the tune videos; test videos have the next")
+    add("--train-only", action="store_true", help="stop before test videos are looked at")
+    add("--out", type=Path, default=Path(out))
+
+
 @dataclass(frozen=True, slots=True)
 class Judged:
     """An arm's scores."""

@@ -16,7 +16,8 @@ from ookd.deploy.openvino import OpenVinoRunner
 from ookd.deploy.runner import GraphRunner
 from ookd.models import zoo
 from ookd.models.backbones.resnet import ResNetConfig
-from ookd.models.compact.model import Compact, CompactConfig
+from ookd.models.compact.config import CompactConfig
+from ookd.models.compact.model import Compact
 from ookd.models.idol.model import Idol, IdolConfig
 from ookd.tracking.frame_model import Image
 from ookd.worlds import World

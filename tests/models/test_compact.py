@@ -14,14 +14,9 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from ookd.models.backbones.efficientnet_lite import EfficientNetLite
-from ookd.models.compact.model import (
-    Compact,
-    CompactConfig,
-    MaskFeatures,
-    PixelAttention,
-    mask_logits,
-    peak_places,
-)
+from ookd.models.compact.config import CompactConfig
+from ookd.models.compact.encoder import MaskFeatures
+from ookd.models.compact.model import Compact, PixelAttention, mask_logits, peak_places
 from ookd.models.families import preset
 from ookd.models.preprocess import IMAGENET, MEAN, STD
 from ookd.models.zoo import build

@@ -21,7 +21,8 @@ from ookd.models.compact.clip import (
     path_likelihood,
 )
 from ookd.models.compact.clip_training import CompactClipTraining, TubeTargets, tube_terms
-from ookd.models.compact.model import Compact, CompactConfig
+from ookd.models.compact.config import CompactConfig
+from ookd.models.compact.model import Compact
 from ookd.models.families import preset
 from ookd.models.zoo import build, save_pretrained, start_from
 from ookd.structures import Batch, Tracks
@@ -162,8 +163,8 @@ def test_what_one_frame_shows_reaches_the_answer_about_another() -> None:
         )  # frame by frame the others are as they were
         seeds = torch.tensor([[0, 1, 2, 3, 4]])  # of frame 0
         first, second = model.decode(a, seeds)[-1], model.decode(b, seeds)[-1]
-    assert (first.frame.features[0] - second.frame.features[0]).abs().max() > 1e-4
-    assert (first.logits - second.logits).abs().max() > 1e-4
+    assert (first.frame.features[0] - second.frame.features[0]).abs().max() > 1e-3
+    assert (first.logits - second.logits).abs().max() > 1e-3
 
 
 def test_before_training_a_part_is_the_frame_query_that_looks_most_like_the_seed() -> None:

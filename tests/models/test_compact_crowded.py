@@ -14,7 +14,8 @@ from ookd.models.compact import clip_training as compact_clip_training
 from ookd.models.compact import training as compact_training
 from ookd.models.compact.clip import CompactClip, CompactClipConfig
 from ookd.models.compact.clip_training import CompactClipTraining
-from ookd.models.compact.model import Compact, CompactConfig
+from ookd.models.compact.config import CompactConfig
+from ookd.models.compact.model import Compact
 from ookd.models.compact.training import CompactTraining
 from ookd.structures import Batch, Tracks
 

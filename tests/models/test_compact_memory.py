@@ -17,9 +17,10 @@ from ookd.clips.loader import collate
 from ookd.clips.sampling import ClipSampler
 from ookd.clips.sources import ClipDataset
 from ookd.models import zoo
+from ookd.models.compact.config import CompactConfig
 from ookd.models.compact.memory import CompactMemory, CompactMemoryConfig, candidates, claim_queries
 from ookd.models.compact.memory_training import CompactMemoryTraining, elapsed_frames
-from ookd.models.compact.model import Compact, CompactConfig, peak_places
+from ookd.models.compact.model import Compact, peak_places
 from ookd.models.compact.slot_noise import SlotNoise
 from ookd.models.families import preset, tracker_config
 from ookd.models.preprocess import IMAGENET

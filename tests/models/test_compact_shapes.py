@@ -15,7 +15,8 @@ from models.test_idol_training import random_batch
 from models.test_shapes import ANY_SIZE, near, prepared
 from ookd.models.compact.clip import PRESENCE, RIVAL_PENALTY, CompactClip, CompactClipConfig
 from ookd.models.compact.clip_training import CompactClipTraining
-from ookd.models.compact.model import Compact, CompactConfig, peak_places
+from ookd.models.compact.config import CompactConfig
+from ookd.models.compact.model import Compact, peak_places
 from ookd.models.compact.training import CompactTraining
 
 SIZES = {"classes": 3, "width": 32, "mask_width": 8, "embed": 16, "heads": 4, "hidden": 32, "queries": 6}
@@ -117,11 +118,16 @@ def clip_answers(model: CompactClip, clip: Tensor, pad: Tensor) -> tuple[Tensor,
     return answer.logits.float(), answer.presence / (PRESENCE[0] + RIVAL_PENALTY) + PRESENCE[1], masks
 
 
-def test_the_teacher_in_channels_last_and_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The frame queries' places and what clip queries claim are held fixed: both are choices of the best."""
+@pytest.mark.parametrize("seed", [1, 3, 4])
+def test_the_teacher_in_channels_last_and_bfloat16(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The frame queries' places and what clip queries claim are held fixed: both are choices of the best.
+
+    With seeds 0 and 2 some untrained queries are so alike that presence, which takes off 40 times the
+    difference to a rival, moves more than anything in the frame network does.
+    """
     import ookd.models.compact.clip as module
 
-    torch.manual_seed(1)
+    torch.manual_seed(seed)
     model = CompactClip(CompactClipConfig.model_validate(CLIP)).eval()
     model.load_pretrained()
     clip, pad = prepared(1, 2, 3, 64, 96)

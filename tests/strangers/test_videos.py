@@ -181,21 +181,8 @@ def test_odd_videos(name: str, model: Path, tmp_path: Path) -> None:
 
     def command(folder: Path) -> list[object]:
         make(folder / file)
-        save = "csv,mp4,json,png"
-        return [
-            "track",
-            file,
-            "--model",
-            model,
-            "--out",
-            "out",
-            "--save",
-            save,
-            "--device",
-            "cpu",
-            "--end",
-            "6",
-        ]
+        more = "--out out --save csv,mp4,json,png --device cpu --end 6"
+        return ["track", file, "--model", model, *more.split()]
 
     tried(command, tmp_path, says)
     if says is None:

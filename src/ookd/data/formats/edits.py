@@ -164,9 +164,7 @@ def joined_tracks(track: Track, other: Track) -> Track:
     for key, value in track.extra.items():
         if _per_frame(value, mine) and _per_frame(other.extra.get(key), mine):
             extra[key] = either(value, other.extra[key])
-    if SCORES in extra and not _per_frame(
-        other.extra.get(SCORES), mine
-    ):  # the other one is certain in all frames
+    if SCORES in extra and not _per_frame(other.extra.get(SCORES), mine):  # the other is certain everywhere
         extra[SCORES] = either(extra[SCORES], [None] * len(mine))
     return replace(
         track,

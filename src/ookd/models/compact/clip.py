@@ -24,18 +24,12 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from ookd.models.compact.model import (
-    Attention,
-    Compact,
-    CompactConfig,
-    CompactQueries,
-    PixelAttention,
-    PixelFeatures,
-    axis_code,
-    mask_focus,
-    peak_places,
-)
+from ookd.models.compact.attention import Attention
+from ookd.models.compact.config import CompactConfig
+from ookd.models.compact.encoder import PixelFeatures
+from ookd.models.compact.model import Compact, CompactQueries, PixelAttention, mask_focus, peak_places
 from ookd.models.parts.feed_forward import FeedForward
+from ookd.models.parts.grid import axis_code
 from ookd.models.protocols import OfflineModel
 from ookd.structures import ClipQueries
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from ookd.config.tracker import OfflineConfig, TrackerConfig
 from ookd.models.compact import clip_training, memory_training, training
 from ookd.models.compact.clip import CompactClip, CompactClipConfig
+from ookd.models.compact.config import CompactConfig
 from ookd.models.compact.memory import CompactMemory, CompactMemoryConfig
-from ookd.models.compact.model import Compact, CompactConfig
+from ookd.models.compact.model import Compact
 from ookd.models.family import Family
 from ookd.models.preprocess import IMAGENET
 

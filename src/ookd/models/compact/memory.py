@@ -22,16 +22,10 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from ookd.models.compact.model import (
-    Attention,
-    Compact,
-    CompactConfig,
-    CompactQueries,
-    PixelAttention,
-    PixelFeatures,
-    mask_focus,
-    peak_places,
-)
+from ookd.models.compact.attention import Attention
+from ookd.models.compact.config import CompactConfig
+from ookd.models.compact.encoder import PixelFeatures
+from ookd.models.compact.model import Compact, CompactQueries, PixelAttention, mask_focus, peak_places
 from ookd.models.compact.slots import TrackSlots, claim, distinct, give_births
 from ookd.models.parts.feed_forward import FeedForward
 from ookd.models.preprocess import unpadded_sizes

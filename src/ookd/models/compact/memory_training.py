@@ -20,6 +20,7 @@ from torch import Tensor
 from ookd.losses import dice, mask_bce, mask_quality, mean_over_ranks, pair_logsumexp, quality_focal
 from ookd.matching import hungarian_rows
 from ookd.models.compact import training as compact_training
+from ookd.models.compact.encoder import PixelFeatures
 from ookd.models.compact.memory import (
     SHARPNESS,
     Candidates,
@@ -30,7 +31,7 @@ from ookd.models.compact.memory import (
     claim_queries,
     mask_places,
 )
-from ookd.models.compact.model import CompactQueries, PixelFeatures, peak_places
+from ookd.models.compact.model import CompactQueries, peak_places
 from ookd.models.compact.slot_noise import SlotNoise
 from ookd.models.compact.training import CompactTraining, match_masks
 from ookd.models.families import family_of

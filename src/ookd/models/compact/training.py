@@ -20,7 +20,8 @@ from torch import Tensor
 
 from ookd.losses import dice, mask_bce, mask_quality, mean_over_ranks, quality_focal
 from ookd.matching import hungarian_rows, mask_cost
-from ookd.models.compact.model import Compact, CompactQueries, PixelFeatures, peak_places
+from ookd.models.compact.encoder import PixelFeatures
+from ookd.models.compact.model import Compact, CompactQueries, peak_places
 from ookd.models.families import family_of
 from ookd.models.parts.contrast import contrast_loss
 from ookd.models.parts.frame_targets import (

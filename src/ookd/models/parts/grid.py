@@ -1,6 +1,8 @@
-"""Cells of a grid, counted row by row, and places in it: x and y in 0..1."""
+"""Cells of a grid, counted row by row, places in it, x and y in 0..1, and codes of them."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -26,3 +28,18 @@ def peak_scores(heat: Tensor) -> Tensor:
     best = heat.detach().float().amax(1)
     around = F.max_pool2d(best.unsqueeze(1), 3, stride=1, padding=1).squeeze(1)
     return torch.where(best == around, best, best - 100.0)
+
+
+def grid_code(size: tuple[int, int], width: int, device: torch.device) -> Tensor:
+    """Position code [h * w, width] of a grid: half of the channels for y, half for x."""
+    h, w = size
+    rows = axis_code(h, width // 2, device).unsqueeze(1).expand(h, w, -1)
+    columns = axis_code(w, width // 2, device).unsqueeze(0).expand(h, w, -1)
+    return torch.cat([rows, columns], -1).reshape(h * w, width)
+
+
+def axis_code(count: int, width: int, device: torch.device) -> Tensor:
+    """Code [count, width] of `count` places spread evenly from 0 to 1, six octaves."""
+    frequency = 2 * math.pi * 2.0 ** torch.linspace(0, 5, width // 2, device=device)
+    angle = (torch.arange(count, device=device) + 0.5).unsqueeze(1) / count * frequency
+    return torch.cat([angle.sin(), angle.cos()], 1)
