@@ -96,7 +96,7 @@ WORDS: dict[str, tuple[str, str | None]] = {
     "parts without end": ("fleet frames --parts inf --model M --out out --device cpu", "parts"),
     "a wait that is no number": ("fleet frames --stall nan --model M --out out --device cpu", "stall"),
     "minutes that are no number": ("train nano --minutes nan --out out --device cpu", "minutes"),
-    "minutes without end": ("train nano --minutes inf --out out --device cpu --set run.steps=0", "."),
+    "minutes without end": ("train nano --minutes inf --out out --device cpu", "minutes"),
     "a size with another cross": ("export M out --size 64×96", "size"),
     "a size of thousands of digits": (f"export M out --size {'9' * 5000}x64", "size"),
     "a device in wide letters": ("track frames/0 --model M --out out --device ｃｐｕ", "device"),

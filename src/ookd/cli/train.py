@@ -23,6 +23,8 @@ from ookd.locking import locked
 
 app = typer.Typer(help="Train a teacher or a student.", rich_markup_mode=None)
 
+YEAR = 366 * 24 * 60  # minutes
+
 # options that `train` and `distill` share
 Out = Annotated[Path | None, typer.Option(help="Run folder; default runs/<name of the recipe>.")]
 Data = Annotated[Path | None, typer.Option(help="Your own videos instead of the recipe's.")]
@@ -36,7 +38,10 @@ Changed = Annotated[
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Delete the run in --out first.")]
 Device = Annotated[Literal["auto", "cpu"], typer.Option(help="auto trains on the GPUs, if there are any.")]
 Minutes = Annotated[
-    float | None, typer.Option(min=0, help="Train as many steps as fit into this time, instead of run.steps.")
+    float | None,
+    typer.Option(
+        min=0, max=YEAR, help="Train as many steps as fit into this time, instead of run.steps; up to a year."
+    ),
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Show every term of the loss.")]
 Show = Annotated[bool, typer.Option("--show", help="Print the complete recipe with explanations.")]
