@@ -38,8 +38,8 @@ test-latest:  # the newest of every dependency
 
 test-lowest:  # the oldest that pyproject.toml allows
 	$(PYTHON) -m venv $(VENV)-lowest
-	$(PYTHON) tests/lowest.py $(if $(TORCH),torch) > $(VENV)-lowest/lowest.txt
-	$(VENV)-lowest/bin/pip install --quiet -c $(VENV)-lowest/lowest.txt -e . onnxruntime openvino numba \
+	$(PYTHON) tests/lowest.py $(if $(TORCH),torch onnxscript) > $(VENV)-lowest/lowest.txt
+	$(VENV)-lowest/bin/pip install --quiet -c $(VENV)-lowest/lowest.txt -e '.[export]' \
 	  pytest pytest-xdist hypothesis $(if $(TORCH),torch==$(TORCH))
 	OMP_NUM_THREADS=1 $(VENV)-lowest/bin/pytest -n $(JOBS) $(QUICK)
 

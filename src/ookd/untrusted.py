@@ -99,9 +99,10 @@ def parse_yaml(text: str, where: object) -> Any:
         ) from None
     except RecursionError:
         raise UserError(f"{where}: is nested too deeply") from None
-    except (ValueError, TypeError, OverflowError, LookupError, AttributeError) as error:
-        # dates, numbers and truths that do not exist
+    except (ValueError, OverflowError) as error:
         raise UserError(f"{where}: is not valid YAML: {_brief(error)}") from None
+    except (TypeError, LookupError, AttributeError):  # dates, numbers and truths that do not exist
+        raise UserError(f"{where}: is not valid YAML: a value does not fit its tag") from None
 
 
 def whole_number(text: str) -> int | None:

@@ -92,11 +92,11 @@ def valued(**value: Any) -> dict[str, Any]:
 
 
 STUDIOS: dict[str, tuple[Change, str | None]] = {
-    "an address that is none": (studio(task("http://[::1/a.png")), "is not an address|image"),
+    "an address that is none": (studio(task("http://[::1/a.png")), "its image is not an address"),
     "two addresses of one image": (studio(task("a/0.png"), task("/data/a/0.png")), "same image"),
     "a size with a point": (studio(task(result=[region(original_width=12.5)])), "size of the frames"),
-    "a size beyond all": (studio(task(result=[region(original_width=10**12)])), "pixels|size of the frames"),
-    "a size of true": (studio(task(result=[region(original_width=True)])), "size of the frames|pixels"),
+    "a size beyond all": (studio(task(result=[region(original_width=10**12)])), "pixels in a frame"),
+    "a size of true": (studio(task(result=[region(original_width=True)])), "size of the frames"),
     "points of texts": (studio(task(result=[valued(points=[["1", "2"]] * 3)])), "is no polygon"),
     "a point of one number": (studio(task(result=[valued(points=[[1], [2], [3]])])), "is no polygon"),
     "classes in a list of lists": (studio(task(result=[valued(polygonlabels=[["cat"]])])), "is no polygon"),
@@ -106,7 +106,7 @@ STUDIOS: dict[str, tuple[Change, str | None]] = {
     ),
     "tasks in a list of lists": (
         lambda folder: (folder / "a.json").write_text('[["annotations", {"annotations": []}]]'),
-        "task 0",
+        "task 0: its data have no 'image'",
     ),
 }
 
@@ -202,20 +202,23 @@ OTHERS: dict[str, tuple[Change, str | None]] = {
     "names numbered from a point": (yolo(TRIANGLE, names={0.0: "cat"}), None),
     "a split above the folder": (
         yolo(TRIANGLE, train="../../../../../../etc"),
-        "holds no annotations|no such",
+        "etc: holds no annotations",
     ),
-    "a split that is itself": (yolo(TRIANGLE, train="data.yaml"), "data.yaml"),
+    "a split that is itself": (yolo(TRIANGLE, train="data.yaml"), "data.yaml: holds no annotations"),
     "a picture of colours as labels": (painted(np.dstack([SPOT] * 3)), "labels need a palette"),
-    "labels whose list is a number": (painted(SPOT, meta='{"videos": 7}'), "meta.json"),
+    "labels whose list is a number": (
+        painted(SPOT, meta='{"videos": 7}'),
+        "meta.json: must be an object with 'videos'",
+    ),
     "labels whose object is a list": (
         painted(SPOT, meta='{"videos": {"v": {"objects": {"1": {"category": ["cat"]}}}}}'),
-        "meta.json",
+        "meta.json: video v, object 1: must be",
     ),
     "labels of an object of thousands of digits": (
         painted(
             SPOT, meta=f'{{"videos": {{"v": {{"objects": {{"{"9" * 5000}": {{"category": "cat"}}}}}}}}}}'
         ),
-        "meta.json",
+        "meta.json: video v, object 9+",
     ),
     "no class of this number": (painted(SPOT.astype(np.uint16) * 65_535, "instances"), None),
 }
@@ -242,4 +245,4 @@ def test_a_row_of_links(tmp_path: Path) -> None:
         (folder / "train.json").symlink_to("/etc/passwd")
         return ["data", "check", "train.json"]
 
-    assert "root" not in tried(command, tmp_path, "train.json").err
+    assert "root" not in tried(command, tmp_path, "train.json: line 1, column 1: is not valid JSON").err

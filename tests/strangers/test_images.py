@@ -13,7 +13,6 @@ import pytest
 from PIL import Image
 
 import small_set
-from cli.data_and_model import write_model
 from ookd.data.formats import load
 from ookd.data.frames import read_frame
 from ookd.data.video import open_source
@@ -21,11 +20,6 @@ from strangers.test_videos import png
 from strangers.trying import tried
 
 GREY = np.linspace(0, 255, 12 * 8, dtype=np.uint8).reshape(8, 12)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("model") / "model")
 
 
 def many_notes(path: Path) -> None:
@@ -166,7 +160,7 @@ def test_large_images_are_read_without_a_warning(tmp_path: Path) -> None:
         (folder / "JPEGImages" / "b" / "00000.png").write_bytes(png(10_000, 10_000))
         return ["data", "check", path]
 
-    assert tried(command, tmp_path, None).err == ""
+    assert "arning" not in tried(command, tmp_path, None).err
 
 
 def test_a_palette_that_shows_through_is_no_news(tmp_path: Path) -> None:
@@ -175,4 +169,4 @@ def test_a_palette_that_shows_through_is_no_news(tmp_path: Path) -> None:
         KINDS["a palette that shows through"][0].save(folder / "JPEGImages" / "b" / "00000.png")
         return ["data", "check", path]
 
-    assert tried(command, tmp_path, None).err == ""
+    assert "arning" not in tried(command, tmp_path, None).err

@@ -13,14 +13,8 @@ from pathlib import Path
 import av
 import pytest
 
-from cli.data_and_model import write_model
 from data.video_files import picture, write_video
 from strangers.trying import tried
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("model") / "model")
 
 
 def sound(path: Path) -> None:
@@ -158,9 +152,9 @@ def turned(path: Path) -> None:
 # name of the file, what is in it, and what is said of it; None: it is read
 VIDEOS: dict[str, tuple[str, Callable[[Path], object], str | None]] = {
     "sound alone": ("a.wav", sound, "has no video stream"),
-    "no frame at all": ("a.avi", no_frames, "no frame can be decoded|no video"),
-    "a frame of 900 million pixels": ("a.avi", large_png, "no frame can be decoded|pixels"),
-    "a canvas of 4225 million pixels": ("a.gif", large_gif, "no frame can be decoded|pixels"),
+    "no frame at all": ("a.avi", no_frames, "no frame can be decoded"),
+    "a frame of 900 million pixels": ("a.avi", large_png, "no frame can be decoded"),
+    "a canvas of 4225 million pixels": ("a.gif", large_gif, "no frame can be decoded"),
     "each frame of another size": ("a.mkv", other_sizes, None),
     "a hundred thousand frames a second": ("a.mkv", of_rate(Fraction(100_000)), None),
     "a frame in three hours": ("a.mkv", of_rate(Fraction(1, 10_000)), None),
@@ -169,9 +163,9 @@ VIDEOS: dict[str, tuple[str, Callable[[Path], object], str | None]] = {
     "one pixel high": ("a.mkv", flat, None),
     "a crooked turn": ("a.mp4", turned, None),
     "a title that steers terminals": ("a.mkv", title, None),
-    "a playlist that names another file": ("a.mp4", playlist, "is not a video|cannot|playlist"),
-    "a playlist of itself": ("a.m3u8", itself, "is not a video|cannot|playlist|no frame|no video"),
-    "a script that climbs": ("a.mp4", script, "is not a video|cannot|not permitted|playlist"),
+    "a playlist that names another file": ("a.mp4", playlist, "is not a video"),
+    "a playlist of itself": ("a.m3u8", itself, "is not a video"),
+    "a script that climbs": ("a.mp4", script, "not permitted"),
 }
 
 

@@ -11,17 +11,14 @@ import pytest
 
 from stress import command
 
-SECONDS = 20  # far more than any command here takes
 Make = Callable[[Path], Sequence[object]]  # fills a folder; the command to run there
 
 
 def tried(make: Make, folder: Path, says: str | None) -> command.Outcome:
     """Run it there. It must be refused with a line in which `says` is found, or, for None, succeed."""
-    import torch  # noqa: F401 - what commands import is shared by all forks
-
-    import ookd.api  # noqa: F401
     from ookd.cli import main
 
+    command.warm_up()
     work, home = folder / "work", folder / "home"
     work.mkdir()
     home.mkdir()
@@ -33,7 +30,7 @@ def tried(make: Make, folder: Path, says: str | None) -> command.Outcome:
         patch.setenv("COLUMNS", "120")
         words = [str(word) for word in make(work)]
         before = listing(work)
-        done = command.run(words, work, main, own=[home], seconds=SECONDS)
+        done = command.run(words, work, main, own=[home])
     told = done.out + done.err
     assert done.faults() == [], told
     if says is None:

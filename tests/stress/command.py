@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,31 @@ _CHANGES = {
 }
 _HARMLESS = ("git", "fc-list")  # programs that tell the revision, and the fonts that there are
 _RUNS = {"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "pty.spawn"}
+
+
+# what commands import, and what takes long
+_IMPORTED = (
+    "torch",
+    "ookd.api",
+    "ookd.data.formats",
+    "ookd.drawing.overlay",
+    "ookd.engine.run",
+    "ookd.fleet",
+    "ookd.label",
+    "ookd.reports",
+    "ookd.tracking.pipeline",
+    "matplotlib.figure",
+    "matplotlib.pyplot",
+    "rich.progress",
+    "rich.table",
+    "supervision",
+)
+
+
+def warm_up() -> None:
+    """Import here, once, what each command would import in its fork."""
+    for name in _IMPORTED:
+        import_module(name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,12 +91,9 @@ def workplace() -> Iterator[Path]:
 
 def round_of(target: str, number: int, cases: int, place: Path, keep: Path | None) -> list[Finding]:
     """What `cases` commands of a target did wrong; all follow from the seed."""
-    import torch  # noqa: F401 - and what commands import is shared by all forks
-
-    import ookd.api  # noqa: F401
     from ookd.cli import main
-    from ookd.engine import run as _  # noqa: F401
 
+    command.warm_up()
     material = material_in(place)
     found: list[Finding] = []
 

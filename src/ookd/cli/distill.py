@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -29,7 +28,7 @@ from ookd.cli.train import (
     run_folder,
     start,
 )
-from ookd.engine import is_main
+from ookd.engine.launcher import is_main, process_count
 from ookd.errors import UserError
 
 app = typer.Typer(help="Train a student with an offline teacher.", rich_markup_mode=None)
@@ -97,7 +96,7 @@ def fill_cache(recipe: config.Recipe, device: str, as_json: bool) -> None:
     plan = FillPlan(recipe, device)
     for shard in plan.cache.damaged:
         print(f"warning: {plan.cache.folder / shard} is damaged and will be made again", file=sys.stderr)
-    if plan.missing and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if plan.missing and process_count() > 1:
         raise UserError(
             f"{plan.cache.folder} lacks {plan.missing} videos: fill it in one process first (--only-cache)"
         )

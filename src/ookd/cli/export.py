@@ -40,13 +40,13 @@ def export(
     as_json: bool = typer.Option(False, "--json", help="The summary as JSON on standard output."),
 ) -> None:
     """Write a model for OpenVINO or ONNX Runtime, and check that it finds the same objects."""
+    height_width = parse_size(size)
     _require_packages(to, precision)
     from ookd.cli.progress import FrameProgress
     from ookd.deploy import export as exporting
     from ookd.engine.begun import data_of_run
 
     data = data or data_of_run(Path(model)) or WORLD
-    height_width = parse_size(size)
     videos = scenes if check else 0
     with FrameProgress(exporting.frames_tracked(data, videos, height_width)) as progress:
         summary = exporting.export(

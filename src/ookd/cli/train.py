@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from rich.table import Table
 from ookd import config
 from ookd.cli.own_data import load_recipe
 from ookd.cli.standard import say
-from ookd.engine import is_main
+from ookd.engine.launcher import is_main, process_count
 from ookd.errors import UserError
 from ookd.locking import locked
 
@@ -142,7 +141,7 @@ def _planned(recipe: config.Recipe, folder: Path, options: RunOptions, minutes: 
     from ookd.engine import begun, budget
     from ookd.engine.run_log import RECIPE
 
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if process_count() > 1:
         raise UserError("--minutes plans runs of one process; set run.steps for several")
     saved = folder / RECIPE
     if saved.exists() and (options.resume or options.changed):

@@ -21,10 +21,12 @@ class Window:
 
             self._root: Any = tkinter.Tk()
         except ImportError:
-            raise UserError("--show: this Python has no tkinter; open the written files instead") from None
+            raise UserError(
+                "--show: this Python has no tkinter; `ookd serve` shows it in a browser"
+            ) from None
         except tkinter.TclError as error:
             raise UserError(
-                f"--show: there is no display ({error}); open the written files instead"
+                f"--show: there is no display ({error}); `ookd serve` shows it in a browser"
             ) from None
         self._root.title(title)
         self._root.protocol("WM_DELETE_WINDOW", self.close)

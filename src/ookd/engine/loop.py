@@ -19,8 +19,9 @@ from torch import Tensor
 
 from ookd.clips.opening import open_loader
 from ookd.config import Recipe
-from ookd.engine import checkpoint, is_main, metric_trackers, randomness
+from ookd.engine import checkpoint, metric_trackers, randomness
 from ookd.engine.build import family_of_base, make_model, make_optimizer, make_task, rate
+from ookd.engine.launcher import is_main, process_count
 from ookd.engine.layers import freeze_norms, recompute, shard
 from ookd.engine.run_log import RunLog
 from ookd.errors import UserError
@@ -283,6 +284,8 @@ def _accelerator(recipe: Recipe, out: Path, cpu: bool) -> Accelerator:
     """The devices and processes of a run, with its metric trackers started."""
     AcceleratorState._reset_state()  # a process may run several recipes, each with its own precision
     run = recipe.run
+    if process_count() > 1 and not cpu and not torch.accelerator.is_available():
+        raise UserError(f"{process_count()} processes, but no GPUs for them; add --device cpu")
     accelerator = Accelerator(
         mixed_precision="no" if run.precision == "fp32" else run.precision,
         gradient_accumulation_steps=run.accumulate,

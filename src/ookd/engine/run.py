@@ -19,8 +19,8 @@ from accelerate.utils import broadcast_object_list
 
 from ookd.clips.loader import Mixture, labelled_by
 from ookd.config import Recipe
-from ookd.engine import is_main
 from ookd.engine.build import check_tracker, provenance
+from ookd.engine.launcher import is_main
 from ookd.engine.loop import Trainer
 from ookd.engine.page import VALIDATION, write_run_page
 from ookd.engine.randomness import undisturbed

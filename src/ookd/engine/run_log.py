@@ -18,8 +18,8 @@ from safetensors.torch import save_file
 
 from ookd import __version__, untrusted
 from ookd.config import Recipe
-from ookd.engine import is_main
 from ookd.engine.display import Display, StepProgress
+from ookd.engine.launcher import is_main
 from ookd.files import write_file
 from ookd.process import peak_memory
 from ookd.structures import Batch
