@@ -40,7 +40,7 @@ test-lowest:  # the oldest that pyproject.toml allows
 	$(PYTHON) -m venv $(VENV)-lowest
 	$(PYTHON) tests/lowest.py $(if $(TORCH),torch onnxscript) > $(VENV)-lowest/lowest.txt
 	$(VENV)-lowest/bin/pip install --quiet -c $(VENV)-lowest/lowest.txt -e '.[export]' \
-	  pytest pytest-xdist hypothesis $(if $(TORCH),torch==$(TORCH))
+	  pytest pytest-xdist hypothesis trackeval $(if $(TORCH),torch==$(TORCH))
 	OMP_NUM_THREADS=1 $(VENV)-lowest/bin/pytest -n $(JOBS) $(QUICK)
 
 test-wheel:  # the wheel without extras in an empty environment, away from the sources

@@ -17,6 +17,7 @@ from ookd.data.video.source import Decode, FrameSource, Image, Span
 from ookd.errors import UserError
 
 log = logging.getLogger(__name__)
+_opencv_log = getattr(cv2.utils, "logging", cv2)  # in cv2 itself before OpenCV 4.13
 
 RECONNECTS = 5  # failed attempts in a row before a stream counts as over
 MOST = 9999  # a camera's number
@@ -33,11 +34,11 @@ class CameraSource(FrameSource):
         if not 0 <= number <= MOST:
             raise UserError(f"camera {number}: cameras have numbers from 0 to {MOST}")
         self.name = f"camera{number}"
-        level = cv2.utils.logging.getLogLevel()
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # our own message follows
+        level = _opencv_log.getLogLevel()
+        _opencv_log.setLogLevel(0)  # silent: our own message follows
         self._camera = cv2.VideoCapture(number)
         ok, image = self._camera.read()
-        cv2.utils.logging.setLogLevel(level)
+        _opencv_log.setLogLevel(level)
         if not ok:
             self._camera.release()
             raise UserError(f"camera {number}: cannot be opened (is it plugged in and not in use?)")
