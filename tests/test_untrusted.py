@@ -78,6 +78,10 @@ def test_only_ascii_digits_are_a_number(text: str) -> None:
 
 def test_terminals_are_not_steered() -> None:
     assert printable("a\x1b[31m\ud800\r\n") == "a\\x1b[31m\\ud800\\r\n"
+    long = printable(f"a.json: object {'9' * 10**7}: must be a name")
+    assert len(long) < 2100
+    assert long.startswith("a.json: object 99")
+    assert long.endswith("99: must be a name")
 
 
 def test_the_table_of_limits_is_true() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,23 +22,27 @@ class Collector:
     classes: dict[str, Category] = field(default_factory=dict)
     videos: list[Video] = field(default_factory=list)
     _tracks: dict[tuple[int, Hashable], Track] = field(default_factory=dict)
+    _frames: int = 0  # of all videos
     _full: set[int] = field(default_factory=set)  # videos with more tracks than memory is meant for
 
     def class_named(self, name: str) -> Category:
         """The class of a name; a new one gets the next number."""
         return self.classes.setdefault(name, Category(len(self.classes) + 1, name))
 
-    def video(self, name: str, width: int, height: int, file_names: list[str]) -> Video | None:
+    def video(
+        self, name: str, width: int, height: int, length: int, file_names: Iterable[str]
+    ) -> Video | None:
         """A new video, unless its frames are too large or too many, or there are none."""
-        total = sum(video.length for video in self.videos) + len(file_names)
         fault = limits.PIXELS.exceeded(width * height) or limits.SIDE.exceeded(max(width, height))
-        fault = fault or limits.FRAMES.exceeded(total)
-        if fault is None and (min(width, height) < 1 or not file_names):
-            fault = f"{len(file_names)} frames of {width} x {height} pixels"
+        fault = fault or limits.FRAMES.exceeded(self._frames + length)
+        if fault is None and min(width, height, length) < 1:
+            fault = f"{length} frames of {width} x {height} pixels"
         if fault is not None:
             self.report(Problem(self.file, f"video {name}", f"has {fault}"))
             return None
-        self.videos.append(Video(len(self.videos) + 1, width, height, file_names, extra={"name": name}))
+        self._frames += length
+        names = list(file_names)
+        self.videos.append(Video(len(self.videos) + 1, width, height, names, extra={"name": name}))
         return self.videos[-1]
 
     def add(self, video: Video, key: Hashable, name: str, frame: int, mask: Any) -> None:

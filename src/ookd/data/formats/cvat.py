@@ -6,7 +6,7 @@ of an image task as CVAT exports them (`images/frame_000012.PNG`), and ours by a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 from xml.etree import ElementTree
@@ -98,7 +98,7 @@ def _read_task(root: Element, file: Path, collector: Collector) -> None:
         return collector.report(Problem(file, "meta", what))
     if length > limits.MEMBERS.most:
         return collector.report(Problem(file, "meta", f"a video of {length} frames is not read"))
-    video = collector.video(_name(meta, file), width, height, _file_names(meta, length))
+    video = collector.video(_name(meta, file), width, height, length, _file_names(meta, length))
     if video is None:
         return
     for track in root.iterfind("track"):
@@ -143,15 +143,15 @@ def _name(meta: Element, file: Path) -> str:
     return (meta.findtext("./task/name") or meta.findtext("./job/name") or "").strip() or file.stem
 
 
-def _file_names(meta: Element, length: int) -> list[str]:
+def _file_names(meta: Element, length: int) -> Iterable[str]:
     """Where the frames are."""
     own = meta.findtext("ookd_frames")
     if own is not None and len(names := own.split("\n")) == length:
         return names
     source = (meta.findtext(".//source") or "").strip()
     if PurePosixPath(source).suffix.lower() in VIDEO_SUFFIXES:
-        return [f"{source}/{frame}" for frame in range(length)]
-    return [f"images/frame_{frame:06d}.PNG" for frame in range(length)]
+        return (f"{source}/{frame}" for frame in range(length))
+    return (f"images/frame_{frame:06d}.PNG" for frame in range(length))
 
 
 def _whole(text: str | None) -> int | None:

@@ -98,7 +98,7 @@ def _read_video(group: str, frames: list[tuple[int, str, dict[str, Any]]], colle
     names = [name for _, name, _ in frames]
     if len(set(names)) < len(names):
         return collector.report(Problem(collector.file, f"video {group}", "two tasks have the same image"))
-    if (video := collector.video(group, width, height, names)) is None:
+    if (video := collector.video(group, width, height, len(names), names)) is None:
         return
     for frame, of_frame in enumerate(regions):
         for number, region in enumerate(of_frame):
