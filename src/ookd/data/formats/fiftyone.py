@@ -78,8 +78,9 @@ def _read_sample(sample: dict[str, Any], where: str, collector: Collector) -> No
     if not isinstance(path, str) or not isinstance(frames, dict) or len(known) < 3:
         what = "needs 'filepath', 'frames' by number, and 'metadata' with frame_width, frame_height and "
         return collector.report(Problem(collector.file, where, what + "total_frame_count"))
-    names = (_frame_name(frames.get(str(n + 1)), path, n) for n in range(known[2]))
-    video = collector.video(PurePosixPath(path).stem, *known, names)
+    width, height, length = known
+    names = (_frame_name(frames.get(str(n + 1)), path, n) for n in range(length))
+    video = collector.video(PurePosixPath(path).stem, width, height, length, names)
     if video is None:
         return
     for number, fields in frames.items():
