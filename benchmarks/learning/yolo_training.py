@@ -5,10 +5,11 @@ the same number of trials, scores are of test videos, and the network's detectio
 work is kept in --out, so that an interrupted run continues.
 
 What is unfair: YOLO starts from random weights, because its own are a download, and `nano` from a backbone
-that knows ImageNet; "nano, from nothing" does not. `nano` trains in bfloat16, which Ultralytics does not do on
-a CPU. The recipe of `nano` was found on drawn worlds. That of YOLO is Ultralytics' default, except that it sees
-every fourth frame, since neighbours are alike, and warms up for one epoch: three would be most of its time.
-Its time is that of the clock, so nothing else should run; its processor time is kept with the model.
+that knows ImageNet; "nano, from nothing" does not. `nano` trains in bfloat16, which Ultralytics does not do
+on a CPU. The recipe of `nano` was found on drawn worlds. That of YOLO is Ultralytics' default, except that
+it sees every fourth frame, since neighbours are alike, and warms up for one epoch: three would be most of
+its time. Its time is that of the clock, so nothing else should run; its processor time is kept with the
+model.
 
 Ultralytics is AGPL and not part of this project: the program only runs the `yolo` command of an environment
 given by --env, such as `python -m venv E; E/bin/pip install ultralytics openvino lap`.
