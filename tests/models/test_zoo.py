@@ -222,6 +222,7 @@ def test_starting_from_something_else_is_an_error(tmp_path: Path) -> None:
 
 
 def test_presets_have_the_published_sizes() -> None:
+    pytest.importorskip("transformers", minversion="5.23")  # has all families
     with torch.device("meta"):
         counts = {
             name: sum(p.numel() for p in zoo.build(config).parameters()) / 1e6
