@@ -91,11 +91,14 @@ def test_local_processes_survive_kills(folder: Path, alone: dict[str, bytes], tm
     check(LocalPool(WorkerPlan(SETTINGS, tmp_path, "cpu"), 2), folder, alone, tmp_path)
 
 
-def test_ray_survives_kills(folder: Path, alone: dict[str, bytes], tmp_path: Path) -> None:
+def test_ray_survives_kills(
+    folder: Path, alone: dict[str, bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("ray", reason="ray is not installed")
     from ookd.fleet.on_ray import RayPool
 
     check(RayPool(WorkerPlan(SETTINGS, tmp_path, "cpu"), 2, None), folder, alone, tmp_path)
+    assert not capsys.readouterr().out  # the place of `--json`
 
 
 @contextmanager

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
+from contextlib import ExitStack, redirect_stdout
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,7 +62,19 @@ class RayPool(WorkerPool):
 
     def __init__(self, plan: WorkerPlan, workers: int, address: str | None, gpus: float = 0.0) -> None:
         self.plan, self.workers = plan, workers
-        local: dict[str, Any] = {"num_cpus": workers * plan.threads, "include_dashboard": False}
+        with ExitStack() as stack:
+            stack.enter_context(redirect_stdout(sys.stderr))  # Ray prints there when a worker dies
+            self._init(address)
+            stack.callback(ray.shutdown)
+            actor: Any = ray.remote(FleetActor)
+            self._actor = actor.options(num_cpus=plan.threads, num_gpus=gpus, max_concurrency=2)
+            self._alone = address is None
+            self._places = [_Place(self._begin(worker)) for worker in range(workers)]
+            self._steps = [0] * workers
+            self._stack = stack.pop_all()
+
+    def _init(self, address: str | None) -> None:
+        local = {"num_cpus": self.workers * self.plan.threads, "include_dashboard": False}
         try:
             ray.init(
                 address=address,
@@ -70,11 +84,6 @@ class RayPool(WorkerPool):
             )
         except (RayError, ConnectionError, ValueError, RuntimeError) as error:
             raise UserError(f"Ray at {address or 'this machine'}: {str(error).splitlines()[0]}") from None
-        actor: Any = ray.remote(FleetActor)
-        self._actor = actor.options(num_cpus=plan.threads, num_gpus=gpus, max_concurrency=2)
-        self._alone = address is None
-        self._places = [_Place(self._begin(worker)) for worker in range(workers)]
-        self._steps = [0] * workers
 
     @property
     def process_ids(self) -> list[int]:
@@ -107,7 +116,7 @@ class RayPool(WorkerPool):
         self._places[worker] = _Place(self._begin(worker))
 
     def close(self) -> None:
-        ray.shutdown()
+        self._stack.close()
 
     def _begin(self, worker: int) -> Any:
         return self._actor.remote(self.plan, worker if self._alone else None)
