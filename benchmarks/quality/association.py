@@ -54,10 +54,17 @@ MEMORY = {
     "first_score": 0.2,
     "new_score": 0.4,
 }
+SINCE = (
+    "normalise",
+    "far",
+    "overlap",
+    "doubt",
+)  # constants that the search of `memory` did not know at first
 ARMS = (
     "own",
     "bundled",
     "memory-untuned",
+    "memory-then",
     "memory",
     "consecutive",
     *peers.PEERS,
@@ -236,7 +243,11 @@ def own_arms(model: TrackerConfig) -> dict[str, Arm]:
     for name in ("memory", "consecutive", "assignment"):
         start = family.changed(MEMORY if name == "memory" else {"associator": name})
         arms[name] = arm(start, replay.online, ranges={**ANY_TRACKER, **make_associator(start).ranges})
-    arms["memory-untuned"] = arm(family.changed(MEMORY), replay.online)
+    start = family.changed(MEMORY)
+    arms["memory-untuned"] = arm(start, replay.online)
+    known = {**ANY_TRACKER, **make_associator(start).ranges}
+    then = {name: found for name, found in known.items() if name not in SINCE}
+    arms["memory-then"] = arm(start, replay.online, ranges=then)
     start = family.changed({"associator": "assignment"})
     arms["link-all"] = arm(start, replay.linked(None), ranges=linker.RANGES, after="assignment")
     for ahead in (4, 12):

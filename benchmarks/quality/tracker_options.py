@@ -21,12 +21,15 @@ OPTIONS = {
     "far": (2.0, 4.0, 6.0),
     "motion": (0.0, 0.2, 0.5, 1.0),
     "whole_track": (0.0, 0.3, 0.7, 1.0),
+    "other_class": (0.0, 0.05, 0.1, 0.2),
+    "growth": (0.0, 0.02, 0.05),
     "memory_length": (1, 3, 5, 8),
     "prefer_recent": (False, True),
     "horizon": (10, 20, 40, 60),
     "new_score": (0.1, 0.2, 0.4),
     "select_score": (0.1, 0.2, 0.3),
     "mask_nms": (0.3, 0.5, 0.7),
+    "doubt": (0.0, 1.0, 3.0, 8.0),
 }
 
 

@@ -77,3 +77,17 @@ def test_what_an_object_looked_like_long_ago_still_counts() -> None:
         for angle in [0] * 6 + [20, 40, 55, 55, 55]:
             assert tracker.identify(found([0.9], [at(angle)], [0])).tolist() == [0]
         assert tracker.identify(found([0.9], [at(0)], [0])).tolist() == [id]
+
+
+def test_a_query_of_another_class_or_size_is_another_object() -> None:
+    def seen(probs: list[float], side: float) -> DetectionFeatures:
+        place = np.array([[0.5, 0.5, side]], np.float32)
+        return DetectionFeatures(
+            np.array([probs], np.float32), np.array([[1, 0]], np.float32), place, np.array([0])
+        )
+
+    for change, ids in (({}, [0, 0]), ({"other_class": 0.6}, [0, 1]), ({"growth": 0.3}, [1, 0])):
+        for query, id in zip((seen([0.9, 0], 0.4), seen([0, 0.9], 0.1)), ids, strict=True):
+            tracker = VideoTracker(TrackerConfig(associator="assignment", match=0.5, **change))
+            assert tracker.identify(seen([0.9, 0], 0.1)).tolist() == [0]
+            assert tracker.identify(query).tolist() == [id]

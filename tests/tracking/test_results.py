@@ -62,6 +62,12 @@ def test_scores_are_pooled_over_the_frames_that_saw_the_track(pool: str, score: 
     assert next(results.tracks(1, [1])).score == pytest.approx(score)
 
 
+def test_doubt_lowers_the_score_of_what_was_seen_briefly() -> None:
+    results = seen_in({0: [0], 1: list(range(8))}, 8, TrackerConfig(doubt=2))
+    scores = [track.score for track in results.tracks(1, [1, None])]
+    np.testing.assert_allclose(scores, [0.8 * 1 / 3, 0.8 * 8 / 10], rtol=1e-6)
+
+
 def test_a_short_track_is_noise_from_the_tenth_frame_on() -> None:
     twice, thrice = [0, 1], [0, 1, 2]
     assert frames_of(seen_in({0: twice, 1: thrice}, 9)) == [twice, thrice]

@@ -85,6 +85,11 @@ class TrackerConfig(Constants):
     far: Annotated[float, Field(gt=0, le=1e6)] = 2.0
     motion: Share = 0.0
 
+    # "assignment": penalty for a query whose class scores differ from the object's, and for each doubling or
+    # halving of its size.
+    other_class: Factor = 0.0
+    growth: Factor = 0.0
+
     # Weight of the IoU of a mask with the object's last one: for detectors whose embeddings were not trained
     # to tell objects apart.
     overlap: Annotated[float, Field(ge=0)] = 0.0
@@ -108,8 +113,10 @@ class TrackerConfig(Constants):
 
     # Results of a whole video: how class scores are pooled over a track's frames, and whether every class
     # above `final_score` is reported or only the best one. "logits" is the softmax of a query's mean logits
-    # over all frames of the video, visible or not, as VidEoMT publishes; it needs the associator "slot".
+    # over all frames of the video, visible or not, as VidEoMT publishes; it needs the associator "slot". To a
+    # "mean", `doubt` adds so many frames with scores of 0: what was seen briefly ranks lower.
     pool: Literal["mean", "max", "logits"] = "mean"
+    doubt: Factor = 0.0
     every_class: bool = True
     final_score: Share = 0.05
 

@@ -113,7 +113,7 @@ class Histories(Generic[Mask]):
         if self.config.pool == "max":
             return track.pooled
         if self._logits is None:
-            scores: Floats = track.pooled / np.float32(track.frames)
+            scores: Floats = track.pooled / np.float32(track.frames + self.config.doubt)
             return scores
         mean = self._logits[track.query] / self.length
         powers = np.exp(mean - mean.max())

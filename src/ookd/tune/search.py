@@ -46,6 +46,7 @@ ANY_TRACKER: Mapping[str, Range] = {
     "first_score": Between(LOOSEST, 0.7),
     "new_score": Between(LOOSEST, 0.7),
     "pool": Choice("mean", "max"),
+    "doubt": Between(0.0, 8.0),
 }
 BATCH = 8  # trials drawn at once, so that the outcome does not depend on the number of processes
 

@@ -1,9 +1,9 @@
 """Identity by the best assignment of a frame's detections to all remembered objects, or to none.
 
 The similarity of a detection and an object is the cosine of their embeddings, minus the distance from the
-object's expected position, plus the overlap of their masks. A pair that is not above `match` is excluded, so
-that a new object cannot take the id of one that left. Of all assignments, the one with the largest sum above
-`match` is taken.
+object's expected position, minus the differences in class and size, plus the overlap of their masks. A pair
+that is not above `match` is excluded, so that a new object cannot take the id of one that left. Of all
+assignments, the one with the largest sum above `match` is taken.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from ookd.tracking.associators.looks import (
     distance,
     overlap,
     remembered,
+    size_ratio,
     unit,
 )
 from ookd.tracking.associators.ranges import Between, Choice, Range, Steps
@@ -53,6 +54,8 @@ class AssignmentAssociator(Associator[TrackMemory]):
             "nearness": Between(0.0, 0.3),
             "far": Between(1.0, 6.0),
             "motion": Between(0.0, 1.0),
+            "other_class": Between(0.0, 0.3),
+            "growth": Between(0.0, 0.1),
             "overlap": Between(0.0, 0.5),
             "whole_track": Between(0.0, 1.0),
             "memory_length": Steps(1, 16),
@@ -87,6 +90,11 @@ class AssignmentAssociator(Associator[TrackMemory]):
         if config.nearness:
             apart = distance(detections.places[:, None], self.expected(memory), config.far)
             affinity -= np.float32(config.nearness) * apart
+        if config.other_class:
+            classes = unit(detections.probs) @ unit(memory.probs.astype(np.float32)).T
+            affinity -= np.float32(config.other_class) * (1 - classes)
+        if config.growth:
+            affinity -= np.float32(config.growth) * size_ratio(detections.places[:, None], memory.places)
         if config.overlap:
             affinity += np.float32(config.overlap) * overlap(detections, memory)
         return affinity

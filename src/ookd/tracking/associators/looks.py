@@ -103,6 +103,13 @@ def distance(here: Floats, there: Floats, far: float) -> Floats:
     return limited
 
 
+def size_ratio(here: Floats, there: Floats) -> Floats:
+    """How many times the size of places [..., 3] doubles or halves, at most twice."""
+    sides = [np.log2(np.maximum(places[..., 2], 1e-6)) for places in (here, there)]
+    ratio: Floats = np.minimum(np.abs(sides[0] - sides[1]), np.float32(2))
+    return ratio
+
+
 def best_pairs(above: Floats) -> tuple[Ints, Ints]:
     """Rows and columns of the pairing with the largest sum of `above` [N, M]; 0 or less is no pair."""
     rows, columns = linear_sum_assignment(np.maximum(above, 0), maximize=True)
