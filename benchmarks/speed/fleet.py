@@ -69,8 +69,8 @@ def run(given: argparse.Namespace) -> None:
             *("one process", 1, 0, len(videos), 0, started, seconds, rate, 1.0, ""),
             *(len(videos), 1000 * again / len(videos), memory / 1e6, memory / 1e6),
         )
-        for kind in given.pools:
-            for kills in dict.fromkeys((0, given.kills)):
+        for kills in dict.fromkeys((0, given.kills)):
+            for kind in given.pools:
                 out = folder / f"{kind}{kills}"
                 plan = WorkerPlan(settings, out, "cpu")
                 with opened(kind, plan, first, given.workers) as (pool, started):
