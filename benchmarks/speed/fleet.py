@@ -5,7 +5,8 @@ actors. With --kills, workers are killed with SIGKILL at random moments, and amo
 are not videos and a server that says nothing. Each row shows the time, how much faster than one process that
 is, whether all results are the same to the byte, and what a rerun costs, which finds all results.
 
-One core per worker. Start-up is from nothing until each worker has loaded the model and tracked a first
+One core per worker. Processor time is that of all processes together; other work on the machine disturbs it
+less than the clock. Start-up is from nothing until each worker has loaded the model and tracked a first
 short video; the other times are of warm workers. Memory is the peak of the largest worker, and in the next
 column that of all started processes together, shared pages counted once.
 """
@@ -52,7 +53,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> None:
     columns = {"on": "", "workers": "", "killed": "", "done": "", "failed": "", "start-up (s)": ".1f"}
-    columns |= {"seconds": ".1f", "frames/s": ".1f", "of one process": ".2f", "same results": ""}
+    columns |= {"seconds": ".1f", "frames/s": ".1f", "of one process": ".2f"}
+    columns |= {"processor (ms a video)": ".0f", "same results": ""}
     columns |= {"kept by a rerun": "", "rerun (ms a video)": ".1f", "a worker (MB)": ".0f", "all (MB)": ".0f"}
     with tempfile.TemporaryDirectory() as name, Table(given, columns) as table, silent_server() as silent:
         folder = Path(name)
@@ -63,10 +65,22 @@ def run(given: argparse.Namespace) -> None:
         bad = [*map(str, damaged), silent]
         settings = FleetSettings(given.model, "measured")
         one = apart(alone, time.time(), first, videos, settings, folder / "alone")
-        frames, started, seconds, again, memory = one
+        frames, started, seconds, spent, again, memory = one
         rate = frames / seconds
         table.add(
-            *("one process", 1, 0, len(videos), 0, started, seconds, rate, 1.0, ""),
+            *(
+                "one process",
+                1,
+                0,
+                len(videos),
+                0,
+                started,
+                seconds,
+                rate,
+                1.0,
+                1000 * spent / len(videos),
+                "",
+            ),
             *(len(videos), 1000 * again / len(videos), memory / 1e6, memory / 1e6),
         )
         for kills in dict.fromkeys((0, given.kills)):
@@ -75,7 +89,9 @@ def run(given: argparse.Namespace) -> None:
                 plan = WorkerPlan(settings, out, "cpu")
                 with opened(kind, plan, first, given.workers) as (pool, started):
                     every = mixed(videos, bad if kills else [])
+                    before = processor_seconds()
                     outcome, killed = through(pool, every, kills, given.stall)
+                    spent = None if kills else 1000 * (processor_seconds() - before) / len(videos)
                     memory, together = (None, None) if kills else memories(pool)
                 with opened(kind, plan, first, given.workers) as (pool, _):
                     rerun, _ = through(pool, videos, 0, given.stall)
@@ -85,7 +101,7 @@ def run(given: argparse.Namespace) -> None:
                 speed = outcome.frames / outcome.seconds
                 table.add(
                     *(kind, given.workers, killed, len(outcome.done), len(failed), started, outcome.seconds),
-                    *(speed, speed / rate, "yes" if same else "no", kept),
+                    *(speed, speed / rate, spent, "yes" if same else "no", kept),
                     *(1000 * rerun.seconds / len(videos), memory, together),
                 )
                 for task, reason in outcome.failed.items():
@@ -111,18 +127,19 @@ def drawn(folder: Path, first: int, videos: int, frames: int, size: str) -> tupl
 
 def alone(
     begin: float, first: Sequence[str], videos: Sequence[str], settings: FleetSettings, out: Path
-) -> tuple[int, float, float, float, float]:
-    """What this process needs: frames, seconds until it has begun, of all videos, of asking again; memory."""
+) -> tuple[int, float, float, float, float, float]:
+    """What this process needs: frames, seconds until it has begun, of all videos by clock and processor, of
+    asking again; memory."""
     take_cores(0, 1)
     model = FleetModel(settings, "cpu")
     for video in first:
         process(video, model, out)
-    began = time.time()
+    began, before = time.time(), time.process_time()
     frames = sum(process(video, model, out).frames for video in videos)
-    done = time.time()
+    done, spent = time.time(), time.process_time() - before
     for video in videos:
         process(video, model, out)
-    return frames, began - begin, done - began, time.time() - done, peak_memory()
+    return frames, began - begin, done - began, spent, time.time() - done, peak_memory()
 
 
 @contextmanager
@@ -196,6 +213,16 @@ def memories(pool: Any) -> tuple[float, float]:
     """MB of the largest worker at its peak, and of all processes that this one has started."""
     peak = max(megabytes(process, "status", "VmHWM") for process in pool.process_ids)
     return peak, sum(megabytes(process, "smaps_rollup", "Pss") for process in descendants(os.getpid()))
+
+
+def processor_seconds() -> float:
+    """Of this process and all that it has started, as far as they still run."""
+    ticks = 0
+    for number in (os.getpid(), *descendants(os.getpid())):
+        with suppress(OSError):  # it has ended
+            figures = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(figures[11]) + int(figures[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def descendants(process: int) -> list[int]:
