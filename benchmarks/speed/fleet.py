@@ -45,7 +45,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", type=int, default=16)
     parser.add_argument("--size", default="160x288")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--kills", type=int, default=5)
+    parser.add_argument("--kills", type=int, nargs="+", default=[0, 5], help="of workers, in each row")
     parser.add_argument("--damaged", type=int, default=3, help="files beside the videos")
     parser.add_argument("--stall", type=float, default=30.0, help="seconds until a silent worker is killed")
     parser.add_argument("--pools", nargs="+", default=["processes", "ray"], choices=["processes", "ray"])
@@ -67,23 +67,12 @@ def run(given: argparse.Namespace) -> None:
         one = apart(alone, time.time(), first, videos, settings, folder / "alone")
         frames, started, seconds, spent, again, memory = one
         rate = frames / seconds
+        each = 1000 / len(videos)
         table.add(
-            *(
-                "one process",
-                1,
-                0,
-                len(videos),
-                0,
-                started,
-                seconds,
-                rate,
-                1.0,
-                1000 * spent / len(videos),
-                "",
-            ),
-            *(len(videos), 1000 * again / len(videos), memory / 1e6, memory / 1e6),
+            *("one process", 1, 0, len(videos), 0, started, seconds, rate, 1.0),
+            *(spent * each, "", len(videos), again * each, memory / 1e6, memory / 1e6),
         )
-        for kills in dict.fromkeys((0, given.kills)):
+        for kills in given.kills:
             for kind in given.pools:
                 out = folder / f"{kind}{kills}"
                 plan = WorkerPlan(settings, out, "cpu")
@@ -91,9 +80,8 @@ def run(given: argparse.Namespace) -> None:
                     every = mixed(videos, bad if kills else [])
                     before = processor_seconds()
                     outcome, killed = through(pool, every, kills, given.stall)
-                    spent = None if kills else 1000 * (processor_seconds() - before) / len(videos)
+                    spent = None if kills else (processor_seconds() - before) * each
                     memory, together = (None, None) if kills else memories(pool)
-                with opened(kind, plan, first, given.workers) as (pool, _):
                     rerun, _ = through(pool, videos, 0, given.stall)
                 failed = {task.address for task in outcome.failed}
                 same = contents(out) == contents(folder / "alone") and failed == set(every) - set(videos)
@@ -102,7 +90,7 @@ def run(given: argparse.Namespace) -> None:
                 table.add(
                     *(kind, given.workers, killed, len(outcome.done), len(failed), started, outcome.seconds),
                     *(speed, speed / rate, spent, "yes" if same else "no", kept),
-                    *(1000 * rerun.seconds / len(videos), memory, together),
+                    *(rerun.seconds * each, memory, together),
                 )
                 for task, reason in outcome.failed.items():
                     print(f"{Path(task.address).name}: {reason}", file=sys.stderr)
