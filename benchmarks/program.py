@@ -33,7 +33,6 @@ COMMANDS = {
         "memory": ("speed.memory", "growth of memory with a video's length: reading, writing, all outputs"),
         "evaluation": ("speed.evaluation", "seconds and memory of `ookd eval`"),
         "serve": ("speed.serve", "latency, frames/s and memory of `ookd serve` with cameras"),
-        "browser": ("speed.browser", "latency and frames/s that the page of `ookd serve` shows in Chromium"),
         "fleet": ("speed.fleet", "cost of workers, kills and reruns in `ookd fleet`"),
         "fleet-cost": ("speed.fleet_cost", "machine hours and storage of very many videos, estimated"),
         "train": ("speed.train", "seconds and memory of a training step, and where the time goes"),
