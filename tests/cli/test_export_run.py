@@ -12,8 +12,8 @@ from ookd.api import load as load_model
 from ookd.cli import main
 from ookd.clips.opening import open_source, part_of
 from ookd.config import FolderData
-from ookd.engine import begun
 from ookd.data.formats import load, save_ytvis
+from ookd.engine import begun
 from ookd.errors import UserError
 from ookd.structures import Category, Dataset, Track, Video
 from ookd.worlds import World, write
