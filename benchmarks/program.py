@@ -57,6 +57,10 @@ COMMANDS = {
         "ablation": ("learning.ablation", "AP of students that are taught in different ways, at equal steps"),
         "memory-student": ("learning.memory_student", "value of track slots, at equal compute"),
         "lookahead": ("learning.lookahead", "value of knowing the future, in a student's labels"),
+        "label-students": (
+            "learning.label_students",
+            "AP, HOTA and returns kept of students of a teacher's labels",
+        ),
         "shared-switches": ("learning.shared_switches", "their identity switches on objects that all find"),
         "convergence": ("learning.convergence", "AP of a student by minutes of training"),
         "placed-queries": ("learning.placed_queries", "AP of learned and of placed queries, at equal steps"),
