@@ -31,6 +31,7 @@ COMMANDS = {
             "cost of a frame and drift of an exported model that carries state",
         ),
         "memory": ("speed.memory", "growth of memory with a video's length: reading, writing, all outputs"),
+        "label-memory": ("speed.label_memory", "growth of memory with a video's length: labelling"),
         "evaluation": ("speed.evaluation", "seconds and memory of `ookd eval`"),
         "serve": ("speed.serve", "latency, frames/s and memory of `ookd serve` with cameras"),
         "fleet": ("speed.fleet", "cost of workers, kills and reruns in `ookd fleet`"),
