@@ -169,12 +169,7 @@ class Experiment:
             return [sum(video.counts.values(), TrackingCounts()) for video in measured]
 
         counts: list[TrackingCounts] = self._kept(f"{name}-tracking.pickle", compute)
-        weights = resamplings(len(counts))
-        matched = np.tensordot(weights, [count.matched for count in counts], 1)  # [1 + R, 3, A]
-        right, _, associated = matched.transpose(1, 0, 2)
-        masks = weights @ [count.truths + count.results for count in counts]
-        hota: np.ndarray = np.sqrt(associated / np.maximum(1, masks[:, None] - right)).mean(1)
-        return hota
+        return resampled_hota(counts, resamplings(len(counts)))
 
     def constants(self, name: str, search: int = 0) -> dict[str, Any]:
         """The constants of an arm with the best AP on the tune videos."""
@@ -249,6 +244,15 @@ def resamplings(videos: int) -> Ints:
     drawn = np.random.default_rng(0).multinomial(videos, np.full(videos, 1 / videos), RESAMPLINGS)
     weights: Ints = np.concatenate([np.ones((1, videos), np.int64), drawn])
     return weights
+
+
+def resampled_hota(counts: Sequence[TrackingCounts], weights: Ints) -> np.ndarray:
+    """HOTA [1 + R] of videos that count as often as `weights` [1 + R, V] says."""
+    matched = np.tensordot(weights, [count.matched for count in counts], 1)  # [1 + R, 3, A]
+    right, _, associated = matched.transpose(1, 0, 2)
+    masks = weights @ [count.truths + count.results for count in counts]
+    hota: np.ndarray = np.sqrt(associated / np.maximum(1, masks[:, None] - right)).mean(1)
+    return hota
 
 
 def together(caches: Sequence[Cache]) -> Cache:
