@@ -59,27 +59,13 @@ def test_labels_become_an_exported_model_and_a_report(
     student = load_model(run / "exported")
     assert list(student.names) == [category.name for category in held_out.categories]
 
-    (tmp_path / "held").mkdir()
-    save_ytvis(held_out, tmp_path / "held" / "instances.json")
-    (tmp_path / "held" / "JPEGImages").symlink_to(labels / "JPEGImages")
-    assert (
-        main(
-            [
-                "predict",
-                str(tmp_path / "held"),
-                "--model",
-                str(run / "exported"),
-                "--out",
-                str(tmp_path / "p"),
-            ]
-        )
-        == 0
-    )
+    held, predicted = tmp_path / "held", tmp_path / "predicted"
+    held.mkdir()
+    save_ytvis(held_out, held / "instances.json")
+    (held / "JPEGImages").symlink_to(labels / "JPEGImages")
+    assert main(["predict", str(held), "--model", str(run / "exported"), "--out", str(predicted)]) == 0
     capsys.readouterr()
-    assert (
-        main(["eval", "--gt", str(tmp_path / "held"), "--pred", str(tmp_path / "p"), "--agreement", "--json"])
-        == 0
-    )
+    assert main(["eval", "--gt", str(held), "--pred", str(predicted), "--agreement", "--json"]) == 0
     counted = json.loads(capsys.readouterr().out)
     assert {key: numbers[key] for key in counted} == counted
 
@@ -90,7 +76,7 @@ def test_labels_become_an_exported_model_and_a_report(
     assert page.count("data:image/jpeg") == 2
 
     begun.remove(run)  # as --overwrite does
-    assert not run.exists()
+    assert not list(run.iterdir())
 
 
 def test_a_split_for_validation_is_what_is_held_out(labels: Path, tmp_path: Path) -> None:
