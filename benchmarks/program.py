@@ -63,6 +63,10 @@ COMMANDS = {
             "AP, HOTA and returns kept of students of a teacher's labels",
         ),
         "shared-switches": ("learning.shared_switches", "their identity switches on objects that all find"),
+        "yolo-training": (
+            "learning.yolo_training",
+            "AP and returns kept of `nano` and YOLO after equal minutes of training",
+        ),
         "convergence": ("learning.convergence", "AP of a student by minutes of training"),
         "placed-queries": ("learning.placed_queries", "AP of learned and of placed queries, at equal steps"),
         "kill-resume": ("learning.kill_resume", "whether a run killed many times ends as one left alone"),

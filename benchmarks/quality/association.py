@@ -34,7 +34,7 @@ from ookd.tracking.associators.ranges import Range
 from ookd.tracking.predict import predict
 from ookd.tune import replay
 from ookd.tune.replay import Cache, CachedVideo, Follow
-from ookd.tune.search import ANY_TRACKER, cache_queries, maximise
+from ookd.tune.search import ANY_TRACKER, cache_queries, maximise, values_of
 from ookd.worlds import World
 from quality import peers
 
@@ -86,7 +86,8 @@ class Arm:
 
     plan: Callable[[Mapping[str, Any], str], tuple[TrackerConfig, Follow]]  # from its constants, for a split
     ranges: Mapping[str, Range] | None = None  # where its constants are searched
-    after: str | None = None  # the arm whose constants it begins with
+    start: Mapping[str, Any] | None = None  # where the search begins
+    after: str | None = None  # the arm whose constants it has besides
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -130,11 +131,11 @@ def run(given: argparse.Namespace) -> None:
 class Experiment:
     """One world. Its detections and the constants of its arms are each computed once and kept in a folder."""
 
-    def __init__(self, given: argparse.Namespace, searches: int = 1) -> None:
+    def __init__(self, given: argparse.Namespace, searches: int = 1, tracker: Any = None) -> None:
         self.given, self.world, self.searches = given, given.world, searches
         self.folder = given.out / given.world
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.tracker = load(given.model)
+        self.tracker = tracker or load(given.model)
         self.own_arms = own_arms(self.tracker.online()[1])
         self.detections, self.motion = cache(self._detections), cache(self._motion)
 
@@ -183,7 +184,7 @@ class Experiment:
                 yield replay.average_precision(self.detections("tune"), *arm.plan(start | drawn, "tune"))
 
         def compute() -> dict[str, Any]:
-            best, ap = maximise(arm.ranges or {}, score, 0.0, self.given.trials, search)
+            best, ap = maximise(arm.ranges or {}, score, 0.0, self.given.trials, search, start=arm.start)
             return {"tune_ap": ap, "constants": start | best}
 
         found: dict[str, Any] = self._kept(f"{name}-{search}.json" if search else f"{name}.json", compute)
@@ -236,7 +237,7 @@ class Experiment:
         def plan(values: Mapping[str, Any], split: str) -> tuple[TrackerConfig, Follow]:
             return peers.plan(name, self.motion(split), start, values)
 
-        return Arm(plan, peers.ranges(name))
+        return Arm(plan, peers.ranges(name), peers.constants(name))
 
 
 def resamplings(videos: int) -> Ints:
@@ -267,8 +268,14 @@ def own_arms(model: TrackerConfig) -> dict[str, Arm]:
     """The model's own tracker, with its constants and others, the associators, the linker, the truth."""
     family = family_named("compact").tracker
 
-    def arm(config: TrackerConfig, follow: Follow, **more: Any) -> Arm:
-        return Arm(lambda values, _: (config.changed(values), follow), **more)
+    def arm(
+        config: TrackerConfig,
+        follow: Follow,
+        ranges: Mapping[str, Range] | None = None,
+        after: str | None = None,
+    ) -> Arm:
+        first = values_of(config, ranges) if ranges else None
+        return Arm(lambda values, _: (config.changed(values), follow), ranges, first, after)
 
     arms = {"bundled": arm(model, replay.online)}
     arms["own"] = arm(model, replay.online, ranges={**ANY_TRACKER, **make_associator(model).ranges})

@@ -7,6 +7,7 @@ scores and first sightings begin lower. McByte runs without its mask propagation
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,11 @@ import supervision
 from ookd.config.tracker import TrackerConfig
 from ookd.errors import UserError
 from ookd.masks import Ints
+from ookd.models.families import family_named
 from ookd.tracking.associators.ranges import Between, Range, Steps
 from ookd.tracking.recordings import recordings
 from ookd.tune.replay import CachedVideo, Follow
-from ookd.tune.search import ANY_TRACKER
+from ookd.tune.search import ANY_TRACKER, values_of
 from ookd.worlds import World
 
 PEERS = {
@@ -27,7 +29,12 @@ PEERS = {
     "botsort": "BoTSORTTracker",
     "mcbyte": "McByteTracker",
 }
-OURS = ("select_score", "mask_nms", "pool")  # which detections there are, and how a track's class is told
+OURS = (
+    "select_score",
+    "mask_nms",
+    "pool",
+    "doubt",
+)  # which detections there are, and how a track's class is told
 Motion = Mapping[int, np.ndarray]  # of each video [T, 2, 3]: from the frame before to this one
 
 
@@ -54,6 +61,13 @@ def ranges(name: str) -> Mapping[str, Range]:
         if constant != "cmc_downscale":
             searched[constant] = Steps(low, high - 1) if space["type"] == "randint" else Between(low, high)
     return searched
+
+
+def constants(name: str) -> dict[str, Any]:
+    """Those with which a peer comes."""
+    own = {key: one.default for key, one in signature(_tracker(name)).parameters.items()}
+    ours = values_of(family_named("compact").tracker, {key: ANY_TRACKER[key] for key in OURS})
+    return {**ours, **{key: own[key] for key in ranges(name) if key in own}}
 
 
 def plan(

@@ -55,16 +55,28 @@ def measure(
     return costs
 
 
+def yolo_command(env: Path) -> Path:
+    """The `yolo` of a virtual environment."""
+    yolo = (env / "bin" / "yolo").absolute()
+    if not yolo.is_file():
+        raise UserError(f"{yolo} is not there: --env needs an environment with ultralytics")
+    return yolo
+
+
 def once(
-    command: Sequence[str], folder: Path, cores: Sequence[int] | None = None
+    command: Sequence[str], folder: Path, cores: Sequence[int] | None = None, **variables: str
 ) -> tuple[float, float, float]:
-    """Seconds of the processor and of the clock, and peak memory in MB, of a command."""
+    """Seconds of the processor and of the clock, and peak memory in MB, of a command.
+
+    `variables` are added to its environment.
+    """
     began = time.perf_counter()
     log = folder / "log.txt"
     with log.open("w") as file:
         process = subprocess.Popen(
             command,
             cwd=folder,
+            env={**os.environ, **variables},
             stdout=file,
             stderr=file,
             preexec_fn=None if cores is None else lambda: os.sched_setaffinity(0, cores),

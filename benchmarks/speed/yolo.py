@@ -19,8 +19,7 @@ from pathlib import Path
 from statistics import median
 
 from measuring import Table
-from ookd.errors import UserError
-from speed.commands import drawn, measure, once
+from speed.commands import drawn, measure, once, yolo_command
 
 OURS = "nano"
 
@@ -37,9 +36,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> None:
-    yolo = (given.env / "bin" / "yolo").absolute()
-    if not yolo.is_file():
-        raise UserError(f"{yolo} is not there: --env needs an environment with ultralytics")
+    yolo = yolo_command(given.env)
     numbers = dict.fromkeys(["processor ms a frame", "lowest", "highest", "clock ms a frame"], ".1f")
     ratios = dict.fromkeys([f"{OURS} / it, processor", f"{OURS} / it, clock"], ".2f")
     columns = {"size": "", "model": "", **numbers, **ratios, "peak MB": ".0f"}

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
 from ookd.config.tracker import TrackerConfig
 from ookd.errors import UserError
 from ookd.evaluation.run import evaluate
+from ookd.tracking.associators.ranges import Between, Choice, Steps
 from ookd.tracking.predict import predict
 from ookd.tune.replay import Cache, average_precision, gain
-from ookd.tune.search import cache_queries, tune
+from ookd.tune.search import cache_queries, maximise, tune
 from tracking.colour_model import NAMES, ColourModel, Scenes
 
 
@@ -53,6 +55,30 @@ def test_the_search_finds_better_constants_and_says_the_same_twice(cache: Cache)
     assert [trials for trials, _ in heard] == [8, 16, 24]
     assert all(later >= earlier for (_, earlier), (_, later) in pairwise(heard))
     assert tune(cache, blind, trials=24, seed=1) == tuned
+
+
+def test_a_search_begins_with_what_there_was_and_goes_on_around_the_best() -> None:
+    ranges = {
+        "near": Between(0.0, 1.0),
+        "many": Steps(1, 50),
+        "way": Choice("this", "that"),
+        "new": Choice(True),
+    }
+    asked: list[dict[str, Any]] = []
+
+    def score(drawn: list[dict[str, Any]]) -> list[float]:
+        asked.extend(drawn)
+        return [-abs(values["near"] - 0.42) - abs(values["many"] - 10) / 50 for values in drawn]
+
+    start = {"near": 0.4, "many": 90, "way": "another"}  # partly out of range
+    best, reached = maximise(ranges, score, -9.0, 80, start=start)
+    assert asked[0]["near"] == 0.4
+    assert asked[0]["many"] == 50
+    assert asked[0]["way"] in ("this", "that")
+    assert all(0 <= values["near"] <= 1 and 1 <= values["many"] <= 50 for values in asked)
+    assert reached > -0.05
+    assert best in asked
+    assert maximise(ranges, score, 9.0, 8, start=start) == (start, 9.0)
 
 
 def test_processes_do_not_change_the_outcome(cache: Cache) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import reduce
 from multiprocessing import get_context
 from typing import Any
 
@@ -48,6 +49,7 @@ ANY_TRACKER: Mapping[str, Range] = {
     "pool": Choice("mean", "max"),
     "doubt": Between(0.0, 8.0),
 }
+NEAR = 0.1  # standard deviation of a neighbour, as a share of a number's range
 BATCH = 8  # trials drawn at once, so that the outcome does not depend on the number of processes
 
 
@@ -109,13 +111,14 @@ def tune(
     and the best AP so far.
     """
     ranges = linker.RANGES if ahead != 0 else {**ANY_TRACKER, **make_associator(start).ranges}
+    values = values_of(start, ranges)
     start_ap = average_precision(cache, start, linked(ahead))
     with _parallel(cache, ahead, jobs) as evaluate:
 
         def score(drawn: list[dict[str, Any]]) -> Iterator[float]:
             return evaluate([start.changed(changes) for changes in drawn])
 
-        changes, ap = maximise(ranges, score, start_ap, trials, seed, on_trials)
+        changes, ap = maximise(ranges, score, start_ap, trials, seed, on_trials, values)
     return Tuned(start.changed(changes), ap, start_ap)
 
 
@@ -126,10 +129,12 @@ def maximise(
     trials: int,
     seed: int = 0,
     on_trials: Callable[[int, float], None] = lambda done, best: None,
+    start: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, Any], float]:
-    """The values with the best score above `least`, and that score; none if nothing is above it.
+    """The values with the best score above `least`, and that score; those of `start` if nothing is above it.
 
-    `score` gets the values of several trials at once.
+    `score` gets the values of several trials at once. The first ones are those of `start`, if there are any;
+    half of the others are neighbours of the best so far.
     """
     try:
         import optuna
@@ -140,8 +145,12 @@ def maximise(
         seed=seed, n_startup_trials=24, multivariate=True, constant_liar=True
     )
     study = optuna.create_study(direction="maximize", sampler=sampler)
-    best: tuple[dict[str, Any], float] = {}, least
+    chance = np.random.default_rng(seed)
+    best: tuple[dict[str, Any], float] = dict(start or {}), least
+    near = [_inside(ranges, start)] if start else []
     for first in range(0, trials, BATCH):
+        for values in near:
+            study.enqueue_trial(values)
         asked = [study.ask() for _ in range(min(BATCH, trials - first))]
         drawn = [_draw(trial, ranges) for trial in asked]
         for trial, values, reached in zip(asked, drawn, score(drawn), strict=True):
@@ -149,7 +158,44 @@ def maximise(
             if reached > best[1]:
                 best = values, reached
         on_trials(first + len(asked), best[1])
+        near = [_neighbour(best[0], ranges, chance) for _ in range(BATCH // 2)] if best[0] else []
     return best
+
+
+def values_of(config: TrackerConfig, ranges: Mapping[str, Range]) -> dict[str, Any]:
+    """The values of a search's constants in a configuration; "link.match" is the `match` of `link`."""
+    return {name: reduce(getattr, name.split("."), config) for name in ranges}
+
+
+def _inside(ranges: Mapping[str, Range], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The nearest values that the ranges hold. What is no choice of a search is left to chance."""
+    inside: dict[str, Any] = {}
+    for name, value in values.items():
+        match ranges[name]:
+            case Choice(values=choices):
+                if value in choices:
+                    inside[name] = value
+            case Steps() | Between() as among:
+                inside[name] = min(max(value, among.low), among.high)
+    return inside
+
+
+def _neighbour(
+    values: Mapping[str, Any], ranges: Mapping[str, Range], chance: np.random.Generator
+) -> dict[str, Any]:
+    """Some of the values changed: a choice to any other, a number by about a tenth of its range."""
+    changed = dict(_inside(ranges, values))
+    for name in chance.permutation(list(ranges))[: max(1, len(ranges) // 4)]:
+        match ranges[name]:
+            case Choice(values=choices):
+                changed[name] = choices[chance.integers(len(choices))]
+            case Between(low, high, log=False):
+                changed[name] = changed[name] + NEAR * (high - low) * chance.standard_normal()
+            case among:
+                changed[name] *= (among.high / among.low) ** (NEAR * chance.standard_normal())
+                if isinstance(among, Steps):
+                    changed[name] = round(changed[name])
+    return _inside(ranges, changed)
 
 
 def _draw(trial: Any, ranges: Mapping[str, Range]) -> dict[str, Any]:

@@ -25,7 +25,9 @@ _SMALL = {
 
 # Which queries are looked at and which begin an object. As the constants of the family below, it was searched
 # for the bundled nano on tuning videos of three worlds (docs/results/association.md).
-_SELECTED = TrackerConfig(short_side=160, select_score=0.25, mask_nms=0.3, first_score=0.4, new_score=0.23)
+_SELECTED = TrackerConfig(
+    short_side=160, select_score=0.25, mask_nms=0.35, first_score=0.25, new_score=0.3, doubt=2.0
+)
 _IN_EIGHT_BITS = ("encoder.*", "*.look.coarse.key", "*.look.coarse.value")
 
 COMPACT = Family(
@@ -39,13 +41,14 @@ COMPACT = Family(
     tracker=_SELECTED.changed(
         {
             "associator": "assignment",
-            "match": 0.62,
-            "nearness": 0.06,
+            "match": 0.63,
+            "nearness": 0.05,
             "far": 6.0,
-            "motion": 0.2,
+            "motion": 0.6,
+            "other_class": 0.08,
+            "growth": 0.02,
             "whole_track": 0.7,
-            "memory_length": 3,
-            "prefer_recent": False,
+            "memory_length": 4,
             "horizon": 60,
         }
     ),
