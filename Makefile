@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: demo demo-distill nano test test-latest test-lowest test-wheel check lint docs clean
+.PHONY: demo demo-distill nano test test-latest test-lowest test-wheel test-image check lint docs clean
 demo: $(VENV)/.installed
 	$(BIN)/ookd demo --out demo --overwrite
 
@@ -49,6 +49,9 @@ test-wheel:  # the wheel without extras in an empty environment, away from the s
 	$(VENV)-wheel/bin/pip install --quiet -c constraints.txt $(VENV)-wheel/dist/*.whl
 	cd $(VENV)-wheel && bin/ookd demo --out demo && bin/ookd track demo/scene.mp4 --out tracked --end 5
 
+test-image:  # the lines of the Dockerfile in empty root folders, as root; options by ARGS='--build-arg NAME=VALUE'
+	unshare --mount $(PYTHON) tests/image.py $(ARGS)
+
 check: lint docs
 
 lint: $(VENV)/.installed-dev
@@ -56,6 +59,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/hadolint Dockerfile
 
 docs: $(VENV)/.installed-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir $(VENV)/site

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from measuring import Table
@@ -29,34 +30,44 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--videos", type=int, default=10)
     parser.add_argument("--frames", type=int, default=120)
     parser.add_argument("--size", default="160x288")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[11, 12, 13], help="of the videos")
     parser.add_argument("--seconds", type=float, nargs="+", default=[5.0, 2.0], help="of a part")
 
 
 def run(given: argparse.Namespace) -> None:
     height, width = map(int, given.size.split("x"))
-    count = {"videos": given.videos, "frames": given.frames}
-    world = World(given.world, split="test", seed=11, height=height, width=width, **count)
+    count = {"videos": given.videos, "frames": given.frames, "height": height, "width": width}
     model = FleetModel(FleetSettings(given.model, "measured"), "cpu")
-    columns = {"tracked": "", "parts a video": ".1f", "AP": ".2f", "HOTA": ".2f", "tracks": ""}
-    with tempfile.TemporaryDirectory() as name, Table(given, columns) as table:
-        folder = Path(name)
-        truth = folder / "truth.json"
-        save_ytvis(world.dataset(), truth)
-        videos = [film(world, number, folder) for number in range(given.videos)]
-        for seconds in (None, *given.seconds):
-            found, parts = [], 0
-            for video in videos:
-                tasks = cut(video, seconds or 1e9)
-                parts += len(tasks)
-                done = {task: process(video, model, folder, task.part) for task in tasks}
-                whole = done[tasks[0]]
-                if len(tasks) > 1:
-                    whole = join(video, tasks, done, model.settings, folder)
-                found.append(read_tracks(path_of(folder, whole.key)))
-            report = evaluate(truth, listed(found, folder / "found.json"))
-            how = "whole" if seconds is None else f"in parts of {seconds:g} s"
-            tracks = sum(len(one.tracks) for one in found)
-            table.add(how, parts / len(videos), report.ap, report.tracking.hota, tracks)
+    columns = {"videos of seed": "", "tracked": "", "parts a video": ".1f", "AP": ".1f", "HOTA": ".1f"}
+    with Table(given, {**columns, "tracks": ""}) as table:
+        for seed in given.seeds:
+            world = World(given.world, split="test", seed=seed, **count)
+            with tempfile.TemporaryDirectory() as folder:
+                for row in tracked(world, model, [None, *given.seconds], Path(folder)):
+                    table.add(seed, *row)
+
+
+def tracked(
+    world: World, model: FleetModel, lengths: list[float | None], folder: Path
+) -> Iterator[tuple[str, float, float, float, int]]:
+    """For whole videos (None) and each length of parts: how, parts of a video, AP, HOTA and tracks."""
+    truth = folder / "truth.json"
+    save_ytvis(world.dataset(), truth)
+    videos = [film(world, number, folder) for number in range(len(world))]
+    for seconds in lengths:
+        found, parts = [], 0
+        for video in videos:
+            tasks = cut(video, seconds or 1e9)
+            parts += len(tasks)
+            done = {task: process(video, model, folder, task.part) for task in tasks}
+            whole = done[tasks[0]]
+            if len(tasks) > 1:
+                whole = join(video, tasks, done, model.settings, folder)
+            found.append(read_tracks(path_of(folder, whole.key)))
+        report = evaluate(truth, listed(found, folder / "found.json"))
+        how = "whole" if seconds is None else f"in parts of {seconds:g} s"
+        tracks = sum(len(one.tracks) for one in found)
+        yield how, parts / len(videos), 100 * report.ap, 100 * report.tracking.hota, tracks
 
 
 def film(world: World, number: int, folder: Path) -> str:

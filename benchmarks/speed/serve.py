@@ -1,8 +1,9 @@
-"""How fast does `ookd serve` answer cameras, and does its memory grow?
+"""How fast does `ookd serve` answer cameras, and does it grow?
 
 The server runs in its own process, with --model exported to OpenVINO at --size. Cameras are threads here that
-send the JPEGs of a synthetic scene, one in flight each. Memory is resident, of the server: when it has
-loaded, after the first 200 frames, and at the end. Start-up is from the start of Python to the first answer.
+send the JPEGs of a synthetic scene, one in flight each. Resident memory, threads and open files are those of
+the server: when it has loaded, and after each quarter of the time. Start-up is from the start of Python to
+the first answer.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -30,7 +32,7 @@ from websockets.sync.client import connect
 from measuring import Table
 from ookd.worlds import World
 
-SETTLED = 200  # frames until caches are full
+QUARTERS = 4
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -39,13 +41,12 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--picture", default="360x640", help="what a camera sends")
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--seconds", type=float, default=30.0, help="of each row")
-    parser.add_argument("--pause", type=float, default=0.0, help="seconds between two frames of a camera")
+    parser.add_argument("--fps", type=float, help="of a camera; if not given, as fast as it is answered")
 
 
 def run(given: argparse.Namespace) -> None:
-    megabytes = ["loaded (MB)", f"frame {SETTLED} (MB)", "end (MB)"]
     columns = {"streams": "", "frames": "", "frames/s": ".1f", "p50 (ms)": ".0f", "p95 (ms)": ".0f"}
-    columns |= {"start-up (s)": ".1f", **dict.fromkeys(megabytes, ".0f")}
+    columns |= {"start-up (s)": ".1f", "memory (MB)": "", "threads": "", "files": ""}
     height, width = map(int, given.picture.split("x"))
     pictures = drawn(height, width)
     with tempfile.TemporaryDirectory() as folder, Table(given, columns) as table:
@@ -54,11 +55,11 @@ def run(given: argparse.Namespace) -> None:
         subprocess.run([sys.executable, "-m", "ookd", *command], check=True, stdout=subprocess.DEVNULL)
         for streams in given.streams:
             with server(exported, streams) as (port, process, started):
-                loaded = memory(process)
-                trips, seconds, settled = cameras(port, process, pictures, streams, given)
+                held = [holdings(process)]
+                trips = cameras(port, process, pictures, streams, given, held)
                 p50, p95 = np.percentile(trips, [50, 95]) * 1000
-                fps = len(trips) / seconds
-                table.add(streams, len(trips), fps, p50, p95, started, loaded, settled, memory(process))
+                course = (", ".join(map(str, kind)) for kind in zip(*held, strict=True))
+                table.add(streams, len(trips), len(trips) / given.seconds, p50, p95, started, *course)
 
 
 @contextmanager
@@ -83,11 +84,15 @@ def server(model: Path, streams: int) -> Iterator[tuple[int, int, float]]:
 
 
 def cameras(
-    port: int, process: int, pictures: list[bytes], streams: int, given: argparse.Namespace
-) -> tuple[list[float], float, float | None]:
-    """Seconds from a picture to its answer, the time that all took, and memory when caches were full."""
+    port: int,
+    process: int,
+    pictures: list[bytes],
+    streams: int,
+    given: argparse.Namespace,
+    held: list[tuple[int, int, int]],
+) -> list[float]:
+    """Seconds from each picture to its answer. What the server holds is noted after each quarter."""
     trips: list[float] = []
-    settled: list[float] = []
     begin = time.perf_counter()
 
     def watch(number: int) -> None:
@@ -101,16 +106,18 @@ def cameras(
                 stream.send(picture)
                 stream.recv()
                 trips.append(time.perf_counter() - sent)
-                if len(trips) >= SETTLED and not settled:
-                    settled.append(memory(process))
-                time.sleep(given.pause)
+                if given.fps:  # wait for the camera's next picture; those that came meanwhile are skipped
+                    time.sleep(1 / given.fps - (time.perf_counter() - begin) % (1 / given.fps))
 
     threads = [threading.Thread(target=watch, args=(number,)) for number in range(streams)]
     for thread in threads:
         thread.start()
+    for quarter in range(1, QUARTERS + 1):
+        time.sleep(max(0.0, begin + quarter * given.seconds / QUARTERS - time.perf_counter()))
+        held.append(holdings(process))
     for thread in threads:
         thread.join()
-    return trips, time.perf_counter() - begin, settled[0] if settled else None
+    return trips
 
 
 def drawn(height: int, width: int) -> list[bytes]:
@@ -124,7 +131,8 @@ def drawn(height: int, width: int) -> list[bytes]:
     return pictures
 
 
-def memory(process: int) -> float:
-    """Resident MB of a process."""
-    pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+def holdings(process: int) -> tuple[int, int, int]:
+    """Resident MB, threads and open files of a process."""
+    status = Path(f"/proc/{process}/status").read_text()
+    memory, threads = (int(re.findall(rf"{name}:\s+(\d+)", status)[0]) for name in ("VmRSS", "Threads"))
+    return round(memory * 1024 / 1e6), threads, len(os.listdir(f"/proc/{process}/fd"))

@@ -20,6 +20,7 @@ pytest.importorskip("fsspec", reason="the extra fleet is not installed")
 
 from fleet.filming import SETTINGS, film
 from ookd.cli import main
+from ookd.errors import UserError
 from ookd.fleet.local import LocalPool
 from ookd.fleet.pool import FleetTask, WorkerPlan, WorkerPool
 from ookd.fleet.process import FleetModel, path_of, process
@@ -91,11 +92,14 @@ def test_local_processes_survive_kills(folder: Path, alone: dict[str, bytes], tm
     check(LocalPool(WorkerPlan(SETTINGS, tmp_path, "cpu"), 2), folder, alone, tmp_path)
 
 
-def test_ray_survives_kills(folder: Path, alone: dict[str, bytes], tmp_path: Path) -> None:
+def test_ray_survives_kills(
+    folder: Path, alone: dict[str, bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("ray", reason="ray is not installed")
     from ookd.fleet.on_ray import RayPool
 
     check(RayPool(WorkerPlan(SETTINGS, tmp_path, "cpu"), 2, None), folder, alone, tmp_path)
+    assert not capsys.readouterr().out  # the place of `--json`
 
 
 @contextmanager
@@ -107,12 +111,20 @@ def silent_server() -> Iterator[str]:
 
 def test_a_server_that_says_nothing_holds_nobody_up(folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("aiohttp")
-    noise, empty = (FleetTask(str(folder / name)) for name in ("noise.mp4", "empty.mp4"))
+    noise = FleetTask(str(folder / "noise.mp4"))
     with silent_server() as url, closing(LocalPool(WorkerPlan(SETTINGS, tmp_path, "cpu"), 2)) as pool:
-        run_fleet([noise, empty], pool, retries=0)  # until both workers have begun
-        outcome = run_fleet([FleetTask(url), noise], pool, retries=1, stall_seconds=5)
-    assert outcome.failed[FleetTask(url)] == "no progress for 5 seconds"
-    assert outcome.failed[noise].startswith("is not a video")
+        outcome = run_fleet([FleetTask(url), noise], pool, retries=1, stall_seconds=1)
+    assert outcome.failed[FleetTask(url)] == "no progress for 1 seconds"
+    assert outcome.failed[noise].startswith("is not a video")  # a worker may need longer than that to begin
+
+
+def test_workers_that_cannot_begin_are_said(folder: Path, tmp_path: Path) -> None:
+    without_cores = WorkerPlan(SETTINGS, tmp_path, "cpu", threads=0)
+    with (
+        closing(LocalPool(without_cores, 1)) as pool,
+        pytest.raises(UserError, match="end before they begin"),
+    ):
+        run_fleet([FleetTask(str(folder / "00.mp4"))], pool)
 
 
 def test_the_command_does_what_is_missing(

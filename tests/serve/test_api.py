@@ -21,7 +21,7 @@ from ookd.api import track
 from ookd.data import rle
 from ookd.data.video import open_source
 from ookd.serve.rules import ServeRules
-from ookd.tracking.sinks import Sinks
+from ookd.tracking.sinks import SINKS, Sinks
 from serve.serving import (
     FRAMES,
     STREAM,
@@ -34,6 +34,8 @@ from serve.serving import (
     write_video,
 )
 from tracking.colour_model import NAMES
+
+TYPES = {".json": "application/json", ".csv": "text/csv", ".txt": "text/plain"}
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +84,8 @@ def test_frames_are_given_in_parts_with_their_pictures(video: Path) -> None:
         assert sight.shape == (96, 96, 3)
         assert http.get(f"/videos/{id}/frames/{FRAMES}/picture").status_code == 404
         assert http.get(f"/videos/{id}/tracks/99/thumbnail").status_code == 404
+        unknown = http.get(f"/videos/{id}/download/avi")
+        assert (unknown.status_code, "choose from mp4" in unknown.text) == (422, True)
 
 
 @pytest.mark.parametrize("kind", ["json", "csv", "rle", "mot"])
@@ -95,6 +99,20 @@ def test_downloads_are_the_files_of_track(kind: str, video: Path, tmp_path: Path
         answer = http.get(f"/videos/{id}/download/{kind}")
         assert f'filename="squares-{file.name}"' in answer.headers["content-disposition"]
         assert answer.content == file.read_bytes()
+        assert answer.headers["content-type"].partition(";")[0] == TYPES[file.suffix]
+
+
+def test_every_kind_of_result_is_a_download() -> None:
+    with client() as http:
+        paths = http.get("/openapi.json").json()["paths"]
+        (kind,) = [
+            one["schema"]
+            for one in paths["/videos/{id}/download/{kind}"]["get"]["parameters"]
+            if one["name"] == "kind"
+        ]
+        assert kind["enum"] == list(SINKS)
+        page = http.get("/").text
+        assert all(f'data-kind="{name}"' in page for name in SINKS)
 
 
 def test_masks_come_as_a_zip_and_the_video_is_playable(video: Path, tmp_path: Path) -> None:

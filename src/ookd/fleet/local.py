@@ -20,9 +20,14 @@ class LocalPool(WorkerPool):
     def __init__(self, plan: WorkerPlan, workers: int) -> None:
         self.plan, self.workers = plan, workers
         self._context = multiprocessing.get_context("spawn")
+        self._ready = set[int]()
         self._processes: list[tuple[BaseProcess, Connection]] = [
             self._begin(worker) for worker in range(workers)
         ]
+
+    @property
+    def ready(self) -> set[int]:
+        return self._ready
 
     @property
     def process_ids(self) -> list[int]:
@@ -40,7 +45,10 @@ class LocalPool(WorkerPool):
             number = worker_of[id(connection)]
             try:
                 while connection.poll():
-                    found.append(connection.recv())
+                    if (event := connection.recv()) is None:
+                        self._ready.add(number)
+                    else:
+                        found.append(event)
             except (EOFError, OSError):
                 found.append(FleetEvent(number, "died", reason=self._cause(number)))
                 self.replace(number)
@@ -48,6 +56,7 @@ class LocalPool(WorkerPool):
 
     def replace(self, worker: int) -> None:
         self._end(worker)
+        self._ready.discard(worker)
         self._processes[worker] = self._begin(worker)
 
     def close(self) -> None:
@@ -86,6 +95,7 @@ def _work(worker: int, plan: WorkerPlan, connection: Connection) -> None:
     take_cores(worker, plan.threads)
     model = FleetModel(plan.settings, plan.device, worker)
     with suppress(EOFError, OSError):
+        connection.send(None)  # it has begun
         while True:
             task: FleetTask = connection.recv()
             connection.send(_done(worker, task, model, plan, connection))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
+from contextlib import ExitStack, redirect_stdout
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +23,7 @@ class _Place:
     """An actor and its current task."""
 
     actor: Any
+    begun: Any  # the future sign that it has; None afterwards
     task: Any = None  # the future result
     beat: Any = None  # the future count of frames
     asked: float = field(default_factory=time.monotonic)
@@ -60,7 +63,19 @@ class RayPool(WorkerPool):
 
     def __init__(self, plan: WorkerPlan, workers: int, address: str | None, gpus: float = 0.0) -> None:
         self.plan, self.workers = plan, workers
-        local: dict[str, Any] = {"num_cpus": workers * plan.threads, "include_dashboard": False}
+        with ExitStack() as stack:
+            stack.enter_context(redirect_stdout(sys.stderr))  # Ray prints there when a worker dies
+            stack.callback(ray.shutdown)
+            self._init(address)
+            actor: Any = ray.remote(FleetActor)
+            self._actor = actor.options(num_cpus=plan.threads, num_gpus=gpus, max_concurrency=2)
+            self._alone = address is None
+            self._places = [self._begin(worker) for worker in range(workers)]
+            self._steps = [0] * workers
+            self._stack = stack.pop_all()
+
+    def _init(self, address: str | None) -> None:
+        local = {"num_cpus": self.workers * self.plan.threads, "include_dashboard": False}
         try:
             ray.init(
                 address=address,
@@ -68,13 +83,13 @@ class RayPool(WorkerPool):
                 log_to_driver=False,
                 **({} if address else local),
             )
-        except (RayError, ConnectionError, ValueError, RuntimeError) as error:
-            raise UserError(f"Ray at {address or 'this machine'}: {str(error).splitlines()[0]}") from None
-        actor: Any = ray.remote(FleetActor)
-        self._actor = actor.options(num_cpus=plan.threads, num_gpus=gpus, max_concurrency=2)
-        self._alone = address is None
-        self._places = [_Place(self._begin(worker)) for worker in range(workers)]
-        self._steps = [0] * workers
+        except Exception as error:  # a node that is slow to start raises nothing more exact
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            raise UserError(f"Ray at {address or 'this machine'}: {reason}") from None
+
+    @property
+    def ready(self) -> set[int]:
+        return {number for number, place in enumerate(self._places) if place.begun is None}
 
     @property
     def process_ids(self) -> list[int]:
@@ -91,26 +106,28 @@ class RayPool(WorkerPool):
         for place in self._places:
             if place.task is not None and place.beat is None and now - place.asked > 1:
                 place.beat, place.asked = place.actor.progress.remote(), now
-        asked = [ref for place in self._places for ref in (place.task, place.beat) if ref is not None]
+        futures = [(place.begun, place.task, place.beat) for place in self._places]
+        asked = [future for of_place in futures for future in of_place if future is not None]
         if not asked:
             time.sleep(seconds)
             return []
         ready, _ = ray.wait(asked, num_returns=1, timeout=seconds)
         found = []
-        for number, place in enumerate(self._places):
-            if place.task in ready or place.beat in ready:
+        for number, (place, of_place) in enumerate(zip(self._places, futures, strict=True)):
+            if any(future in ready for future in of_place):
                 found += self._news(number, place, place.task in ready)
         return found
 
     def replace(self, worker: int) -> None:
         ray.kill(self._places[worker].actor)
-        self._places[worker] = _Place(self._begin(worker))
+        self._places[worker] = self._begin(worker)
 
     def close(self) -> None:
-        ray.shutdown()
+        self._stack.close()
 
-    def _begin(self, worker: int) -> Any:
-        return self._actor.remote(self.plan, worker if self._alone else None)
+    def _begin(self, worker: int) -> _Place:
+        actor = self._actor.remote(self.plan, worker if self._alone else None)
+        return _Place(actor, actor.process_id.remote())
 
     def _news(self, number: int, place: _Place, over: bool) -> list[FleetEvent]:
         try:
@@ -120,6 +137,10 @@ class RayPool(WorkerPool):
                 if result is None:
                     return [FleetEvent(number, "failed", reason=reason)]
                 return [FleetEvent(number, "done", result.frames, result)]
+            if place.begun is not None:
+                ray.get(place.begun)
+                place.begun = None
+                return []
             frames, steps = ray.get(place.beat)
             place.beat, moved = None, steps != self._steps[number]
             self._steps[number] = steps
@@ -128,7 +149,7 @@ class RayPool(WorkerPool):
             reason = "the worker was killed; memory may have run out"
             if "out of memory" in str(error).lower():
                 reason = "memory ran out"
-            self._places[number] = _Place(self._begin(number))
+            self._places[number] = self._begin(number)
             return [FleetEvent(number, "died", reason=reason)]
         except RayError as error:
             self.replace(number)

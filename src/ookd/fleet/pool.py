@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -47,9 +48,14 @@ class WorkerPool(ABC):
 
     workers: int
 
+    @property
+    @abstractmethod
+    def ready(self) -> Set[int]:
+        """The workers that have begun. Others may have to wait, for instance for a place on a cluster."""
+
     @abstractmethod
     def start(self, worker: int, task: FleetTask) -> None:
-        """Give a free worker its next task."""
+        """Give a free worker that has begun its next task."""
 
     @abstractmethod
     def events(self, seconds: float) -> list[FleetEvent]:

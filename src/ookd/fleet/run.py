@@ -7,10 +7,12 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from ookd.errors import UserError
 from ookd.fleet.pool import FleetEvent, FleetTask, WorkerPool
 from ookd.fleet.process import Processed
 
 WAIT_SECONDS = 0.5
+MOST_IDLE_DEATHS = 3  # of each worker, without any work between them
 
 
 @dataclass(slots=True)
@@ -41,11 +43,12 @@ def run_fleet(
 ) -> FleetOutcome:
     """Run all tasks on all workers. A failed task is retried up to `retries` times, after the others.
 
-    A worker without progress for `stall_seconds` is replaced; its video counts as failed once.
+    A worker without progress for `stall_seconds` is replaced; its video counts as failed once. Workers that
+    have not begun yet get no task.
     """
     outcome, tries = FleetOutcome(), Counter[FleetTask]()
     waiting, running = deque(tasks), dict[int, _Running]()
-    begin, finished = time.monotonic(), 0
+    begin, finished, idle_deaths = time.monotonic(), 0, 0
 
     def failed(worker: int, reason: str) -> None:
         task = running.pop(worker).task
@@ -56,12 +59,16 @@ def run_fleet(
             waiting.append(task)
 
     def hear(event: FleetEvent) -> None:
-        nonlocal finished
+        nonlocal finished, idle_deaths
         now = running.get(event.worker)
         if event.kind == "died":
             outcome.deaths += 1
+            idle_deaths += now is None
+            if idle_deaths > MOST_IDLE_DEATHS * pool.workers:
+                raise UserError(f"workers end before they begin: {event.reason}")
         if now is None:
             return
+        idle_deaths = 0
         if event.kind == "progress":
             now.heard, now.frames = time.monotonic(), event.frames
         elif event.kind == "done":
@@ -73,8 +80,8 @@ def run_fleet(
             failed(event.worker, event.reason)
 
     while waiting or running:
-        for worker in range(pool.workers):
-            if waiting and worker not in running:
+        for worker in sorted(pool.ready - running.keys()):
+            if waiting:
                 task = waiting.popleft()
                 running[worker] = _Running(task, time.monotonic())
                 pool.start(worker, task)

@@ -22,8 +22,6 @@ from ookd.serve.videos import TrackedVideo
 from ookd.structures import FrameResult
 from ookd.tracking.sinks import Sinks, sink_named
 
-PICTURES = {"mp4"}  # sinks that draw on the frames
-
 
 class SpooledSource(FrameSource):
     """The stored frames of a video. Without `pictures` they are black, for sinks that need no images."""
@@ -53,10 +51,10 @@ def replayed(
     rules: ServeRules,
 ) -> Path:
     """Write the results so far as one kind of file into the folder `out`; folders become a zip."""
-    source: FrameSource = SpooledSource(video, rules, kind in PICTURES)
-    if kind in PICTURES and recording is not None:
+    spool, sink = video.spool, sink_named(kind)
+    source: FrameSource = SpooledSource(video, rules, sink.draws)
+    if sink.draws and recording is not None:
         source = recording
-    spool, name = video.spool, sink_named(kind).file
     if not spool.stop:
         raise Refusal(409, "no frame has been tracked yet")
     out.mkdir()
@@ -65,7 +63,8 @@ def replayed(
             if frame.index >= spool.stop or video.stopping.is_set():
                 break
             sinks.write(_result(video, frame, classes, score))
-    return _zipped(out / name) if (out / name).is_dir() else out / name
+    made = out / sink.file
+    return _zipped(made) if made.is_dir() else made
 
 
 def _result(video: TrackedVideo, frame: Frame, classes: Collection[str] | None, score: float) -> FrameResult:

@@ -8,11 +8,12 @@ import shutil
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response, WebSocket
 from fastapi.responses import FileResponse, PlainTextResponse
+from pydantic import WithJsonSchema
 from starlette.background import BackgroundTask
 
 from ookd import __version__
@@ -20,11 +21,10 @@ from ookd.serve.answers import FramesInfo, HealthInfo, ModelInfo, TrackInfo, Vid
 from ookd.serve.rules import WAIT_SECONDS, Refusal
 from ookd.serve.shelf import Shelf
 from ookd.serve.stream import serve_stream
+from ookd.tracking.sinks import SINKS
 
 MOST_FRAMES = 200  # in one answer
 DRAWN_SCORE, REAL_SCORE = 0.5, 0.3  # where the page's slider starts; models of synthetic worlds find much
-KINDS = {"mp4": "video/mp4", "json": "application/json", "csv": "text/csv", "rle": "application/json"}
-KINDS |= {"mot": "text/plain", "png": "application/zip"}
 JPEG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {}}}}
 
 router = APIRouter()
@@ -36,7 +36,7 @@ def shelf_of(request: Request) -> Shelf:
 
 
 Shelved = Annotated[Shelf, Depends(shelf_of)]
-Kind = Literal["mp4", "json", "csv", "rle", "mot", "png"]
+Kind = Annotated[str, WithJsonSchema({"type": "string", "enum": [*SINKS]})]
 Score = Annotated[float, Query(ge=0, le=1, description="Only objects with at least this score.")]
 Classes = Annotated[str | None, Query(description="Only objects of these classes, such as person,dog.")]
 
@@ -132,6 +132,8 @@ async def download(
 ) -> FileResponse:
     """The results so far as one of the files of `ookd track`; mask images come as a zip."""
     video = shelf.video(id)
+    if kind not in SINKS:
+        raise Refusal(422, f"no download {kind:.60}; choose from {', '.join(SINKS)}")
     shown = _classes(classes)
     if unknown := [name for name in shown or () if name not in video.names]:
         raise Refusal(422, f"the model has no class {unknown[0]:.60}")
@@ -139,7 +141,6 @@ async def download(
     path, folder = await asyncio.get_running_loop().run_in_executor(shelf.downloads, make)
     return FileResponse(
         path,
-        media_type=KINDS[kind],
         filename=f"{Path(video.name).stem or 'video'}-{path.name}",
         background=BackgroundTask(shutil.rmtree, folder, ignore_errors=True),
     )

@@ -14,6 +14,7 @@ from ookd.tracking.sinks.sink import Sink
 class AnnotatedVideo(Sink):
     name = "mp4"
     file = "annotated.mp4"
+    draws = True
 
     trails: bool = False  # draw the paths of objects
     score: float = 0.0  # lowest score of drawn objects

@@ -22,6 +22,7 @@ class Sink(ABC):
 
     name: ClassVar[str]
     file: ClassVar[str]  # its name in the output folder
+    draws: ClassVar[bool] = False  # on the frames: it needs their images
 
     folder: Path
     source: FrameSource
