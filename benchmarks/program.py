@@ -31,6 +31,7 @@ COMMANDS = {
             "cost of a frame and drift of an exported model that carries state",
         ),
         "memory": ("speed.memory", "growth of memory with a video's length: reading, writing, all outputs"),
+        "label-memory": ("speed.label_memory", "growth of memory with a video's length: labelling"),
         "evaluation": ("speed.evaluation", "seconds and memory of `ookd eval`"),
         "serve": ("speed.serve", "latency, frames/s and memory of `ookd serve` with cameras"),
         "fleet": ("speed.fleet", "cost of workers, kills and reruns in `ookd fleet`"),
@@ -57,6 +58,10 @@ COMMANDS = {
         "ablation": ("learning.ablation", "AP of students that are taught in different ways, at equal steps"),
         "memory-student": ("learning.memory_student", "value of track slots, at equal compute"),
         "lookahead": ("learning.lookahead", "value of knowing the future, in a student's labels"),
+        "label-students": (
+            "learning.label_students",
+            "AP, HOTA and returns kept of students of a teacher's labels",
+        ),
         "shared-switches": ("learning.shared_switches", "their identity switches on objects that all find"),
         "yolo-training": (
             "learning.yolo_training",

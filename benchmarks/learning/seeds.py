@@ -68,17 +68,18 @@ def judge(
     return Judged(training, steps, {name: np.stack([score[name] for score in scores]) for name in SCORES})
 
 
-def add_rows(table: Table, arms: Mapping[str, Judged]) -> None:
-    """One row an arm; the first is what all are compared with."""
+def add_rows(table: Table, arms: Mapping[str, Judged], more: Sequence[str] = ()) -> None:
+    """One row an arm; the first is what all are compared with. Scores in `more` come last."""
     first = next(iter(arms.values()))
     for name, arm in arms.items():
         cells = []
-        for score in SCORES:
+        for score in (*SCORES, *more):
             mean = 100 * _over_seeds(arm, score)
             above = mean - 100 * _over_seeds(first, score)
             cells.append([mean[0], above[0], *np.nanpercentile(above[1:], [2.5, 97.5])])
         each = " ".join(f"{100 * ap:.1f}" for ap in arm.scores["ap"][:, 0])
-        table.add(name, arm.steps, cells[0][0], each, *cells[0][1:], *cells[1])
+        others = [cell for row in cells[1:] for cell in row]
+        table.add(name, arm.steps, cells[0][0], each, *cells[0][1:], *others)
 
 
 def _over_seeds(arm: Judged, score: str) -> NDArray[np.float64]:

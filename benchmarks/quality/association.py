@@ -23,12 +23,15 @@ from measuring import Table
 from ookd.api import load
 from ookd.config.tracker import TrackerConfig
 from ookd.evaluation.compare import RESAMPLINGS
+from ookd.evaluation.hota import TrackingCounts
 from ookd.evaluation.returns import resampled
+from ookd.evaluation.run import evaluate
 from ookd.masks import Ints
 from ookd.models.families import family_named
 from ookd.tracking import linker
 from ookd.tracking.associators import make_associator
 from ookd.tracking.associators.ranges import Range
+from ookd.tracking.predict import predict
 from ookd.tune import replay
 from ookd.tune.replay import Cache, CachedVideo, Follow
 from ookd.tune.search import ANY_TRACKER, cache_queries, maximise, values_of
@@ -148,13 +151,26 @@ class Experiment:
     def _scores(self, name: str, search: int) -> dict[str, np.ndarray]:
         found = self.detections("test")
         config, follow = self.arm(name).plan(self.constants(name, search), "test")
-        videos = len(found.videos)
-        drawn = np.random.default_rng(0).multinomial(videos, np.full(videos, 1 / videos), RESAMPLINGS)
-        weights = np.concatenate([np.ones((1, videos), np.int64), drawn])
+        weights = resamplings(len(found.videos))
         counts = [replay.returns(video, config, follow) for video in found.videos]
         ap = replay.resampled_ap(found, replay.tracks(found, config, follow), weights)
         returns = weights @ [count.returns for count in counts]
         return {"ap": ap, "returns": returns, **resampled(counts, weights)}
+
+    def hota(self, name: str) -> np.ndarray:
+        """HOTA [1 + R] of an online arm, as `scores`. It needs masks, so the model sees the videos again."""
+
+        def compute() -> list[TrackingCounts]:
+            config, follow = self.arm(name).plan(self.constants(name), "test")
+            assert follow is replay.online
+            network, own = self.tracker.online()
+            config, world = config.changed({"short_side": own.short_side}), self._world("test")
+            found = predict(network, world, config, self.tracker.names)
+            measured = evaluate(world.dataset(), found).measured
+            return [sum(video.counts.values(), TrackingCounts()) for video in measured]
+
+        counts: list[TrackingCounts] = self._kept(f"{name}-tracking.pickle", compute)
+        return resampled_hota(counts, resamplings(len(counts)))
 
     def constants(self, name: str, search: int = 0) -> dict[str, Any]:
         """The constants of an arm with the best AP on the tune videos."""
@@ -222,6 +238,22 @@ class Experiment:
             return peers.plan(name, self.motion(split), start, values)
 
         return Arm(plan, peers.ranges(name), peers.constants(name))
+
+
+def resamplings(videos: int) -> Ints:
+    """[1 + R, V] how often each video counts: once, then as drawn for a bootstrap."""
+    drawn = np.random.default_rng(0).multinomial(videos, np.full(videos, 1 / videos), RESAMPLINGS)
+    weights: Ints = np.concatenate([np.ones((1, videos), np.int64), drawn])
+    return weights
+
+
+def resampled_hota(counts: Sequence[TrackingCounts], weights: Ints) -> np.ndarray:
+    """HOTA [1 + R] of videos that count as often as `weights` [1 + R, V] says."""
+    matched = np.tensordot(weights, [count.matched for count in counts], 1)  # [1 + R, 3, A]
+    right, _, associated = matched.transpose(1, 0, 2)
+    masks = weights @ [count.truths + count.results for count in counts]
+    hota: np.ndarray = np.sqrt(associated / np.maximum(1, masks[:, None] - right)).mean(1)
+    return hota
 
 
 def together(caches: Sequence[Cache]) -> Cache:

@@ -106,6 +106,7 @@ class Clip:
     labelled: bool = True  # False: it has no annotations
     # T x [H, W] True where something is that may be an object or not; None: nowhere
     ignore: list[NDArray[np.bool_]] | None = None
+    weights: NDArray[np.float32] | None = None  # [N, T] of an instance's losses in a frame; None: all 1
 
     def __post_init__(self) -> None:
         if DEBUG:
@@ -128,6 +129,7 @@ class Tracks:
     visible: Tensor  # [N, T] bool
     # [T, H, W] bool, where something is that is neither an object to learn nor background; None: nowhere
     ignore: Tensor | None = None
+    weights: Tensor | None = None  # [N, T] of an instance's mask and class losses in a frame; None: all 1
 
     def __post_init__(self) -> None:
         if DEBUG:
@@ -143,7 +145,8 @@ class Tracks:
         """The same instances in some of the frames."""
         boxes, masks, visible = self.boxes[:, frames], self.masks[:, frames], self.visible[:, frames]
         ignore = None if self.ignore is None else self.ignore[frames]
-        return Tracks(self.labels, self.ids, boxes, masks, visible, ignore)
+        weights = None if self.weights is None else self.weights[:, frames]
+        return Tracks(self.labels, self.ids, boxes, masks, visible, ignore, weights)
 
     def to(self, device: Any) -> Tracks:
         return Tracks(
@@ -153,6 +156,7 @@ class Tracks:
             self.masks.to(device),
             self.visible.to(device),
             None if self.ignore is None else self.ignore.to(device),
+            None if self.weights is None else self.weights.to(device),
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -50,6 +51,19 @@ def test_a_run_that_lost_the_object_is_helped_by_the_one_that_did_not() -> None:
     lost = [track(0, 0, 0, None, None, None), track(None, None, None, None, 0, 0)]
     (one,) = joined(lost, [track(0, 0, 0, 0, 0, 0)])
     assert spots(one) == [0] * 6
+
+
+def test_what_it_holds_does_not_grow_with_the_square_of_the_tracks() -> None:
+    """Of 120 tracks in each run, over 240 frames, an array of all pairs in all frames would take 27 MB."""
+    one_after_another = [
+        track(*(4 if 2 * n <= t < 2 * n + 2 else None for t in range(240))) for n in range(120)
+    ]
+    tracemalloc.start()
+    found = joined(one_after_another, one_after_another)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(found) == 120
+    assert peak < 8e6
 
 
 def test_the_class_is_a_vote_of_all_frames() -> None:

@@ -18,7 +18,7 @@ from models.tiny_videomt import NAMES, theirs, written
 from ookd.cli import main
 from ookd.errors import UserError
 from ookd.models import licence, zoo
-from ookd.models.catalogue import CATALOGUE
+from ookd.models.catalogue import CATALOGUE, known_licence
 from ookd.models.families import presets
 from ookd.models.label_sets import LABEL_SETS
 from ookd.models.videomt.model import Videomt
@@ -199,8 +199,13 @@ def test_the_list_of_models(capsys: pytest.CaptureFixture[str]) -> None:
     assert listed["nano"]["on_disk"]
     assert listed["videomt-s"]["id"] == "tue-mps/videomt-dinov2-small-ytvis2019"
     assert listed["videomt-s"]["licence"] == "mit"
+    assert listed["facebook/sam3"]["use"]
+    assert not listed["facebook/sam3"]["on_disk"]
     assert main(["models"]) == 0
-    assert "52.8 AP on YTVIS-19" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "52.8 AP on YTVIS-19" in told
+    assert "IDEA-Research/grounding-dino-tiny" in told
+    assert known_licence("facebook/sam3@main") == "sam-license"
 
 
 def test_the_list_is_right_about_sizes_and_classes() -> None:

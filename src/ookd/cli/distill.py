@@ -18,6 +18,7 @@ from ookd.cli.train import (
     Changed,
     Data,
     Device,
+    Export,
     Minutes,
     Out,
     Overwrite,
@@ -25,6 +26,7 @@ from ookd.cli.train import (
     RunOptions,
     Show,
     Verbose,
+    check_export,
     run_folder,
     start,
 )
@@ -58,6 +60,7 @@ def distill(
     overwrite: Overwrite = False,
     device: Device = "auto",
     minutes: Minutes = None,
+    export: Export = None,
     show: Show = False,
     verbose: Verbose = False,
     as_json: AsJson = False,
@@ -72,10 +75,11 @@ def distill(
         changes.append(f"distill.teacher={json.dumps(teacher)}")
     if cache is not None:
         changes.append(f"distill.cache={json.dumps(str(cache))}")
-    parsed = load_recipe(recipe, changes, data, unlabelled)
+    parsed = load_recipe(recipe, changes, data, unlabelled, hold_out=export is not None)
     if show:
         sys.stdout.write(config.describe(parsed))
         return
+    check_export(parsed, export)
     folder = run_folder(parsed, out)
     if not only_cache and is_main():  # before the teacher is asked, which takes long
         from ookd.engine import begun
@@ -86,7 +90,9 @@ def distill(
     elif only_cache:
         raise UserError("--only-cache: name the folder with --cache")
     if not only_cache:
-        start(parsed, folder, RunOptions(resume, changed, overwrite, device, minutes, verbose, as_json))
+        start(
+            parsed, folder, RunOptions(resume, changed, overwrite, device, minutes, verbose, as_json, export)
+        )
 
 
 def fill_cache(recipe: config.Recipe, device: str, as_json: bool) -> None:

@@ -41,7 +41,7 @@ def export(
 ) -> None:
     """Write a model for OpenVINO or ONNX Runtime, and check that it finds the same objects."""
     height_width = parse_size(size)
-    _require_packages(to, precision)
+    require_packages(to, precision)
     from ookd.cli.progress import FrameProgress
     from ookd.deploy import export as exporting
     from ookd.engine.begun import data_of_run
@@ -91,7 +91,7 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def _require_packages(kind: Kind, precision: Precision) -> None:
+def require_packages(kind: Kind, precision: Precision) -> None:
     """What exporting needs; quantisation to int8 uses ONNX Runtime's tools for every kind."""
     readers = {runtime.package for runtime in RUNTIMES.values() if kind in runtime.kinds}
     needed = {"onnx", "onnxscript", *readers, *(["onnxruntime"] if precision == "int8" else [])}

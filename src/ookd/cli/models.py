@@ -1,7 +1,8 @@
-"""`ookd models`: the names that work wherever a command takes a model."""
+"""`ookd models`: the names that work wherever a command takes a model, and models that only label."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 from typing import Any
 
@@ -17,27 +18,42 @@ def models(
 ) -> None:
     """List the model names that `--model` takes: bundled models, and models of the Hugging Face hub.
 
-    Other hub ids of a listed family work too, and so do model folders. Scores are the authors' own.
+    Below are models that only label, for `ookd label --teacher` and `--follow`. Other hub ids of a listed
+    family work too, and so do model folders. Scores are the authors' own.
     """
-    known = [*_bundled(), *_on_hub()]
+    known, labelling = [*_bundled(), *_on_hub()], _that_label()
     if as_json:
-        print(orjson.dumps(known, option=orjson.OPT_INDENT_2).decode())
+        print(orjson.dumps([*known, *labelling], option=orjson.OPT_INDENT_2).decode())
         return
     from ookd.models.licence import described
 
     rows = [("name", "classes", "size", "score", "licence", "on disk")]
     for model in known:
         classes = f"{model['classes']} {model['labels']}".strip()
-        size = f"{model['parameters'] / 1e6:.0f} M"
-        here = "yes" if model["on_disk"] else "no"
-        rows.append((model["name"], classes, size, model["score"], described(model["licence"]), here))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        facts = _size(model), model["score"], described(model["licence"]), _here(model)
+        rows.append((model["name"], classes, *facts))
+    _print(rows)
+    print("\nhub ids of the short names:")
+    short = [model for model in known if model["id"] and model["id"] != model["name"]]
+    _print([(f"  {model['name']}", model["id"]) for model in short])
+    print("\nfor `ookd label`:")
+    table = [(m["name"], m["use"], _size(m), described(m["licence"]), _here(m)) for m in labelling]
+    _print([("name", "use", "size", "licence", "on disk"), *table])
+
+
+def _size(model: dict[str, Any]) -> str:
+    return f"{model['parameters'] / 1e6:.0f} M"
+
+
+def _here(model: dict[str, Any]) -> str:
+    return "yes" if model["on_disk"] else "no"
+
+
+def _print(rows: Sequence[Sequence[str]]) -> None:
+    """In columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
-    print("\nhub ids of the short names:")
-    for model in known:
-        if model["id"] and model["id"] != model["name"]:
-            print(f"  {model['name'].ljust(widths[0])}  {model['id']}")
 
 
 def _bundled() -> list[dict[str, Any]]:
@@ -60,6 +76,7 @@ def _bundled() -> list[dict[str, Any]]:
                 "parameters": sum(map(prod, shapes)),
                 "licence": "apache-2.0",
                 "score": "",
+                "use": "",
                 "on_disk": True,
             }
         )
@@ -80,7 +97,29 @@ def _on_hub() -> list[dict[str, Any]]:
             "parameters": int(model.millions * 1e6),
             "licence": model.licence,
             "score": model.score,
+            "use": "",
             "on_disk": downloaded(model.id),
         }
         for model in CATALOGUE
+    ]
+
+
+def _that_label() -> list[dict[str, Any]]:
+    from ookd.models.catalogue import LABEL_MODELS
+    from ookd.models.hub import downloaded
+
+    return [
+        {
+            "name": model.id,
+            "id": model.id,
+            "family": "",
+            "labels": "",
+            "classes": 0,
+            "parameters": int(model.millions * 1e6),
+            "licence": model.licence,
+            "score": "",
+            "use": model.use,
+            "on_disk": downloaded(model.id),
+        }
+        for model in LABEL_MODELS
     ]

@@ -14,8 +14,11 @@ from rich.console import Console
 from rich.table import Table
 
 from ookd import config
+from ookd.cli.export import require_packages
 from ookd.cli.own_data import load_recipe
+from ookd.cli.progress import FrameProgress
 from ookd.cli.standard import say
+from ookd.deploy.folder import Kind
 from ookd.engine.launcher import is_main, process_count
 from ookd.errors import UserError
 from ookd.locking import locked
@@ -42,6 +45,13 @@ Minutes = Annotated[
         min=0, max=YEAR, help="Train as many steps as fit into this time, instead of run.steps; up to a year."
     ),
 ]
+Export = Annotated[
+    Kind | None,
+    typer.Option(
+        help="Also write OUT/exported, and OUT/agreement.html: how far the model agrees with the labels of "
+        "videos that it did not learn from. Without a val split, every tenth of --data is held out."
+    ),
+]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Show every term of the loss.")]
 Show = Annotated[bool, typer.Option("--show", help="Print the complete recipe with explanations.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")]
@@ -58,6 +68,7 @@ class RunOptions:
     minutes: float | None
     verbose: bool
     as_json: bool
+    export: Kind | None
 
 
 @app.command()
@@ -71,6 +82,7 @@ def train(
     overwrite: Overwrite = False,
     device: Device = "auto",
     minutes: Minutes = None,
+    export: Export = None,
     list_: Annotated[bool, typer.Option("--list", help="List the bundled recipes.")] = False,
     show: Show = False,
     page: Annotated[
@@ -95,12 +107,22 @@ def train(
         return
     if recipe is None:
         raise UserError("name a recipe; `ookd train --list` lists the bundled ones")
-    parsed = load_recipe(recipe, change or (), data)
+    parsed = load_recipe(recipe, change or (), data, hold_out=export is not None)
     if show:
         sys.stdout.write(config.describe(parsed))
     else:
-        options = RunOptions(resume, changed, overwrite, device, minutes, verbose, as_json)
+        check_export(parsed, export)
+        options = RunOptions(resume, changed, overwrite, device, minutes, verbose, as_json, export)
         start(parsed, run_folder(parsed, out), options)
+
+
+def check_export(recipe: config.Recipe, kind: Kind | None) -> None:
+    """Raise before training if there is nothing to export for `kind`, or nothing to report on."""
+    if kind is not None:
+        from ookd.engine.exported import check
+
+        require_packages(kind, "fp32")
+        check(recipe)
 
 
 def run_folder(recipe: config.Recipe, out: Path | None) -> Path:
@@ -112,7 +134,7 @@ def start(recipe: config.Recipe, folder: Path, options: RunOptions) -> None:
     from ookd.engine import begun
     from ookd.engine.loop import Interrupted
     from ookd.engine.page import PAGE
-    from ookd.engine.run import run
+    from ookd.engine.run import AGREEMENT, EXPORTED, run
 
     with locked(folder) if is_main() else nullcontext():
         if options.minutes is not None:
@@ -126,13 +148,23 @@ def start(recipe: config.Recipe, folder: Path, options: RunOptions) -> None:
         except Interrupted as stop:
             print(stop, file=sys.stderr)
             raise typer.Exit(128 + stop.number) from None
+        answer = outcome.as_dict()
+        if is_main() and options.export is not None:
+            from ookd.engine.exported import export_run
+
+            with FrameProgress(None) as progress:
+                answer["agreement"] = export_run(recipe, folder, options.export, progress.step)
     if not is_main():
         return
     if options.as_json:
-        sys.stdout.write(json.dumps(outcome.as_dict()) + "\n")
+        sys.stdout.write(json.dumps(answer) + "\n")
     else:
         say(f"{outcome.model}: the model after {outcome.steps} steps")
         say(f"{folder / PAGE}: the page of the run, with its curves and validation")
+        if options.export is not None:
+            say(f"{folder / EXPORTED}: the model for {options.export}")
+            say(f"{folder / AGREEMENT}.html: how far to trust it, by class")
+            folder = folder / EXPORTED
         say(f"Track with it: ookd track VIDEO --model {folder}")
 
 

@@ -7,7 +7,7 @@ for the global batch, the number of ranks. A resumed run sees the same batches a
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, Protocol, TypedDict
 
 import cv2
@@ -21,7 +21,7 @@ from torch.utils.data import Dataset as TorchDataset
 from ookd.clips.sources import ClipDataset, DatasetClips
 from ookd.errors import UserError
 from ookd.process import stop_signals
-from ookd.structures import Batch, Clip, Origin, Tracks
+from ookd.structures import Batch, Clip, Dataset, Origin, Tracks
 
 
 def collate(clips: Sequence[Clip], divisor: int = 32) -> Batch:
@@ -72,6 +72,7 @@ def _tracks(clip: Clip, height: int, width: int) -> Tracks:
         masks=torch.from_numpy(padded),
         visible=torch.from_numpy(visible[shown]),
         ignore=_ignored(clip, height, width),
+        weights=None if clip.weights is None else torch.from_numpy(clip.weights[shown]),
     )
 
 
@@ -163,14 +164,16 @@ def labelled_by(stream: ClipStream) -> str:
     """The models that annotated the data, with their licences and prompts; empty for people's work."""
     parts = stream.parts if isinstance(stream, Mixture) else [stream]
     sources = [part.source for part in parts if isinstance(part, ClipDataset)]
-    infos = [source.dataset.extra.get("info") for source in sources if isinstance(source, DatasetClips)]
-    teachers = [info.get("teacher") for info in infos if isinstance(info, dict)]
-    found = [_described(teacher) for teacher in teachers if isinstance(teacher, dict)]
-    return "; ".join(dict.fromkeys(found))
+    found = [labeller_of(source.dataset) for source in sources if isinstance(source, DatasetClips)]
+    return "; ".join(dict.fromkeys(filter(None, found)))
 
 
-def _described(teacher: Mapping[str, Any]) -> str:
-    """A teacher in a line, from the `info` of the annotations that it made."""
+def labeller_of(dataset: Dataset) -> str:
+    """The model that annotated a data set, in a line; empty for people's work."""
+    info = dataset.extra.get("info")
+    teacher = info.get("teacher") if isinstance(info, dict) else None
+    if not isinstance(teacher, dict):
+        return ""
     name = "@".join(str(teacher[key]) for key in ("id", "revision") if teacher.get(key)) or "an unnamed model"
     about = [str(teacher["licence"])] if teacher.get("licence") else []
     if isinstance(teacher.get("prompts"), dict):

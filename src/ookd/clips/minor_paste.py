@@ -136,7 +136,13 @@ def paste(clip: Clip, layers: Sequence[tuple[CutOut, Placement]], min_visible: f
         labels=np.concatenate([clip.labels, labels])[seen],
         ids=np.concatenate([clip.ids, PASTED + np.arange(len(layers))])[seen],
         ignore=None if clip.ignore is None else ignore,
+        weights=None if clip.weights is None else _with_ones(clip.weights, len(layers))[seen],
     )
+
+
+def _with_ones(weights: NDArray[np.float32], layers: int) -> NDArray[np.float32]:
+    """[N + layers, T] the weights, and 1 for what is pasted."""
+    return np.concatenate([weights, np.ones((layers, weights.shape[1]), np.float32)])
 
 
 def _uncovered(masks: NDArray[np.bool_], layers: int, min_visible: float) -> NDArray[np.bool_]:

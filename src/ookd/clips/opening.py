@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -30,15 +31,30 @@ from ookd.structures import Dataset, Video
 from ookd.worlds import World
 from ookd.worlds.composite import Composite
 
+HELD_OUT = 10  # one of so many videos is held out
+
 
 def open_source(data: DataSource) -> ClipSource:
     """The videos a recipe names."""
     if isinstance(data, FolderData):
         read = videos_of if data.unlabelled else load
-        return DatasetClips(read(Path(data.path), data.split), not data.unlabelled, data.sure)
+        dataset = part_of(read(Path(data.path), data.split), data.part)
+        return DatasetClips(dataset, not data.unlabelled, data.sure, data.weigh)
     if isinstance(data, CompositeData):
         return Composite(load(Path(data.path)), data.part, data.seed, data.videos, **data.change)
     return World(data.preset, split=data.split, seed=data.seed, videos=data.videos, **data.change)
+
+
+def part_of(dataset: Dataset, part: str) -> Dataset:
+    """The videos of a `part` of `FolderData`. Videos are held out of those with labels, if there are any."""
+    if part == "all":
+        return dataset
+    labelled = [video for video in dataset.videos if any(not track.iscrowd for track in video.tracks)]
+    held_out = {video.id for video in (labelled or dataset.videos)[::HELD_OUT]}
+    videos = [video for video in dataset.videos if (video.id in held_out) == (part == "held-out")]
+    if len(labelled) == 1:
+        raise UserError(f"{dataset.name}: one video with labels is too few to hold one out")
+    return replace(dataset, videos=videos)
 
 
 def videos_of(path: Path, split: str | None = None) -> Dataset:

@@ -21,7 +21,7 @@ from ookd.clips.sampling import FrameSampler
 from ookd.clips.transforms import Augmentation
 from ookd.clips.warps import Size, Warp, warp_clip, warp_polygon
 from ookd.data import rle
-from ookd.data.confidence import SURE, is_doubtful, is_sure
+from ookd.data.confidence import SURE, is_doubtful, is_sure, of_frame
 from ookd.data.frames import read_frame
 from ookd.errors import UserError
 from ookd.structures import Clip, Dataset, Track, Video
@@ -64,11 +64,14 @@ class DatasetClips:
 
     Crowd annotations are left out, and so are, with `labelled_only`, videos that have no other. Where a model
     made the labels, its doubtful tracks and the frames that it was not `sure` of are to be ignored: clips
-    show no object there, and say so.
+    show no object there, and say so. With `weigh`, an instance weighs as much in a frame as the model was
+    confident.
     """
 
-    def __init__(self, dataset: Dataset, labelled_only: bool = True, sure: float = SURE) -> None:
-        self.dataset, self.sure = dataset, sure
+    def __init__(
+        self, dataset: Dataset, labelled_only: bool = True, sure: float = SURE, weigh: bool = False
+    ) -> None:
+        self.dataset, self.sure, self.weigh = dataset, sure, weigh
         self.names = [category.name for category in dataset.categories]
         self._label_of = dataset.label_of()
         self._videos = [
@@ -129,6 +132,7 @@ class DatasetClips:
             frames=np.array(frames, np.int64),
             video=f"{self.dataset.name}:{video.id}",
             ignore=_some_of([ignore[frame] for frame in frames], (video.height, video.width)),
+            weights=_weights(tracks, frames) if self.weigh else None,
         )
         if warps:
             clip = warp_clip(clip, warps)
@@ -183,6 +187,12 @@ def _mask(video: Video, track: Track, frame: int) -> NDArray[np.bool_]:
     return rle.decode(rle.of_track(video, track, frame))
 
 
+def _weights(tracks: Sequence[Track], frames: Sequence[int]) -> NDArray[np.float32] | None:
+    """[N, T] the confidence of each frame; None if all are 1."""
+    weights = [[of_frame(track, frame) for frame in frames] for track in tracks]
+    return np.array(weights, np.float32) if any(one < 1 for row in weights for one in row) else None
+
+
 def _some_of(regions: Sequence[NDArray[np.bool_] | None], size: Size) -> list[NDArray[np.bool_]] | None:
     """The regions of all frames, empty ones included, unless all are empty."""
     if all(region is None for region in regions):
@@ -222,7 +232,7 @@ def hide_labels(clip: Clip, rng: np.random.Generator) -> Clip:
     """A stage that drops all labels, for sources from which only a teacher teaches."""
     none = np.zeros(0, np.int64)
     masks = [np.zeros((0, *image.shape[:2]), np.bool_) for image in clip.images]
-    return replace(clip, masks=masks, labels=none, ids=none, labelled=False, ignore=None)
+    return replace(clip, masks=masks, labels=none, ids=none, labelled=False, ignore=None, weights=None)
 
 
 class ClipDataset(TorchDataset[Clip]):

@@ -57,12 +57,20 @@ class FolderData(Strict):
     kind: Literal["folder"]
     path: str = Field(description="folder, annotation file or dataset.yaml")
     split: str | None = Field(None, description="which split, if the path holds several")
+    part: Literal["all", "train", "held-out"] = Field(
+        "all", description="all its videos; or every tenth (held-out), or the others (train)"
+    )
     unlabelled: bool = Field(False, description="ignore its labels, so that only a teacher teaches from it")
     sure: float = Field(
         0.5,
         ge=0,
         le=1,
         description="in a model's labels, frames below this share of their track's confidence are ignored",
+    )
+    weigh: bool = Field(
+        False,
+        description="weigh the mask and class losses of an instance in a frame by the confidence that a "
+        "model's labels state there (compact family)",
     )
     augment: Augment | None = Field(None, description="augmentation of this source, in place of data.augment")
     ratio: float = Field(1.0, gt=0, description="share of training clips, relative to other sources")

@@ -19,6 +19,13 @@ def is_sure(track: Track, frame: int, share: float = SURE) -> bool:
     return not isinstance(scores[frame], int | float) or scores[frame] >= share * score
 
 
+def of_frame(track: Track, frame: int) -> float:
+    """The confidence of a frame, 0 to 1; that of work without confidences is 1."""
+    scores = track.extra.get(SCORES)
+    score = scores[frame] if isinstance(scores, list) and frame < len(scores) else None
+    return min(1.0, max(0.0, score)) if isinstance(score, int | float) else 1.0
+
+
 def is_doubtful(track: Track) -> bool:
     """Whether a model took it for an object, but is too unsure for a label.
 

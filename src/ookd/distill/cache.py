@@ -81,7 +81,9 @@ def cache_key(teacher: nn.Module, data: Data, spec: Distill) -> CacheKey:
 
 def _identity(source: DataSource) -> dict[str, object]:
     """What determines the pixels of a video. More videos of the same world begin with the same ones."""
-    other = {"ratio", "videos", "unlabelled", "augment"}
+    other = {"ratio", "videos", "unlabelled", "augment", "weigh"}
+    if source.kind == "folder":
+        other.add("part")
     own: dict[str, object] = source.model_dump(exclude=other, exclude_none=True)
     return own
 

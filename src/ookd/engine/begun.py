@@ -10,20 +10,22 @@ from typing import Any
 from ookd import config
 from ookd.config import Recipe
 from ookd.engine.page import PAGE, VALIDATION
-from ookd.engine.run import BEST, MODEL
+from ookd.engine.run import AGREEMENT, BEST, EXPORTED, MODEL
 from ookd.engine.run_log import ENVIRONMENT, METRICS, RECIPE
 from ookd.errors import UserError
 from ookd.files import check_not_home
+from ookd.models.licence import CARD
 from ookd.models.zoo import CONFIG, WEIGHTS
 
 # all that a run writes; its trackers write into a folder of the recipe's name
 WHOLE = (
     *(RECIPE, ENVIRONMENT, METRICS, VALIDATION, PAGE, "not-finite/step-*.safetensors"),
-    *(f"{kind}/{name}" for kind in (MODEL, BEST) for name in (CONFIG, WEIGHTS)),
+    *(f"{kind}/{name}" for kind in (MODEL, BEST) for name in (CONFIG, WEIGHTS, CARD)),
 )
 FILES = (
     *(f"{name}{part}" for name in WHOLE for part in ("", ".part")),
     *("checkpoints/step-*/*", "checkpoints/.step-*/*"),
+    *(f"{EXPORTED}/*", f"{AGREEMENT}.html", f"{AGREEMENT}.json"),
 )
 TRACKED = ("events.out.tfevents.*", "*/events.out.tfevents.*", "*/hparams.yml")
 NAMED = 3  # differences that a message lists

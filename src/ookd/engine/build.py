@@ -9,7 +9,7 @@ from functools import cache
 import torch
 from torch import nn
 
-from ookd.config import Model, Optim, Recipe
+from ookd.config import FolderData, Model, Optim, Recipe
 from ookd.config.tracker import TrackerConfig
 from ookd.distill.task import Distillation
 from ookd.engine.muon import Muon, is_hidden
@@ -84,6 +84,9 @@ def make_task(model: Network, recipe: Recipe, names: list[str]) -> TrainingTask:
     if model.fixed_classes and recipe.model.base not in presets():
         check_classes(recipe.model.base, names)
     task = family.task(model, {**family.loss_weights, **recipe.loss.weights})
+    weighed = any(isinstance(source, FolderData) and source.weigh for source in recipe.data.train)
+    if weighed and not task.weighs_frames:
+        raise UserError("data.train: weigh is for training frame networks of the compact family, as in nano")
     if recipe.distill is None:
         return task
     if not isinstance(task, StudentTask):

@@ -3,6 +3,7 @@
 RUN/model   the weights after the last step
 RUN/best    the weights with the highest validation AP so far, if the recipe names validation videos
 RUN/run.html, RUN/validation.json   the page of the run, and the report of its last validation
+RUN/exported, RUN/agreement.*   with --export: the exported model, and how far to trust it
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from ookd.locking import locked
 from ookd.models import zoo
 from ookd.models.protocols import Network
 
-MODEL, BEST = "model", "best"
+MODEL, BEST, EXPORTED, AGREEMENT = "model", "best", "exported", "agreement"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ overlap in many frames are one object; all frames of both vote for its class. Wh
 identity, a mask goes to the object that was nearest in the previous frame, and is unsure. A track that is
 unsure for long is cut later.
 
+Both runs' tracks are held in memory; their masks are compared frame by frame.
+
 Axes: F tracks of the forward run, B of the backward run, T frames.
 """
 
@@ -28,6 +30,8 @@ from ookd.tracking.recordings import Recording
 AGREE = 0.5  # least IoU of two masks of a frame that show the same object
 MANY = 3  # frames that are not a coincidence
 UNSURE = 0.5  # factor of a frame's confidence if only one run supports it
+
+Agreed = dict[int, tuple[int, float]]  # of one frame: forward track -> backward track, and their overlap
 
 
 class BothWays:
@@ -69,15 +73,13 @@ def joined(forward: Sequence[TrackResult], backward: Sequence[TrackResult]) -> l
     if size is None:
         return []
     length = len((*forward, *backward)[0].segmentations)
-    first, second = (
-        measure_tubes([track.segmentations for track in run], length, size[0], size[1])[0]
-        for run in (forward, backward)
-    )
-    seen = first.area > 0, second.area > 0
-    iou = overlap(first, second).frame_iou()  # [F, B, T]
-    agree = _mutual(iou)
-    objects = _objects(agree.sum(2), *seen)
-    detections = _paired(forward, backward, iou, agree)
+    agreed = [_agreement(forward, backward, t, size) for t in range(length)]
+    together = np.zeros((len(forward), len(backward)), np.int64)
+    for pairs in agreed:
+        for f, (b, _) in pairs.items():
+            together[f, b] += 1
+    objects = _objects(together, _seen(forward, length), _seen(backward, length))
+    detections = _paired(forward, backward, agreed)
     found = [_track(views, length) for views in _by_object(detections, objects) if views]
     return sorted(found, key=lambda track: [mask is None for mask in track.segmentations])
 
@@ -95,12 +97,26 @@ class PairedDetection:
     video: int
 
 
-def _mutual(iou: NDArray[np.float64]) -> Bools:
-    """[F, B, T] whether two tracks agree in a frame: each is the other's best match there."""
-    if not iou.size:
-        return np.zeros(iou.shape, bool)
-    best: Bools = (iou >= iou.max(0, keepdims=True)) & (iou >= iou.max(1, keepdims=True))
-    return best & (iou >= AGREE)
+def _agreement(
+    forward: Sequence[TrackResult], backward: Sequence[TrackResult], frame: int, size: Sequence[int]
+) -> Agreed:
+    """Who agrees with whom in a frame: each is the other's best match there."""
+    ahead, back = (
+        {n: [track.segmentations[frame]] for n, track in enumerate(run) if track.segmentations[frame]}
+        for run in (forward, backward)
+    )
+    if not ahead or not back:
+        return {}
+    first, second = (measure_tubes([*run.values()], 1, size[0], size[1])[0] for run in (ahead, back))
+    iou = overlap(first, second).frame_iou()[:, :, 0]
+    best = (iou >= iou.max(0)) & (iou >= iou.max(1, keepdims=True)) & (iou >= AGREE)
+    return {list(ahead)[f]: (list(back)[b], float(iou[f, b])) for f, b in np.argwhere(best).tolist()}
+
+
+def _seen(run: Sequence[TrackResult], length: int) -> Bools:
+    """[N, T] the frames that show each track."""
+    seen = [[mask is not None and rle.area(mask) > 0 for mask in track.segmentations] for track in run]
+    return np.array(seen, bool).reshape(-1, length)
 
 
 def _objects(agreed: NDArray[Any], ahead: Bools, back: Bools) -> tuple[list[int], list[int]]:
@@ -109,7 +125,7 @@ def _objects(agreed: NDArray[Any], ahead: Bools, back: Bools) -> tuple[list[int]
     Tracks are not joined if one run sees them as two objects in many frames. `agreed` [F, B] counts frames.
     The runs see their tracks in the frames `ahead` [F, T] and `back` [B, T].
     """
-    runs = [ahead.astype(int), back.astype(int)]  # frames of each object, in how many of its tracks
+    runs = [ahead.astype(np.int16), back.astype(np.int16)]  # frames of each object, in how many of its tracks
     of = list(range(len(ahead))), list(range(len(ahead), len(ahead) + len(back)))
     frames = [np.concatenate([runs[0], 0 * runs[1]]), np.concatenate([0 * runs[0], runs[1]])]
     for f, b in sorted(np.argwhere(agreed > 0).tolist(), key=lambda pair: (-agreed[pair[0], pair[1]], pair)):
@@ -127,22 +143,21 @@ def _objects(agreed: NDArray[Any], ahead: Bools, back: Bools) -> tuple[list[int]
 
 
 def _paired(
-    forward: Sequence[TrackResult], backward: Sequence[TrackResult], iou: NDArray[np.float64], agree: Bools
+    forward: Sequence[TrackResult], backward: Sequence[TrackResult], agreed: Sequence[Agreed]
 ) -> list[list[PairedDetection]]:
     """The objects in each frame. Their confidence is the mean of both runs, times their agreement."""
     frames: list[list[PairedDetection]] = []
-    for t in range(iou.shape[2]):
-        partner = {int(f): int(b) for f, b in np.argwhere(agree[:, :, t])}
-        taken = set(partner.values())
+    for t, agreement in enumerate(agreed):
+        taken = {b for b, _ in agreement.values()}
         shown = [f for f, track in enumerate(forward) if track.segmentations[t] is not None]
-        pairs: list[tuple[int | None, int | None]] = [(f, partner.get(f)) for f in shown]
+        pairs: list[tuple[int | None, int | None]] = [(f, agreement.get(f, (None, 0.0))[0]) for f in shown]
         pairs += [(None, b) for b in range(len(backward)) if b not in taken]
         found = []
         for f, b in pairs:
             tracks = [run[n] for run, n in ((forward, f), (backward, b)) if n is not None]
             votes = tuple((track.category_id, _score(track, t)) for track in tracks)
             best = max(tracks, key=lambda track: _score(track, t))
-            share = UNSURE if f is None or b is None else float(iou[f, b, t])
+            share = UNSURE if f is None or b is None else agreement[f][1]
             score = share * sum(score for _, score in votes) / len(votes)
             if (mask := best.segmentations[t]) is not None:
                 found.append(PairedDetection(t, f, b, mask, score, votes, best.video_id))

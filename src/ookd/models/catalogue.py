@@ -93,7 +93,30 @@ CATALOGUE = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class LabelModel:
+    """A model on the hub that only labels, for `ookd label`."""
+
+    id: str
+    use: str
+    millions: float  # of parameters
+    licence: str
+
+
+_FINDS, _FOLLOWS = "finds the --text as boxes; SAM 2 follows", "--follow: masks, and who is who"
+
+LABEL_MODELS = (
+    LabelModel("facebook/sam3", "finds the --text as masks, and follows", 848, "sam-license"),
+    LabelModel("IDEA-Research/grounding-dino-tiny", _FINDS, 172, "apache-2.0"),
+    LabelModel("IDEA-Research/grounding-dino-base", _FINDS, 233, "apache-2.0"),
+    LabelModel("facebook/sam2.1-hiera-tiny", _FOLLOWS, 39, "apache-2.0"),
+    LabelModel("facebook/sam2.1-hiera-small", _FOLLOWS, 46, "apache-2.0"),
+    LabelModel("facebook/sam2.1-hiera-base-plus", _FOLLOWS, 81, "apache-2.0"),
+    LabelModel("facebook/sam2.1-hiera-large", _FOLLOWS, 224, "apache-2.0"),
+)
+
+
 def known_licence(hub_id: str) -> str | None:
     """The licence of a model that is listed here; `hub_id` may name a revision."""
     plain = hub_id.partition("@")[0]
-    return next((model.licence for model in CATALOGUE if model.id == plain), None)
+    return next((model.licence for model in (*CATALOGUE, *LABEL_MODELS) if model.id == plain), None)

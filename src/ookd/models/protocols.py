@@ -74,6 +74,7 @@ class TrainingTask(nn.Module):
 
     model: Network
     weights: dict[str, float]
+    weighs_frames: bool = False  # whether it knows the `weights` of `Tracks`
 
     @abstractmethod
     def forward(self, batch: Batch) -> dict[str, Tensor]:

@@ -52,18 +52,26 @@ def print_report(report: Report, console: Console) -> None:
 
 def print_agreement(found: Agreement, console: Console) -> None:
     """How far a teacher and its student agree, by class."""
-    columns = ("class", "teacher", "student", "both", "renamed", "found", "confirmed", "overlap")
+    columns, *rows = agreement_rows(found)
     table = _table(f"Agreement on {found.videos} videos", *columns)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
 
-    def share(value: float | None) -> str:
-        return "-" if value is None else f"{100 * value:.0f} %"
 
+def agreement_rows(found: Agreement) -> list[list[str]]:
+    """The table of an agreement, its heading first; without classes that neither has."""
+    rows = [["class", "teacher", "student", "both", "renamed", "found", "confirmed", "overlap"]]
     for name, row in {"all": found.all, **found.per_class}.items():
         if row.teacher or row.student:
             numbers = (row.teacher, row.student, row.both, row.renamed)
             shares = (row.found, row.confirmed, row.overlap)
-            table.add_row(name, *map(str, numbers), *map(share, shares))
-    console.print(table)
+            rows.append([name, *map(str, numbers), *map(percent, shares)])
+    return rows
+
+
+def percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.0f} %"
 
 
 def _table(title: str, *headers: str) -> Table:

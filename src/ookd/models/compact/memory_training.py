@@ -74,6 +74,7 @@ class CompactMemoryTraining(StudentTask):
         if model.config.freeze_frame:
             model.frame.requires_grad_(False)
         self.learn_frame = None if model.config.freeze_frame else CompactTraining(model.frame)
+        self.weighs_frames = self.learn_frame is not None
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         return self.learn(batch)[0]

@@ -59,6 +59,7 @@ class CompactTraining(StudentTask):
         self.normalise = family_of(model).preprocessing.normalise
         self.weights = dict(weights)
         self.auxiliary = auxiliary
+        self.weighs_frames = True
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         return self.learn(batch)[0]
@@ -114,11 +115,13 @@ class CompactTraining(StudentTask):
             unknown = lies_in(answer.masks_at(everyone, 4), targets.ignore)
             unknown[frame, query[frame, instance]] = False
             judged = judged.masked_fill(unknown.unsqueeze(2), 0.0)
-        return {
-            "class": judged.sum() / count,
-            "mask": mask_bce(masks, truth).sum() / count,
-            "dice": dice(masks, truth).sum() / count,
-        }
+        bce, overlap = mask_bce(masks, truth), dice(masks, truth)
+        if targets.weights is not None:
+            weight = targets.weights[frame, instance]
+            of_query = torch.ones_like(judged[..., 0])
+            of_query[frame, query[frame, instance]] = weight
+            judged, bce, overlap = judged * of_query.unsqueeze(2), bce * weight, overlap * weight
+        return {"class": judged.sum() / count, "mask": bce.sum() / count, "dice": overlap.sum() / count}
 
     def _auxiliary_terms(
         self, answer: CompactQueries, places: Tensor, owner: Tensor, picked: FrameTargets, stride: int
@@ -130,10 +133,14 @@ class CompactTraining(StudentTask):
         truth = picked.masks[stride][frame, owner[frame, extra]]
         wanted = F.one_hot(picked.labels[frame, extra], logits.shape[-1])
         wanted = wanted * mask_quality(masks, truth).unsqueeze(1)
+        judged, bce, overlap = quality_focal(logits, wanted), mask_bce(masks, truth), dice(masks, truth)
+        if picked.weights is not None:
+            weight = picked.weights[frame, owner[frame, extra]]
+            judged, bce, overlap = judged * weight.unsqueeze(1), bce * weight, overlap * weight
         return {
-            "aux_class": quality_focal(logits, wanted).sum() / count,
-            "aux_mask": mask_bce(masks, truth).sum() / count,
-            "aux_dice": dice(masks, truth).sum() / count,
+            "aux_class": judged.sum() / count,
+            "aux_mask": bce.sum() / count,
+            "aux_dice": overlap.sum() / count,
         }
 
 

@@ -26,6 +26,7 @@ class FrameTargets:
     masks: dict[int, Tensor]  # stride 2, 4, 8 -> [F, N, h, w] covered share of each cell
     valid: Tensor  # [F, N] bool: there, and in view
     ignore: Tensor | None = None  # [F, h, w] at stride 4, covered share of what is to be ignored
+    weights: Tensor | None = None  # [F, N] of mask and class losses; None: all 1
 
 
 def frame_targets(tracks: list[Tracks]) -> FrameTargets:
@@ -35,17 +36,26 @@ def frame_targets(tracks: list[Tracks]) -> FrameTargets:
     def padded(x: Tensor) -> Tensor:  # [n, ...] -> [most, ...]
         return F.pad(x, [0, 0] * (x.dim() - 1) + [0, most - len(x)])
 
-    labels, masks, valid = [], [], []
+    labels, masks, valid, weights = [], [], [], []
     for clip in tracks:
         frames = clip.visible.shape[1]
         soft = F.avg_pool2d(clip.masks.float(), FINEST)
         masks.append(padded(soft).transpose(0, 1))
         valid.append(padded(clip.visible).T)
         labels.append(padded(clip.labels).expand(frames, -1))
+        known = torch.ones_like(clip.visible, dtype=torch.float32) if clip.weights is None else clip.weights
+        weights.append(padded(known).T)
     pyramid = {FINEST: torch.cat(masks)}
     for stride in (4, 8):
         pyramid[stride] = F.avg_pool2d(pyramid[stride // 2], 2)
-    return FrameTargets(torch.cat(labels), pyramid, torch.cat(valid), _ignored(tracks))
+    weighed = any(clip.weights is not None for clip in tracks)
+    return FrameTargets(
+        torch.cat(labels),
+        pyramid,
+        torch.cat(valid),
+        _ignored(tracks),
+        torch.cat(weights) if weighed else None,
+    )
 
 
 def _ignored(tracks: list[Tracks]) -> Tensor | None:
