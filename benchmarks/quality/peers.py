@@ -57,7 +57,7 @@ def ranges(name: str) -> Mapping[str, Range]:
         if constant == "minimum_consecutive_frames":
             low = 1
         if constant == "high_conf_det_threshold":
-            low = 0.1
+            low = 0.11  # McByte wants it above 0.1
         if constant != "cmc_downscale":
             searched[constant] = Steps(low, high - 1) if space["type"] == "randint" else Between(low, high)
     return searched

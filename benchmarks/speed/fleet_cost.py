@@ -12,7 +12,7 @@ from measuring import Table
 from ookd.errors import UserError
 
 RATES = (
-    "two CPU cores, nano int8=69.8",
+    "two CPU cores, nano int8=110.8",
     "H100, VidEoMT-L (published)=160",
     "H100, VidEoMT-S (published)=294",
 )
