@@ -27,11 +27,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from measuring import Table, apart, peak_memory
 from ookd.data.video import VideoWriter
+from ookd.errors import UserError
 from ookd.fleet.local import LocalPool
 from ookd.fleet.pool import FleetTask, WorkerPlan, WorkerPool, take_cores
 from ookd.fleet.process import FleetModel, FleetSettings, path_of, process
@@ -52,6 +54,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> None:
+    if "ray" in given.pools and find_spec("ray") is None:
+        raise UserError("ray is not installed; pip install 'ookd[ray]', or give --pools processes")
     columns = {"on": "", "workers": "", "killed": "", "done": "", "failed": "", "start-up (s)": ".1f"}
     columns |= {"seconds": ".1f", "frames/s": ".1f", "of one process": ".2f"}
     columns |= {"processor (ms a video)": ".0f", "same results": ""}
