@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import starmap
 from pathlib import Path
 from typing import Any
@@ -20,28 +20,21 @@ import numpy as np
 
 from learning import seeds
 from learning.arms import set_to
+from learning.labelling import make_labels
 from learning.seeds import COLUMNS, Judged, add_rows, judge, seeds_of
 from learning.training import trained
 from measuring import Table
 from ookd import config
-from ookd.api import load
 from ookd.config import Recipe
 from ookd.config.tracker import TrackerConfig
-from ookd.data.formats import save_ytvis
 from ookd.data.formats.json_file import ANNOTATIONS
 from ookd.label.both_ways import joined
-from ookd.label.labeller import LabelThresholds, annotated, plausible
-from ookd.structures import Dataset, TrackResult
-from ookd.tracking.predict import detect_video
-from ookd.tracking.recordings import recordings
+from ookd.structures import TrackResult, Video
 from ookd.tracking.select import Detections
-from ookd.worlds import World
-from ookd.worlds.write import write
 from quality.association import WORLDS, Experiment
 from quality.labels import followed, reversed_track
 
 LABELS = ("online", "linker", "both-ways")
-THRESHOLDS = LabelThresholds()
 JOIN = "assignment"  # how the detections of all students are joined
 TEACHER = "teacher"
 
@@ -78,7 +71,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> None:
     folder = given.out / given.world
-    make_labels(given, folder / "labels")
+    make_labels(given, folder / "labels", LABELS, ways)
     taught = [name for name in given.arms if name != TEACHER]
     for seed in given.seeds:
         for name in taught:
@@ -115,39 +108,15 @@ def recipe_of(given: argparse.Namespace, name: str, labels: Path, seed: int) -> 
     return config.load("nano-ytvis-like", [*given.set, *starmap(set_to, changes.items())])
 
 
-def make_labels(given: argparse.Namespace, folder: Path) -> None:
-    """Draw the videos and write one annotation file for each way to join what the teacher sees, once."""
-    if all((folder / f"{name}.json").is_file() for name in LABELS):
-        return
-    preset, change = WORLDS[given.world]
-    world = World(preset, split="train", seed=given.seed, videos=given.videos, **change)
-    write(world, folder, overwrite=True)
-    judged = experiment(given, "nano", given.out / "teacher")
-    online, linker = (
-        judged.arm(name).plan(judged.constants(name), "tune")[0].changed({"every_class": False})
-        for name in (JOIN, "link-all")
-    )
-    saved, truth = load("nano"), world.dataset()
-    network, _ = saved.online()
-    found: dict[str, dict[int, list[TrackResult]]] = {name: {} for name in LABELS}
-    for recording in recordings(world):
-        seen = list(detect_video(network, recording.images(), online))
-        for name, tracks in ways(seen, online, linker, recording.id).items():
-            found[name][recording.id] = list(plausible(tracks, saved.names, THRESHOLDS))
-    unlabelled = Dataset([], [replace(video, tracks=[]) for video in truth.videos], folder, world.name)
-    for name, results in found.items():
-        labels = annotated(unlabelled, saved.names, results.__getitem__, THRESHOLDS)
-        save_ytvis(labels, folder / f"{name}.json")
-
-
 def ways(
-    seen: Sequence[Detections], online: TrackerConfig, linker: TrackerConfig, video: int
+    video: Video, seen: Sequence[Detections], online: TrackerConfig, linker: TrackerConfig
 ) -> dict[str, list[TrackResult]]:
     """The tracks of a video, by how its detections are joined."""
-    forward = followed(seen, linker, None, video)
-    backward = [reversed_track(track) for track in followed(seen[::-1], linker, None, video)]
+    online, linker = (constants.changed({"every_class": False}) for constants in (online, linker))
+    forward = followed(seen, linker, None, video.id)
+    backward = [reversed_track(track) for track in followed(seen[::-1], linker, None, video.id)]
     return {
-        "online": followed(seen, online, 0, video),
+        "online": followed(seen, online, 0, video.id),
         "linker": forward,
         "both-ways": joined(forward, backward),
     }

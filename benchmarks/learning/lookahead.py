@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import starmap
 from pathlib import Path
 
@@ -19,33 +18,26 @@ from scipy.optimize import linear_sum_assignment
 
 from learning import seeds
 from learning.arms import set_to
+from learning.labelling import make_labels
 from learning.seeds import COLUMNS, add_rows, judge, seeds_of
 from learning.training import trained
 from measuring import Table
 from ookd import config
-from ookd.api import load
 from ookd.config import Recipe
 from ookd.config.tracker import TrackerConfig
 from ookd.data import rle
-from ookd.data.formats import save_ytvis
-from ookd.label.labeller import LabelThresholds, annotated, plausible
 from ookd.masks import Floats, Ints
-from ookd.structures import Dataset, Rle, TrackResult, Video
+from ookd.structures import Rle, TrackResult, Video
 from ookd.tracking.linker import Linker
-from ookd.tracking.predict import detect_video
-from ookd.tracking.recordings import recordings
 from ookd.tracking.results import VideoResults
 from ookd.tracking.select import Detections
 from ookd.tune.replay import SHOWS
-from ookd.worlds import World
-from ookd.worlds.write import write
-from quality.association import WORLDS, Experiment
+from quality.association import WORLDS
 
 AHEAD: Mapping[str, int | None] = {"ahead-0": 0, "ahead-4": 4, "ahead-12": 12, "ahead-all": None}
 LABELS = (*AHEAD, "true", "shuffled")
 UNTRAINED = "untrained"
 STUDENTS = {"nano": "assignment", "nano-memory": "own"}  # and how their detections are joined
-THRESHOLDS = LabelThresholds()
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -65,7 +57,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> None:
     folder = given.out / given.world
     taught = [name for name in given.labels if name != UNTRAINED]
-    make_labels(given, folder / "labels")
+    make_labels(given, folder / "labels", LABELS, ways)
     for seed in given.seeds:
         for name in taught:
             recipe = recipe_of(given, folder / "labels" / f"{name}.json", seed)
@@ -96,29 +88,13 @@ def recipe_of(given: argparse.Namespace, labels: Path, seed: int) -> Recipe:
     return config.load("nano-memory", [*given.set, *starmap(set_to, changes.items())])
 
 
-def make_labels(given: argparse.Namespace, folder: Path) -> None:
-    """Draw the videos and write one annotation file for each way to join their detections, once."""
-    if all((folder / f"{name}.json").is_file() for name in LABELS):
-        return
-    preset, change = WORLDS[given.world]
-    world = World(preset, split="train", seed=given.seed, videos=given.videos, **change)
-    write(world, folder, overwrite=True)
-    teacher = Experiment(argparse.Namespace(**{**vars(given), "model": "nano", "out": given.out / "teacher"}))
-    online = teacher.arm("assignment").plan(teacher.constants("assignment"), "tune")[0]
-    linker = teacher.arm("link-all").plan(teacher.constants("link-all"), "tune")[0]
-    saved, truth = load("nano"), world.dataset()
-    network, _ = saved.online()
-    found: dict[str, dict[int, list[TrackResult]]] = {name: {} for name in LABELS}
-    for recording, video in zip(recordings(world), truth.videos, strict=True):
-        seen = list(detect_video(network, recording.images(), online))
-        masks = [rle.encode_many(frame.full_size(np.arange(len(frame)))[0]) for frame in seen]
-        for name, ids in identities(seen, masks, video, online, linker).items():
-            tracks = joined(seen, masks, ids, online, video.id)
-            found[name][video.id] = list(plausible(tracks, saved.names, THRESHOLDS))
-    unlabelled = Dataset([], [replace(video, tracks=[]) for video in truth.videos], folder, world.name)
-    for name, results in found.items():
-        labels = annotated(unlabelled, saved.names, results.__getitem__, THRESHOLDS)
-        save_ytvis(labels, folder / f"{name}.json")
+def ways(
+    video: Video, seen: Sequence[Detections], online: TrackerConfig, linker: TrackerConfig
+) -> dict[str, Iterator[TrackResult]]:
+    """The tracks of a video, by how its detections are joined."""
+    masks = [rle.encode_many(frame.full_size(np.arange(len(frame)))[0]) for frame in seen]
+    found = identities(seen, masks, video, online, linker)
+    return {name: joined(seen, masks, ids, online, video.id) for name, ids in found.items()}
 
 
 def identities(

@@ -14,8 +14,7 @@ from models.borrowed import CLIP
 from models.borrowed import tiny as borrowed
 from ookd.clips.loader import collate
 from ookd.clips.minor_paste import MinorPaste, MinorPasteConfig
-from ookd.clips.sampling import PairSampler
-from ookd.clips.sources import ClipDataset, DatasetClips
+from ookd.clips.sources import DatasetClips
 from ookd.clips.warps import Crop, Flip, Resize, warp_clip
 from ookd.data import rle
 from ookd.models import zoo
@@ -51,16 +50,6 @@ def model_of(name: str) -> Network:
     if name == "videomt-tiny":
         return zoo.build(preset(name, classes=5, **VIDEOMT))
     return borrowed(name)
-
-
-@pytest.fixture(scope="module")
-def batch() -> Batch:
-    """Pairs of frames with objects of classes 0 to 4."""
-    world = World("ytvis-like", videos=2, height=64, width=96, frames=6, crowd=[2, 3])
-    clips = ClipDataset(world, PairSampler(2))
-    batch = collate([clips[0, 0], clips[0, 1]])
-    batch.tracks = [replace(tracks, labels=tracks.labels % 5) for tracks in batch.tracks]
-    return batch
 
 
 NAMES = ["nano", "nano-memory", "nano-clip", "idol", "seqformer", "videomt-tiny"]

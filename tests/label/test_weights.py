@@ -13,8 +13,7 @@ from label.test_ignored import block, labelled, model_of, track
 from ookd.cli import main
 from ookd.clips.loader import collate
 from ookd.clips.minor_paste import MinorPaste, MinorPasteConfig
-from ookd.clips.sampling import PairSampler
-from ookd.clips.sources import ClipDataset, DatasetClips, hide_labels
+from ookd.clips.sources import DatasetClips, hide_labels
 from ookd.data import rle
 from ookd.data.formats import load, save_ytvis
 from ookd.models.families import family_of
@@ -61,15 +60,6 @@ def test_what_is_pasted_has_full_weight() -> None:
     assert pasted.weights.shape == (len(pasted.ids), 2)
     assert pasted.weights[-1].tolist() == [1, 1]
     assert pasted.weights[0].tolist() == [0.5, 0.5]
-
-
-@pytest.fixture(scope="module")
-def batch() -> Batch:
-    world = World("ytvis-like", videos=2, height=64, width=96, frames=6, crowd=[2, 3])
-    clips = ClipDataset(world, PairSampler(2))
-    batch = collate([clips[0, 0], clips[0, 1]])
-    batch.tracks = [replace(tracks, labels=tracks.labels % 5) for tracks in batch.tracks]
-    return batch
 
 
 @pytest.fixture(scope="module")
